@@ -1,0 +1,2 @@
+// Package lock has the core of lockkeeper.
+package lock

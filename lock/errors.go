@@ -1,0 +1,45 @@
+package lock
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// What can go wrong, told apart with errors.Is through every layer.
+var (
+	// ErrHeld: another holder has the key. The error is or wraps a [*HeldError].
+	ErrHeld = errors.New("lock: held")
+	// ErrLost: this lease is over. Definite and final; what it protected must stop.
+	ErrLost = errors.New("lock: lease lost")
+	// ErrUnavailable: the store can't decide now (no quorum, connection refused).
+	// It says nothing about who holds the key. Asking again may help.
+	ErrUnavailable = errors.New("lock: store unavailable")
+	// ErrInvalid: an argument or an option can't be used. Nothing was sent.
+	ErrInvalid = errors.New("lock: invalid")
+	// ErrClosed: the locker was closed.
+	ErrClosed = errors.New("lock: closed")
+)
+
+// HeldError says who refused an attempt. It matches [ErrHeld].
+type HeldError struct {
+	Key    string
+	Holder string // readable name of the holder; "" where unknown
+	// RetryAfter is the longest that the holder can keep the key without
+	// renewing. 0 where unknown.
+	RetryAfter time.Duration
+}
+
+func (e *HeldError) Error() string {
+	by, left := "another holder", ""
+	if e.Holder != "" {
+		by = e.Holder
+	}
+	if e.RetryAfter > 0 {
+		left = fmt.Sprintf(", free in %v at the latest unless renewed", e.RetryAfter.Round(time.Millisecond))
+	}
+	return fmt.Sprintf("lock: %q is held by %s%s", e.Key, by, left)
+}
+
+// Is matches ErrHeld.
+func (e *HeldError) Is(target error) bool { return target == ErrHeld }

@@ -1,0 +1,325 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// DefaultReleaseTimeout bounds a Release whose Grant does not say otherwise.
+const DefaultReleaseTimeout = 5 * time.Second
+
+// Grant is what a backend knows of a hold that its store has just granted.
+type Grant struct {
+	Key    string
+	Token  uint64    // 1 or more
+	Expiry time.Time // request start + ttl - drift, with its monotonic reading
+
+	// Extend asks the store for ttl from now and returns the new Expiry, counted
+	// from before its request. An error matching ErrLost means that the store
+	// says definitely that this term is over; any other error says nothing. It
+	// must return soon after ctx ends; ctx ends at the present Expiry at the
+	// latest. Calls never overlap with each other or with Release.
+	Extend func(ctx context.Context, ttl time.Duration) (time.Time, error)
+
+	// Release removes what this term left in the store, and nothing of any other
+	// term. ctx is never cancelled by the caller of Lease.Release; it ends after
+	// ReleaseTimeout. It is called again only if it failed. An error matching
+	// ErrLost means that another term has or had the key.
+	Release func(ctx context.Context) error
+
+	// Term, if set, takes the place of Extend and Release: the same two as
+	// methods, for a backend that counts allocations.
+	Term Term
+
+	// ReleaseTimeout bounds one call of Release. Defaults to
+	// DefaultReleaseTimeout; -1 means that Release bounds itself.
+	ReleaseTimeout time.Duration
+
+	// Suspended, if set, tells for how long the machine has been suspended since
+	// before the request: Go's clock stands still meanwhile, the store's does
+	// not. Expiry moves earlier by it.
+	Suspended func() time.Duration
+}
+
+// Term is one hold as its store sees it, named by key and token. What Grant
+// says of Extend and Release holds for it.
+type Term interface {
+	ExtendTerm(ctx context.Context, key string, token uint64, ttl time.Duration) (time.Time, error)
+	ReleaseTerm(ctx context.Context, key string, token uint64) error
+}
+
+// NewLease makes a [Lease] of a granted hold. It does the local half of the
+// obligations, once for all backends: expiry by the monotonic clock, final
+// results that stay final, the race of Extend and Release, and contexts that
+// ended. What is left to a backend is two requests to its store.
+//
+// It panics if g has no key, no token, no expiry or lacks a function: that is a
+// mistake in the backend's code, not an input.
+func NewLease(g Grant) Lease {
+	switch {
+	case g.Key == "":
+		panic("lock: NewLease: Grant.Key is empty")
+	case g.Token == 0:
+		panic("lock: NewLease: Grant.Token is 0, want 1 or more")
+	case g.Expiry.IsZero():
+		panic("lock: NewLease: Grant.Expiry is the zero time")
+	case g.Term == nil && (g.Extend == nil || g.Release == nil):
+		panic("lock: NewLease: Grant needs Extend and Release, or Term")
+	}
+	if g.Term == nil {
+		g.Term = funcs{g.Extend, g.Release}
+	}
+	if g.ReleaseTimeout == 0 {
+		g.ReleaseTimeout = DefaultReleaseTimeout
+	}
+	return &lease{
+		key: g.Key, token: g.Token, term: g.Term,
+		releaseTimeout: g.ReleaseTimeout, suspended: g.Suspended, expiry: g.Expiry,
+	}
+}
+
+// funcs makes a Term of a Grant's two closures, which know their term themselves.
+type funcs struct {
+	extend  func(ctx context.Context, ttl time.Duration) (time.Time, error)
+	release func(ctx context.Context) error
+}
+
+func (f funcs) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Duration) (time.Time, error) {
+	return f.extend(ctx, ttl)
+}
+
+func (f funcs) ReleaseTerm(ctx context.Context, _ string, _ uint64) error { return f.release(ctx) }
+
+var _ Lease = (*lease)(nil)
+
+type lease struct {
+	key            string
+	token          uint64
+	term           Term
+	releaseTimeout time.Duration
+	suspended      func() time.Duration
+
+	mu     sync.Mutex // guards all below; never held across a call to the store
+	expiry time.Time  // zero once lost or released
+	// base is what suspended said when expiry was counted: only what came after
+	// shortens it.
+	base      time.Duration
+	releasing bool               // Release was called: no Extend succeeds any more
+	lost      error              // why the lease is definitely over; nil while it may stand
+	done      bool               // Release has its final result: released
+	released  error              // nil or ErrLost, valid once done
+	busy      bool               // a call to the store is under way
+	idle      chan struct{}      // closed when it ends; nil if nobody waits
+	cancel    context.CancelFunc // ends the Extend under way; nil if there is none
+}
+
+func (l *lease) Key() string   { return l.key }
+func (l *lease) Token() uint64 { return l.token }
+
+func (l *lease) Expiry() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.deadline()
+}
+
+// deadline is expiry less what the machine was suspended since. mu is held.
+func (l *lease) deadline() time.Time {
+	if l.suspended == nil || l.expiry.IsZero() {
+		return l.expiry
+	}
+	return l.expiry.Add(-max(0, l.suspended()-l.base))
+}
+
+// held reports whether the hold is certain now. mu is held.
+func (l *lease) held() bool {
+	// True only strictly before the deadline, which was counted from before the
+	// request that the store granted, on a clock that nobody can set. Until then
+	// the store refuses all others. A zero deadline is never after now.
+	return l.lost == nil && time.Now().Before(l.deadline())
+}
+
+// lose makes the loss final. mu is held.
+func (l *lease) lose(cause error) error {
+	if l.lost == nil {
+		l.lost = cause
+		l.expiry = time.Time{}
+	}
+	return l.lost
+}
+
+// begin waits until no call to the store is under way, or ctx ends. On nil it
+// returns with mu held.
+func (l *lease) begin(ctx context.Context) error {
+	l.mu.Lock()
+	for l.busy {
+		if l.idle == nil {
+			l.idle = make(chan struct{})
+		}
+		idle := l.idle
+		l.mu.Unlock()
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		l.mu.Lock()
+	}
+	return nil
+}
+
+// end wakes those who wait in begin. mu is held.
+func (l *lease) end() {
+	l.busy = false
+	if l.idle != nil {
+		close(l.idle)
+		l.idle = nil
+	}
+}
+
+// errPanicked stands until the store's code has returned.
+var errPanicked = errors.New("the store's code panicked")
+
+var errExpired = fmt.Errorf("%w: expired", ErrLost)
+
+func (l *lease) Extend(ctx context.Context, ttl time.Duration) error {
+	if err := checkTTL(ttl); err != nil {
+		return fmt.Errorf("lock: extend %q: %w", l.key, err)
+	}
+	if err := l.extend(ctx, ttl); err != nil {
+		return fmt.Errorf("lock: extend %q (token %d): %w", l.key, l.token, err)
+	}
+	return nil
+}
+
+func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
+	if err := l.begin(ctx); err != nil {
+		return err
+	}
+	defer l.mu.Unlock()
+	switch {
+	case l.releasing:
+		return fmt.Errorf("%w: released", ErrLost)
+	case !l.held():
+		// No I/O: what the store would say now can not make the gap undone.
+		return l.lose(errExpired)
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+
+	// An answer after the deadline is worth nothing, so nobody waits for it.
+	// (The deadline is known again at the end; a suspension only moves it earlier.)
+	bounded, cancel := context.WithDeadline(ctx, l.deadline())
+	var base time.Duration
+	if l.suspended != nil {
+		base = l.suspended() // before the request, like the new expiry
+	}
+	l.busy, l.cancel = true, cancel
+	l.mu.Unlock()
+	var expiry time.Time
+	err := errPanicked
+	defer func() { // with mu held, also after a panic of the store's code
+		l.end()
+		l.cancel = nil
+	}()
+	func() {
+		defer l.mu.Lock()
+		defer cancel()
+		expiry, err = l.term.ExtendTerm(bounded, l.key, l.token, ttl)
+	}()
+
+	switch {
+	case l.releasing:
+		return fmt.Errorf("%w: released meanwhile", ErrLost)
+	case !l.held():
+		// The old deadline passed while the round was under way: somebody may
+		// have had the key in between, whatever the answer says.
+		if err != nil {
+			return l.lose(fmt.Errorf("%w; last extend: %w", errExpired, unlessOwn(ctx, err)))
+		}
+		return l.lose(fmt.Errorf("%w before the store answered", errExpired))
+	case errors.Is(err, ErrLost):
+		return l.lose(err)
+	case err != nil:
+		return err // says nothing: the old deadline stands
+	case !time.Now().Before(expiry):
+		return l.lose(fmt.Errorf("%w: extended with no time left (ttl %v)", ErrLost, ttl))
+	}
+	// The store confirmed the term while it was certain, so it was never
+	// anybody else's, and holds until ttl after this request began.
+	l.expiry, l.base = expiry, base
+	return nil
+}
+
+// unlessOwn hides a deadline that is the lease's, not the caller's: a loss must
+// not look like the end of the caller's ctx.
+func unlessOwn(ctx context.Context, err error) error {
+	if ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
+		return errors.New(err.Error())
+	}
+	return err
+}
+
+func (l *lease) Release(ctx context.Context) error {
+	if err := l.release(ctx); err != nil {
+		return fmt.Errorf("lock: release %q (token %d): %w", l.key, l.token, err)
+	}
+	return nil
+}
+
+func (l *lease) release(ctx context.Context) error {
+	// Programs release when their ctx has ended: only its values count.
+	if ctx.Done() != nil {
+		ctx = context.WithoutCancel(ctx)
+	}
+	if l.releaseTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, l.releaseTimeout)
+		defer cancel()
+	}
+
+	l.mu.Lock()
+	l.releasing = true // from here on no Extend succeeds
+	if l.cancel != nil {
+		l.cancel()
+	}
+	l.mu.Unlock()
+	// An Extend under way is waited for: sent to the store after the release it
+	// could bring the term back.
+	if err := l.begin(ctx); err != nil {
+		return fmt.Errorf("%w: an earlier call to the store has not returned: %w", ErrUnavailable, err)
+	}
+	defer l.mu.Unlock()
+	if l.done {
+		return l.released
+	}
+	if !l.held() {
+		l.lose(errExpired)
+	}
+
+	l.busy = true
+	l.mu.Unlock()
+	err := errPanicked
+	defer l.end()
+	func() {
+		defer l.mu.Lock()
+		err = l.term.ReleaseTerm(ctx, l.key, l.token)
+	}()
+
+	switch {
+	case l.lost != nil:
+		l.released = l.lost // lost before: that it was cleaned up changes nothing
+	case errors.Is(err, ErrLost):
+		l.released = l.lose(err)
+	case err == nil:
+		l.expiry = time.Time{}
+	case ctx.Err() != nil && !errors.Is(err, ErrUnavailable):
+		return fmt.Errorf("%w: no answer within %v: %w", ErrUnavailable, l.releaseTimeout, err)
+	default:
+		return err
+	}
+	l.done = true
+	return l.released
+}

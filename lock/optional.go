@@ -1,0 +1,110 @@
+package lock
+
+import (
+	"context"
+	"iter"
+	"time"
+)
+
+// This file has what a backend may offer beyond Locker. Find each with [As];
+// io.Closer is one of them too.
+
+// Watcher pushes news about a key, so that a waiter need not poll.
+type Watcher interface {
+	// Watch returns once news of key are flowing: from then on each release,
+	// expiry or lost connection sends on wake. A send never blocks (give wake a
+	// buffer of one), wakes may be spurious, and keys may share a channel, as in
+	// os/signal.Notify. After stop has returned nothing is sent any more. ctx
+	// bounds the setting up only.
+	Watch(ctx context.Context, key string, wake chan<- struct{}) (stop func(), err error)
+}
+
+// Inspector tells who holds what.
+type Inspector interface {
+	// Inspect describes key's present holder; a zero Holder means that it is free.
+	Inspect(ctx context.Context, key string) (Info, error)
+	// List yields the held keys that start with prefix, in no order. An error
+	// ends the listing. Keys that change hands meanwhile may be missed or seen
+	// twice.
+	List(ctx context.Context, prefix string) iter.Seq2[Info, error]
+}
+
+// Info is what a store knows of one key at one moment.
+type Info struct {
+	Key    string
+	Holder string        // readable name of the holder; "" means free
+	Token  uint64        // of the present term; 0 where the store can't tell
+	TTL    time.Duration // until the store frees it unless renewed; -1 means never
+}
+
+// ForceReleaser breaks somebody else's hold: an operator's tool.
+type ForceReleaser interface {
+	// ForceRelease ends the term of key that has this token, and no other; token
+	// 0 means any. It returns nil if that term no longer holds the key, and an
+	// error matching ErrHeld if another term does. The broken holder learns of it
+	// at its next Extend: until then only the fencing token protects a resource.
+	ForceRelease(ctx context.Context, key string, token uint64) error
+}
+
+// HealthChecker tells whether the store can decide.
+type HealthChecker interface {
+	// Health asks every node. It returns an error only if it could not ask; a
+	// node that is down is part of the answer.
+	Health(ctx context.Context) (Health, error)
+}
+
+// Health is a store's state at one moment.
+type Health struct {
+	Nodes  []NodeHealth
+	Quorum int // how many nodes must vote for a decision
+}
+
+// NodeHealth is one node's part of it.
+type NodeHealth struct {
+	Name     string        // address, without credentials
+	Err      error         // why it can't vote; nil: it votes
+	Latency  time.Duration // of the question
+	Warnings []string      // what an operator should change
+}
+
+// Voting counts the nodes that would vote now.
+func (h Health) Voting() int {
+	n := 0
+	for _, node := range h.Nodes {
+		if node.Err == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// HasQuorum reports whether the store can decide now.
+func (h Health) HasQuorum() bool { return h.Voting() >= h.Quorum }
+
+// As finds an optional interface of l: l itself, else what l's own method
+// As(target any) bool gives, else what the locker below it (Unwrap() Locker)
+// has.
+//
+// A decorator that changes keys must not have Unwrap, because its caller would
+// watch or inspect another key than it locks: it implements As and returns
+// versions that translate, of what its inner locker has.
+func As[T any](l Locker) (T, bool) {
+	for l != nil {
+		if t, ok := l.(T); ok {
+			return t, true
+		}
+		if a, ok := l.(interface{ As(target any) bool }); ok {
+			var t T
+			if a.As(&t) {
+				return t, true
+			}
+		}
+		u, ok := l.(interface{ Unwrap() Locker })
+		if !ok {
+			break
+		}
+		l = u.Unwrap()
+	}
+	var none T
+	return none, false
+}
