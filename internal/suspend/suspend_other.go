@@ -1,0 +1,7 @@
+//go:build !linux
+
+package suspend
+
+import "time"
+
+func total() (time.Duration, bool) { return 0, false }
