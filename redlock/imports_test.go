@@ -1,0 +1,5 @@
+package redlock
+
+import (
+	_ "github.com/alicebob/miniredis/v2"
+)
