@@ -36,6 +36,9 @@ type AcquireOptions struct {
 	Jitter float64
 }
 
+// maxPause keeps sums of pauses from overflowing.
+const maxPause = MaxTTL
+
 func (o *AcquireOptions) withDefaults() (AcquireOptions, error) {
 	var opts AcquireOptions
 	if o != nil {
@@ -46,10 +49,10 @@ func (o *AcquireOptions) withDefaults() (AcquireOptions, error) {
 		return opts, fmt.Errorf("%w: AcquireOptions.Attempts is %d, want 0 or more", ErrInvalid, opts.Attempts)
 	case opts.Timeout < 0:
 		return opts, fmt.Errorf("%w: AcquireOptions.Timeout is %v, want 0 or more", ErrInvalid, opts.Timeout)
-	case opts.Delay < 0:
-		return opts, fmt.Errorf("%w: AcquireOptions.Delay is %v, want 0 or more", ErrInvalid, opts.Delay)
-	case opts.MaxDelay < 0:
-		return opts, fmt.Errorf("%w: AcquireOptions.MaxDelay is %v, want 0 or more", ErrInvalid, opts.MaxDelay)
+	case opts.Delay < 0 || opts.Delay > maxPause:
+		return opts, fmt.Errorf("%w: AcquireOptions.Delay is %v, want 0 to %v", ErrInvalid, opts.Delay, maxPause)
+	case opts.MaxDelay < 0 || opts.MaxDelay > maxPause:
+		return opts, fmt.Errorf("%w: AcquireOptions.MaxDelay is %v, want 0 to %v", ErrInvalid, opts.MaxDelay, maxPause)
 	case opts.Jitter != -1 && !(opts.Jitter >= 0 && opts.Jitter <= 1):
 		return opts, fmt.Errorf("%w: AcquireOptions.Jitter is %v, want 0 to 1, or -1", ErrInvalid, opts.Jitter)
 	case opts.MaxDelay != 0 && opts.Delay > opts.MaxDelay:
@@ -130,25 +133,31 @@ func (w *waiter) wait(ctx context.Context) (Lease, error) {
 		defer cancel()
 	}
 	outage := w.opts.Delay
-	for bounded.Err() == nil {
+	// A Timeout that has ended already still leaves one attempt, which says why.
+	for bounded.Err() == nil || w.attempts == 0 && ctx.Err() == nil {
 		lease, err := w.locker.TryAcquire(bounded, w.key, w.ttl)
 		w.attempts++
-		switch {
-		case err == nil && ctx.Err() != nil:
-			// The caller has gone: nobody would release this lease.
-			return nil, errors.Join(w.ended(ctx), lease.Release(ctx))
-		case err == nil:
+		if err == nil && ctx.Err() == nil {
 			return lease, nil
-		case bounded.Err() != nil && ctx.Err() == nil && !errors.Is(err, ErrHeld):
-			// Cut short by Timeout: no news of the key, and its deadline must not
-			// look like the caller's.
-			if w.last == nil {
-				w.last = fmt.Errorf("%w: %v", ErrUnavailable, err)
+		}
+		if err == nil {
+			// The caller has gone: nobody else would release this lease.
+			err = w.ended(ctx)
+			if left := lease.Release(ctx); left != nil && !errors.Is(left, ErrLost) {
+				err = fmt.Errorf("%w; its late lease stays until it expires: %w", err, left)
 			}
-		case errors.Is(err, ErrHeld), errors.Is(err, ErrUnavailable):
-			w.last = err
-		case bounded.Err() == nil:
-			return nil, err // bad input, closed, or unknown: asking again can't help
+			return nil, err
+		}
+		// An attempt that was cut short is no news of the key if there is any other.
+		cut := bounded.Err() != nil
+		switch {
+		case errors.Is(err, ErrHeld), errors.Is(err, ErrUnavailable) && (!cut || w.last == nil):
+			w.last = masked{err} // a node's timeout in it is not the end of ctx
+		case errors.Is(err, ErrInvalid), errors.Is(err, ErrClosed), !cut && !isContextError(err):
+			return nil, err // asking again can't help
+		case ctx.Err() == nil && (!cut || w.last == nil):
+			// Timeout ended, or the store's own patience: not the caller's ctx.
+			w.last = fmt.Errorf("%w: %w", ErrUnavailable, masked{err})
 		}
 		if bounded.Err() != nil {
 			break
@@ -158,7 +167,7 @@ func (w *waiter) wait(ctx context.Context) (Lease, error) {
 		}
 
 		pause := w.opts.Delay
-		if errors.Is(err, ErrUnavailable) {
+		if errors.Is(w.last, ErrUnavailable) {
 			pause = outage
 			outage = min(2*outage, w.opts.MaxDelay)
 		} else {
@@ -170,24 +179,18 @@ func (w *waiter) wait(ctx context.Context) (Lease, error) {
 				pause = w.opts.MaxDelay
 			}
 		}
-		w.pause(bounded, w.jittered(pause, err))
+		w.pause(bounded, w.jittered(pause))
 	}
 	return nil, w.ended(ctx)
 }
 
 // ended tells why the wait is over: the caller's ctx, or else Options.Timeout.
 func (w *waiter) ended(ctx context.Context) error {
-	what := "ended while waiting"
-	if ctx.Err() == nil {
-		what = fmt.Sprintf("no lease within the timeout of %v", w.opts.Timeout)
+	count := fmt.Sprintf("%d attempts in %v", w.attempts, time.Since(w.start).Round(time.Millisecond))
+	if ctx.Err() == nil { // then an attempt was made: last is set
+		return fmt.Errorf("no lease within the timeout of %v, after %s; last attempt: %w", w.opts.Timeout, count, w.last)
 	}
-	err := fmt.Errorf("%s, after %d attempts in %v", what, w.attempts, time.Since(w.start).Round(time.Millisecond))
-	if ctx.Err() != nil {
-		err = fmt.Errorf("%w: %w", err, ctx.Err())
-		if cause := context.Cause(ctx); !errors.Is(ctx.Err(), cause) {
-			err = fmt.Errorf("%w: %w", err, cause)
-		}
-	}
+	err := fmt.Errorf("ended while waiting, after %s: %w", count, contextError(ctx))
 	if w.last != nil {
 		err = fmt.Errorf("%w; last attempt: %w", err, w.last)
 	}
@@ -220,10 +223,9 @@ func (w *waiter) unwatch() {
 
 // jittered spreads the pause, and cuts it to what the holder can have left. A
 // holder that has 0 left says nothing.
-func (w *waiter) jittered(pause time.Duration, err error) time.Duration {
-	spread := time.Duration(w.opts.Jitter * float64(pause) * (2*rand.Float64() - 1))
-	pause += spread
-	if held, ok := errors.AsType[*HeldError](err); ok && held.RetryAfter > 0 {
+func (w *waiter) jittered(pause time.Duration) time.Duration {
+	pause += time.Duration(w.opts.Jitter * float64(pause) * (2*rand.Float64() - 1))
+	if held, ok := errors.AsType[*HeldError](w.last); ok && held.RetryAfter > 0 && held.RetryAfter < pause {
 		// Not all at the moment of expiry: waiters in step would split the votes.
 		late := time.Duration(w.opts.Jitter * float64(w.opts.Delay) * rand.Float64())
 		pause = min(pause, held.RetryAfter+late)

@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -43,3 +44,39 @@ func (e *HeldError) Error() string {
 
 // Is matches ErrHeld.
 func (e *HeldError) Is(target error) bool { return target == ErrHeld }
+
+// masked is an error that no longer matches what would mislead its reader: a
+// context that was not the caller's and, in a loss, an outage, because asking
+// again can't help. Text and all other identity stay.
+type masked struct{ err error }
+
+func (m masked) Error() string { return m.err.Error() }
+
+func (m masked) Is(target error) bool {
+	switch target {
+	case context.Canceled, context.DeadlineExceeded:
+		return false
+	case ErrUnavailable:
+		if errors.Is(m.err, ErrLost) {
+			return false
+		}
+	}
+	return errors.Is(m.err, target)
+}
+
+func (m masked) As(target any) bool { return errors.As(m.err, target) }
+
+// isContextError tells an error that matches the end of some context.
+func isContextError(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// contextError is the error of ctx, which has ended, with its cause if it has one
+// of its own.
+func contextError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(err, cause) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, cause)
+}

@@ -15,7 +15,7 @@ const DefaultReleaseTimeout = 5 * time.Second
 type Grant struct {
 	Key    string
 	Token  uint64    // 1 or more
-	Expiry time.Time // request start + ttl - drift, with its monotonic reading
+	Expiry time.Time // request start + ttl - drift, from a time.Now of this process
 
 	// Extend asks the store for ttl from now and returns the new Expiry, counted
 	// from before its request. An error matching ErrLost means that the store
@@ -56,8 +56,8 @@ type Term interface {
 // results that stay final, the race of Extend and Release, and contexts that
 // ended. What is left to a backend is two requests to its store.
 //
-// It panics if g has no key, no token, no expiry or lacks a function: that is a
-// mistake in the backend's code, not an input.
+// It panics if g has no key, no token, no expiry on the monotonic clock, or lacks
+// a function: that is a mistake in the backend's code, not an input.
 func NewLease(g Grant) Lease {
 	switch {
 	case g.Key == "":
@@ -66,6 +66,8 @@ func NewLease(g Grant) Lease {
 		panic("lock: NewLease: Grant.Token is 0, want 1 or more")
 	case g.Expiry.IsZero():
 		panic("lock: NewLease: Grant.Expiry is the zero time")
+	case g.Expiry == g.Expiry.Round(0): // Round strips the monotonic reading
+		panic("lock: NewLease: Grant.Expiry has no monotonic reading: count it from time.Now, not from a store's clock")
 	case g.Term == nil && (g.Extend == nil || g.Release == nil):
 		panic("lock: NewLease: Grant needs Extend and Release, or Term")
 	}
@@ -103,7 +105,7 @@ type lease struct {
 	suspended      func() time.Duration
 
 	mu     sync.Mutex // guards all below; never held across a call to the store
-	expiry time.Time  // zero once lost or released
+	expiry time.Time  // zero once lost
 	// base is what suspended said when expiry was counted: only what came after
 	// shortens it.
 	base      time.Duration
@@ -122,6 +124,11 @@ func (l *lease) Token() uint64 { return l.token }
 func (l *lease) Expiry() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.releasing {
+		// The store may free the key at any moment from here on, also in a release
+		// that fails: the hold is not certain any more.
+		return time.Time{}
+	}
 	return l.deadline()
 }
 
@@ -141,20 +148,21 @@ func (l *lease) held() bool {
 	return l.lost == nil && time.Now().Before(l.deadline())
 }
 
-// lose makes the loss final. mu is held.
+// lose makes the loss final. Each later call returns it, so it must not match the
+// end of one call's ctx. mu is held.
 func (l *lease) lose(cause error) error {
 	if l.lost == nil {
-		l.lost = cause
+		l.lost = masked{cause}
 		l.expiry = time.Time{}
 	}
 	return l.lost
 }
 
-// begin waits until no call to the store is under way, or ctx ends. On nil it
-// returns with mu held.
-func (l *lease) begin(ctx context.Context) error {
+// begin waits until no call to the store is under way, or ctx ends; an extend
+// does not wait once it has lost to a release. On nil it returns with mu held.
+func (l *lease) begin(ctx context.Context, extend bool) error {
 	l.mu.Lock()
-	for l.busy {
+	for l.busy && !(extend && l.releasing) {
 		if l.idle == nil {
 			l.idle = make(chan struct{})
 		}
@@ -163,7 +171,7 @@ func (l *lease) begin(ctx context.Context) error {
 		select {
 		case <-idle:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ctx.Err()
 		}
 		l.mu.Lock()
 	}
@@ -179,10 +187,10 @@ func (l *lease) end() {
 	}
 }
 
-// errPanicked stands until the store's code has returned.
-var errPanicked = errors.New("the store's code panicked")
-
-var errExpired = fmt.Errorf("%w: expired", ErrLost)
+var (
+	errExpired  = fmt.Errorf("%w: expired", ErrLost)
+	errReleased = fmt.Errorf("%w: released", ErrLost)
+)
 
 func (l *lease) Extend(ctx context.Context, ttl time.Duration) error {
 	if err := checkTTL(ttl); err != nil {
@@ -195,18 +203,18 @@ func (l *lease) Extend(ctx context.Context, ttl time.Duration) error {
 }
 
 func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
-	if err := l.begin(ctx); err != nil {
-		return err
+	if err := l.begin(ctx, true); err != nil {
+		return extendCut(ctx)
 	}
 	defer l.mu.Unlock()
 	switch {
 	case l.releasing:
-		return fmt.Errorf("%w: released", ErrLost)
+		return errReleased
 	case !l.held():
 		// No I/O: what the store would say now can not make the gap undone.
 		return l.lose(errExpired)
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		return extendCut(ctx)
 	}
 
 	// An answer after the deadline is worth nothing, so nobody waits for it.
@@ -219,7 +227,7 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
 	l.busy, l.cancel = true, cancel
 	l.mu.Unlock()
 	var expiry time.Time
-	err := errPanicked
+	var err error
 	defer func() { // with mu held, also after a panic of the store's code
 		l.end()
 		l.cancel = nil
@@ -231,17 +239,22 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
 	}()
 
 	switch {
+	case errors.Is(err, ErrLost):
+		return l.lose(err) // also for the Release that cut this short
 	case l.releasing:
-		return fmt.Errorf("%w: released meanwhile", ErrLost)
+		return errReleased
 	case !l.held():
 		// The old deadline passed while the round was under way: somebody may
 		// have had the key in between, whatever the answer says.
 		if err != nil {
-			return l.lose(fmt.Errorf("%w; last extend: %w", errExpired, unlessOwn(ctx, err)))
+			return l.lose(fmt.Errorf("%w; last extend: %w", errExpired, err))
 		}
 		return l.lose(fmt.Errorf("%w before the store answered", errExpired))
-	case errors.Is(err, ErrLost):
-		return l.lose(err)
+	case err != nil && ctx.Err() != nil:
+		return fmt.Errorf("%w; the store: %w", extendCut(ctx), masked{err})
+	case err != nil && isContextError(err):
+		// A timeout of the store's own must not look like the end of ctx.
+		return fmt.Errorf("%w: %w", ErrUnavailable, masked{err})
 	case err != nil:
 		return err // says nothing: the old deadline stands
 	case !time.Now().Before(expiry):
@@ -253,11 +266,12 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
 	return nil
 }
 
-// unlessOwn hides a deadline that is the lease's, not the caller's: a loss must
-// not look like the end of the caller's ctx.
-func unlessOwn(ctx context.Context, err error) error {
-	if ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
-		return errors.New(err.Error())
+// extendCut is the error of an extend whose ctx ended. A cause that tells of
+// another lease's loss, such as a Keeper's, must not read as the loss of this one.
+func extendCut(ctx context.Context) error {
+	err := contextError(ctx)
+	if errors.Is(err, ErrLost) {
+		return fmt.Errorf("%w: %v", ctx.Err(), context.Cause(ctx))
 	}
 	return err
 }
@@ -288,8 +302,8 @@ func (l *lease) release(ctx context.Context) error {
 	l.mu.Unlock()
 	// An Extend under way is waited for: sent to the store after the release it
 	// could bring the term back.
-	if err := l.begin(ctx); err != nil {
-		return fmt.Errorf("%w: an earlier call to the store has not returned: %w", ErrUnavailable, err)
+	if err := l.begin(ctx, false); err != nil {
+		return fmt.Errorf("%w: an earlier call to the store has not returned within %v", ErrUnavailable, l.releaseTimeout)
 	}
 	defer l.mu.Unlock()
 	if l.done {
@@ -301,7 +315,7 @@ func (l *lease) release(ctx context.Context) error {
 
 	l.busy = true
 	l.mu.Unlock()
-	err := errPanicked
+	var err error
 	defer l.end()
 	func() {
 		defer l.mu.Lock()
@@ -314,9 +328,10 @@ func (l *lease) release(ctx context.Context) error {
 	case errors.Is(err, ErrLost):
 		l.released = l.lose(err)
 	case err == nil:
-		l.expiry = time.Time{}
-	case ctx.Err() != nil && !errors.Is(err, ErrUnavailable):
-		return fmt.Errorf("%w: no answer within %v: %w", ErrUnavailable, l.releaseTimeout, err)
+	case errors.Is(err, ErrUnavailable):
+		return masked{err} // no end of a context in it is the caller's
+	case ctx.Err() != nil || isContextError(err):
+		return fmt.Errorf("%w: no answer in time: %w", ErrUnavailable, masked{err})
 	default:
 		return err
 	}

@@ -59,12 +59,13 @@ type Lease interface {
 
 	// Expiry is until when the hold is certain, on this process's monotonic
 	// clock: compare it with time.Now of this process, nothing else. It is the
-	// zero time after a definite loss and after a finished Release.
+	// zero time after a definite loss and as soon as Release has begun, because a
+	// release that seems to have failed may have been applied.
 	Expiry() time.Time
 
 	// Extend asks for ttl from now. It has three ends:
 	//
-	//   - nil: Expiry has moved to the call's start + ttl - drift, which may be
+	//   - nil: Expiry has moved to the request's start + ttl - drift, which may be
 	//     earlier than it was.
 	//   - an error matching ErrLost, definite and final: the lease had expired
 	//     (even if nobody took it since), another owner has or had it, the
@@ -72,7 +73,7 @@ type Lease interface {
 	//   - any other error says nothing about the hold: the lease keeps its old
 	//     Expiry, and Extend may be called again.
 	//
-	// It must return soon after ctx ends.
+	// It must return soon after ctx ends, with an error that matches ctx.Err().
 	Extend(ctx context.Context, ttl time.Duration) error
 
 	// Release ends the lease, so that the next holder need not wait for its

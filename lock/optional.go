@@ -78,8 +78,8 @@ func (h Health) Voting() int {
 	return n
 }
 
-// HasQuorum reports whether the store can decide now.
-func (h Health) HasQuorum() bool { return h.Voting() >= h.Quorum }
+// HasQuorum reports whether the store can decide now. The zero Health can't.
+func (h Health) HasQuorum() bool { return h.Quorum > 0 && h.Voting() >= h.Quorum }
 
 // As finds an optional interface of l: l itself, else what l's own method
 // As(target any) bool gives, else what the locker below it (Unwrap() Locker)
