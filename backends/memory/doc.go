@@ -1,0 +1,32 @@
+// Package memory keeps locks in the memory of one process: for tests of code
+// that takes a [lock.Locker], and for programs of a single process. It does not
+// exclude another process, and forgets everything when this one ends.
+//
+// # In tests
+//
+// Every deadline is counted by package time, so inside a testing/synctest
+// bubble it runs on fake time with no options. Two "processes" that compete are
+// two [Locker.Client] views of one locker. A test makes the store misbehave with:
+//
+//   - [Locker.ForceRelease], which takes a lease away from its holder;
+//   - [Locker.FailNext], an outage: the next calls fail and do nothing;
+//   - [Locker.LoseReplies]: the next calls are applied, and their caller is told
+//     that they failed;
+//   - [Locker.Delay], a slow or a hung store.
+//
+// # What holds and what does not
+//
+// A grant is decided under one mutex by one clock, the process's monotonic one,
+// so the only limit of the lease is the one that every lease has: a holder that
+// does not look at its Expiry, or is paused after it looked, acts beyond it. A
+// machine's suspension stops that clock for holder and store alike.
+//
+// Fencing tokens rise for each key for as long as the Locker lives, and start
+// again at 1 with the next one: a resource that outlives the process must not
+// compare them across its runs.
+//
+// An expired term costs memory until its key is asked for again or a sweep finds
+// it. Sweeps ride on grants and free what has expired, so terms that nobody
+// released take no more room than the held ones plus 64 a shard (of 64), give or
+// take a factor of two. There is no goroutine and nothing to stop.
+package memory
