@@ -1,0 +1,251 @@
+package redlock
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+var _ lock.Locker = (*Locker)(nil)
+
+// TryAcquire makes one attempt. It returns at the first moment that the outcome is
+// certain: usually when the first majority has answered, and at the latest after
+// the node timeout, once for the votes and, if the votes' counts differ, once for
+// the token.
+func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
+	h, err := l.newHold(ctx, key, ttl)
+	if err != nil {
+		return nil, fmt.Errorf("redlock: acquire: %w", err)
+	}
+	start, suspended := time.Now(), l.suspended() // both from before the requests
+	if err := h.acquire(ctx, ttl); err != nil {
+		return nil, err
+	}
+	// The hold is certain until every node of the quorum, its clock running faster
+	// by at most the drift, may have expired the key: ttl after the requests, and
+	// they were not sent before start.
+	drift := l.opts.drift(ttl)
+	validity := ttl - time.Since(start) - suspended() - drift
+	if validity < minValidity {
+		h.abandon()
+		return nil, fmt.Errorf("redlock: acquire %q: %w: a quorum granted it, but took %v of the ttl of %v (drift %v)",
+			key, lock.ErrUnavailable, time.Since(start).Round(time.Microsecond), ttl, drift)
+	}
+	if ctx.Err() != nil { // cancellation beats a simultaneous grant
+		h.abandon()
+		return nil, fmt.Errorf("redlock: acquire %q: %w", key, context.Cause(ctx))
+	}
+	return lock.NewLease(lock.Grant{
+		Key: key, Token: h.token, Expiry: start.Add(ttl - drift), Term: h,
+		ReleaseTimeout: -1, // each wait is bounded by the node timeout
+		Suspended:      suspended,
+	}), nil
+}
+
+// minValidity is the least time that a lease has left when it is returned.
+const minValidity = time.Millisecond
+
+func (l *Locker) newHold(ctx context.Context, key string, ttl time.Duration) (*hold, error) {
+	if err := lock.Check(key, ttl); err != nil {
+		return nil, err
+	}
+	if err := l.checkTTL(ttl); err != nil {
+		return nil, fmt.Errorf("%w (key %q)", err, key)
+	}
+	k, oneSlot := newKeys(l.opts.Prefix, key)
+	if !oneSlot && l.hasCluster() {
+		return nil, fmt.Errorf("%w: key %q has a } without a hash tag {...} before it, so that a Redis Cluster can't keep its fence counter beside it", lock.ErrInvalid, key)
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%q: %w", key, context.Cause(ctx))
+	}
+	return &hold{l: l, key: key, keys: k, value: newValue(l.opts.Owner), slots: make([]slot, len(l.nodes))}, nil
+}
+
+func (l *Locker) checkTTL(ttl time.Duration) error {
+	if l.opts.RestartGuard != -1 && ttl > l.opts.RestartGuard {
+		return fmt.Errorf("%w: ttl is %v, want at most Options.RestartGuard, which is %v: a node that restarted empty would vote while the lease stands", lock.ErrInvalid, ttl, l.opts.RestartGuard)
+	}
+	if drift := l.opts.drift(ttl); ttl-drift < minValidity {
+		return fmt.Errorf("%w: ttl is %v, want at least %v more than the clock drift allowed for it, %v", lock.ErrInvalid, ttl, minValidity, drift)
+	}
+	return nil
+}
+
+// acquire gets the lock's body and its token, or leaves nothing held.
+func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
+	votes := h.newRound(opAcquire)
+	votes.ttl, votes.tend = ms(ttl), healLagging
+	if err := h.send(votes); err != nil {
+		return err
+	}
+	var token, highest uint64
+	var refused error
+	err := h.wait(ctx, votes, func(last bool) bool {
+		token, highest, refused = h.countVotes(votes, last)
+		return token != 0 || highest != 0 || refused != nil
+	})
+	if err != nil { // ctx ended
+		h.abandon()
+		return fmt.Errorf("redlock: acquire %q: %w", h.key, err)
+	}
+	if refused != nil {
+		h.letGo(ctx, votes)
+		return fmt.Errorf("redlock: acquire %q: %w", h.key, refused)
+	}
+	if token == 0 {
+		if token, err = h.agree(ctx, highest); err != nil {
+			h.abandon()
+			return fmt.Errorf("redlock: acquire %q: %w", h.key, err)
+		}
+	}
+	h.mu.Lock()
+	h.token = token
+	h.win(votes)
+	h.mu.Unlock()
+	return nil
+}
+
+func opAcquire(h *hold, n *node, r *round, _ reply) reply { return n.acquire(h.keys, h.value, r.ttl) }
+
+func opCommit(h *hold, n *node, r *round, _ reply) reply {
+	return parseCommit(n.eval(commitScript, h.keys, h.value, fmt.Sprint(r.token), h.l.opts.retention))
+}
+
+// healLagging brings the counter of a node that granted a lower count up to the
+// token, so that next time the nodes count alike and one round is enough.
+func healLagging(h *hold, rep reply) *round {
+	if rep.kind != granted || rep.n >= h.token {
+		return nil
+	}
+	r := h.newRound(opCommit)
+	r.token = h.token
+	return r
+}
+
+// countVotes tells the outcome of phase 1, if it is certain: the token, or the
+// highest count if a quorum granted but its counts differ, or why it failed. mu is
+// held.
+func (h *hold) countVotes(r *round, last bool) (token, highest uint64, refused error) {
+	n, q := len(r.replies), h.l.opts.Quorum
+	grants, refusals, open := 0, 0, 0
+	for i := range r.replies {
+		switch rep := &r.replies[i]; rep.kind {
+		case granted:
+			grants++
+			highest = max(highest, rep.n)
+			same := 0
+			for j := range r.replies {
+				if r.replies[j].kind == granted && r.replies[j].n == rep.n {
+					same++
+				}
+			}
+			if same >= q {
+				token = rep.n // Q nodes endorse it: no later lease can have it or less
+			}
+		case held:
+			refusals++
+		case silent:
+			open++
+		}
+	}
+	if last {
+		open = 0
+	}
+	switch {
+	case token != 0:
+		return token, 0, nil
+	case grants >= q:
+		return 0, highest, nil
+	case refusals > n-q: // others have so many votes that a quorum is out of reach
+		return 0, 0, h.heldError(r)
+	case grants+open < q && refusals+open <= n-q:
+		return 0, 0, h.unavailable(r, "granted it", grants)
+	}
+	return 0, 0, nil // open
+}
+
+// heldError names the holder with the most votes, and when at the latest a quorum
+// could be free. mu is held.
+func (h *hold) heldError(r *round) *lock.HeldError {
+	votes := map[string]int{}
+	var best string
+	free := make([]time.Duration, 0, len(r.replies)) // when each node can vote for us
+	for _, rep := range r.replies {
+		switch rep.kind {
+		case held:
+			votes[rep.value]++
+			if votes[rep.value] > votes[best] {
+				best = rep.value
+			}
+			if rep.left >= 0 {
+				free = append(free, rep.left)
+			}
+		case granted:
+			free = append(free, 0)
+		case recovering:
+			free = append(free, rep.left)
+		}
+	}
+	e := &lock.HeldError{Key: h.key, Holder: holderName(best)}
+	if slices.Sort(free); len(free) >= h.l.opts.Quorum {
+		e.RetryAfter = max(free[h.l.opts.Quorum-1], time.Millisecond)
+	}
+	return e
+}
+
+// agree is phase 2: it raises the counts to one token, and starts again if it
+// meets a higher one.
+func (h *hold) agree(ctx context.Context, token uint64) (uint64, error) {
+	for {
+		commit := h.newRound(opCommit)
+		commit.token, commit.tend = token, func(*hold, reply) *round { return nil }
+		if err := h.send(commit); err != nil {
+			return 0, err
+		}
+		var agreed, highest uint64
+		var failed error
+		err := h.wait(ctx, commit, func(last bool) bool {
+			same, open := 0, 0
+			for _, rep := range commit.replies {
+				switch {
+				case rep.kind == counted && rep.n == token:
+					same++
+				case rep.kind == counted:
+					highest = max(highest, rep.n)
+				case rep.kind == silent && !last:
+					open++
+				}
+			}
+			switch {
+			case highest > token:
+			case same >= h.l.opts.Quorum:
+				agreed = token // only answers of this round and equal to it count
+			case same+open < h.l.opts.Quorum:
+				failed = h.unavailable(commit, "agreed on its token", same)
+			default:
+				return false
+			}
+			return true
+		})
+		switch {
+		case err != nil || failed != nil:
+			return 0, firstError(err, failed)
+		case agreed != 0:
+			return agreed, nil
+		}
+		token = highest
+	}
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

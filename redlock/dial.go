@@ -1,0 +1,309 @@
+package redlock
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// Dial connects to the nodes and returns once a quorum has answered; the others
+// are found as soon as they come up. The locker owns the connections and closes
+// them.
+//
+// Each URL is one vote: redis://[user:password@]host[:port][/db], rediss:// for
+// TLS, unix:///path/to.sock[?db=n]. Parameters: master_set=name (the addresses are
+// Sentinels; more with addr=host:port), cluster=true (a Redis Cluster counts as
+// one node), and those of rueidis.ParseURL.
+//
+// ctx bounds dialing only. With a deadline, nodes that can't be reached are tried
+// again until then; without one, each is tried once. Without a quorum the error
+// matches [lock.ErrUnavailable].
+func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
+	opts, err := o.withDefaults(len(urls))
+	if err != nil {
+		return nil, err
+	}
+	l := newLocker(opts)
+	l.owned = true
+	seen := map[string]int{}
+	for i, u := range urls {
+		d, name, err := newDialer(u, &opts)
+		if err != nil {
+			return nil, fmt.Errorf("redlock: %w: node %d of %d: %w", lock.ErrInvalid, i+1, len(urls), err)
+		}
+		if j, ok := seen[name]; ok {
+			return nil, fmt.Errorf("redlock: %w: nodes %d and %d are both %s, want an independent server for each vote", lock.ErrInvalid, j+1, i+1, name)
+		}
+		seen[name] = i
+		n := l.addNode(name)
+		n.dial = d
+		d.locker, d.node = l, n
+	}
+	if err := l.connect(ctx); err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// connect returns when a quorum has answered a PING.
+func (l *Locker) connect(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("redlock: dial: %w: %w", lock.ErrUnavailable, context.Cause(ctx))
+	}
+	type answer struct {
+		i   int
+		err error
+	}
+	dialing, stop := context.WithCancel(ctx)
+	defer stop()
+	answers := make(chan answer, len(l.nodes))
+	_, again := ctx.Deadline()
+	for i, n := range l.nodes {
+		if err := l.begin(1); err != nil {
+			return err
+		}
+		go func() {
+			defer l.wg.Done()
+			answers <- answer{i, n.reach(dialing, again)}
+		}()
+	}
+	up, failures := 0, make([]error, len(l.nodes))
+	for got := 0; got < len(l.nodes) && up < l.opts.Quorum; got++ {
+		select {
+		case a := <-answers:
+			if failures[a.i] = a.err; a.err == nil {
+				up++
+			}
+		case <-ctx.Done():
+			got = len(l.nodes)
+		}
+	}
+	if up >= l.opts.Quorum {
+		return nil
+	}
+	for draining := true; draining; { // what came at the same moment as the end of ctx
+		select {
+		case a := <-answers:
+			failures[a.i] = a.err
+		default:
+			draining = false
+		}
+	}
+	nodes := &multierror.Error{ErrorFormat: oneLine}
+	for i, n := range l.nodes {
+		err := failures[i]
+		if err == nil {
+			err = n.dial.last()
+		}
+		if err != nil {
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.name, err))
+		}
+	}
+	return fmt.Errorf("redlock: dial: %w: %d of %d nodes answered, want %d: %w", lock.ErrUnavailable, up, len(l.nodes), l.opts.Quorum, nodes)
+}
+
+// reach asks the node for a sign of life, again and again until ctx ends or, if
+// not again, once.
+func (n *node) reach(ctx context.Context, again bool) error {
+	for {
+		err := n.ping(ctx)
+		if err == nil || !again {
+			return err
+		}
+		n.dial.note(err)
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func (n *node) ping(ctx context.Context) error {
+	n.dial.connect()
+	c, err := n.conn()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.opts.NodeTimeout)
+	defer cancel()
+	return c.Do(ctx, c.B().Ping().Build()).Error()
+}
+
+// closeNodes ends all connections, and with them the requests that wait on them.
+func (l *Locker) closeNodes() {
+	for _, n := range l.nodes {
+		n.dial.close()
+	}
+}
+
+// dialer makes one node's client. A standalone server's client exists at once and
+// finds its server by itself; one of a Cluster or of Sentinels needs some of them
+// up to be made, so that is tried again when the node is asked.
+type dialer struct {
+	option  rueidis.ClientOption
+	cluster bool
+	locker  *Locker
+	node    *node
+
+	mu      sync.Mutex // guards all below; not held while connecting
+	busy    bool       // a connect is under way
+	closed  bool
+	nextAt  time.Time // earliest time of the next connect
+	lastErr error
+}
+
+const redial = time.Second
+
+// ask starts to connect in the background, unless that was tried just now.
+func (d *dialer) ask() error {
+	d.mu.Lock()
+	start := !d.busy && !d.closed && !time.Now().Before(d.nextAt)
+	err := d.lastErr
+	d.mu.Unlock()
+	if start && d.locker.begin(1) == nil {
+		go func() {
+			defer d.locker.wg.Done()
+			d.connect()
+		}()
+	}
+	if err == nil {
+		err = errConnecting
+	}
+	return err
+}
+
+// connect makes the client, if there is none and nobody else is at it.
+func (d *dialer) connect() {
+	d.mu.Lock()
+	if d.busy || d.closed || d.node.client.Load() != nil {
+		d.mu.Unlock()
+		return
+	}
+	d.busy = true
+	d.mu.Unlock()
+	client, err := rueidis.NewClient(d.option)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.busy, d.lastErr, d.nextAt = false, err, time.Now().Add(redial)
+	if client == nil {
+		return
+	}
+	if d.closed {
+		client.Close()
+		return
+	}
+	d.node.client.Store(&client)
+}
+
+func (d *dialer) close() {
+	d.mu.Lock()
+	d.closed, d.lastErr = true, errClosed
+	d.mu.Unlock()
+	if c := d.node.client.Load(); c != nil {
+		(*c).Close()
+	}
+}
+
+func (d *dialer) note(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lastErr = err
+}
+
+func (d *dialer) last() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lastErr
+}
+
+// newDialer reads a node's URL. Its errors never show the URL: there may be a
+// password in it.
+func newDialer(raw string, opts *settings) (*dialer, string, error) {
+	const want = "want redis://[user:password@]host[:port][/db], rediss://... or unix:///path/to.sock"
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return nil, "", fmt.Errorf("not a URL, %s", want)
+	case u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "valkey" && u.Scheme != "valkeys" && u.Scheme != "unix":
+		return nil, "", fmt.Errorf("scheme is %q, %s", u.Scheme, want)
+	case u.Scheme == "unix" && u.Path == "", u.Scheme != "unix" && u.Hostname() == "":
+		return nil, "", fmt.Errorf("no address, %s", want)
+	case u.Port() == "0":
+		return nil, "", fmt.Errorf("port is 0, %s", want)
+	}
+	option, err := rueidis.ParseURL(raw)
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %s", u.Redacted(), strings.TrimPrefix(err.Error(), "redis: "))
+	}
+	query := u.Query()
+	cluster := query.Get("cluster") == "true"
+	if !cluster && option.Sentinel.MasterSet == "" {
+		if len(option.InitAddress) > 1 {
+			return nil, "", errors.New("more than one address (addr=), want cluster=true or master_set=name with them")
+		}
+		option.ForceSingleClient = true
+	}
+	if option.TLSConfig != nil && opts.TLS != nil {
+		option.TLSConfig = mergeTLS(opts.TLS, option.TLSConfig)
+	}
+	if option.Sentinel.MasterSet != "" {
+		option.Sentinel.Username, option.Sentinel.Password = query.Get("sentinel_user"), query.Get("sentinel_password")
+		option.Sentinel.TLSConfig = option.TLSConfig
+	}
+	if option.Dialer.Timeout == 0 {
+		option.Dialer.Timeout = opts.NodeTimeout
+	}
+	if option.ConnWriteTimeout == 0 {
+		// A node that answers nothing for so long is cut off: its requests end.
+		option.ConnWriteTimeout = 2 * opts.NodeTimeout
+	}
+	if option.ClientName == "" {
+		option.ClientName = "lockkeeper"
+	}
+	option.DisableCache = true // nothing here is read twice
+	option.DisableRetry = true // a request is sent once: the algorithm repeats, with a new value
+	option.PipelineMultiplex = -1
+	option.ClientSetInfo = rueidis.DisableClientSetInfo
+	option.ReadBufferEachConn, option.WriteBufferEachConn = 16<<10, 16<<10
+	return &dialer{option: option, cluster: cluster}, nodeName(u, option), nil
+}
+
+func mergeTLS(own, fromURL *tls.Config) *tls.Config {
+	merged := own.Clone()
+	if merged.ServerName == "" {
+		merged.ServerName = fromURL.ServerName
+	}
+	merged.InsecureSkipVerify = merged.InsecureSkipVerify || fromURL.InsecureSkipVerify
+	merged.MinVersion = max(merged.MinVersion, fromURL.MinVersion)
+	return merged
+}
+
+// nodeName is the node's address without credentials.
+func nodeName(u *url.URL, option rueidis.ClientOption) string {
+	name := option.InitAddress[0]
+	if u.Scheme == "unix" {
+		return "unix:" + u.Path
+	}
+	if host, port, err := net.SplitHostPort(name); err == nil {
+		name = net.JoinHostPort(strings.ToLower(host), port)
+	}
+	if option.SelectDB != 0 {
+		name = fmt.Sprintf("%s/%d", name, option.SelectDB)
+	}
+	if option.Sentinel.MasterSet != "" {
+		name = option.Sentinel.MasterSet + "@" + name
+	}
+	return name
+}

@@ -1,0 +1,71 @@
+package redlock
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+func opExtend(h *hold, n *node, r *round, _ reply) reply { return n.extend(h.keys, h.value, r.ttl) }
+
+// opRepair follows an extend that answered "missing", in prev.run.
+func opRepair(h *hold, n *node, r *round, prev reply) reply {
+	token := strconv.FormatUint(r.token, 10)
+	return parseRepair(n.eval(repairScript, h.keys, h.value, r.ttl, h.l.opts.retention, token, prev.run))
+}
+
+// ExtendTerm implements [lock.Term]. Success needs a quorum of confirmations from
+// nodes that may vote; only then are the nodes that lost the lock repaired, and
+// their repair never counts in this round.
+func (h *hold) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Duration) (time.Time, error) {
+	if err := h.l.checkTTL(ttl); err != nil {
+		return time.Time{}, err
+	}
+	start := time.Now()
+	r := h.newRound(opExtend)
+	r.ttl = ms(ttl)
+	r.tend = func(h *hold, rep reply) *round {
+		if rep.kind != missing {
+			return nil
+		}
+		repair := h.newRound(opRepair)
+		repair.ttl, repair.token = r.ttl, h.token
+		return repair
+	}
+	if err := h.send(r); err != nil {
+		return time.Time{}, err
+	}
+	n, q := len(h.l.nodes), h.l.opts.Quorum
+	var unknown error
+	lost := false
+	err := h.wait(ctx, r, func(last bool) bool {
+		yes, no, open := r.count(confirmed), r.count(missing)+r.count(taken), r.count(silent)
+		if last {
+			open = 0
+		}
+		switch {
+		case yes >= q:
+			// A quorum has my value until ttl after this round began; the nodes that
+			// may have forgotten another's promise are not in it.
+			h.win(r)
+		case no > n-q:
+			lost = true // no quorum can have my value: another may hold it
+		case yes+open < q && no+open <= n-q:
+			unknown = h.unavailable(r, "confirmed it", yes)
+		default:
+			return false
+		}
+		return true
+	})
+	switch {
+	case lost:
+		h.abandon()
+		return time.Time{}, fmt.Errorf("%w: the lock is gone from or taken on more than %d of %d nodes", lock.ErrLost, n-q, n)
+	case err != nil || unknown != nil:
+		return time.Time{}, firstError(err, unknown)
+	}
+	return start.Add(ttl - h.l.opts.drift(ttl)), nil
+}

@@ -1,0 +1,203 @@
+package redlock
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// hold is one attempt to take a key, and the lease that comes of it: its dealings
+// with every node. On each node its requests run one after another, so that a
+// release never overtakes an acquire, an extend or a repair.
+type hold struct {
+	l     *Locker
+	key   string
+	keys  keys
+	value string // new for every attempt: nothing of one attempt touches another's
+
+	mu        sync.Mutex // guards all below, and the replies of every round
+	token     uint64     // 0 until it is certain
+	releasing bool       // from here on nothing is healed or repaired
+	released  bool       // a release has been sent before: its reply may be lost
+	slots     []slot     // one a node
+}
+
+// slot is what this hold has under way on one node.
+type slot struct {
+	busy bool
+	next *round // waits for its turn; a newer round takes its place
+}
+
+// op is what a round asks of a node. It is called without locks.
+type op func(h *hold, n *node, r *round, prev reply) reply
+
+// round asks all nodes the same in parallel.
+type round struct {
+	op    op
+	ttl   string
+	token uint64
+	// wake is sent on when enough nodes answered that the outcome may be certain.
+	wake    chan struct{}
+	enough  int
+	answers int
+	replies []reply
+	// tend gives what a node with this answer is still owed once the outcome is
+	// good: its counter healed, its lock repaired.
+	tend func(h *hold, rep reply) *round
+	won  bool // the outcome is good: tend to those who answer late, too
+}
+
+func (h *hold) newRound(do op) *round {
+	n, q := len(h.l.nodes), h.l.opts.Quorum
+	return &round{
+		op:      do,
+		wake:    make(chan struct{}, 1),
+		enough:  min(q, n-q+1), // fewer answers decide nothing
+		replies: make([]reply, n),
+	}
+}
+
+// send starts r on every node where nothing of this hold is under way, and queues
+// it where something is.
+func (h *hold) send(r *round) error {
+	if err := h.l.begin(len(h.slots)); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range h.slots {
+		if h.slots[i].busy {
+			h.slots[i].next = r
+			h.l.wg.Done()
+			continue
+		}
+		h.slots[i].busy = true
+		go h.run(i, r, reply{})
+	}
+	return nil
+}
+
+// run does r and what follows it on node i, until nothing is left to do there.
+func (h *hold) run(i int, r *round, prev reply) {
+	defer h.l.wg.Done()
+	for r != nil {
+		rep := r.op(h, h.l.nodes[i], r, prev)
+		h.mu.Lock()
+		r.replies[i] = rep
+		r.answers++
+		if r.answers >= r.enough {
+			select {
+			case r.wake <- struct{}{}:
+			default:
+			}
+		}
+		next := h.slots[i].next
+		h.slots[i].next = nil
+		if next == nil && r.won && !h.releasing {
+			next = r.tend(h, rep)
+		}
+		h.slots[i].busy = next != nil
+		h.mu.Unlock()
+		r, prev = next, rep
+	}
+}
+
+// win marks r's outcome as good and tends to the nodes that have answered. mu is
+// held.
+func (h *hold) win(r *round) {
+	r.won = true
+	for i, rep := range r.replies {
+		if h.slots[i].busy || h.releasing {
+			continue
+		}
+		if next := r.tend(h, rep); next != nil && h.l.begin(1) == nil {
+			h.slots[i].busy = true
+			go h.run(i, next, rep)
+		}
+	}
+}
+
+// wait returns once decide, called with mu held, says that the outcome is certain.
+// After the node timeout the nodes without an answer have failed; decide is then
+// called with last set, and decides.
+func (h *hold) wait(ctx context.Context, r *round, decide func(last bool) bool) error {
+	timer := time.NewTimer(h.l.opts.NodeTimeout)
+	defer timer.Stop()
+	for {
+		var last bool
+		select {
+		case <-r.wake:
+		case <-timer.C:
+			last = true
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		h.mu.Lock()
+		certain := decide(last || r.answers == len(r.replies))
+		h.mu.Unlock()
+		if certain {
+			return nil
+		}
+	}
+}
+
+// count is how many nodes gave an answer of this kind. mu is held.
+func (r *round) count(k kind) int {
+	n := 0
+	for i := range r.replies {
+		if r.replies[i].kind == k {
+			n++
+		}
+	}
+	return n
+}
+
+// unavailable tells why there was no quorum, node by node. mu is held.
+func (h *hold) unavailable(r *round, what string, n int) error {
+	var nodes *multierror.Error
+	for i, rep := range r.replies {
+		if err := rep.reason(h.l.opts.NodeTimeout); err != nil {
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", h.l.nodes[i].name, err))
+		}
+	}
+	err := fmt.Errorf("%w: %d of %d nodes %s, want %d", lock.ErrUnavailable, n, len(r.replies), what, h.l.opts.Quorum)
+	if nodes == nil {
+		return err
+	}
+	nodes.ErrorFormat = oneLine
+	return fmt.Errorf("%w: %w", err, nodes)
+}
+
+func oneLine(errs []error) string {
+	s := ""
+	for i, err := range errs {
+		if i > 0 {
+			s += "; "
+		}
+		s += err.Error()
+	}
+	return s
+}
+
+// reason is why this answer is no vote; nil if it is one.
+func (rep *reply) reason(timeout time.Duration) error {
+	switch rep.kind {
+	case silent:
+		return fmt.Errorf("%w within %v", errNoAnswer, timeout)
+	case failed:
+		return rep.err
+	case held:
+		return fmt.Errorf("held by %s", holderName(rep.value))
+	case recovering, prolonged:
+		return fmt.Errorf("restarted lately and may have forgotten locks: votes in %v (it is not durable; see Options.RestartGuard)", rep.left)
+	case notMine, taken:
+		return fmt.Errorf("held by another")
+	case missing:
+		return fmt.Errorf("the lock is missing")
+	}
+	return nil
+}

@@ -1,5 +1,0 @@
-package redlock
-
-import (
-	_ "github.com/alicebob/miniredis/v2"
-)

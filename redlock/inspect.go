@@ -1,0 +1,317 @@
+package redlock
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+var (
+	_ lock.Inspector     = (*Locker)(nil)
+	_ lock.ForceReleaser = (*Locker)(nil)
+)
+
+// sight is what one node shows of a key.
+type sight struct {
+	value string // "" is free
+	left  time.Duration
+	count uint64
+	err   error
+}
+
+// each asks all nodes at once and returns when all have answered, or failed, or
+// ctx or the node timeout has ended. ask must not touch what its caller reads
+// after that: its result goes through the channel.
+func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func(ctx context.Context, n *node, c rueidis.Client) (T, error)) ([]T, []error, error) {
+	if err := l.begin(len(l.nodes)); err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	type answer struct {
+		i   int
+		t   T
+		err error
+	}
+	answers := make(chan answer, len(l.nodes))
+	for i, n := range l.nodes {
+		go func() {
+			defer l.wg.Done()
+			a := answer{i: i}
+			if c, err := n.conn(); err != nil {
+				a.err = err
+			} else {
+				a.t, a.err = ask(ctx, n, c)
+			}
+			answers <- a
+		}()
+	}
+	all, errs := make([]T, len(l.nodes)), make([]error, len(l.nodes))
+	for i := range errs {
+		errs[i] = fmt.Errorf("%w within %v", errNoAnswer, timeout)
+	}
+	for range l.nodes {
+		select {
+		case a := <-answers:
+			all[a.i], errs[a.i] = a.t, a.err
+		case <-ctx.Done():
+			return all, errs, nil
+		}
+	}
+	return all, errs, nil
+}
+
+func (l *Locker) look(ctx context.Context, k keys) ([]sight, error) {
+	all, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, _ *node, c rueidis.Client) (sight, error) {
+		return parseSight(inspectScript.eval(ctx, c, k))
+	})
+	for i := range all {
+		all[i].err = errs[i]
+	}
+	return all, err
+}
+
+func parseSight(res rueidis.RedisResult) (sight, error) {
+	part, err := res.ToArray()
+	if err != nil {
+		return sight{}, err
+	}
+	if len(part) != 3 {
+		return sight{}, errReply
+	}
+	var s sight
+	if s.value, err = part[0].ToString(); err != nil {
+		return sight{}, errReply
+	}
+	if s.left, err = milliseconds(&part[1]); err != nil {
+		return sight{}, errReply
+	}
+	count, err := part[2].ToString()
+	if err != nil {
+		return sight{}, errReply
+	}
+	s.count, _ = strconv.ParseUint(count, 10, 64) // "": never counted
+	return s, nil
+}
+
+// Inspect tells who has a quorum of key's votes. Values on fewer nodes (leftovers
+// of attempts, split votes) are no holder. If too few nodes answer to tell, the
+// error matches [lock.ErrUnavailable].
+func (l *Locker) Inspect(ctx context.Context, key string) (lock.Info, error) {
+	info, _, err := l.inspect(ctx, key)
+	if err != nil {
+		return lock.Info{}, fmt.Errorf("redlock: inspect %q: %w", key, err)
+	}
+	return info, nil
+}
+
+func (l *Locker) inspect(ctx context.Context, key string) (lock.Info, string, error) {
+	if err := lock.Check(key, lock.MinTTL); err != nil {
+		return lock.Info{}, "", err
+	}
+	k, _ := newKeys(l.opts.Prefix, key)
+	sights, err := l.look(ctx, k)
+	if err != nil {
+		return lock.Info{}, "", err
+	}
+	votes, unknown, most := map[string]int{}, 0, ""
+	for _, s := range sights {
+		switch {
+		case s.err != nil:
+			unknown++
+		case s.value != "":
+			votes[s.value]++
+			if votes[s.value] > votes[most] {
+				most = s.value
+			}
+		}
+	}
+	switch {
+	case votes[most] >= l.opts.Quorum:
+		return l.describe(key, most, sights), most, nil
+	case votes[most]+unknown < l.opts.Quorum:
+		return lock.Info{Key: key}, "", nil // no value can have a quorum
+	}
+	return lock.Info{}, "", l.noQuorum("answered", sights)
+}
+
+func (l *Locker) noQuorum(what string, sights []sight) error {
+	nodes := &multierror.Error{ErrorFormat: oneLine}
+	n := 0
+	for i, s := range sights {
+		if s.err != nil {
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", l.nodes[i].name, s.err))
+		} else {
+			n++
+		}
+	}
+	return fmt.Errorf("%w: %d of %d nodes %s: %w", lock.ErrUnavailable, n, len(sights), what, nodes)
+}
+
+// describe is the holder of value: its time left is until a quorum no longer has
+// it, its token the count that a quorum endorses.
+func (l *Locker) describe(key, value string, sights []sight) lock.Info {
+	info := lock.Info{Key: key, Holder: holderName(value)}
+	counts := map[uint64]int{}
+	var left []time.Duration
+	for _, s := range sights {
+		if s.err != nil || s.value != value {
+			continue
+		}
+		if counts[s.count]++; counts[s.count] >= l.opts.Quorum {
+			info.Token = s.count
+		}
+		if s.left == -1 {
+			s.left = maxDuration
+		}
+		left = append(left, s.left)
+	}
+	slices.Sort(left)
+	if info.TTL = left[len(left)-l.opts.Quorum]; info.TTL == maxDuration {
+		info.TTL = -1
+	}
+	return info
+}
+
+// List walks the nodes' keys with SCAN, which does not block them, and yields each
+// key that starts with prefix and has a holder. Nodes that can't be listed are
+// passed over as long as a quorum can.
+func (l *Locker) List(ctx context.Context, prefix string) iter.Seq2[lock.Info, error] {
+	return func(yield func(lock.Info, error) bool) {
+		names, err := l.names(ctx, prefix)
+		for _, name := range names {
+			var info lock.Info
+			if info, err = l.Inspect(ctx, name); err != nil {
+				break
+			}
+			if info.Holder != "" && !yield(info, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(lock.Info{}, fmt.Errorf("redlock: list %q: %w", prefix, err))
+		}
+	}
+}
+
+// listTimeout bounds the SCANs of one node.
+const listTimeout = 30 * time.Second
+
+// names gathers the keys of all nodes: a lock stands on a quorum, so that a quorum
+// of nodes shows each.
+func (l *Locker) names(ctx context.Context, prefix string) ([]string, error) {
+	pattern := escapeGlob(l.opts.Prefix+prefix) + "*"
+	lists, errs, err := each(ctx, l, listTimeout, func(ctx context.Context, _ *node, c rueidis.Client) ([]string, error) {
+		return scan(ctx, c, pattern)
+	})
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	sights := make([]sight, len(errs))
+	answered := 0
+	for i, list := range lists {
+		if sights[i].err = errs[i]; errs[i] != nil {
+			continue
+		}
+		answered++
+		for _, lockKey := range list {
+			if l.opts.Prefix != "" || !strings.HasPrefix(lockKey, FencePrefix) {
+				seen[strings.TrimPrefix(lockKey, l.opts.Prefix)] = true
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if answered < l.opts.Quorum {
+		return nil, l.noQuorum("could be listed", sights)
+	}
+	names := make([]string, 0, len(seen))
+	for name := range seen {
+		if lock.Check(name, lock.MinTTL) == nil { // what no client can lock is no lock
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// scan lists a node's strings that match pattern; a Redis Cluster's, of all its
+// servers.
+func scan(ctx context.Context, c rueidis.Client, pattern string) ([]string, error) {
+	var names []string
+	for _, server := range c.Nodes() {
+		for cursor := uint64(0); ; {
+			page, err := server.Do(ctx, server.B().Scan().Cursor(cursor).Match(pattern).Count(1000).Type("string").Build()).AsScanEntry()
+			if err != nil {
+				return nil, err
+			}
+			names = append(names, page.Elements...)
+			if cursor = page.Cursor; cursor == 0 {
+				break
+			}
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+		}
+	}
+	return names, nil
+}
+
+func escapeGlob(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
+}
+
+// ForceRelease implements [lock.ForceReleaser]. With token 0 it deletes whatever
+// value each node has, another library's and leftovers included.
+func (l *Locker) ForceRelease(ctx context.Context, key string, token uint64) error {
+	if err := l.forceRelease(ctx, key, token); err != nil {
+		return fmt.Errorf("redlock: force release %q (token %d): %w", key, token, err)
+	}
+	return nil
+}
+
+func (l *Locker) forceRelease(ctx context.Context, key string, token uint64) error {
+	value := "*"
+	if token != 0 {
+		info, holder, err := l.inspect(ctx, key)
+		switch {
+		case err != nil:
+			return err
+		case holder == "":
+			return nil // nobody's, so not that term's
+		case info.Token != token:
+			return fmt.Errorf("another term has it, token %d: %w", info.Token, &lock.HeldError{Key: key, Holder: info.Holder, RetryAfter: max(0, info.TTL)})
+		}
+		value = holder // its term alone has this value
+	} else if err := lock.Check(key, lock.MinTTL); err != nil {
+		return err
+	}
+	k, _ := newKeys(l.opts.Prefix, key)
+	replies, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, _ *node, c rueidis.Client) (reply, error) {
+		rep := parseRelease(releaseScript.eval(ctx, c, k, value))
+		return rep, rep.err
+	})
+	if err != nil {
+		return err
+	}
+	without, sights := 0, make([]sight, len(errs))
+	for i := range replies {
+		if sights[i].err = errs[i]; errs[i] == nil {
+			without++
+		}
+	}
+	if without < l.opts.Quorum {
+		return l.noQuorum("freed it", sights)
+	}
+	return nil
+}

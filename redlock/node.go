@@ -1,0 +1,196 @@
+package redlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// node is one vote. Requests to it are sent without a deadline of their own: only
+// its answer or the death of the connection ends one (the client's
+// ConnWriteTimeout sees to that), so that what follows it on this node can never
+// overtake it. Those who wait for the answer have their own deadlines.
+type node struct {
+	name string // address, without credentials
+	opts *settings
+	log  *slog.Logger
+
+	client atomic.Pointer[rueidis.Client] // nil: not connected yet
+	dial   *dialer                        // connects it; nil for a caller's own client
+
+	// durable is the run in which the node's configuration was seen to be durable.
+	durable atomic.Pointer[string]
+	probing sync.Mutex // guards the two below
+	probed  string     // the run of the last probe
+	nextAt  time.Time  // when to probe that run again
+
+	warned atomic.Bool // told the log that it is unguarded
+
+	inflight atomic.Int64 // requests without an answer
+	progress atomic.Int64 // when the node last showed life: time since epoch
+}
+
+// epoch makes monotonic readings fit an atomic integer.
+var epoch = time.Now()
+
+// maxUnanswered is how many requests may pile up at a node that does not answer
+// before new attempts leave it out.
+const maxUnanswered = 256
+
+var (
+	errConnecting = errors.New("not connected yet")
+	errNoAnswer   = errors.New("no answer")
+)
+
+func (n *node) conn() (rueidis.Client, error) {
+	if c := n.client.Load(); c != nil {
+		return *c, nil
+	}
+	return nil, n.dial.ask()
+}
+
+// eval runs a script, and returns when the node has answered or the connection has
+// died.
+func (n *node) eval(s *script, k keys, args ...string) rueidis.RedisResult {
+	c, err := n.conn()
+	if err != nil {
+		return rueidis.NewErrorResult(err)
+	}
+	if n.inflight.Add(1) == 1 {
+		n.progress.Store(int64(time.Since(epoch)))
+	}
+	res := s.eval(context.Background(), c, k, args...)
+	n.progress.Store(int64(time.Since(epoch)))
+	n.inflight.Add(-1)
+	return res
+}
+
+// stuck reports that requests pile up unanswered. An attempt then leaves the node
+// out, where it would only wait behind them.
+func (n *node) stuck() error {
+	if n.inflight.Load() < maxUnanswered {
+		return nil
+	}
+	quiet := time.Since(epoch) - time.Duration(n.progress.Load())
+	if quiet < n.opts.NodeTimeout {
+		return nil
+	}
+	return fmt.Errorf("%w for %v, with %d requests waiting", errNoAnswer, quiet.Round(time.Millisecond), n.inflight.Load())
+}
+
+func (n *node) acquire(k keys, value, ttl string) reply {
+	if err := n.stuck(); err != nil {
+		return failure(err)
+	}
+	rep := n.guarded(parseAcquire, acquireScript, k, value, ttl)
+	if rep.unguarded && n.opts.RestartGuard != -1 && !n.opts.AssumeDurable && n.warned.CompareAndSwap(false, true) {
+		n.log.Warn("redis node is unguarded: it does not tell its run and uptime (INFO server), so that it votes at once after a restart that lost its data", "node", n.name)
+	}
+	return rep
+}
+
+func (n *node) extend(k keys, value, ttl string) reply {
+	return n.guarded(parseExtend, extendScript, k, value, ttl)
+}
+
+// guarded runs a script that asks whether the node may vote. If it says no because
+// it has restarted lately, its configuration is asked, once a run: a durable node
+// has forgotten nothing.
+func (n *node) guarded(parse func(rueidis.RedisResult) reply, s *script, k keys, value, ttl string) reply {
+	ask := func() reply {
+		run := ""
+		if r := n.durable.Load(); r != nil {
+			run = *r
+		}
+		return parse(n.eval(s, k, value, ttl, n.opts.retention, n.opts.least, run))
+	}
+	rep := ask()
+	if (rep.kind == recovering || rep.kind == prolonged) && n.probe(rep.run) {
+		rep = ask()
+	}
+	return rep
+}
+
+// probe reports whether the node is durable in this run, and remembers it. It asks
+// the node at most once in 5 seconds for each run.
+func (n *node) probe(run string) bool {
+	n.probing.Lock()
+	defer n.probing.Unlock()
+	if r := n.durable.Load(); r != nil && *r == run {
+		return true
+	}
+	if n.probed == run && time.Now().Before(n.nextAt) {
+		return false
+	}
+	n.probed, n.nextAt = run, time.Now().Add(5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), n.opts.NodeTimeout)
+	defer cancel()
+	c, err := n.conn()
+	if err != nil {
+		return false
+	}
+	conf, err := durability(ctx, c)
+	if err != nil || !conf.durable() {
+		return false
+	}
+	// The configuration belongs to the run that is there after it was read, and
+	// that is the run which asks: a restart in between would show.
+	if now, err := currentRun(ctx, c); err != nil || now != run {
+		return false
+	}
+	n.durable.Store(&run)
+	n.log.Debug("redis node is durable and votes without waiting for the restart guard", "node", n.name)
+	return true
+}
+
+// config is what decides whether a node forgets.
+type config map[string]string
+
+func durability(ctx context.Context, c rueidis.Client) (config, error) {
+	conf := config{}
+	for _, name := range []string{"appendonly", "appendfsync", "no-appendfsync-on-rewrite"} {
+		got, err := c.Do(ctx, c.B().Arbitrary("CONFIG", "GET", name).Build()).AsStrMap()
+		if err != nil {
+			return nil, err
+		}
+		conf[name] = got[name]
+	}
+	return conf, nil
+}
+
+// durable: what was answered has been written and synced before, whatever follows.
+func (c config) durable() bool {
+	return c["appendonly"] == "yes" && c["appendfsync"] == "always" && c["no-appendfsync-on-rewrite"] == "no"
+}
+
+func currentRun(ctx context.Context, c rueidis.Client) (string, error) {
+	info, err := c.Do(ctx, c.B().Info().Section("server").Build()).ToString()
+	if err != nil {
+		return "", err
+	}
+	return parseInfo(info)["run_id"], nil
+}
+
+func parseInfo(info string) map[string]string {
+	fields := map[string]string{}
+	for line := range strings.Lines(info) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			fields[name] = value
+		}
+	}
+	return fields
+}
+
+// ms is d in whole milliseconds, rounded up: a node never holds for less than was
+// asked.
+func ms(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Millisecond-1)/time.Millisecond), 10)
+}

@@ -1,0 +1,163 @@
+package redlock
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// Options change how a [Locker] works. All clients of the same locks must agree
+// on Prefix, Quorum and RestartGuard.
+type Options struct {
+	// Prefix stands before every key in Redis. Defaults to "redlock:", as
+	// node-redlock's users have it.
+	Prefix string
+	// NoPrefix leaves keys as they are.
+	NoPrefix bool
+
+	// Owner is the readable part of a lock's value: what other clients and
+	// operators see as the holder. Defaults to "<host>:<pid>".
+	Owner string
+
+	// Quorum is how many nodes must agree, more than half of them. Defaults to
+	// N/2 + 1.
+	Quorum int
+
+	// NodeTimeout bounds the wait for a node's answer in each round. A node that
+	// is slower takes no part in the decision. Defaults to 1s.
+	NodeTimeout time.Duration
+
+	// DriftFactor is how much faster than this process's clock a node's may run,
+	// as a fraction of the ttl; 2ms come on top. -1 means 0. Defaults to 0.01.
+	DriftFactor float64
+
+	// RestartGuard is how long a node that restarted, and may have forgotten what
+	// it promised, does not vote: at least the longest ttl that any client uses. A
+	// longer ttl is refused. -1 switches the guard off: then a node that
+	// restarts empty can hand a held lock to a second holder. Defaults to 60s.
+	RestartGuard time.Duration
+
+	// AssumeDurable declares that no node ever forgets a write that it answered,
+	// so that none sits out the guard. Without it, a node says so itself by its
+	// configuration (appendonly yes, appendfsync always, no-appendfsync-on-rewrite
+	// no).
+	AssumeDurable bool
+
+	// Retention is how long a fence counter outlives the last use of its key.
+	// Tokens keep rising after that too, from the node's clock. Defaults to 7
+	// days.
+	Retention time.Duration
+
+	// TLS is used by Dial for rediss:// nodes: a private CA, client certificates.
+	// Without a ServerName, each node's host is used.
+	TLS *tls.Config
+
+	// Logger hears of nodes that can't be guarded. nil is silent.
+	Logger *slog.Logger
+}
+
+// settings are Options with all defaults, and what the scripts get of them.
+type settings struct {
+	Options
+	least     string // uptime in seconds that a node must have to vote
+	retention string // ms
+}
+
+// drift that does not depend on the ttl: the granularity of Redis' expiry (1ms)
+// and its rounding, as in the Redlock description.
+const fixedDrift = 2 * time.Millisecond
+
+func (o *Options) withDefaults(nodes int) (settings, error) {
+	var opts settings
+	if o != nil {
+		opts.Options = *o
+	}
+	if nodes == 0 {
+		return opts, fmt.Errorf("redlock: %w: no nodes, want at least 1", lock.ErrInvalid)
+	}
+	if opts.Prefix != "" && opts.NoPrefix {
+		return opts, fmt.Errorf("redlock: %w: Options.Prefix is %q and NoPrefix is set, want one of them", lock.ErrInvalid, opts.Prefix)
+	}
+	if opts.Prefix == "" && !opts.NoPrefix {
+		opts.Prefix = "redlock:"
+	}
+	if opts.Owner == "" {
+		host, err := os.Hostname()
+		if err != nil || host == "" {
+			host = "unknown"
+		}
+		opts.Owner = host + ":" + strconv.Itoa(os.Getpid())
+	}
+	if opts.Quorum == 0 {
+		opts.Quorum = nodes/2 + 1
+	}
+	setDefault(&opts.NodeTimeout, time.Second)
+	setDefault(&opts.RestartGuard, time.Minute)
+	setDefault(&opts.Retention, 7*24*time.Hour)
+	switch opts.DriftFactor {
+	case 0:
+		opts.DriftFactor = 0.01
+	case -1:
+		opts.DriftFactor = 0
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	opts.least, opts.retention = opts.leastUptime(), ms(opts.Retention)
+	return opts, opts.validate(nodes)
+}
+
+func setDefault(d *time.Duration, value time.Duration) {
+	if *d == 0 {
+		*d = value
+	}
+}
+
+func (o *Options) validate(nodes int) error {
+	var errs []error
+	refuse := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("redlock: %w: Options."+format, append([]any{lock.ErrInvalid}, args...)...))
+	}
+	if 2*o.Quorum <= nodes || o.Quorum > nodes {
+		refuse("Quorum is %d of %d nodes, want more than half and at most all", o.Quorum, nodes)
+	}
+	if o.NodeTimeout < time.Millisecond {
+		refuse("NodeTimeout is %v, want at least 1ms", o.NodeTimeout)
+	}
+	if !(o.DriftFactor >= 0 && o.DriftFactor < 1) || math.IsNaN(o.DriftFactor) {
+		refuse("DriftFactor is %v, want 0 to below 1, or -1", o.DriftFactor)
+	}
+	if o.RestartGuard != -1 && o.RestartGuard < lock.MinTTL {
+		refuse("RestartGuard is %v, want at least %v, or -1 for none", o.RestartGuard, lock.MinTTL)
+	}
+	if o.Retention < o.RestartGuard || o.Retention < time.Minute {
+		refuse("Retention is %v, want at least a minute and at least RestartGuard (%v)", o.Retention, o.RestartGuard)
+	}
+	if len(o.Owner) > 256 || strings.ContainsFunc(o.Owner, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		refuse("Owner is %.64q, want up to 256 bytes without control characters", o.Owner)
+	}
+	return errors.Join(errs...)
+}
+
+// drift is what a node's clock may gain on ours during ttl.
+func (o *Options) drift(ttl time.Duration) time.Duration {
+	return time.Duration(float64(ttl)*o.DriftFactor) + fixedDrift
+}
+
+// leastUptime is the guard for the scripts: the guard time in seconds, rounded up,
+// plus one because uptime_in_seconds is rounded down. 0 switches the guard off.
+func (o *Options) leastUptime() string {
+	if o.RestartGuard == -1 || o.AssumeDurable {
+		return "0"
+	}
+	seconds := (o.RestartGuard + time.Second - 1) / time.Second
+	return strconv.FormatInt(int64(seconds)+1, 10)
+}

@@ -1,0 +1,117 @@
+package redlock
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/internal/suspend"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// Locker takes locks on a quorum of independent nodes. It is safe for concurrent
+// use and implements every optional interface of package lock but Watcher.
+type Locker struct {
+	opts  settings
+	nodes []*node
+	owned bool // the clients are ours to close
+
+	// suspended starts a measurement of the time that this machine is suspended.
+	suspended func() func() time.Duration
+
+	mu     sync.RWMutex // guards closed, and that wg grows only before Close waits
+	closed bool
+	wg     sync.WaitGroup // every goroutine of this locker
+}
+
+// New makes a Locker of clients that the caller owns, one for each vote: a
+// standalone server, a Sentinel-managed primary, or a whole Redis Cluster. It does
+// no I/O. Give each client a ConnWriteTimeout of a few seconds: it bounds how long
+// a request can stay with a node that hangs.
+func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
+	opts, err := o.withDefaults(len(nodes))
+	if err != nil {
+		return nil, err
+	}
+	l := newLocker(opts)
+	for i, client := range nodes {
+		if client == nil {
+			return nil, fmt.Errorf("redlock: %w: node %d of %d is nil, want a rueidis.Client", lock.ErrInvalid, i+1, len(nodes))
+		}
+		for j := range i {
+			if nodes[j] == client {
+				return nil, fmt.Errorf("redlock: %w: nodes %d and %d are the same client, want an independent server for each vote", lock.ErrInvalid, j+1, i+1)
+			}
+		}
+		n := l.addNode(clientName(client, i))
+		n.client.Store(&client)
+	}
+	return l, nil
+}
+
+func newLocker(opts settings) *Locker {
+	return &Locker{opts: opts, suspended: suspend.Since}
+}
+
+func (l *Locker) addNode(name string) *node {
+	n := &node{name: name, opts: &l.opts, log: l.opts.Logger}
+	l.nodes = append(l.nodes, n)
+	return n
+}
+
+// clientName is an address of the node, or its place where none is known.
+func clientName(c rueidis.Client, i int) string {
+	name := ""
+	for addr := range c.Nodes() {
+		if name == "" || addr < name {
+			name = addr
+		}
+	}
+	if name == "" {
+		return fmt.Sprint(i + 1)
+	}
+	return name
+}
+
+func (l *Locker) hasCluster() bool {
+	for _, n := range l.nodes {
+		if c := n.client.Load(); c != nil && (*c).Mode() == rueidis.ClientModeCluster || n.dial != nil && n.dial.cluster {
+			return true
+		}
+	}
+	return false
+}
+
+// begin announces goroutines, unless the locker is closed.
+func (l *Locker) begin(goroutines int) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		return lock.ErrClosed
+	}
+	l.wg.Add(goroutines)
+	return nil
+}
+
+// Close ends the locker: calls after it fail with [lock.ErrClosed]. It does not
+// release leases, which end at their expiry: release them before. It returns when
+// every request under way was answered or its connection has died; connections
+// that Dial made are closed for that.
+func (l *Locker) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	l.mu.Unlock()
+	if l.owned {
+		l.closeNodes()
+	}
+	l.wg.Wait()
+	return nil
+}
+
+var errClosed = errors.New("closed")

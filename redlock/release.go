@@ -1,0 +1,84 @@
+package redlock
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+func opRelease(h *hold, n *node, _ *round, _ reply) reply {
+	return parseRelease(n.eval(releaseScript, h.keys, h.value))
+}
+
+// ReleaseTerm implements [lock.Term]: it frees the lock on every node, on each
+// after what this hold has under way there, and returns when a quorum is seen
+// without it. The rest is finished in the background.
+func (h *hold) ReleaseTerm(ctx context.Context, _ string, _ uint64) error {
+	r, again, err := h.sendRelease()
+	if err != nil {
+		return err
+	}
+	n, q := len(h.l.nodes), h.l.opts.Quorum
+	var failed error
+	err = h.wait(ctx, r, func(last bool) bool {
+		freed, gone := r.count(freed), r.count(missing)+r.count(notMine)
+		open := r.count(silent)
+		if last {
+			open = 0
+		}
+		switch {
+		case gone > n-q && !again:
+			// So many nodes did not have it that no quorum did: the term ended before
+			// (by an operator, or by nodes that forgot). A second release can't tell,
+			// since the first may have been applied with its reply lost.
+			failed = fmt.Errorf("%w: gone from %d of %d nodes before it was released", lock.ErrLost, gone, n)
+		case freed+gone >= q:
+			// A quorum without my value: whoever asks next can have it.
+		case freed+gone+open < q:
+			failed = h.unavailable(r, "confirmed the release", freed+gone)
+		default:
+			return false
+		}
+		return true
+	})
+	return firstError(err, failed)
+}
+
+func (h *hold) sendRelease() (r *round, again bool, err error) {
+	h.mu.Lock()
+	again = h.released
+	h.releasing, h.released = true, true
+	h.mu.Unlock()
+	r = h.newRound(opRelease)
+	return r, again, h.send(r)
+}
+
+// abandon frees whatever this hold has or may still get, on every node and in the
+// background: the cleanup of an attempt that failed or was cancelled.
+func (h *hold) abandon() {
+	_, _, _ = h.sendRelease() // fails only if the locker is closed; then the ttl ends it
+}
+
+// letGo cleans up after a refusal. Nodes that voted for us are waited for, bounded:
+// contenders that split the votes must let go before any of them tries again.
+func (h *hold) letGo(ctx context.Context, votes *round) {
+	h.mu.Lock()
+	refusals := votes.count(held) + votes.count(recovering)
+	h.mu.Unlock()
+	if refusals == len(votes.replies) {
+		return // every node has answered and none granted: nothing to free
+	}
+	r, _, err := h.sendRelease()
+	if err != nil {
+		return
+	}
+	_ = h.wait(ctx, r, func(last bool) bool {
+		for i := range r.replies {
+			if votes.replies[i].kind == granted && r.replies[i].kind == silent {
+				return last
+			}
+		}
+		return true
+	})
+}

@@ -1,0 +1,22 @@
+-- Agree on a token: one node's part of phase 2.
+-- KEYS: 1 the lock, 2 its fence counter
+-- ARGV: 1 my value, 2 the token, 3 the counter's retention in ms
+-- Reply: the count, at least the token; 0 if the lock is not mine, or the count
+-- is not of the server's present run: such a node vouches for nothing.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local run = '-'
+local info = redis.pcall('INFO', 'server')
+if type(info) == 'string' then run = string.match(info, 'run_id:(%w+)') or run end
+if redis.call('HGET', KEYS[2], 'run') ~= run then return 0 end
+local count = redis.call('HGET', KEYS[2], 'count')
+count = count and string.match(count, '^%d+$') and tonumber(count)
+if not count or count >= 9007199254740992 then
+  return redis.error_reply('ERR lockkeeper: the fence count is not a number from 1 to 2^53')
+end
+local token = tonumber(ARGV[2])
+if count < token then
+  count = token
+  redis.call('HSET', KEYS[2], 'count', string.format('%.0f', count))
+  redis.call('PEXPIRE', KEYS[2], ARGV[3])
+end
+return count
