@@ -1,0 +1,46 @@
+package keepalive_test
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/backends/memory"
+	"github.com/tonsurance/lockkeeper/keepalive"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+func ExampleDo() {
+	locker := memory.New()
+	err := keepalive.Do(context.Background(), locker, "nightly-report", 30*time.Second, func(ctx context.Context) error {
+		// Each write carries the token; the store refuses it if it has seen a larger one.
+		fmt.Println("working with token", lock.Token(ctx))
+		return ctx.Err() // not nil once the lease is lost
+	}, nil)
+	fmt.Println("done:", err)
+	// Output:
+	// working with token 1
+	// done: <nil>
+}
+
+func ExampleStart() {
+	ctx, locker := context.Background(), memory.New()
+	lease, err := locker.TryAcquire(ctx, "pricing-oracle", 30*time.Second)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	keeper, err := keepalive.Start(ctx, lease, 30*time.Second, &keepalive.Options{Margin: 5 * time.Second})
+	if err != nil {
+		fmt.Println(err)
+		_ = lease.Release(ctx)
+		return
+	}
+	fmt.Println("kept:", keeper.Context().Err() == nil)
+	fmt.Println("released:", keeper.Release(ctx))
+	fmt.Println(context.Cause(keeper.Context()))
+	// Output:
+	// kept: true
+	// released: <nil>
+	// keepalive: released: context canceled
+}

@@ -1,0 +1,246 @@
+package keepalive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// errReleased is the cause of a context that Release ended.
+var errReleased = fmt.Errorf("keepalive: released: %w", context.Canceled)
+
+// Keeper keeps one lease, and is one itself: extend and release the lease through
+// its Keeper only. It is safe for concurrent use. A Keeper that is not released
+// renews for as long as its context lives.
+type Keeper struct {
+	lease  lock.Lease
+	ttl    time.Duration
+	opts   settings
+	inner  context.Context // ends with the parent, a loss or Release; carries the token
+	cancel context.CancelCauseFunc
+	detach func() bool // ends the watch on the parent; nil if the parent never ends
+
+	// mu guards all below. It is never held across a call to the store, the
+	// logger or a context that is being cancelled; but lease.Expiry is called
+	// under it, and must not block.
+	mu       sync.Mutex
+	timer    *time.Timer // runs tick at the deadline, or when a renewal is due
+	deadline time.Time   // Expiry - Margin after the last success
+	due      time.Time   // of the next renewal
+	drainEnd time.Time   // end of renewal; zero while the parent lives
+	failures int         // since the last success
+	last     error       // of the last failed renewal
+	lost     error       // why the lease is over; nil while it may stand
+	lostCh   chan struct{}
+	told     bool // the loss was logged
+	released bool // Release was called
+	renewal  *renewal
+}
+
+// settings are the Options in the form that a Keeper keeps them.
+type settings struct {
+	interval, margin, drain time.Duration
+	log                     *slog.Logger
+}
+
+// renewal is one call of Extend under way.
+type renewal struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed when its goroutine has nothing left to do
+}
+
+var _ lock.Lease = (*Keeper)(nil)
+
+// Start keeps lease, which was acquired for ttl, and renews it for ttl. The keeper's
+// context is derived from ctx.
+//
+// It sends nothing. An error matches [lock.ErrInvalid] (options that can't work),
+// or [lock.ErrLost] if the lease is over or has no more than Margin left. The lease
+// is as it was then: the caller still has to release it.
+func Start(ctx context.Context, lease lock.Lease, ttl time.Duration, opts *Options) (*Keeper, error) {
+	if lease == nil {
+		return nil, fmt.Errorf("keepalive: start: %w: lease is nil", lock.ErrInvalid)
+	}
+	o, err := opts.WithDefaults(ttl)
+	if err != nil {
+		return nil, fmt.Errorf("keepalive: start %q: %w", lease.Key(), err)
+	}
+	return start(ctx, lease, ttl, o)
+}
+
+func start(ctx context.Context, lease lock.Lease, ttl time.Duration, o Options) (*Keeper, error) {
+	k := &Keeper{
+		lease: lease, ttl: ttl,
+		opts: settings{o.Interval, max(0, o.Margin), max(0, o.DrainTimeout), o.Logger},
+	}
+	now, expiry := time.Now(), lease.Expiry()
+	k.deadline = expiry.Add(-k.opts.margin)
+	if expiry.IsZero() || !now.Before(k.deadline) {
+		return nil, k.describe(fmt.Errorf("%w: expired, or not more than the margin of %v left", lock.ErrLost, k.opts.margin))
+	}
+	k.due = expiry.Add(k.opts.interval - ttl)
+	k.inner, k.cancel = context.WithCancelCause(lock.WithToken(ctx, lease.Token()))
+
+	k.mu.Lock()
+	defer k.unlock()
+	if ctx.Done() != nil {
+		// On inner, not on ctx: of a foreign type, ctx would cost a second goroutine.
+		k.detach = context.AfterFunc(k.inner, k.drain)
+	}
+	k.timer = time.AfterFunc(time.Until(k.due), k.tick)
+	k.arm(now)
+	return k, nil
+}
+
+// Context ends when the ctx given to Start does, with its cause; or with a cause
+// that matches [lock.ErrLost], at the latest Margin before Expiry, or at once on a
+// definite loss; or with Release. It carries the fencing token ([lock.Token]).
+func (k *Keeper) Context() context.Context { return (*keptContext)(k) }
+
+// Lost returns a channel that is closed when the lease is lost. Unlike Context it
+// does not end with ctx: it is for work that winds down after that.
+func (k *Keeper) Lost() <-chan struct{} {
+	k.mu.Lock()
+	defer k.unlock()
+	k.expire(time.Now())
+	if k.lostCh == nil {
+		k.lostCh = make(chan struct{})
+		if k.lost != nil {
+			close(k.lostCh)
+		}
+	}
+	return k.lostCh
+}
+
+// Key is the lease's.
+func (k *Keeper) Key() string { return k.lease.Key() }
+
+// Token is the lease's.
+func (k *Keeper) Token() uint64 { return k.lease.Token() }
+
+// Expiry is the lease's, or the zero time once it is lost or Release has begun.
+// The context ends before it.
+func (k *Keeper) Expiry() time.Time {
+	k.mu.Lock()
+	defer k.unlock()
+	if k.expire(time.Now()); k.lost != nil || k.released {
+		return time.Time{}
+	}
+	return k.lease.Expiry()
+}
+
+// Extend renews the lease for ttl now, besides the renewals that are due. The next
+// of those, for the ttl given to Start, comes when no more than this ttl less
+// Interval is left. Errors are those of [lock.Lease].
+func (k *Keeper) Extend(ctx context.Context, ttl time.Duration) error {
+	k.mu.Lock()
+	k.expire(time.Now())
+	lost, released := k.lost, k.released
+	k.unlock()
+	switch {
+	case lost != nil:
+		return lost
+	case released:
+		return k.describe(fmt.Errorf("%w: released", lock.ErrLost))
+	}
+	err := k.lease.Extend(ctx, ttl)
+
+	k.mu.Lock()
+	defer k.unlock()
+	switch {
+	case k.released || k.lost != nil:
+	case err == nil:
+		k.renewed(time.Now())
+	case errors.Is(err, lock.ErrLost):
+		k.lose(err)
+	}
+	if k.lost != nil {
+		return k.lost
+	}
+	return err
+}
+
+// Release ends the context and the renewal, waits for a renewal under way, which
+// it cancels, and releases the lease. No renewal runs or starts after it returns.
+// What [lock.Lease] says of Release holds; if the keeper saw the lease lost, the
+// error matches [lock.ErrLost], even if its last moments sufficed to free it.
+func (k *Keeper) Release(ctx context.Context) error {
+	k.mu.Lock()
+	if !k.released {
+		k.expire(time.Now())
+		k.released = true
+		k.timer.Stop()
+	}
+	under := k.renewal
+	k.unlock()
+	if k.detach != nil {
+		k.detach()
+	}
+	k.cancel(errReleased) // before anybody else can have the key
+	if under != nil {
+		under.cancel()
+		timeout := time.NewTimer(lock.DefaultReleaseTimeout)
+		defer timeout.Stop()
+		select {
+		case <-under.done:
+		case <-timeout.C:
+			// Sent after the release, it could bring the lease back.
+			return k.describe(fmt.Errorf("%w: a renewal under way has not returned %v after it was cancelled",
+				lock.ErrUnavailable, lock.DefaultReleaseTimeout))
+		}
+	}
+
+	err := k.lease.Release(ctx)
+	k.mu.Lock()
+	lost := k.lost
+	k.mu.Unlock()
+	switch {
+	case lost == nil:
+		return err
+	case err == nil, errors.Is(err, lock.ErrLost):
+		return lost
+	}
+	return fmt.Errorf("%w; %w", lost, err)
+}
+
+// drain starts the time that work has to wind down. It runs when inner has ended,
+// for whatever reason.
+func (k *Keeper) drain() {
+	k.mu.Lock()
+	defer k.unlock()
+	k.drainEnd = time.Now().Add(k.opts.drain)
+}
+
+// lose makes the loss final. mu is held; unlock tells it.
+func (k *Keeper) lose(cause error) {
+	if k.lost != nil {
+		return
+	}
+	k.lost = k.describe(cause)
+	k.timer.Stop()
+	if k.lostCh != nil {
+		close(k.lostCh)
+	}
+}
+
+// unlock releases mu. No loss gets past it without the context having ended.
+func (k *Keeper) unlock() {
+	lost, first := k.lost, k.lost != nil && !k.told
+	k.told = k.lost != nil
+	k.mu.Unlock()
+	if lost != nil {
+		k.cancel(lost)
+	}
+	if first {
+		k.opts.log.Error("lease lost", "key", k.Key(), "token", k.Token(), "err", lost)
+	}
+}
+
+func (k *Keeper) describe(err error) error {
+	return fmt.Errorf("keepalive: %q (token %d): %w", k.Key(), k.Token(), err)
+}

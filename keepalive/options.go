@@ -1,0 +1,78 @@
+package keepalive
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// Options for [Start] and [Do]. nil means the defaults.
+type Options struct {
+	// Interval is how long after one renewal the next is due; it counts from
+	// when the lease was asked for. Defaults to half the ttl.
+	Interval time.Duration
+
+	// Margin is how long before the lease's Expiry the context ends: the time
+	// that work needs to stop after it was told to. -1 means none. Defaults to a
+	// tenth of the ttl.
+	Margin time.Duration
+
+	// DrainTimeout is for how long renewal goes on after the parent context has
+	// ended, so that work can wind down under the lock. After that the lease runs
+	// out by itself. -1 means that renewal ends with the parent. Defaults to the
+	// ttl.
+	DrainTimeout time.Duration
+
+	// Acquire is how Do waits for the lease. Start does not use it. nil means to
+	// wait until ctx ends.
+	Acquire *lock.AcquireOptions
+
+	// Logger gets failed renewals (Warn) and losses (Error). A slow one delays
+	// neither the loss signal nor Release, so its last call may outlast Release.
+	// nil is silent.
+	Logger *slog.Logger
+}
+
+// WithDefaults returns a copy of o with the values that it means for leases of
+// this ttl, or an error matching [lock.ErrInvalid] that names what can't work.
+// o may be nil.
+func (o *Options) WithDefaults(ttl time.Duration) (Options, error) {
+	var opts Options
+	if o != nil {
+		opts = *o
+	}
+	if ttl < lock.MinTTL || ttl > lock.MaxTTL {
+		return opts, fmt.Errorf("%w: ttl is %v, want %v to %v", lock.ErrInvalid, ttl, lock.MinTTL, lock.MaxTTL)
+	}
+	if opts.Interval == 0 {
+		opts.Interval = ttl / 2
+	}
+	if opts.Margin == 0 {
+		opts.Margin = ttl / 10
+	}
+	if opts.DrainTimeout == 0 {
+		opts.DrainTimeout = ttl
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case opts.Interval < 0:
+		return opts, fmt.Errorf("%w: Options.Interval is %v, want 0 or more", lock.ErrInvalid, opts.Interval)
+	case opts.Margin < 0 && opts.Margin != -1:
+		return opts, fmt.Errorf("%w: Options.Margin is %v, want 0 or more, or -1", lock.ErrInvalid, opts.Margin)
+	case opts.DrainTimeout < 0 && opts.DrainTimeout != -1:
+		return opts, fmt.Errorf("%w: Options.DrainTimeout is %v, want 0 or more, or -1", lock.ErrInvalid, opts.DrainTimeout)
+	case opts.Interval >= ttl-max(0, opts.Margin): // this way round, nothing overflows
+		return opts, fmt.Errorf("%w: Options.Interval %v and Margin %v leave no time to renew, want a sum below the ttl of %v",
+			lock.ErrInvalid, opts.Interval, max(0, opts.Margin), ttl)
+	}
+	if opts.Acquire != nil {
+		if err := opts.Acquire.Validate(); err != nil {
+			return opts, err
+		}
+	}
+	return opts, nil
+}

@@ -1,0 +1,156 @@
+package keepalive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// tick does what the timer was armed for. There is one timer for the deadline and
+// the renewals; while a renewal is under way it stands for the deadline alone.
+func (k *Keeper) tick() {
+	k.mu.Lock()
+	now := time.Now()
+	k.expire(now)
+	switch {
+	case k.lost != nil || k.released:
+		k.unlock()
+	case k.renewal != nil || now.Before(k.due) || k.drained(now):
+		k.arm(now)
+		k.unlock()
+	default:
+		k.renew(now)
+	}
+}
+
+// renew makes one try. It is called with mu held, and unlocks it.
+func (k *Keeper) renew(now time.Time) {
+	left := k.left(now)
+	// Half of what is left: a connection that hangs must leave time for another
+	// try on a fresh one. But not less and less for ever.
+	bound := max(left/2, min(left, k.ttl/64))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(k.inner), bound)
+	r := &renewal{cancel: cancel, done: make(chan struct{})}
+	defer close(r.done)
+	k.renewal = r
+	k.arm(now)
+	k.unlock()
+
+	err := k.lease.Extend(ctx, k.ttl)
+	if err != nil && ctx.Err() != nil {
+		err = hideContext(err, bound)
+	}
+	cancel()
+
+	k.mu.Lock()
+	k.renewal = nil
+	now = time.Now()
+	failed := false
+	switch {
+	case k.released || k.lost != nil:
+	case err == nil:
+		k.renewed(now)
+	case errors.Is(err, lock.ErrLost):
+		k.lose(err)
+	default:
+		failed = true
+		k.last = err
+		k.due = now.Add(k.pause(now))
+		k.failures++
+		k.arm(now)
+	}
+	failures, until := k.failures, k.deadline
+	k.unlock()
+	if failed {
+		k.opts.log.Warn("renewal failed", "key", k.Key(), "token", k.Token(), "err", err,
+			"failures", failures, "left", until.Sub(now))
+	}
+}
+
+// renewed takes the lease's new Expiry as the new deadline. mu is held.
+func (k *Keeper) renewed(now time.Time) {
+	if !now.Before(k.deadline) {
+		// Work may have been told already that the lease is lost, and that is final.
+		k.lose(fmt.Errorf("%w: renewed too late, after the context's deadline", lock.ErrLost))
+		return
+	}
+	expiry := k.lease.Expiry()
+	deadline := expiry.Add(-k.opts.margin)
+	if expiry.IsZero() || !now.Before(deadline) {
+		k.lose(fmt.Errorf("%w: renewed with no more than the margin of %v left", lock.ErrLost, k.opts.margin))
+		return
+	}
+	k.deadline, k.failures, k.last = deadline, 0, nil
+	k.due = expiry.Add(k.opts.interval - k.ttl)
+	if soon := now.Add(k.opts.interval / 16); k.due.Before(soon) {
+		k.due = soon // a lease shorter than asked for must not be renewed in a spin
+	}
+	k.arm(now)
+}
+
+// pause is how long to wait after a failed try: a doubling time, so that a store
+// in trouble is not flooded, but at most half of what is left, so that there is
+// another try. mu is held.
+func (k *Keeper) pause(now time.Time) time.Duration {
+	pause := min(k.opts.interval/16<<min(k.failures, 4), k.left(now)/2)
+	pause = max(pause, k.opts.interval/64, time.Millisecond)
+	return time.Duration(float64(pause) * (0.75 + 0.5*rand.Float64()))
+}
+
+// expire notes that the deadline has passed. mu is held.
+func (k *Keeper) expire(now time.Time) {
+	if k.lost != nil || k.released || k.left(now) > 0 {
+		return
+	}
+	switch {
+	case k.last != nil:
+		k.lose(fmt.Errorf("%w: not renewed in time; last try: %w", lock.ErrLost, k.last))
+	case k.renewal != nil:
+		k.lose(fmt.Errorf("%w: not renewed in time; the store has not answered", lock.ErrLost))
+	default:
+		k.lose(fmt.Errorf("%w: not renewed in time", lock.ErrLost))
+	}
+}
+
+// left is the time until the context must end: until the deadline last set, or
+// the lease's own if that has become earlier since. It does not follow an Expiry
+// that became later: only a renewal that was in time moves the deadline. mu is
+// held.
+func (k *Keeper) left(now time.Time) time.Duration {
+	expiry := k.lease.Expiry()
+	if expiry.IsZero() {
+		return 0
+	}
+	return min(k.deadline.Sub(now), expiry.Sub(now)-k.opts.margin)
+}
+
+// drained reports whether the time to wind down is over, and nothing is renewed
+// any more. mu is held.
+func (k *Keeper) drained(now time.Time) bool {
+	return !k.drainEnd.IsZero() && !now.Before(k.drainEnd)
+}
+
+// arm sets the timer for what comes next. mu is held.
+func (k *Keeper) arm(now time.Time) {
+	next := k.left(now)
+	if k.renewal == nil && !k.drained(now) {
+		next = min(next, k.due.Sub(now))
+	}
+	k.timer.Reset(max(0, next))
+}
+
+// hideContext hides the end of the keeper's own bound in err: it must not look
+// like the end of the caller's ctx.
+func hideContext(err error, bound time.Duration) error {
+	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	if errors.Is(err, lock.ErrLost) {
+		return fmt.Errorf("%w: %v", lock.ErrLost, err)
+	}
+	return fmt.Errorf("%w: no answer within %v: %v", lock.ErrUnavailable, bound.Round(time.Millisecond), err)
+}

@@ -1,0 +1,387 @@
+package keepalive
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+func TestRenewal(t *testing.T) {
+	bubble(t, "IntervalDefaultsToHalfTheTTL", func(t *testing.T) {
+		s := &store{}
+		k := keep(t, t.Context(), s, nil)
+		time.Sleep(26 * time.Second)
+		extends, _, _ := s.seen()
+		require.Equal(t, []time.Duration{5 * time.Second, 10 * time.Second, 15 * time.Second, 20 * time.Second, 25 * time.Second}, extends)
+		require.NoError(t, k.Context().Err())
+	})
+
+	bubble(t, "IntervalCountsFromTheRequest", func(t *testing.T) {
+		s := &store{onExtend: func(context.Context, int) error { time.Sleep(time.Second); return nil }}
+		keep(t, t.Context(), s, &Options{Interval: 3 * time.Second})
+		time.Sleep(10 * time.Second)
+		extends, _, _ := s.seen()
+		require.Equal(t, []time.Duration{3 * time.Second, 6 * time.Second, 9 * time.Second}, extends)
+	})
+
+	bubble(t, "OneFailureLosesNothing", func(t *testing.T) {
+		s := &store{onExtend: func(_ context.Context, n int) error {
+			if n%2 == 1 {
+				return errBroken
+			}
+			return nil
+		}}
+		k := keep(t, t.Context(), s, nil)
+		time.Sleep(time.Hour)
+		require.NoError(t, k.Context().Err())
+	})
+
+	bubble(t, "OneHungRenewalLosesNothing", func(t *testing.T) {
+		s := &store{onExtend: func(ctx context.Context, n int) error {
+			if n%2 == 1 {
+				return hang(ctx, n)
+			}
+			return nil
+		}}
+		k := keep(t, t.Context(), s, nil)
+		time.Sleep(time.Hour)
+		require.NoError(t, k.Context().Err())
+	})
+
+	bubble(t, "FailedRenewalIsTriedAgainSoonWhileTimeRemains", func(t *testing.T) {
+		s := &store{onExtend: failing}
+		k := keep(t, t.Context(), s, nil)
+		<-k.Context().Done()
+		extends, _, _ := s.seen()
+		require.Equal(t, ttl/2, extends[0])
+		require.Less(t, extends[1]-extends[0], ttl/20)
+		require.Greater(t, len(extends), 5)
+		require.Less(t, len(extends), 25) // a store in trouble is not flooded
+		require.Less(t, extends[len(extends)-1], 9*time.Second)
+		require.Greater(t, extends[len(extends)-1], 8*time.Second)
+	})
+
+	bubble(t, "RetriesHaveJitter", func(t *testing.T) {
+		pauses := map[time.Duration]bool{}
+		for range 20 {
+			s := &store{onExtend: failing}
+			k := keep(t, t.Context(), s, nil)
+			<-k.Context().Done()
+			extends, _, _ := s.seen()
+			pauses[extends[1]-extends[0]] = true
+		}
+		require.Greater(t, len(pauses), 10)
+	})
+
+	bubble(t, "EachTryIsBounded", func(t *testing.T) {
+		var mu sync.Mutex
+		var bounds []time.Duration
+		s := &store{onExtend: func(ctx context.Context, n int) error {
+			start := time.Now()
+			<-ctx.Done()
+			mu.Lock()
+			defer mu.Unlock()
+			bounds = append(bounds, time.Since(start))
+			return ctx.Err()
+		}}
+		k := keep(t, t.Context(), s, nil)
+		<-k.Context().Done()
+		synctest.Wait()
+		require.Equal(t, 2*time.Second, bounds[0]) // half of what was left
+		require.Greater(t, len(bounds), 3)
+		require.Less(t, len(bounds), 25)
+	})
+
+	bubble(t, "RecoversAfterAnOutageWithinTheTTL", func(t *testing.T) {
+		began := time.Now()
+		s := &store{onExtend: func(ctx context.Context, n int) error {
+			if d := time.Since(began); d > 20*time.Second && d < 27*time.Second {
+				return errBroken
+			}
+			return nil
+		}}
+		k := keep(t, t.Context(), s, nil)
+		time.Sleep(time.Minute)
+		require.NoError(t, k.Context().Err())
+		require.Zero(t, k.failures)
+	})
+
+	bubble(t, "AnExpiryShorterThanAskedForIsNotRenewedInASpin", func(t *testing.T) {
+		calls := 0
+		lease := lock.NewLease(lock.Grant{
+			Key: key, Token: token, Expiry: time.Now().Add(4 * time.Second),
+			Extend: func(context.Context, time.Duration) (time.Time, error) {
+				calls++
+				return time.Now().Add(4 * time.Second), nil // a store with a ceiling
+			},
+			Release: func(context.Context) error { return nil },
+		})
+		k, err := Start(t.Context(), lease, ttl, nil)
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		require.NoError(t, k.Context().Err())
+		require.NoError(t, k.Release(t.Context()))
+		require.Less(t, calls, 200)
+	})
+}
+
+func TestDraining(t *testing.T) {
+	bubble(t, "RenewalGoesOnUntilRelease", func(t *testing.T) {
+		s := &store{}
+		ctx, cancel := context.WithCancel(t.Context())
+		k := keep(t, ctx, s, &Options{DrainTimeout: time.Hour})
+		cancel()
+		time.Sleep(30 * time.Minute)
+		require.Greater(t, time.Until(k.Expiry()), ttl/2-1)
+		require.NoError(t, k.Release(context.Background()))
+		extends, _, _ := s.seen()
+		time.Sleep(time.Hour)
+		after, _, _ := s.seen()
+		require.Equal(t, extends, after)
+	})
+
+	bubble(t, "RenewalGoesOnUntilDrainTimeout", func(t *testing.T) {
+		for drain, want := range map[time.Duration]int{0: 3, -1: 1, 12 * time.Second: 3, 23 * time.Second: 5} {
+			s := &store{}
+			ctx, cancel := context.WithCancel(t.Context())
+			k := keep(t, ctx, s, &Options{DrainTimeout: drain})
+			time.Sleep(6 * time.Second) // one renewal, at 5s
+			cancel()
+			<-k.Lost()
+			extends, _, _ := s.seen()
+			require.Len(t, extends, want, drain)
+			require.ErrorIs(t, k.Release(context.Background()), lock.ErrLost)
+		}
+	})
+}
+
+func TestRelease(t *testing.T) {
+	bubble(t, "CancelsARenewalUnderWay", func(t *testing.T) {
+		s := &store{onExtend: hang}
+		k := keep(t, t.Context(), s, nil)
+		time.Sleep(ttl/2 + 1)
+		_, under, _ := s.seen()
+		require.Equal(t, 1, under)
+		start := time.Now()
+		require.NoError(t, k.Release(t.Context()))
+		require.Zero(t, time.Since(start))
+		_, under, releases := s.seen()
+		require.Zero(t, under)
+		require.Equal(t, 1, releases)
+	})
+
+	bubble(t, "WaitsForARenewalUnderWay", func(t *testing.T) {
+		s := &store{}
+		s.onExtend = func(ctx context.Context, _ int) error {
+			<-ctx.Done()
+			time.Sleep(time.Second) // slow to notice
+			return nil
+		}
+		s.onRelease = func() error {
+			_, under, _ := s.seen()
+			require.Zero(t, under)
+			return nil
+		}
+		k := keep(t, t.Context(), s, nil)
+		time.Sleep(ttl/2 + 1)
+		require.NoError(t, k.Release(t.Context()))
+		require.Zero(t, k.Expiry())
+	})
+
+	bubble(t, "NoRenewalRunsOrStartsAfterIt", func(t *testing.T) {
+		for _, at := range []time.Duration{0, 1, ttl/2 - 1, ttl / 2, ttl/2 + 1, ttl} {
+			s := &store{onExtend: func(context.Context, int) error { time.Sleep(time.Millisecond); return nil }}
+			k := keep(t, t.Context(), s, nil)
+			time.Sleep(at)
+			require.NoError(t, k.Release(t.Context()))
+			before, under, _ := s.seen()
+			require.Zero(t, under)
+			time.Sleep(time.Hour)
+			after, _, _ := s.seen()
+			require.Equal(t, before, after)
+			require.ErrorIs(t, k.Extend(t.Context(), ttl), lock.ErrLost)
+		}
+	})
+
+	bubble(t, "EndsThoughARenewalNeverReturns", func(t *testing.T) {
+		hole := make(chan struct{})
+		s := &store{onExtend: func(context.Context, int) error { <-hole; return nil }}
+		k := keep(t, t.Context(), s, &Options{Margin: -1})
+		time.Sleep(ttl/2 + 1)
+		err := k.Release(t.Context())
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		_, _, releases := s.seen()
+		require.Zero(t, releases) // what is under way could bring the lease back
+		close(hole)
+		synctest.Wait()
+		require.ErrorIs(t, k.Release(t.Context()), lock.ErrLost) // by now it is past its expiry
+		_, _, releases = s.seen()
+		require.Equal(t, 1, releases)
+	})
+
+	bubble(t, "IsIdempotentAndCanBeTriedAgain", func(t *testing.T) {
+		s := &store{onRelease: func() error { return errBroken }}
+		k := keep(t, t.Context(), s, nil)
+		require.ErrorIs(t, k.Release(t.Context()), errBroken)
+		s.onRelease = nil
+		require.NoError(t, k.Release(t.Context()))
+		require.NoError(t, k.Release(t.Context()))
+		_, _, releases := s.seen()
+		require.Equal(t, 2, releases)
+		require.Zero(t, k.Expiry())
+	})
+
+	bubble(t, "WorksAfterCtxEnded", func(t *testing.T) {
+		s := &store{}
+		ctx, cancel := context.WithCancel(t.Context())
+		k := keep(t, ctx, s, nil)
+		cancel()
+		require.NoError(t, k.Release(ctx))
+		_, _, releases := s.seen()
+		require.Equal(t, 1, releases)
+	})
+
+	bubble(t, "StillFreesALeaseLostInItsMargin", func(t *testing.T) {
+		s := &store{onExtend: failing}
+		k := keep(t, t.Context(), s, nil)
+		<-k.Context().Done()
+		require.ErrorIs(t, k.Release(t.Context()), lock.ErrLost)
+		require.ErrorIs(t, k.Release(t.Context()), lock.ErrLost)
+		_, _, releases := s.seen()
+		require.Equal(t, 1, releases)
+	})
+
+	bubble(t, "ManyAtTheSameTime", func(t *testing.T) {
+		s := &store{onExtend: func(context.Context, int) error { time.Sleep(time.Millisecond); return nil }}
+		k := keep(t, t.Context(), s, nil)
+		time.Sleep(ttl / 2)
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				if err := k.Release(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+			wg.Go(func() {
+				if err := k.Extend(t.Context(), ttl); err != nil && !errors.Is(err, lock.ErrLost) {
+					t.Error(err)
+				}
+				_ = k.Expiry()
+			})
+		}
+		wg.Wait()
+		_, _, releases := s.seen()
+		require.Equal(t, 1, releases)
+	})
+}
+
+func TestExtend(t *testing.T) {
+	bubble(t, "MovesTheDeadlineAndTheNextRenewal", func(t *testing.T) {
+		s := &store{}
+		k := keep(t, t.Context(), s, nil)
+		require.NoError(t, k.Extend(t.Context(), time.Hour))
+		s.answer(failing)
+		// Renewal is due when 5s are left; the context ends when 1s is.
+		require.Equal(t, time.Hour-time.Second, endsAfter(t, k.Context()))
+		extends, _, _ := s.seen()
+		require.Equal(t, time.Hour-5*time.Second, extends[1])
+	})
+
+	bubble(t, "MayMoveTheDeadlineEarlier", func(t *testing.T) {
+		s := &store{}
+		k := keep(t, t.Context(), s, nil)
+		require.NoError(t, k.Extend(t.Context(), 3*time.Second))
+		s.answer(failing)
+		require.Equal(t, 2*time.Second, endsAfter(t, k.Context()))
+	})
+
+	bubble(t, "DefiniteLossEndsTheContextAtOnce", func(t *testing.T) {
+		s := &store{onExtend: func(context.Context, int) error { return lock.ErrLost }}
+		k := keep(t, t.Context(), s, nil)
+		require.ErrorIs(t, k.Extend(t.Context(), ttl), lock.ErrLost)
+		require.ErrorIs(t, context.Cause(k.Context()), lock.ErrLost)
+	})
+
+	bubble(t, "FailureSaysNothing", func(t *testing.T) {
+		s := &store{onExtend: failing}
+		k := keep(t, t.Context(), s, nil)
+		require.ErrorIs(t, k.Extend(t.Context(), ttl), errBroken)
+		require.ErrorIs(t, k.Extend(t.Context(), 0), lock.ErrInvalid)
+		require.NoError(t, k.Context().Err())
+		s.answer(nil)
+		time.Sleep(time.Minute)
+		require.NoError(t, k.Context().Err())
+	})
+}
+
+// rude is a lease by an author who left everything to the keeper.
+type rude struct {
+	expiry   time.Time
+	extend   func(ctx context.Context) error
+	released func()
+}
+
+func (l *rude) Key() string                                       { return key }
+func (l *rude) Token() uint64                                     { return token }
+func (l *rude) Expiry() time.Time                                 { return l.expiry }
+func (l *rude) Extend(ctx context.Context, _ time.Duration) error { return l.extend(ctx) }
+func (l *rude) Release(context.Context) error                     { l.released(); return nil }
+
+func TestAnyLease(t *testing.T) {
+	bubble(t, "ReleaseWaitsForARenewalUnderWay", func(t *testing.T) {
+		under := false
+		lease := &rude{
+			expiry: time.Now().Add(ttl),
+			extend: func(ctx context.Context) error {
+				under = true
+				<-ctx.Done()
+				time.Sleep(time.Second)
+				under = false
+				return ctx.Err()
+			},
+			released: func() { require.False(t, under) },
+		}
+		k, err := Start(t.Context(), lease, ttl, nil)
+		require.NoError(t, err)
+		time.Sleep(ttl/2 + 1)
+		require.True(t, under)
+		require.NoError(t, k.Release(t.Context()))
+	})
+
+	bubble(t, "DefiniteLossEndsTheContextAtOnce", func(t *testing.T) {
+		lease := &rude{
+			expiry:   time.Now().Add(ttl),
+			extend:   func(context.Context) error { return lock.ErrLost },
+			released: func() {},
+		}
+		k, err := Start(t.Context(), lease, ttl, nil)
+		require.NoError(t, err)
+		require.Equal(t, ttl/2, endsAfter(t, k.Context()))
+		require.Zero(t, k.Expiry())
+		require.ErrorIs(t, k.Release(t.Context()), lock.ErrLost)
+	})
+
+	bubble(t, "SuccessAfterTheDeadlineIsALossThoughNoTimerRan", func(t *testing.T) {
+		lease := &rude{expiry: time.Now().Add(ttl), released: func() {}}
+		lease.extend = func(context.Context) error {
+			time.Sleep(4500 * time.Millisecond)
+			lease.expiry = time.Now().Add(ttl)
+			return nil
+		}
+		k, err := Start(t.Context(), lease, ttl, nil)
+		require.NoError(t, err)
+		time.Sleep(ttl/2 + 1)
+		k.mu.Lock()
+		k.timer.Stop() // as if the process had been stopped
+		k.mu.Unlock()
+		require.Equal(t, 4500*time.Millisecond-1, endsAfter(t, k.inner))
+		require.ErrorIs(t, context.Cause(k.Context()), lock.ErrLost)
+		require.ErrorIs(t, k.Release(t.Context()), lock.ErrLost)
+	})
+}
