@@ -32,6 +32,9 @@ fail() {
 case ${1-} in -h | --help) usage; exit 0 ;; esac
 
 # The node list, checked before anything is sent.
+case "$* ${REDIS_NODES-}" in
+*@*) fail "a node has a user or password in it (not shown): want host:port, and the password in REDISCLI_AUTH" ;;
+esac
 if [ $# -eq 0 ]; then
   list=${REDIS_NODES-localhost:6379,localhost:6380,localhost:6381}
   [ -n "$list" ] || fail "REDIS_NODES is empty, want host:port,host:port,..."
