@@ -271,7 +271,7 @@ func TestStart(t *testing.T) {
 }
 
 func TestCost(t *testing.T) {
-	const n = 1000
+	const n = 300
 	held := func(t *testing.T, ctx context.Context) (goroutines int, keepers []*Keeper) {
 		before := runtime.NumGoroutine()
 		for range n {
@@ -279,7 +279,7 @@ func TestCost(t *testing.T) {
 			require.NoError(t, err)
 			keepers = append(keepers, k)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(2 * ttl)
 		synctest.Wait()
 		return runtime.NumGoroutine() - before, keepers
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -322,35 +323,40 @@ func TestExtend(t *testing.T) {
 
 // rude is a lease by an author who left everything to the keeper.
 type rude struct {
+	mu       sync.Mutex
 	expiry   time.Time
 	extend   func(ctx context.Context) error
 	released func()
 }
 
-func (l *rude) Key() string                                       { return key }
-func (l *rude) Token() uint64                                     { return token }
-func (l *rude) Expiry() time.Time                                 { return l.expiry }
+func (l *rude) Key() string   { return key }
+func (l *rude) Token() uint64 { return token }
+func (l *rude) Expiry() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.expiry
+}
 func (l *rude) Extend(ctx context.Context, _ time.Duration) error { return l.extend(ctx) }
 func (l *rude) Release(context.Context) error                     { l.released(); return nil }
 
 func TestAnyLease(t *testing.T) {
 	bubble(t, "ReleaseWaitsForARenewalUnderWay", func(t *testing.T) {
-		under := false
+		var under atomic.Bool
 		lease := &rude{
 			expiry: time.Now().Add(ttl),
 			extend: func(ctx context.Context) error {
-				under = true
+				under.Store(true)
 				<-ctx.Done()
 				time.Sleep(time.Second)
-				under = false
+				under.Store(false)
 				return ctx.Err()
 			},
-			released: func() { require.False(t, under) },
+			released: func() { require.False(t, under.Load()) },
 		}
 		k, err := Start(t.Context(), lease, ttl, nil)
 		require.NoError(t, err)
 		time.Sleep(ttl/2 + 1)
-		require.True(t, under)
+		require.True(t, under.Load())
 		require.NoError(t, k.Release(t.Context()))
 	})
 
@@ -371,6 +377,8 @@ func TestAnyLease(t *testing.T) {
 		lease := &rude{expiry: time.Now().Add(ttl), released: func() {}}
 		lease.extend = func(context.Context) error {
 			time.Sleep(4500 * time.Millisecond)
+			lease.mu.Lock()
+			defer lease.mu.Unlock()
 			lease.expiry = time.Now().Add(ttl)
 			return nil
 		}
