@@ -36,7 +36,7 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	}
 	if ctx.Err() != nil { // cancellation beats a simultaneous grant
 		h.abandon()
-		return nil, fmt.Errorf("redlock: acquire %q: %w", key, context.Cause(ctx))
+		return nil, fmt.Errorf("redlock: acquire %q: %w", key, ended(ctx))
 	}
 	return lock.NewLease(lock.Grant{
 		Key: key, Token: h.token, Expiry: start.Add(ttl - drift), Term: h,
@@ -60,7 +60,7 @@ func (l *Locker) newHold(ctx context.Context, key string, ttl time.Duration) (*h
 		return nil, fmt.Errorf("%w: key %q has a } without a hash tag {...} before it, so that a Redis Cluster can't keep its fence counter beside it", lock.ErrInvalid, key)
 	}
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("%q: %w", key, context.Cause(ctx))
+		return nil, fmt.Errorf("%q: %w", key, ended(ctx))
 	}
 	return &hold{l: l, key: key, keys: k, value: newValue(l.opts.Owner), slots: make([]slot, len(l.nodes))}, nil
 }

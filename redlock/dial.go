@@ -47,7 +47,7 @@ func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 		seen[name] = i
 		n := l.addNode(name)
 		n.dial = d
-		d.locker, d.node = l, n
+		d.node = n
 	}
 	if err := l.connect(ctx); err != nil {
 		_ = l.Close()
@@ -59,7 +59,7 @@ func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 // connect returns when a quorum has answered a PING.
 func (l *Locker) connect(ctx context.Context) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("redlock: dial: %w: %w", lock.ErrUnavailable, context.Cause(ctx))
+		return fmt.Errorf("redlock: dial: %w: %w", lock.ErrUnavailable, ended(ctx))
 	}
 	type answer struct {
 		i   int
@@ -154,11 +154,10 @@ func (l *Locker) closeNodes() {
 type dialer struct {
 	option  rueidis.ClientOption
 	cluster bool
-	locker  *Locker
 	node    *node
 
-	mu      sync.Mutex // guards all below; not held while connecting
-	busy    bool       // a connect is under way
+	mu      sync.Mutex    // guards all below; not held while connecting
+	busy    chan struct{} // closed when the connect under way ends; nil if there is none
 	closed  bool
 	nextAt  time.Time // earliest time of the next connect
 	lastErr error
@@ -166,37 +165,44 @@ type dialer struct {
 
 const redial = time.Second
 
-// ask starts to connect in the background, unless that was tried just now.
-func (d *dialer) ask() error {
+// ask gives the client. It waits for a connect that is under way, and begins one
+// unless that was tried just now; the dial timeout bounds both.
+func (d *dialer) ask() (rueidis.Client, error) {
 	d.mu.Lock()
-	start := !d.busy && !d.closed && !time.Now().Before(d.nextAt)
-	err := d.lastErr
+	due := d.busy != nil || !time.Now().Before(d.nextAt)
 	d.mu.Unlock()
-	if start && d.locker.begin(1) == nil {
-		go func() {
-			defer d.locker.wg.Done()
-			d.connect()
-		}()
+	if due {
+		d.connect()
 	}
-	if err == nil {
-		err = errConnecting
+	if c := d.node.client.Load(); c != nil {
+		return *c, nil
 	}
-	return err
+	if err := d.last(); err != nil {
+		return nil, err
+	}
+	return nil, errConnecting
 }
 
-// connect makes the client, if there is none and nobody else is at it.
+// connect makes the client, if there is none, or waits for whom is at it.
 func (d *dialer) connect() {
 	d.mu.Lock()
-	if d.busy || d.closed || d.node.client.Load() != nil {
+	if busy := d.busy; busy != nil {
+		d.mu.Unlock()
+		<-busy
+		return
+	}
+	if d.closed || d.node.client.Load() != nil {
 		d.mu.Unlock()
 		return
 	}
-	d.busy = true
+	busy := make(chan struct{})
+	d.busy = busy
 	d.mu.Unlock()
 	client, err := rueidis.NewClient(d.option)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.busy, d.lastErr, d.nextAt = false, err, time.Now().Add(redial)
+	defer close(busy)
+	d.busy, d.lastErr, d.nextAt = nil, err, time.Now().Add(redial)
 	if client == nil {
 		return
 	}

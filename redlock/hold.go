@@ -134,7 +134,7 @@ func (h *hold) wait(ctx context.Context, r *round, decide func(last bool) bool) 
 		case <-timer.C:
 			last = true
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ended(ctx)
 		}
 		h.mu.Lock()
 		certain := decide(last || r.answers == len(r.replies))
@@ -143,6 +143,15 @@ func (h *hold) wait(ctx context.Context, r *round, decide func(last bool) bool) 
 			return nil
 		}
 	}
+}
+
+// ended is the error of a ctx that has ended. Its cause is shown, not wrapped: it
+// can be the loss of another lease.
+func ended(ctx context.Context) error {
+	if cause := context.Cause(ctx); cause != ctx.Err() {
+		return fmt.Errorf("%w: %v", ctx.Err(), cause)
+	}
+	return ctx.Err()
 }
 
 // count is how many nodes gave an answer of this kind. mu is held.

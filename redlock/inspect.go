@@ -230,7 +230,7 @@ func (l *Locker) names(ctx context.Context, prefix string) ([]string, error) {
 		}
 	}
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return nil, ended(ctx)
 	}
 	if answered < l.opts.Quorum {
 		return nil, l.noQuorum("could be listed", sights)
@@ -260,7 +260,7 @@ func scan(ctx context.Context, c rueidis.Client, pattern string) ([]string, erro
 				break
 			}
 			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
+				return nil, ended(ctx)
 			}
 		}
 	}

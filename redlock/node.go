@@ -54,7 +54,7 @@ func (n *node) conn() (rueidis.Client, error) {
 	if c := n.client.Load(); c != nil {
 		return *c, nil
 	}
-	return nil, n.dial.ask()
+	return n.dial.ask()
 }
 
 // eval runs a script, and returns when the node has answered or the connection has
