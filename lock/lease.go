@@ -112,13 +112,12 @@ type lease struct {
 	// base is what suspended said when expiry was counted: only what came after
 	// shortens it.
 	base      time.Duration
-	releasing bool               // Release was called: no Extend succeeds any more
 	lost      error              // why the lease is definitely over; nil while it may stand
-	done      bool               // Release has its final result: released
-	released  error              // nil or ErrLost, valid once done
-	busy      bool               // a call to the store is under way
-	idle      chan struct{}      // closed when it ends; nil if nobody waits
+	idle      chan struct{}      // closed when busy ends; nil if nobody waits
 	cancel    context.CancelFunc // ends the Extend under way; nil if there is none
+	busy      bool               // a call to the store is under way
+	releasing bool               // Release was called: no Extend succeeds any more
+	done      bool               // Release has its final result, which is lost
 }
 
 func (l *lease) Key() string   { return l.key }
@@ -148,7 +147,7 @@ func (l *lease) held() bool {
 	// True only strictly before the deadline, which was counted from before the
 	// request that the store granted, on a clock that nobody can set. Until then
 	// the store refuses all others. A zero deadline is never after now.
-	return l.lost == nil && time.Now().Before(l.deadline())
+	return l.lost == nil && time.Until(l.deadline()) > 0
 }
 
 // lose makes the loss final. Each later call returns it, so it must not match the
@@ -161,29 +160,40 @@ func (l *lease) lose(cause error) error {
 	return l.lost
 }
 
-// begin waits until no call to the store is under way, or ctx ends; an extend
-// does not wait once it has lost to a release. On nil it returns with mu held.
-func (l *lease) begin(ctx context.Context, extend bool) error {
-	l.mu.Lock()
+// wait waits until no call to the store is under way, or ctx ends; an extend does
+// not wait once it has lost to a release. mu is held, but given up meanwhile.
+func (l *lease) wait(ctx context.Context, extend bool) error {
 	for l.busy && !(extend && l.releasing) {
 		if l.idle == nil {
 			l.idle = make(chan struct{})
 		}
 		idle := l.idle
 		l.mu.Unlock()
+		var err error
 		select {
 		case <-idle:
 		case <-ctx.Done():
-			return ctx.Err()
+			err = ctx.Err()
 		}
 		l.mu.Lock()
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// end wakes those who wait in begin. mu is held.
+// begin starts a call to the store. mu is held, and is not when it returns.
+func (l *lease) begin() {
+	l.busy = true
+	l.mu.Unlock()
+}
+
+// end follows it, also if the store's code panicked: it takes mu again and wakes
+// those who wait.
 func (l *lease) end() {
-	l.busy = false
+	l.mu.Lock()
+	l.busy, l.cancel = false, nil
 	if l.idle != nil {
 		close(l.idle)
 		l.idle = nil
@@ -206,10 +216,11 @@ func (l *lease) Extend(ctx context.Context, ttl time.Duration) error {
 }
 
 func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
-	if err := l.begin(ctx, true); err != nil {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.wait(ctx, true); err != nil {
 		return extendCut(ctx)
 	}
-	defer l.mu.Unlock()
 	switch {
 	case l.releasing:
 		return errReleased
@@ -227,19 +238,9 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
 	if l.suspended != nil {
 		base = l.suspended() // before the request, like the new expiry
 	}
-	l.busy, l.cancel = true, cancel
-	l.mu.Unlock()
-	var expiry time.Time
-	var err error
-	defer func() { // with mu held, also after a panic of the store's code
-		l.end()
-		l.cancel = nil
-	}()
-	func() {
-		defer l.mu.Lock()
-		defer cancel()
-		expiry, err = l.term.ExtendTerm(bounded, l.key, l.token, ttl)
-	}()
+	l.cancel = cancel
+	expiry, err := l.askExtend(bounded, ttl)
+	cancel()
 
 	switch {
 	case errors.Is(err, ErrLost):
@@ -269,6 +270,13 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
 	return nil
 }
 
+// askExtend asks the store, with mu released meanwhile.
+func (l *lease) askExtend(ctx context.Context, ttl time.Duration) (time.Time, error) {
+	l.begin()
+	defer l.end()
+	return l.term.ExtendTerm(ctx, l.key, l.token, ttl)
+}
+
 // extendCut is the error of an extend whose ctx ended. A cause that tells of
 // another lease's loss, such as a Keeper's, must not read as the loss of this one.
 func extendCut(ctx context.Context) error {
@@ -291,45 +299,39 @@ func (l *lease) release(ctx context.Context) error {
 	if ctx.Done() != nil {
 		ctx = context.WithoutCancel(ctx)
 	}
-	if l.releaseTimeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, l.releaseTimeout)
-		defer cancel()
+	if l.releaseTimeout < 0 {
+		return l.releaseOnce(ctx)
 	}
+	ctx, cancel := context.WithTimeout(ctx, l.releaseTimeout)
+	defer cancel()
+	return l.releaseOnce(ctx)
+}
 
+// releaseOnce is apart from release because a function with few defers is quick.
+func (l *lease) releaseOnce(ctx context.Context) error {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.releasing = true // from here on no Extend succeeds
 	if l.cancel != nil {
 		l.cancel()
 	}
-	l.mu.Unlock()
 	// An Extend under way is waited for: sent to the store after the release it
 	// could bring the term back.
-	if err := l.begin(ctx, false); err != nil {
+	if err := l.wait(ctx, false); err != nil {
 		return fmt.Errorf("%w: an earlier call to the store has not returned within %v", ErrUnavailable, l.releaseTimeout)
 	}
-	defer l.mu.Unlock()
 	if l.done {
-		return l.released
+		return l.lost
 	}
 	if !l.held() {
 		l.lose(errExpired)
 	}
 
-	l.busy = true
-	l.mu.Unlock()
-	var err error
-	defer l.end()
-	func() {
-		defer l.mu.Lock()
-		err = l.term.ReleaseTerm(ctx, l.key, l.token)
-	}()
-
+	err := l.askRelease(ctx)
 	switch {
-	case l.lost != nil:
-		l.released = l.lost // lost before: that it was cleaned up changes nothing
+	case l.lost != nil: // before: that it was cleaned up changes nothing
 	case errors.Is(err, ErrLost):
-		l.released = l.lose(err)
+		l.lose(err)
 	case err == nil:
 	case errors.Is(err, ErrUnavailable):
 		return masked{err} // no end of a context in it is the caller's
@@ -339,5 +341,12 @@ func (l *lease) release(ctx context.Context) error {
 		return err
 	}
 	l.done = true
-	return l.released
+	return l.lost
+}
+
+// askRelease asks the store, with mu released meanwhile.
+func (l *lease) askRelease(ctx context.Context) error {
+	l.begin()
+	defer l.end()
+	return l.term.ReleaseTerm(ctx, l.key, l.token)
 }
