@@ -1,0 +1,173 @@
+//go:build linux || darwin || freebsd
+
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// Inspect implements [lock.Inspector]. It changes nothing.
+func (l *Locker) Inspect(ctx context.Context, key string) (lock.Info, error) {
+	if err := lock.Check(key, lock.MinTTL); err != nil {
+		return lock.Info{}, fmt.Errorf("file: inspect: %w", err)
+	}
+	f, err := l.open(key)
+	if err == errNoFile {
+		return lock.Info{Key: key}, nil
+	}
+	if err != nil {
+		return lock.Info{}, fmt.Errorf("file: inspect %q: %w", key, err)
+	}
+	defer f.close()
+	r, err := f.peek(ctx)
+	if err != nil {
+		return lock.Info{}, fmt.Errorf("file: inspect %q: %w", key, err)
+	}
+	return l.info(r), nil
+}
+
+func (l *Locker) info(r record) lock.Info {
+	left := l.left(r)
+	if left == 0 {
+		return lock.Info{Key: r.Key}
+	}
+	return lock.Info{Key: r.Key, Holder: r.Holder, Token: r.Token, TTL: left}
+}
+
+// peek reads the record without the file's lock, or, if somebody is writing,
+// with it.
+func (f *keyFile) peek(ctx context.Context) (record, error) {
+	r, err := readRecord(f.fd, f.l.boot)
+	if err == nil && f.key == "" {
+		f.key = r.Key
+	}
+	if err == nil && r.Key == f.key {
+		return r, nil
+	}
+	if err := f.lock(ctx); err != nil {
+		return r, err
+	}
+	return f.read()
+}
+
+// List implements [lock.Inspector]. It reads all records, those of free keys
+// too. One that can't be read does not hide the others: its error comes last.
+func (l *Locker) List(ctx context.Context, prefix string) iter.Seq2[lock.Info, error] {
+	return func(yield func(lock.Info, error) bool) {
+		entries, err := os.ReadDir(l.dir)
+		if err != nil {
+			yield(lock.Info{}, fmt.Errorf("file: list: %w: %w", lock.ErrUnavailable, err))
+			return
+		}
+		var failed error
+		for _, entry := range entries {
+			if !strings.HasPrefix(entry.Name(), keyPrefix) {
+				continue
+			}
+			if ctx.Err() != nil {
+				yield(lock.Info{}, fmt.Errorf("file: list: %w", ended(ctx)))
+				return
+			}
+			r, err := l.peekAt(ctx, filepath.Join(l.dir, entry.Name()))
+			if err != nil {
+				failed = errors.Join(failed, fmt.Errorf("file: list: %w", err))
+				continue
+			}
+			if !strings.HasPrefix(r.Key, prefix) {
+				continue
+			}
+			if info := l.info(r); info.Holder != "" && !yield(info, nil) {
+				return
+			}
+		}
+		if failed != nil {
+			yield(lock.Info{}, failed)
+		}
+	}
+}
+
+func (l *Locker) peekAt(ctx context.Context, path string) (record, error) {
+	f := &keyFile{l: l, path: path}
+	var err error
+	if f.fd, err = openFile(path, 0, 0); err != nil {
+		return record{}, f.failed(err)
+	}
+	defer f.close()
+	return f.peek(ctx)
+}
+
+// ForceRelease implements [lock.ForceReleaser].
+func (l *Locker) ForceRelease(ctx context.Context, key string, token uint64) error {
+	if err := lock.Check(key, lock.MinTTL); err != nil {
+		return fmt.Errorf("file: force release: %w", err)
+	}
+	if err := l.forceRelease(ctx, key, token); err != nil {
+		return fmt.Errorf("file: force release %q: %w", key, err)
+	}
+	return nil
+}
+
+func (l *Locker) forceRelease(ctx context.Context, key string, token uint64) error {
+	f, err := l.open(key)
+	if err == errNoFile {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	if err := f.lock(ctx); err == errNoFile {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	r, err := f.read()
+	if err != nil {
+		return err
+	}
+	if held := l.refusal(r); held == nil || token != 0 && token != r.Token {
+		return held
+	}
+	return f.free(&r)
+}
+
+// What Health warns below.
+const lowSpace = 1 << 20 // bytes
+
+// Health implements [lock.HealthChecker]. The directory is the only node.
+func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
+	if ctx.Err() != nil {
+		return lock.Health{}, fmt.Errorf("file: health: %w", ended(ctx))
+	}
+	start := time.Now()
+	node := lock.NodeHealth{Name: l.dir, Err: l.writable()}
+	fs, trusted, stat, err := fileSystem(l.dir)
+	node.Latency = time.Since(start)
+	if node.Err == nil && err != nil {
+		node.Err = fmt.Errorf("%w: %w", lock.ErrUnavailable, err)
+	}
+	if err == nil {
+		if !trusted {
+			node.Warnings = append(node.Warnings, fmt.Sprintf("file system %s is not known to be local; it was accepted by TrustFileSystem", fs))
+		}
+		if fs == "tmpfs" || fs == "ramfs" {
+			node.Warnings = append(node.Warnings, fmt.Sprintf("%s forgets token counters at a reboot; they start again above the wall clock's microseconds", fs))
+		}
+		if free := uint64(stat.Bavail) * uint64(stat.Bsize); free < lowSpace {
+			node.Warnings = append(node.Warnings, fmt.Sprintf("%d bytes free: locks of new keys will fail", free))
+		}
+		if stat.Files > 0 && stat.Ffree == 0 {
+			node.Warnings = append(node.Warnings, "no inodes free: locks of new keys will fail")
+		}
+	}
+	return lock.Health{Nodes: []lock.NodeHealth{node}, Quorum: 1}, nil
+}
