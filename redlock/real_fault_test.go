@@ -135,6 +135,8 @@ func TestRealRequestsOfAHungNodeHoldForATTLAtMost(t *testing.T) {
 	o := throwaway()
 	o.NodeTimeout = 200 * time.Millisecond // connections end after 400ms
 	l := dial(t, servers, o)
+	acquire(t, l, "connected", longTTL)
+	standsOn(t, servers, "connected", 3)
 	servers[0].Pause()
 	const ttl = 3 * time.Second
 	for i := range 3 {
@@ -142,6 +144,7 @@ func TestRealRequestsOfAHungNodeHoldForATTLAtMost(t *testing.T) {
 	}
 	require.NoError(t, l.Close()) // nothing comes after this
 	servers[0].Resume()
+	eventually(t, "the first late request", func() bool { return servers[0].Do("EXISTS", fenceKey("k0")) == "1" })
 	for i := range 3 {
 		key := fmt.Sprint("k", i)
 		eventually(t, "the orphan's end", func() bool { return servers[0].Do("GET", lockKey(key)) == "" })
@@ -168,17 +171,35 @@ func TestRealWipedNodeIsRepairedByItsHolder(t *testing.T) {
 			lease := acquire(t, l, "k", longTTL)
 			standsOn(t, servers, "k", 3)
 			wipe(servers[1])
-			_, err := dial(t, servers, throwaway()).TryAcquire(within(t, patience), "k", longTTL)
-			require.ErrorIs(t, err, lock.ErrHeld)
 			eventually(t, "the repair", func() bool {
 				require.NoError(t, extend(t, lease, longTTL))
 				return votes(servers, "k") == 3
 			})
+			_, err := dial(t, servers, throwaway()).TryAcquire(within(t, patience), "k", longTTL)
+			require.ErrorIs(t, err, lock.ErrHeld)
 			release(t, lease)
 			standsOn(t, servers, "k", 0)
 			require.Greater(t, acquire(t, l, "k", longTTL).Token(), lease.Token())
 		})
 	}
+}
+
+// An attempt that was granted there counted on, above the holder's token: the node
+// is not repaired, and need not be.
+func TestRealWipedNodeThatGrantedSinceLosesNothing(t *testing.T) {
+	t.Parallel()
+	servers := redistest.StartN(t, 3)
+	l, other := dial(t, servers, throwaway()), dial(t, servers, throwaway())
+	lease := acquire(t, l, "k", longTTL)
+	standsOn(t, servers, "k", 3)
+	servers[1].Do("FLUSHALL")
+	for range 3 {
+		_, err := other.TryAcquire(within(t, patience), "k", longTTL)
+		require.ErrorIs(t, err, lock.ErrHeld)
+		require.NoError(t, extend(t, lease, longTTL))
+	}
+	release(t, lease)
+	require.Greater(t, acquire(t, other, "k", longTTL).Token(), lease.Token())
 }
 
 func TestRealLockDeletedOnAMajorityIsLostAtTheNextExtend(t *testing.T) {
