@@ -1,0 +1,265 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/keepalive"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+var (
+	// ErrNotElected: the campaign ended without fn having run in it. The error
+	// wraps the cause, such as lock.ErrHeld: another copy leads.
+	ErrNotElected = errors.New("leader: not elected")
+	// ErrRunning: this Elector's Run runs already.
+	ErrRunning = errors.New("leader: already running")
+)
+
+// Run campaigns for key, and runs fn while this process leads; see the package
+// page for what happens when, and what it returns. fn's context ends when ctx
+// does, and before anyone else can lead; it carries the fencing token
+// ([lock.Token]). fn must return soon after it has ended.
+func Run(ctx context.Context, locker lock.Locker, key string, fn func(context.Context) error, opts *Options) error {
+	return New(locker, key, opts).Run(ctx, fn)
+}
+
+// Elector campaigns for one key. It is safe for concurrent use.
+type Elector struct {
+	locker lock.Locker
+	key    string
+	opts   Options
+
+	// term is what fn works under: set before fn is called, unset when it has
+	// returned, before the lease is released.
+	term atomic.Pointer[keepalive.Keeper]
+
+	mu      sync.Mutex // guards all below; taken before that of changes
+	running bool
+	status  Status
+	changes *changes // nil without OnChange
+}
+
+// New makes an Elector. Bad input is reported by Run, before any I/O.
+func New(locker lock.Locker, key string, opts *Options) *Elector {
+	e := &Elector{locker: locker, key: key, status: Status{Key: key, State: Stopped, Since: time.Now()}}
+	if opts != nil {
+		e.opts = *opts
+	}
+	return e
+}
+
+// Run does what the function [Run] does. One at a time: a second fails with
+// [ErrRunning]; when it has returned it may be called again.
+func (e *Elector) Run(ctx context.Context, fn func(context.Context) error) error {
+	s, err := e.settings(fn)
+	if err != nil {
+		return fmt.Errorf("leader: run %q: %w", e.key, err)
+	}
+	if err := e.start(); err != nil {
+		return err
+	}
+	defer e.stop(s)
+	for {
+		k, err := e.campaign(ctx, s)
+		if err != nil {
+			return err
+		}
+		resigned, err := e.lead(ctx, s, k, fn)
+		if resigned || s.once || ctx.Err() != nil {
+			return err
+		}
+		e.setState(StandingBy)
+		if err := e.pause(ctx, s); err != nil {
+			return err
+		}
+	}
+}
+
+func (e *Elector) start() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.running {
+		return fmt.Errorf("%w: %q", ErrRunning, e.key)
+	}
+	e.running = true
+	if e.opts.OnChange != nil {
+		e.changes = newChanges(e.opts.OnChange)
+	}
+	return nil
+}
+
+func (e *Elector) stop(s settings) {
+	e.set(func(s *Status) { s.State, s.LastAttempt = Stopped, nil })
+	if e.changes != nil && !e.changes.close() {
+		s.log.Error("OnChange has not returned", "key", e.key, "waited", changeTimeout)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.running, e.changes = false, nil
+}
+
+// campaign waits until this process is elected.
+func (e *Elector) campaign(ctx context.Context, s settings) (*keepalive.Keeper, error) {
+	e.setState(StandingBy)
+	for {
+		lease, err := lock.Acquire(ctx, attempts{e.locker, e}, e.key, s.ttl, s.acquire)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			s.log.Info("campaign ended", "key", e.key, "err", err)
+			return nil, context.Cause(ctx)
+		case err != nil:
+			return nil, fmt.Errorf("%w: %w", ErrNotElected, err)
+		}
+		k, err := keepalive.Start(ctx, lease, s.ttl, &s.keepalive)
+		if err == nil {
+			return k, nil
+		}
+		// The store answered so late that there is no time to lead.
+		s.log.Warn("elected too late", "key", e.key, "token", lease.Token(), "err", err)
+		err = join(err, unlessLost(lease.Release(ctx)))
+		if s.once {
+			return nil, fmt.Errorf("%w: %w", ErrNotElected, err)
+		}
+		if err := e.pause(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// lead runs fn for one term. resigned means that fn returned of its own accord.
+func (e *Elector) lead(ctx context.Context, s settings, k *keepalive.Keeper, fn func(context.Context) error) (resigned bool, err error) {
+	e.term.Store(k)
+	e.set(func(s *Status) {
+		s.State, s.Token, s.LastAttempt = Leading, k.Token(), nil
+		s.Terms++
+	})
+	s.log.Info("leading", "key", e.key, "token", k.Token())
+	fnDone, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		e.watch(s, k, fnDone)
+	}()
+
+	// Deferred, so that the lease is freed once and after fn, also if fn panics or
+	// exits its goroutine; the panic then goes on.
+	err = errNotReturned
+	defer func() {
+		resigned = k.Context().Err() == nil
+		e.term.Store(nil)
+		close(fnDone)
+		if resigned {
+			e.setState(Draining)
+		}
+		err = join(err, k.Release(ctx))
+		<-watched
+		e.mu.Lock()
+		e.status.Token, e.status.Overdue, e.status.LastResult = 0, false, err
+		e.mu.Unlock()
+		s.log.Info("term ended", "key", e.key, "token", k.Token(), "resigned", resigned, "err", err)
+	}()
+	err = fn(k.Context())
+	return
+}
+
+// watch follows a term from when its context ends until fn has returned.
+func (e *Elector) watch(s settings, k *keepalive.Keeper, fnDone <-chan struct{}) {
+	select {
+	case <-k.Context().Done():
+	case <-fnDone:
+		return
+	}
+	select {
+	case <-fnDone: // it may have been the release that ended the context
+		return
+	default:
+	}
+	if !isLost(k) {
+		e.setState(Draining)
+	}
+	select {
+	case <-k.Lost():
+	case <-fnDone:
+		return
+	}
+	e.setState(Lost)
+	s.log.Warn("term lost", "key", e.key, "token", k.Token())
+
+	budget := time.NewTimer(max(0, s.keepalive.Margin))
+	defer budget.Stop()
+	select {
+	case <-budget.C:
+	case <-fnDone:
+		return
+	}
+	e.set(func(s *Status) { s.Overdue = true })
+	s.log.Error("fn still runs although its term is lost; no other is started beside it", "key", e.key, "token", k.Token())
+}
+
+// pause waits a little before campaigning again, at random, so that copies that
+// lost together, or a store that loses every lease, are not asked in step.
+func (e *Elector) pause(ctx context.Context, s settings) error {
+	d := min(s.ttl/20, time.Second)
+	timer := time.NewTimer(d/2 + rand.N(d/2+1))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Leader asks the store who leads now; a zero Holder means nobody. It needs a
+// locker that is, or wraps, a [lock.Inspector]; without one the error matches
+// [errors.ErrUnsupported].
+func (e *Elector) Leader(ctx context.Context) (lock.Info, error) {
+	inspector, ok := lock.As[lock.Inspector](e.locker)
+	if !ok {
+		return lock.Info{}, fmt.Errorf("leader: %q: %T can't tell who leads: %w", e.key, e.locker, errors.ErrUnsupported)
+	}
+	return inspector.Inspect(ctx, e.key)
+}
+
+// attempts notes why each attempt failed, for Status.
+type attempts struct {
+	lock.Locker
+	e *Elector
+}
+
+func (a attempts) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
+	lease, err := a.Locker.TryAcquire(ctx, key, ttl)
+	a.e.mu.Lock()
+	defer a.e.mu.Unlock()
+	a.e.status.LastAttempt = err
+	return lease, err
+}
+
+// Unwrap lets Acquire find what the locker can do.
+func (a attempts) Unwrap() lock.Locker { return a.Locker }
+
+// join adds to fn's error what the release said. fn may have returned the very
+// same loss, as its context's cause.
+func join(fn, release error) error {
+	switch {
+	case release == nil:
+		return fn
+	case fn == nil:
+		return release
+	case errors.Is(fn, release):
+		return fn
+	}
+	return fmt.Errorf("%w; %w", fn, release)
+}
+
+func unlessLost(err error) error {
+	if errors.Is(err, lock.ErrLost) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,77 @@
+// Package leaderhttp serves an elector's status over HTTP, for probes and people.
+// It has no authentication, and decides nothing.
+package leaderhttp
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/leader"
+)
+
+// status is the body of every answer.
+type status struct {
+	Key     string       `json:"key"`
+	State   leader.State `json:"state"`
+	Leading bool         `json:"leading"`
+	Token   uint64       `json:"token,omitempty"`
+	Since   time.Time    `json:"since"`
+	Terms   int          `json:"terms"`
+	Overdue bool         `json:"overdue,omitempty"`
+	Attempt string       `json:"last_attempt,omitempty"`
+	Result  string       `json:"last_result,omitempty"`
+}
+
+// Handler answers GET and HEAD with e's status as JSON:
+//
+//	/                    200 always: the status
+//	/livez               200, or 503 if fn runs on although its term is lost
+//	                     (Status.Overdue): a restart is what helps
+//	/readyz              200 while leading, else 503: a Kubernetes Service then
+//	                     sends requests to the leader alone
+//	/readyz?standby=ok   200 while leading or standing by, else 503: for copies
+//	                     that serve while they stand by, and for rollouts that
+//	                     wait until each copy is ready
+//
+// Every other path is 404. To serve it below a prefix use [http.StripPrefix].
+// It asks nobody but e: a probe causes no traffic to the store.
+func Handler(e *leader.Elector) http.Handler {
+	mux := http.NewServeMux()
+	serve := func(pattern string, good func(r *http.Request, s leader.Status) bool) {
+		mux.HandleFunc("GET "+pattern, func(w http.ResponseWriter, r *http.Request) {
+			s := e.Status()
+			code := http.StatusOK
+			if !good(r, s) {
+				code = http.StatusServiceUnavailable
+			}
+			write(w, code, s)
+		})
+	}
+	serve("/{$}", func(*http.Request, leader.Status) bool { return true })
+	serve("/livez", func(_ *http.Request, s leader.Status) bool { return !s.Overdue })
+	serve("/readyz", func(r *http.Request, s leader.Status) bool {
+		standby := r.URL.Query().Get("standby") == "ok"
+		return s.State == leader.Leading || standby && s.State == leader.StandingBy
+	})
+	return mux
+}
+
+func write(w http.ResponseWriter, code int, s leader.Status) {
+	body := status{
+		Key: s.Key, State: s.State, Leading: s.State == leader.Leading, Token: s.Token,
+		Since: s.Since, Terms: s.Terms, Overdue: s.Overdue,
+		Attempt: text(s.LastAttempt), Result: text(s.LastResult),
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(body) // the client has gone: nobody to tell
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

@@ -1,0 +1,92 @@
+package leaderhttp_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/backends/memory"
+	"github.com/tonsurance/lockkeeper/leader"
+	"github.com/tonsurance/lockkeeper/leader/leaderhttp"
+)
+
+func TestHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locker := memory.New()
+		e := leader.New(locker, "oracle", &leader.Options{TTL: 10 * time.Second})
+		h := leaderhttp.Handler(e)
+		get := func(method, path string) (int, map[string]any) {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+			var body map[string]any
+			if w.Header().Get("Content-Type") == "application/json" {
+				require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body))
+				require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
+			}
+			return w.Code, body
+		}
+		codes := func(root, live, ready, standby int) {
+			t.Helper()
+			for path, want := range map[string]int{"/": root, "/livez": live, "/readyz": ready, "/readyz?standby=ok": standby} {
+				code, body := get("GET", path)
+				require.Equal(t, want, code, path)
+				require.Equal(t, "oracle", body["key"], path)
+			}
+		}
+
+		codes(200, 200, 503, 503)
+		_, body := get("GET", "/")
+		require.Equal(t, "stopped", body["state"])
+
+		other, err := locker.Client("other-host").TryAcquire(t.Context(), "oracle", time.Hour)
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		stuck := make(chan struct{})
+		done := make(chan error)
+		go func() {
+			done <- e.Run(ctx, func(context.Context) error { <-stuck; return nil })
+		}()
+		time.Sleep(time.Second)
+		codes(200, 200, 503, 200)
+		_, body = get("GET", "/")
+		require.Equal(t, "standing by", body["state"])
+		require.Contains(t, body["last_attempt"], "other-host")
+
+		require.NoError(t, other.Release(ctx))
+		time.Sleep(time.Second)
+		codes(200, 200, 200, 200)
+		_, body = get("GET", "/")
+		require.Equal(t, "leading", body["state"])
+		require.Equal(t, true, body["leading"])
+		require.EqualValues(t, 2, body["token"])
+		require.EqualValues(t, 1, body["terms"])
+
+		require.NoError(t, locker.ForceRelease(ctx, "oracle", 0))
+		time.Sleep(5 * time.Second) // the next renewal
+		codes(200, 200, 503, 503)
+		time.Sleep(time.Second) // the margin
+		codes(200, 503, 503, 503)
+		_, body = get("GET", "/")
+		require.Equal(t, "lost", body["state"])
+		require.Equal(t, true, body["overdue"])
+
+		cancel()
+		close(stuck)
+		require.Error(t, <-done)
+		codes(200, 200, 503, 503)
+		_, body = get("GET", "/")
+		require.Contains(t, body["last_result"], "lost")
+
+		code, _ := get("POST", "/")
+		require.Equal(t, http.StatusMethodNotAllowed, code)
+		code, _ = get("HEAD", "/livez")
+		require.Equal(t, 200, code)
+		code, _ = get("GET", "/other")
+		require.Equal(t, 404, code)
+	})
+}
