@@ -191,7 +191,6 @@ func TestARebootEndsAllHoldsAndTokensRise(t *testing.T) {
 	dir := t.TempDir()
 	a := newLocker(t, dir, nil)
 	lease := acquire(t, a, "k", long)
-	// Set the wall clock back too: the counter's place on the disk is enough.
 	after := newLocker(t, dir, nil)
 	after.boot = "the next one"
 	next := acquire(t, after, "k", long)
@@ -236,6 +235,27 @@ func TestACrashOfTheMachineNeverRepeatsAToken(t *testing.T) {
 		after := newLocker(t, dir, nil)
 		after.boot = "the next one"
 		require.Greater(t, acquire(t, after, "k", long).Token(), last)
+	}
+}
+
+func TestAReservationSurvivesInEitherSlot(t *testing.T) {
+	l := newLocker(t, t.TempDir(), nil)
+	release(t, acquire(t, l, "k", long))
+	f, err := l.open("k")
+	require.NoError(t, err)
+	defer f.close()
+	r, err := f.read()
+	require.NoError(t, err)
+	r.Token = r.Reserved
+	require.NoError(t, reserveTokens(f.fd, &r))
+	whole, err := os.ReadFile(f.path)
+	require.NoError(t, err)
+	for slot := range int64(2) {
+		require.NoError(t, pwrite(f.fd, whole, 0))
+		require.NoError(t, pwrite(f.fd, make([]byte, slotSize), slot*slotSize))
+		left, err := readRecord(f.fd, "the next boot")
+		require.NoError(t, err)
+		require.Equal(t, r.Reserved, left.Reserved)
 	}
 }
 
