@@ -78,7 +78,7 @@ func (l *Locker) checkTTL(ttl time.Duration) error {
 // acquire gets the lock's body and its token, or leaves nothing held.
 func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 	votes := h.newRound(opAcquire)
-	votes.ttl, votes.tend = ms(ttl), healLagging
+	votes.ttl = ms(ttl)
 	if err := h.send(votes); err != nil {
 		return err
 	}
@@ -88,24 +88,27 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 		token, highest, refused = h.countVotes(votes, last)
 		return token != 0 || highest != 0 || refused != nil
 	})
-	if err != nil { // ctx ended
+	if err == nil && refused != nil {
+		err = refused
+	}
+	if err != nil { // refused, or ctx ended
+		h.letGo(ctx, votes)
+		return fmt.Errorf("redlock: acquire %q: %w", h.key, err)
+	}
+	if token != 0 {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.token = token
+		h.settle(votes, healLagging)
+		return nil
+	}
+	if token, err = h.agree(ctx, highest); err != nil {
 		h.abandon()
 		return fmt.Errorf("redlock: acquire %q: %w", h.key, err)
 	}
-	if refused != nil {
-		h.letGo(ctx, votes)
-		return fmt.Errorf("redlock: acquire %q: %w", h.key, refused)
-	}
-	if token == 0 {
-		if token, err = h.agree(ctx, highest); err != nil {
-			h.abandon()
-			return fmt.Errorf("redlock: acquire %q: %w", h.key, err)
-		}
-	}
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.token = token
-	h.win(votes)
-	h.mu.Unlock()
 	return nil
 }
 
@@ -118,7 +121,7 @@ func opCommit(h *hold, n *node, r *round, _ reply) reply {
 // healLagging brings the counter of a node that granted a lower count up to the
 // token, so that next time the nodes count alike and one round is enough.
 func healLagging(h *hold, rep reply) *round {
-	if rep.kind != granted || rep.n >= h.token {
+	if rep.kind != granted || rep.n >= h.token || h.releasing {
 		return nil
 	}
 	r := h.newRound(opCommit)
@@ -202,7 +205,7 @@ func (h *hold) heldError(r *round) *lock.HeldError {
 func (h *hold) agree(ctx context.Context, token uint64) (uint64, error) {
 	for {
 		commit := h.newRound(opCommit)
-		commit.token, commit.tend = token, func(*hold, reply) *round { return nil }
+		commit.token = token
 		if err := h.send(commit); err != nil {
 			return 0, err
 		}

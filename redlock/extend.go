@@ -17,6 +17,17 @@ func opRepair(h *hold, n *node, r *round, prev reply) reply {
 	return parseRepair(n.eval(repairScript, h.keys, h.value, r.ttl, h.l.opts.retention, token, prev.run))
 }
 
+// repairMissing gives the lock back to a node that lost it, for the ttl that was
+// just confirmed.
+func repairMissing(h *hold, rep reply) *round {
+	if rep.kind != missing || h.releasing {
+		return nil
+	}
+	r := h.newRound(opRepair)
+	r.ttl, r.token = h.ttl, h.token
+	return r
+}
+
 // ExtendTerm implements [lock.Term]. Success needs a quorum of confirmations from
 // nodes that may vote; only then are the nodes that lost the lock repaired, and
 // their repair never counts in this round.
@@ -27,14 +38,6 @@ func (h *hold) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Dura
 	start := time.Now()
 	r := h.newRound(opExtend)
 	r.ttl = ms(ttl)
-	r.tend = func(h *hold, rep reply) *round {
-		if rep.kind != missing {
-			return nil
-		}
-		repair := h.newRound(opRepair)
-		repair.ttl, repair.token = r.ttl, h.token
-		return repair
-	}
 	if err := h.send(r); err != nil {
 		return time.Time{}, err
 	}
@@ -50,7 +53,8 @@ func (h *hold) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Dura
 		case yes >= q:
 			// A quorum has my value until ttl after this round began; the nodes that
 			// may have forgotten another's promise are not in it.
-			h.win(r)
+			h.ttl = r.ttl
+			h.settle(r, repairMissing)
 		case no > n-q:
 			lost = true // no quorum can have my value: another may hold it
 		case yes+open < q && no+open <= n-q:

@@ -21,6 +21,7 @@ type hold struct {
 
 	mu        sync.Mutex // guards all below, and the replies of every round
 	token     uint64     // 0 until it is certain
+	ttl       string     // ms, of the last extend that a quorum confirmed
 	releasing bool       // from here on nothing is healed or repaired
 	released  bool       // a release has been sent before: its reply may be lost
 	slots     []slot     // one a node
@@ -45,10 +46,10 @@ type round struct {
 	enough  int
 	answers int
 	replies []reply
-	// tend gives what a node with this answer is still owed once the outcome is
-	// good: its counter healed, its lock repaired.
+	// tend, set with the outcome, gives what a node with this answer is still owed:
+	// its counter healed, its lock repaired, or its grant taken back. It holds for
+	// answers that come late, too.
 	tend func(h *hold, rep reply) *round
-	won  bool // the outcome is good: tend to those who answer late, too
 }
 
 func (h *hold) newRound(do op) *round {
@@ -97,7 +98,7 @@ func (h *hold) run(i int, r *round, prev reply) {
 		}
 		next := h.slots[i].next
 		h.slots[i].next = nil
-		if next == nil && r.won && !h.releasing {
+		if next == nil && r.tend != nil {
 			next = r.tend(h, rep)
 		}
 		h.slots[i].busy = next != nil
@@ -106,15 +107,15 @@ func (h *hold) run(i int, r *round, prev reply) {
 	}
 }
 
-// win marks r's outcome as good and tends to the nodes that have answered. mu is
-// held.
-func (h *hold) win(r *round) {
-	r.won = true
+// settle ends r with an outcome: tend looks after the nodes that have answered,
+// and after the others when they do. mu is held.
+func (h *hold) settle(r *round, tend func(h *hold, rep reply) *round) {
+	r.tend = tend
 	for i, rep := range r.replies {
-		if h.slots[i].busy || h.releasing {
+		if h.slots[i].busy {
 			continue
 		}
-		if next := r.tend(h, rep); next != nil && h.l.begin(1) == nil {
+		if next := tend(h, rep); next != nil && h.l.begin(1) == nil {
 			h.slots[i].busy = true
 			go h.run(i, next, rep)
 		}

@@ -60,17 +60,25 @@ func (h *hold) abandon() {
 	_, _, _ = h.sendRelease() // fails only if the locker is closed; then the ttl ends it
 }
 
-// letGo cleans up after a refusal. Nodes that voted for us are waited for, bounded:
-// contenders that split the votes must let go before any of them tries again.
+// letGo cleans up after an attempt that got no quorum: it frees every node that
+// granted, failed, or answers late, each after its answer. A node that refused has
+// nothing of this attempt. Grants that are already here are taken back before it
+// returns, bounded: contenders that split the votes must let go before any of them
+// tries again.
 func (h *hold) letGo(ctx context.Context, votes *round) {
 	h.mu.Lock()
-	refusals := votes.count(held) + votes.count(recovering)
+	h.releasing = true
+	r := h.newRound(opRelease)
+	r.enough = 1
+	h.settle(votes, func(_ *hold, rep reply) *round {
+		if rep.kind == silent || rep.kind == held || rep.kind == recovering {
+			return nil // silent: not before it has answered
+		}
+		return r
+	})
+	grants := votes.count(granted)
 	h.mu.Unlock()
-	if refusals == len(votes.replies) {
-		return // every node has answered and none granted: nothing to free
-	}
-	r, _, err := h.sendRelease()
-	if err != nil {
+	if grants == 0 {
 		return
 	}
 	_ = h.wait(ctx, r, func(last bool) bool {

@@ -1,0 +1,360 @@
+package redlock
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
+	"github.com/redis/rueidis"
+	"github.com/stretchr/testify/require"
+)
+
+// Whole quorums on fake time: miniredis nodes behind in-memory connections that
+// lose and delay what they carry.
+
+// fakeNode is a server whose run, uptime and network a test controls.
+type fakeNode struct {
+	redis *miniredis.Miniredis
+	name  string
+
+	mu      sync.Mutex
+	info    bool // it tells its run and uptime
+	run     int
+	started time.Time
+	config  map[string]string
+	calls   []string // the scripts and commands that came, by name
+}
+
+func newFakeNode(t *testing.T, name string) *fakeNode {
+	n := &fakeNode{redis: miniredis.NewMiniRedis(), name: name, started: time.Now()}
+	n.redis.ClockTTL(true)
+	conn, err := n.redis.Dial() // starts the server
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	n.redis.Server().SetPreHook(n.hook)
+	t.Cleanup(n.redis.Close)
+	return n
+}
+
+var scriptNames = map[string]string{
+	acquireScript.sha: "acquire", commitScript.sha: "commit", extendScript.sha: "extend",
+	repairScript.sha: "repair", releaseScript.sha: "release", inspectScript.sha: "inspect",
+}
+
+// hook answers INFO server and CONFIG GET, which miniredis does not.
+func (n *fakeNode) hook(c *server.Peer, cmd string, args ...string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case cmd == "EVALSHA":
+		n.calls = append(n.calls, scriptNames[args[0]])
+	case cmd == "INFO" && n.info && len(args) == 1 && args[0] == "server":
+		uptime := int(time.Since(n.started) / time.Second)
+		c.WriteBulk(fmt.Sprintf("# Server\r\nrun_id:run%d\r\nuptime_in_seconds:%d\r\n", n.run, uptime))
+		return true
+	case cmd == "CONFIG" && n.config != nil && len(args) == 2:
+		c.WriteMapLen(1)
+		c.WriteBulk(args[1])
+		c.WriteBulk(n.config[args[1]])
+		return true
+	}
+	return false
+}
+
+// guarded makes the node tell its run, as if it had been up for uptime.
+func (n *fakeNode) guarded(uptime time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.info, n.started = true, time.Now().Add(-uptime)
+}
+
+// restart is a kill -9 and a start: a new run, and nothing remembered if empty.
+func (n *fakeNode) restart(empty bool) {
+	n.mu.Lock()
+	n.info, n.run, n.started = true, n.run+1, time.Now()
+	n.mu.Unlock()
+	if empty {
+		n.redis.FlushAll()
+	}
+}
+
+func (n *fakeNode) durable() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.config = map[string]string{"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
+}
+
+func (n *fakeNode) seen(script string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	count := 0
+	for _, call := range n.calls {
+		if call == script {
+			count++
+		}
+	}
+	return count
+}
+
+// network carries one client's connections to one node.
+type network struct {
+	node *fakeNode
+
+	mu    sync.Mutex
+	down  bool          // connections are refused, and broken
+	hang  bool          // bytes of both directions vanish
+	mute  bool          // replies vanish
+	delay time.Duration // replies come later
+	conns []net.Conn
+}
+
+var errDown = errors.New("connection refused (simulated)")
+
+func (w *network) dial(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.down {
+		return nil, errDown
+	}
+	inner, err := w.node.redis.Dial()
+	if err != nil {
+		return nil, err
+	}
+	c := newFakeConn(inner, w)
+	w.conns = append(w.conns, c)
+	return c, nil
+}
+
+func (w *network) set(change func(w *network)) {
+	w.mu.Lock()
+	change(w)
+	var broken []net.Conn
+	if w.down {
+		broken, w.conns = w.conns, nil
+	}
+	w.mu.Unlock()
+	for _, c := range broken {
+		_ = c.Close()
+	}
+}
+
+func (w *network) rules() (lost, mute bool, delay time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.hang, w.mute, w.delay
+}
+
+// fakeConn buffers requests, as a socket does: a pipe would block the writer.
+type fakeConn struct {
+	net.Conn
+	net      *network
+	requests chan []byte
+	replies  chan []byte
+	rest     []byte
+	done     chan struct{}
+	once     sync.Once
+
+	mu       sync.Mutex
+	deadline time.Time
+	// moved is closed when the deadline changes.
+	moved chan struct{}
+}
+
+func newFakeConn(inner net.Conn, w *network) *fakeConn {
+	c := &fakeConn{
+		Conn: inner, net: w, requests: make(chan []byte, 4096), replies: make(chan []byte, 4096),
+		done: make(chan struct{}), moved: make(chan struct{}),
+	}
+	go c.carryRequests() // both end with the connection; the bubble waits for them
+	go c.carryReplies()
+	return c
+}
+
+func (c *fakeConn) carryRequests() {
+	dead := false // a stream that lost bytes carries no more
+	for {
+		select {
+		case b := <-c.requests:
+			lost, _, _ := c.net.rules()
+			if dead = dead || lost; dead {
+				continue
+			}
+			if _, err := c.Conn.Write(b); err != nil {
+				return
+			}
+		case <-c.done:
+			return
+		}
+	}
+}
+
+func (c *fakeConn) carryReplies() {
+	defer close(c.replies)
+	dead := false
+	for {
+		b := make([]byte, 4096)
+		n, err := c.Conn.Read(b)
+		if err != nil {
+			return
+		}
+		lost, mute, delay := c.net.rules()
+		if dead = dead || lost || mute; dead {
+			continue
+		}
+		if delay > 0 {
+			select {
+			case <-time.After(delay):
+			case <-c.done:
+				return
+			}
+		}
+		select {
+		case c.replies <- b[:n]:
+		case <-c.done:
+			return
+		}
+	}
+}
+
+func (c *fakeConn) Write(b []byte) (int, error) {
+	select {
+	case <-c.done: // first: a closed connection takes nothing
+		return 0, net.ErrClosed
+	default:
+	}
+	select {
+	case <-c.done:
+		return 0, net.ErrClosed
+	case c.requests <- slices.Clone(b):
+		return len(b), nil
+	}
+}
+
+func (c *fakeConn) Read(b []byte) (int, error) {
+	for len(c.rest) == 0 {
+		c.mu.Lock()
+		deadline, moved := c.deadline, c.moved
+		c.mu.Unlock()
+		var timeout <-chan time.Time
+		if !deadline.IsZero() {
+			timer := time.NewTimer(time.Until(deadline))
+			defer timer.Stop()
+			timeout = timer.C
+		}
+		select {
+		case rest, ok := <-c.replies:
+			if !ok {
+				return 0, net.ErrClosed
+			}
+			c.rest = rest
+		case <-moved:
+		case <-timeout:
+			return 0, errTimeout{}
+		case <-c.done:
+			return 0, net.ErrClosed
+		}
+	}
+	n := copy(b, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
+}
+
+type errTimeout struct{}
+
+func (errTimeout) Error() string   { return "i/o timeout (simulated)" }
+func (errTimeout) Timeout() bool   { return true }
+func (errTimeout) Temporary() bool { return true }
+
+func (c *fakeConn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deadline = t
+	close(c.moved)
+	c.moved = make(chan struct{})
+	return nil
+}
+
+func (c *fakeConn) SetDeadline(t time.Time) error    { return c.SetReadDeadline(t) }
+func (c *fakeConn) SetWriteDeadline(time.Time) error { return nil }
+
+func (c *fakeConn) Close() error {
+	c.once.Do(func() { close(c.done) })
+	return c.Conn.Close()
+}
+
+// quorum is n nodes and what leads one client to them.
+type quorum struct {
+	t     *testing.T
+	nodes []*fakeNode
+}
+
+// testNodeTimeout is the node timeout of the fake quorums, on fake time.
+const testNodeTimeout = 200 * time.Millisecond
+
+func newQuorum(t *testing.T, n int) *quorum {
+	q := &quorum{t: t}
+	for i := range n {
+		q.nodes = append(q.nodes, newFakeNode(t, fmt.Sprintf("fake%d:6379", i+1)))
+	}
+	return q
+}
+
+// client connects a Locker of its own, as another process would.
+func (q *quorum) client(o *Options) (*Locker, []*network) {
+	q.t.Helper()
+	opts := Options{}
+	if o != nil {
+		opts = *o
+	}
+	if opts.NodeTimeout == 0 {
+		opts.NodeTimeout = testNodeTimeout
+	}
+	var clients []rueidis.Client
+	var nets []*network
+	for _, n := range q.nodes {
+		w := &network{node: n}
+		c, err := rueidis.NewClient(rueidis.ClientOption{
+			InitAddress: []string{n.name}, DialCtxFn: w.dial, ForceSingleClient: true, DisableCache: true,
+			DisableRetry: true, ClientSetInfo: rueidis.DisableClientSetInfo, PipelineMultiplex: -1,
+			ConnWriteTimeout: 2 * opts.NodeTimeout, Dialer: net.Dialer{Timeout: opts.NodeTimeout},
+		})
+		require.NoError(q.t, err)
+		clients, nets = append(clients, c), append(nets, w)
+	}
+	l, err := New(clients, &opts)
+	require.NoError(q.t, err)
+	q.t.Cleanup(func() {
+		for _, c := range clients {
+			c.Close()
+		}
+		require.NoError(q.t, l.Close())
+		synctest.Wait()
+	})
+	return l, nets
+}
+
+// bubble runs a test on fake time.
+func bubble(t *testing.T, run func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, run)
+}
+
+// value is what a node has for key; "" is nothing.
+func (n *fakeNode) value(key string) string {
+	v, _ := n.redis.Get("redlock:" + key)
+	return v
+}
+
+func (n *fakeNode) count(key string) string {
+	k, _ := newKeys("redlock:", key)
+	return n.redis.HGet(k.fence, "count")
+}
