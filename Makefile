@@ -1,0 +1,57 @@
+# make help tells what there is.
+
+GO ?= go
+STATICCHECK_VERSION ?= v0.8.2
+# Every module: this one, and those nested in it.
+MODULES := $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path './.git/*')))
+# Systems that the module builds for, besides the one at hand.
+SYSTEMS ?= linux darwin windows freebsd
+BENCH ?= .
+BENCHTIME ?= 1s
+
+# each runs a command in every module.
+each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd "$$m" && $(1)); done
+
+.PHONY: help
+help: ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+.PHONY: test
+test: servers ## every test, with -race and real servers (installs redis-server if missing)
+	$(call each,LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout=15m ./...)
+
+.PHONY: servers
+servers: ## install the servers that the tests need, if missing
+	@./internal/scripts/install-servers.sh
+
+.PHONY: bench
+bench: servers ## the benchmarks, those against other libraries included
+	$(GO) test -run='^$$' -bench='$(BENCH)' -benchtime=$(BENCHTIME) -benchmem ./...
+	cd internal/peerbench && $(GO) run ./cmd/peerbench
+
+.PHONY: check
+check: fmt vet lint imports tidy cross test ## everything that CI checks
+
+.PHONY: fmt
+fmt: ## fail if a file is not gofmt-ed
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
+
+.PHONY: vet
+vet: ## go vet
+	$(call each,$(GO) vet ./...)
+
+.PHONY: lint
+lint: ## staticcheck, with the checks of staticcheck.conf
+	$(call each,$(GO) run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION) ./...)
+
+.PHONY: imports
+imports: ## the test that forbids imports
+	$(GO) test -count=1 ./internal/deps
+
+.PHONY: tidy
+tidy: ## fail if go.mod or go.sum are not tidy
+	$(call each,$(GO) mod tidy -diff)
+
+.PHONY: cross
+cross: ## vet this module for the other systems
+	@set -e; for os in $(SYSTEMS); do echo "== GOOS=$$os go vet"; GOOS=$$os CGO_ENABLED=0 $(GO) vet ./...; done
