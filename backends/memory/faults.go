@@ -54,6 +54,33 @@ type faults struct {
 	fail  fault
 	lose  fault
 	delay time.Duration
+	freed map[hold]bool // by a Release whose reply was lost
+}
+
+// hold names a term: tokens alone are not unique between keys.
+type hold struct {
+	key   string
+	token uint64
+}
+
+// remember notes that a Release was applied without its caller's knowing, so that
+// it can be told from a loss when it is repeated.
+func (f *faults) remember(key string, token uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.freed == nil {
+		f.freed = map[hold]bool{}
+	}
+	f.freed[hold{key, token}] = true
+}
+
+// recall reports whether remember was told of it, once.
+func (f *faults) recall(key string, token uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	freed := f.freed[hold{key, token}]
+	delete(f.freed, hold{key, token})
+	return freed
 }
 
 // fault is an error and how many calls it is still for; negative: all.

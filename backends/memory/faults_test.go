@@ -141,7 +141,7 @@ func TestARepeatedReleaseSparesWhoCameBetween(t *testing.T) {
 	l.LoseReplies(1, nil)
 	require.Error(t, lease.Release(t.Context()))
 	next := acquire(t, l, "k")
-	require.ErrorIs(t, lease.Release(t.Context()), lock.ErrLost)
+	require.NoError(t, lease.Release(t.Context()), "it had been freed, not lost")
 	require.NoError(t, next.Extend(t.Context(), ttl))
 }
 

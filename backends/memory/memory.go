@@ -206,26 +206,17 @@ func (l *Locker) ReleaseTerm(ctx context.Context, key string, token uint64) erro
 			return err
 		}
 	}
-	s := l.store.shard(key)
-	if lost != nil {
-		s.vacate(key, token, l.store.now())
+	freed := l.store.shard(key).free(key, token)
+	switch {
+	case lost != nil:
+		if freed {
+			l.faults.remember(key, token)
+		}
 		return lost
-	}
-	if !s.free(key, token) {
+	case !freed && !l.faults.recall(key, token):
 		return fmt.Errorf("%w: taken away", lock.ErrLost)
 	}
 	return nil
-}
-
-// vacate ends the term, whose holder will not know and will ask again: the
-// expired term stays, to tell that call from one that comes after a loss.
-func (s *shard) vacate(key string, token uint64, now time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if t := s.terms[key]; t.token == token {
-		t.expiry = now
-		s.terms[key] = t
-	}
 }
 
 // ended is ctx's error, and its cause if that is another.

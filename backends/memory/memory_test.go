@@ -104,7 +104,7 @@ func TestTokensRiseAcrossReleaseExpiryLossAndSweeps(t *testing.T) {
 		l := memory.New()
 		last := map[string]uint64{}
 		rng := rand.New(rand.NewPCG(1, 2))
-		for range 20_000 {
+		for range 5_000 {
 			key := fmt.Sprint("k", rng.IntN(500))
 			lease, err := l.TryAcquire(t.Context(), key, time.Second)
 			if err == nil {
@@ -226,7 +226,7 @@ func TestCloseConcernsOneClientAndSparesItsLeases(t *testing.T) {
 }
 
 func TestNothingIsGrantedOnceCloseHasReturned(t *testing.T) {
-	for range 200 {
+	for range 30 {
 		l := memory.New()
 		other := l.Client("other")
 		var wg sync.WaitGroup

@@ -20,7 +20,7 @@ func TestAbandonedKeysDoNotFillMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := New()
 		most := 0
-		for i := range 500_000 {
+		for i := range 100_000 {
 			_, err := l.TryAcquire(t.Context(), fmt.Sprint("job-", i), time.Millisecond)
 			require.NoError(t, err)
 			if i%100 == 0 {
@@ -35,7 +35,7 @@ func TestAbandonedKeysDoNotFillMemory(t *testing.T) {
 func TestTheDeadOfAPeakAreSweptByLaterTraffic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := New()
-		const peak = 100_000
+		const peak = 20_000
 		for i := range peak {
 			_, err := l.TryAcquire(t.Context(), fmt.Sprint("job-", i), time.Second)
 			require.NoError(t, err)

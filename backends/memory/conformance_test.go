@@ -1,0 +1,41 @@
+package memory_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tonsurance/lockkeeper/backends/memory"
+	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/lock/locktest"
+)
+
+func TestConformance(t *testing.T) {
+	locktest.Run(t, locktest.Harness{
+		Wrap: synctest.Test,
+		New:  func(*testing.T) lock.Locker { return memory.New() },
+		Peer: func(_ *testing.T, l lock.Locker) lock.Locker {
+			return l.(*memory.Locker).Client("peer")
+		},
+		Delay: func(_ *testing.T, l lock.Locker, d time.Duration) { l.(*memory.Locker).Delay(d) },
+		LoseReply: func(_ *testing.T, l lock.Locker) {
+			l.(*memory.Locker).LoseReplies(1, nil)
+		},
+		Outage: func(_ *testing.T, l lock.Locker, on bool) {
+			n := 0
+			if on {
+				n = -1
+			}
+			l.(*memory.Locker).FailNext(n, nil)
+		},
+		Break: func(t *testing.T, l lock.Locker, key string) {
+			require.NoError(t, l.(*memory.Locker).ForceRelease(t.Context(), key, 0))
+		},
+		// A client has nothing of its own that could die with it.
+		Kill: func(*testing.T, lock.Locker) {},
+		// There is no wall clock in it to set, and nothing pushes news.
+		AllowSkips: []string{"Skew", "Watcher"},
+	})
+}

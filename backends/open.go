@@ -1,0 +1,148 @@
+// Package backends opens lock stores by URL, for programs that let their user
+// choose one. It links every backend of this module: a program with a fixed
+// backend is smaller if it makes that one itself. Open adds nothing else.
+package backends
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/tonsurance/lockkeeper/backends/file"
+	"github.com/tonsurance/lockkeeper/backends/memory"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// Opener makes a locker of a URL with its scheme. It must refuse what it does not
+// understand with an error that matches [lock.ErrInvalid], and must not quote a
+// password in any error.
+type Opener func(ctx context.Context, u *url.URL) (lock.Locker, error)
+
+var (
+	mu      sync.RWMutex // guards openers
+	openers = map[string]Opener{
+		"memory": openMemory,
+		"file":   openFile,
+		// Lists of hosts are no URLs to package url: Open splits these itself.
+		"redlock":  nil,
+		"redlocks": nil,
+	}
+)
+
+// Register makes Open know another scheme. Call it from an init function or
+// early in main. It panics if scheme is not a URL scheme in lower case, is taken,
+// or if open is nil: these are mistakes in the program.
+func Register(scheme string, open Opener) {
+	if u, err := url.Parse(scheme + ":x"); err != nil || u.Scheme != scheme || scheme == "" {
+		panic(fmt.Sprintf("backends: Register: %q is not a URL scheme in lower case", scheme))
+	}
+	if open == nil {
+		panic(fmt.Sprintf("backends: Register: the opener of %q is nil", scheme))
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if _, taken := openers[scheme]; taken {
+		panic(fmt.Sprintf("backends: Register: %q is registered already", scheme))
+	}
+	openers[scheme] = open
+}
+
+// Open makes the locker that rawURL names. ctx bounds the opening only. What it
+// returns may hold connections: close it with lock.As[io.Closer].
+//
+//	memory:                   a new store in this process, at each call
+//	file:///run/locks         one machine; owner, lock-timeout, trust-file-system
+//	redlock://h1:6379,h2,h3   a quorum of Redis nodes, each one vote; 6379 is the
+//	                          default port
+//	redlocks://...            the same over TLS
+//
+// redlock takes user:password@ before the first host, for all nodes, and these
+// parameters, each as the option of its name in [redlock.Options] and with its
+// default: prefix (empty: none), owner, quorum, node-timeout, restart-guard ("off"
+// for none), retention, drift-factor, assume-durable; and db, the number of the
+// database. Characters that mean something in a URL are percent-encoded, in a
+// password above all.
+//
+// A URL or parameter that can't be used gives an error matching
+// [lock.ErrInvalid], which never quotes a password.
+//
+// [redlock.Options]: https://pkg.go.dev/github.com/tonsurance/lockkeeper/redlock#Options
+func Open(ctx context.Context, rawURL string) (lock.Locker, error) {
+	scheme, rest, ok := strings.Cut(rawURL, ":")
+	scheme = strings.ToLower(scheme)
+	mu.RLock()
+	open, known := openers[scheme]
+	schemes := slices.Sorted(maps.Keys(openers))
+	mu.RUnlock()
+	if !ok || !known {
+		// Not quoted: what comes before a colon may be anything, a password too.
+		return nil, fmt.Errorf("backends: open: %w: want a URL that starts with one of: %s:", lock.ErrInvalid, strings.Join(schemes, ":, "))
+	}
+	l, err := openScheme(ctx, scheme, rest, open)
+	if err != nil {
+		return nil, fmt.Errorf("backends: open %s: %w", scheme, err)
+	}
+	return l, nil
+}
+
+func openScheme(ctx context.Context, scheme, rest string, open Opener) (lock.Locker, error) {
+	if open == nil {
+		return openRedlock(ctx, scheme, rest)
+	}
+	u, err := url.Parse(scheme + ":" + rest)
+	if err != nil {
+		return nil, errNoURL // url's own error quotes it
+	}
+	l, err := open(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	if l == nil {
+		return nil, errors.New("its opener returned nothing")
+	}
+	return l, nil
+}
+
+var errNoURL = fmt.Errorf("%w: not a URL; characters that mean something in one must be percent-encoded", lock.ErrInvalid)
+
+func openMemory(_ context.Context, u *url.URL) (lock.Locker, error) {
+	if u.Opaque != "" || u.Host != "" || u.Path != "" || u.User != nil {
+		return nil, fmt.Errorf("%w: want just memory:", lock.ErrInvalid)
+	}
+	p, err := parseParams(u.RawQuery, u.Fragment)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	return memory.New(), nil
+}
+
+func openFile(_ context.Context, u *url.URL) (lock.Locker, error) {
+	if u.Opaque != "" || u.Path == "" || u.User != nil || (u.Host != "" && u.Host != "localhost") {
+		return nil, fmt.Errorf("%w: want an absolute path on this machine, as in file:///run/locks", lock.ErrInvalid)
+	}
+	p, err := parseParams(u.RawQuery, u.Fragment)
+	if err != nil {
+		return nil, err
+	}
+	opts := &file.Options{
+		Owner:           p.text("owner"),
+		LockTimeout:     p.duration("lock-timeout"),
+		TrustFileSystem: p.flag("trust-file-system"),
+	}
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	l, err := file.New(u.Path, opts)
+	if err != nil {
+		return nil, err // not l: a nil *file.Locker is no nil Locker
+	}
+	return l, nil
+}

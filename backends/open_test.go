@@ -1,0 +1,166 @@
+package backends
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tonsurance/lockkeeper/backends/memory"
+	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock"
+)
+
+func open(t *testing.T, rawURL string) lock.Locker {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	l, err := Open(ctx, rawURL)
+	require.NoError(t, err)
+	if c, ok := lock.As[io.Closer](l); ok {
+		t.Cleanup(func() { require.NoError(t, c.Close()) })
+	}
+	return l
+}
+
+func TestOpenedLockersExclude(t *testing.T) {
+	nodes := []string{miniredis.RunT(t).Addr(), miniredis.RunT(t).Addr(), miniredis.RunT(t).Addr()}
+	for _, rawURL := range []string{
+		"memory:",
+		"file://" + t.TempDir() + "/locks?owner=anna&lock-timeout=2s",
+		"redlock://" + strings.Join(nodes, ",") + "?db=3&prefix=x:&node-timeout=5s&restart-guard=off",
+	} {
+		t.Run(strings.SplitN(rawURL, ":", 2)[0], func(t *testing.T) {
+			l := open(t, rawURL)
+			lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
+			require.NoError(t, err)
+			_, err = l.TryAcquire(t.Context(), "k", time.Minute)
+			require.ErrorIs(t, err, lock.ErrHeld)
+			require.NoError(t, lease.Release(t.Context()))
+		})
+	}
+}
+
+func TestEachMemoryURLOpensAStoreOfItsOwn(t *testing.T) {
+	for range 2 {
+		_, err := open(t, "memory:").TryAcquire(t.Context(), "k", time.Minute)
+		require.NoError(t, err)
+	}
+}
+
+func TestPackageURLDoesNotParseHostLists(t *testing.T) {
+	_, err := url.Parse("redlock://h1:6379,h2")
+	require.Error(t, err, "if it does now, parseRedlock can be simpler")
+}
+
+func TestRedlockURLsBecomeOneURLANode(t *testing.T) {
+	urls, opts, err := parseRedlock("redlocks",
+		"//us%40er:p%2Fa%3Ass%25@h1:6379,h2,[::1]:6381/?db=2&prefix=&quorum=3&drift-factor=0.02&assume-durable=true&retention=1h&restart-guard=90s&owner=me")
+	require.NoError(t, err)
+	require.Equal(t, &redlock.Options{NoPrefix: true, Quorum: 3, DriftFactor: 0.02, AssumeDurable: true,
+		Retention: time.Hour, RestartGuard: 90 * time.Second, Owner: "me"}, opts)
+	require.Len(t, urls, 3)
+	for i, host := range []string{"h1:6379", "h2", "[::1]:6381"} {
+		u, err := url.Parse(urls[i])
+		require.NoError(t, err)
+		password, _ := u.User.Password()
+		require.Equal(t, []string{"rediss", "us@er", "p/a:ss%", host, "/2"}, []string{u.Scheme, u.User.Username(), password, u.Host, u.Path})
+	}
+
+	urls, _, err = parseRedlock("redlock", "//:secret@h1")
+	require.NoError(t, err)
+	require.Equal(t, []string{"redis://:secret@h1"}, urls)
+}
+
+func TestBadURLsAreRefusedByNameAndWithoutSecrets(t *testing.T) {
+	const secret = "hunter2"
+	for rawURL, want := range map[string]string{
+		"":                                               "redlock:",
+		secret:                                           "redlock:",
+		secret + "://h":                                  "redlock:",
+		"etcd://h1":                                      "memory:",
+		"memory:shared":                                  "just memory:",
+		"memory:?x=" + secret:                            `"x"`,
+		"file:locks":                                     "absolute path",
+		"file://host/locks":                              "absolute path",
+		"file:///locks?dir=" + secret:                    `"dir"`,
+		"file:///l?lock-timeout=soon":                    "lock-timeout",
+		"file:///l?trust-file-system=perhaps":            "true or false",
+		"file:///l#x":                                    "not a URL",
+		"file://user:" + secret + "@h/%zz":               "not a URL",
+		"redlock:h1":                                     "redlock://host:port",
+		"redlock://":                                     "host 1",
+		"redlock://h1,,h2":                               "host 2",
+		"redlock://h1:0":                                 "port",
+		"redlock://h1:65536":                             "port",
+		"redlock://h1:":                                  "port",
+		"redlock://:6379":                                "host 1",
+		"redlock://h1:x":                                 "host 1",
+		"redlock://u@h1":                                 "user:password@",
+		"redlock://u:" + secret + "%@h1":                 "percent-encoded",
+		"redlock://u:" + secret + "/x@h1":                "percent-encoded",
+		"redlock://u:" + secret + "?x@h1":                "percent-encoded",
+		"redlock://u:" + secret + "#@h1":                 "percent-encoded",
+		"redlock://u:" + secret + "@h1:bad":              "host 1",
+		"redlock://u:" + secret + "@h1/2":                "db=n",
+		"redlock://h1?password=" + secret:                `"password"`,
+		"redlock://h1?node_timeout=1s":                   `"node_timeout", want some of: db, prefix`,
+		"redlock://h1?db=-1":                             "db",
+		"redlock://h1?db=one":                            "db",
+		"redlock://h1?db=1&db=2":                         "given once",
+		"redlock://h1?quorum=most":                       "quorum",
+		"redlock://h1?restart-guard=never":               "off",
+		"redlock://h1,h2,h3?quorum=1":                    "uorum",
+		"redlock://u:" + secret + "@h1?node-timeout=-5s": "NodeTimeout",
+		"redlock://u:" + secret + "@h1,h1":               "h1",
+	} {
+		l, err := Open(t.Context(), rawURL)
+		require.ErrorIs(t, err, lock.ErrInvalid, rawURL)
+		require.Nil(t, l, rawURL)
+		require.ErrorContains(t, err, want, rawURL)
+		require.NotContains(t, err.Error(), secret, rawURL)
+	}
+}
+
+func TestAnUnreachableQuorumIsUnavailableWithoutThePassword(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	l, err := Open(ctx, "redlock://u:hunter2@127.0.0.1:1")
+	require.ErrorIs(t, err, lock.ErrUnavailable)
+	require.Nil(t, l)
+	require.NotContains(t, err.Error(), "hunter2")
+}
+
+func TestRegisteredSchemesOpen(t *testing.T) {
+	want := memory.New()
+	Register("test-store", func(_ context.Context, u *url.URL) (lock.Locker, error) {
+		switch u.Host {
+		case "up":
+			return want, nil
+		case "nil":
+			return nil, nil
+		}
+		return nil, errors.New("down")
+	})
+	l, err := Open(t.Context(), "Test-Store://up/x?y=z")
+	require.NoError(t, err)
+	require.Same(t, want, l)
+	_, err = Open(t.Context(), "test-store://down")
+	require.ErrorContains(t, err, "open test-store: down")
+	_, err = Open(t.Context(), "test-store://nil")
+	require.Error(t, err)
+}
+
+func TestRegisterPanicsOnMistakes(t *testing.T) {
+	opener := func(context.Context, *url.URL) (lock.Locker, error) { return nil, nil }
+	for _, scheme := range []string{"", "Upper", "a b", "1st", "a:b", "memory", "file", "redlock", "redlocks"} {
+		require.Panics(t, func() { Register(scheme, opener) }, scheme)
+	}
+	require.Panics(t, func() { Register("nothing", nil) })
+}

@@ -1,0 +1,130 @@
+package backends
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock"
+)
+
+func openRedlock(ctx context.Context, scheme, rest string) (lock.Locker, error) {
+	urls, opts, err := parseRedlock(scheme, rest)
+	if err != nil {
+		return nil, err
+	}
+	l, err := redlock.Dial(ctx, urls, opts)
+	if err != nil {
+		return nil, err // not l: a nil *redlock.Locker is no nil Locker
+	}
+	return l, nil
+}
+
+// parseRedlock splits //user:password@h1:1,h2:2?query, which url.Parse takes for
+// one host with a bad port, into one URL a node.
+func parseRedlock(scheme, rest string) (urls []string, opts *redlock.Options, err error) {
+	rest, ok := strings.CutPrefix(rest, "//")
+	if !ok {
+		return nil, nil, fmt.Errorf("%w: want %s://host:port,host:port,...", lock.ErrInvalid, scheme)
+	}
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	authority, tail := rest[:end], rest[end:]
+	if strings.Contains(tail, "@") {
+		// The head may be half a password: nothing of it may be quoted below.
+		return nil, nil, fmt.Errorf("%w: an @ after the hosts; write / ? # @ percent-encoded in user, password and parameters", lock.ErrInvalid)
+	}
+
+	node := url.URL{Scheme: "redis"}
+	if scheme == "redlocks" {
+		node.Scheme = "rediss"
+	}
+	if at := strings.LastIndex(authority, "@"); at >= 0 {
+		if node.User, err = parseUser(authority[:at]); err != nil {
+			return nil, nil, err
+		}
+		authority = authority[at+1:]
+	}
+	path, query, _ := strings.Cut(tail, "?")
+	if path != "" && path != "/" || strings.Contains(tail, "#") {
+		return nil, nil, fmt.Errorf("%w: a path or fragment after the hosts, want at most parameters; the database is db=n", lock.ErrInvalid)
+	}
+	p, err := parseParams(query, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	db, opts := p.int("db"), redlockOptions(p)
+	if db < 0 {
+		p.fail("db", "0 or more")
+	}
+	if err := p.done(); err != nil {
+		return nil, nil, err
+	}
+	if db > 0 {
+		node.Path = "/" + strconv.Itoa(db)
+	}
+	for i, host := range strings.Split(authority, ",") {
+		if err := checkHost(host); err != nil {
+			return nil, nil, fmt.Errorf("%w: host %d, %q: %w", lock.ErrInvalid, i+1, host, err)
+		}
+		node.Host = host
+		urls = append(urls, node.String())
+	}
+	return urls, opts, nil
+}
+
+func redlockOptions(p *params) *redlock.Options {
+	opts := &redlock.Options{
+		Prefix:        p.text("prefix"),
+		NoPrefix:      p.has("prefix") && p.values.Get("prefix") == "",
+		Owner:         p.text("owner"),
+		Quorum:        p.int("quorum"),
+		NodeTimeout:   p.duration("node-timeout"),
+		Retention:     p.duration("retention"),
+		DriftFactor:   p.float("drift-factor"),
+		AssumeDurable: p.flag("assume-durable"),
+	}
+	opts.RestartGuard = read(p, "restart-guard", "a duration such as 60s, or off", func(s string) (time.Duration, error) {
+		if s == "off" {
+			return -1, nil
+		}
+		return time.ParseDuration(s)
+	})
+	return opts
+}
+
+// parseUser quotes nothing in its errors.
+func parseUser(info string) (*url.Userinfo, error) {
+	name, password, has := strings.Cut(info, ":")
+	name, err1 := url.PathUnescape(name)
+	password, err2 := url.PathUnescape(password)
+	switch {
+	case err1 != nil || err2 != nil:
+		return nil, fmt.Errorf("%w: user or password is not percent-encoded rightly", lock.ErrInvalid)
+	case !has:
+		return nil, fmt.Errorf("%w: a user without password, want user:password@ or :password@", lock.ErrInvalid)
+	}
+	return url.UserPassword(name, password), nil
+}
+
+func checkHost(host string) error {
+	u, err := url.Parse("redis://" + host)
+	if err != nil || u.Host != host || u.Hostname() == "" || u.User != nil {
+		return fmt.Errorf("want host or host:port")
+	}
+	if strings.HasSuffix(host, ":") {
+		return fmt.Errorf("want a port after the colon")
+	}
+	if s := u.Port(); s != "" {
+		if port, err := strconv.Atoi(s); err != nil || port < 1 || port > 65535 {
+			return fmt.Errorf("want a port from 1 to 65535")
+		}
+	}
+	return nil
+}
