@@ -406,14 +406,16 @@ func TestCampaign(t *testing.T) {
 
 	bubble(t, "AnAnswerWithNoTimeToLeadIsNoElection", func(t *testing.T) {
 		store := memory.New()
-		store.Delay(ttl - ttl/20) // less than the margin is left
-		ctx, cancel := context.WithCancel(t.Context())
-		r := run(ctx, store, options(), func(context.Context) error { return errWork })
-		time.Sleep(time.Minute)
-		require.Zero(t, r.Status().Terms)
-		store.Delay(0)
+		store.Delay(7 * time.Second)
+		opts := options()
+		opts.Keepalive = &keepalive.Options{Margin: 4 * time.Second}
+		start := time.Now()
+		r := run(t.Context(), store, opts, func(context.Context) error { return errWork })
+		store.Delay(0) // for the calls after the first
 		require.Equal(t, errWork, r.wait())
-		cancel()
+		require.Equal(t, 1, r.Status().Terms)
+		require.Greater(t, time.Since(start), 7*time.Second)
+		require.Less(t, time.Since(start), 9*time.Second) // the late lease was freed, at 10s it would end
 	})
 
 	t.Run("RefusesBadInputBeforeAnyIO", func(t *testing.T) {
@@ -424,7 +426,9 @@ func TestCampaign(t *testing.T) {
 			"keepalive": {TTL: ttl, Keepalive: &keepalive.Options{Interval: ttl}},
 			"twice":     {Keepalive: &keepalive.Options{Acquire: &lock.AcquireOptions{}}},
 		} {
-			require.ErrorIs(t, leader.Run(t.Context(), l, key, neverFn, opts), lock.ErrInvalid, name)
+			err := leader.Run(t.Context(), l, key, neverFn, opts)
+			require.ErrorIs(t, err, lock.ErrInvalid, name)
+			require.NotErrorIs(t, err, leader.ErrNotElected, name)
 		}
 		require.ErrorIs(t, leader.Run(t.Context(), nil, key, neverFn, nil), lock.ErrInvalid)
 		require.ErrorIs(t, leader.Run(t.Context(), l, "", neverFn, nil), lock.ErrInvalid)
@@ -509,7 +513,7 @@ func TestOnChange(t *testing.T) {
 			states = append(states, s.State)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		r := run(ctx, store, opts, func(ctx context.Context) error { <-ctx.Done(); time.Sleep(time.Second); return nil })
+		r := run(ctx, store, opts, func(ctx context.Context) error { <-ctx.Done(); time.Sleep(time.Second / 2); return nil })
 		e.Store(r.Elector)
 		require.NoError(t, store.ForceRelease(ctx, key, 0))
 		time.Sleep(time.Minute)
