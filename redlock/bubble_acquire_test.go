@@ -321,6 +321,7 @@ func TestBadInputIsRefusedBeforeAnyIO(t *testing.T) {
 		require.ErrorIs(t, lease.Extend(t.Context(), 2*time.Minute), lock.ErrInvalid)
 		require.ErrorIs(t, lease.Extend(t.Context(), 2*time.Millisecond), lock.ErrInvalid)
 		require.Equal(t, before, lease.Expiry(), "nothing held is lost by bad input")
+		synctest.Wait()
 		require.Equal(t, 3, q.seen("acquire"))
 		require.Equal(t, 0, q.seen("extend"))
 		require.NoError(t, lease.Release(t.Context()))
@@ -343,6 +344,7 @@ func TestAMachineThatWasSuspendedHasLostItsLease(t *testing.T) {
 		require.Equal(t, ttl-102*time.Millisecond, time.Until(lease.Expiry()))
 		asleep += ttl
 		require.ErrorIs(t, lease.Extend(t.Context(), ttl), lock.ErrLost)
+		synctest.Wait()
 		require.Equal(t, 3, q.seen("extend"), "no request for a lease that is over")
 	})
 }

@@ -29,6 +29,7 @@ func TestAConfirmedHolderRepairsNodesThatLostTheLock(t *testing.T) {
 		q := newQuorum(t, 3)
 		l, _ := q.client(&Options{RestartGuard: -1})
 		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
+		synctest.Wait()
 		for _, n := range q.nodes { // a rolling restart, each comes back empty
 			n.restart(true)
 			require.NoError(t, lease.Extend(t.Context(), ttl))

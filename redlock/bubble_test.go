@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -31,7 +32,8 @@ type fakeNode struct {
 	run     int
 	started time.Time
 	config  map[string]string
-	calls   []string // the scripts and commands that came, by name
+	skew    time.Duration // what TIME tells is off by this
+	calls   []string      // the scripts and commands that came, by name
 }
 
 func newFakeNode(t *testing.T, name string) *fakeNode {
@@ -39,6 +41,13 @@ func newFakeNode(t *testing.T, name string) *fakeNode {
 	n.redis.ClockTTL(true)
 	conn, err := n.redis.Dial() // starts the server
 	require.NoError(t, err)
+	answer := make([]byte, 256)
+	for _, s := range []*script{acquireScript, commitScript, extendScript, repairScript, releaseScript, inspectScript} {
+		_, err := fmt.Fprintf(conn, "*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n$%d\r\n%s\r\n", len(s.source), s.source)
+		require.NoError(t, err)
+		_, err = conn.Read(answer) // so that each request is one round trip
+		require.NoError(t, err)
+	}
 	require.NoError(t, conn.Close())
 	n.redis.Server().SetPreHook(n.hook)
 	t.Cleanup(n.redis.Close)
@@ -60,6 +69,12 @@ func (n *fakeNode) hook(c *server.Peer, cmd string, args ...string) bool {
 	case cmd == "INFO" && n.info && len(args) == 1 && args[0] == "server":
 		uptime := int(time.Since(n.started) / time.Second)
 		c.WriteBulk(fmt.Sprintf("# Server\r\nrun_id:run%d\r\nuptime_in_seconds:%d\r\n", n.run, uptime))
+		return true
+	case cmd == "TIME" && n.skew != 0:
+		now := time.Now().Add(n.skew).UnixMicro()
+		c.WriteLen(2)
+		c.WriteBulk(strconv.FormatInt(now/1e6, 10))
+		c.WriteBulk(strconv.FormatInt(now%1e6, 10))
 		return true
 	case cmd == "CONFIG" && n.config != nil && len(args) == 2:
 		c.WriteMapLen(1)
@@ -114,7 +129,9 @@ type network struct {
 	hang  bool          // bytes of both directions vanish
 	mute  bool          // replies vanish
 	delay time.Duration // replies come later
-	conns []net.Conn
+	// loseNext: the reply to the next script vanishes, and the connection with it.
+	loseNext bool
+	conns    []net.Conn
 }
 
 var errDown = errors.New("connection refused (simulated)")
@@ -139,7 +156,7 @@ func (w *network) set(change func(w *network)) {
 	change(w)
 	var broken []net.Conn
 	if w.down {
-		broken, w.conns = w.conns, nil
+		broken = w.conns
 	}
 	w.mu.Unlock()
 	for _, c := range broken {
@@ -151,6 +168,15 @@ func (w *network) rules() (lost, mute bool, delay time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.hang, w.mute, w.delay
+}
+
+// losesThis reports, once, that a reply is to be lost.
+func (w *network) losesThis() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	lost := w.loseNext
+	w.loseNext = false
+	return lost
 }
 
 // fakeConn buffers requests, as a socket does: a pipe would block the writer.
@@ -209,6 +235,10 @@ func (c *fakeConn) carryReplies() {
 		lost, mute, delay := c.net.rules()
 		if dead = dead || lost || mute; dead {
 			continue
+		}
+		if c.net.losesThis() {
+			_ = c.Close()
+			return
 		}
 		if delay > 0 {
 			select {
@@ -337,6 +367,9 @@ func (q *quorum) client(o *Options) (*Locker, []*network) {
 			c.Close()
 		}
 		require.NoError(q.t, l.Close())
+		for _, w := range nets { // a client that is closed while it dials leaves its connection
+			w.set(refuse)
+		}
 		synctest.Wait()
 	})
 	return l, nets

@@ -21,7 +21,8 @@ type Locker struct {
 	// suspended starts a measurement of the time that this machine is suspended.
 	suspended func() func() time.Duration
 
-	mu     sync.RWMutex // guards closed, and that wg grows only before Close waits
+	done   chan struct{} // closed by Close
+	mu     sync.RWMutex  // guards closed, and that wg grows only before Close waits
 	closed bool
 	wg     sync.WaitGroup // every goroutine of this locker
 }
@@ -52,7 +53,7 @@ func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 }
 
 func newLocker(opts settings) *Locker {
-	return &Locker{opts: opts, suspended: suspend.Since}
+	return &Locker{opts: opts, suspended: suspend.Since, done: make(chan struct{})}
 }
 
 func (l *Locker) addNode(name string) *node {
@@ -106,6 +107,7 @@ func (l *Locker) Close() error {
 		return nil
 	}
 	l.closed = true
+	close(l.done)
 	l.mu.Unlock()
 	if l.owned {
 		l.closeNodes()

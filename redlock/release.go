@@ -3,12 +3,47 @@ package redlock
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
 func opRelease(h *hold, n *node, _ *round, _ reply) reply {
 	return parseRelease(n.eval(releaseScript, h.keys, h.value))
+}
+
+// opReleaseAgain is opRelease after a pause, for a node that could not be reached.
+func opReleaseAgain(h *hold, n *node, r *round, prev reply) reply {
+	pause := time.NewTimer(h.l.opts.NodeTimeout / 2)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+		return opRelease(h, n, r, prev)
+	case <-h.l.done:
+		return failure(lock.ErrClosed)
+	}
+}
+
+// retryRelease sends a release again to a node where it failed: a connection that
+// died says nothing of what its last request did. After that the ttl ends it.
+func retryRelease(tries int) func(*hold, reply) *round {
+	return func(h *hold, rep reply) *round {
+		if rep.kind != failed || tries == 0 {
+			return nil
+		}
+		r := h.newRound(opReleaseAgain)
+		r.tend = retryRelease(tries - 1)
+		return r
+	}
+}
+
+const releaseRetries = 3
+
+// newRelease is a round that frees the lock, and goes on where it failed.
+func (h *hold) newRelease() *round {
+	r := h.newRound(opRelease)
+	r.tend = retryRelease(releaseRetries)
+	return r
 }
 
 // ReleaseTerm implements [lock.Term]: it frees the lock on every node, on each
@@ -50,7 +85,7 @@ func (h *hold) sendRelease() (r *round, again bool, err error) {
 	again = h.released
 	h.releasing, h.released = true, true
 	h.mu.Unlock()
-	r = h.newRound(opRelease)
+	r = h.newRelease()
 	return r, again, h.send(r)
 }
 
@@ -68,7 +103,7 @@ func (h *hold) abandon() {
 func (h *hold) letGo(ctx context.Context, votes *round) {
 	h.mu.Lock()
 	h.releasing = true
-	r := h.newRound(opRelease)
+	r := h.newRelease()
 	r.enough = 1
 	h.settle(votes, func(_ *hold, rep reply) *round {
 		if rep.kind == silent || rep.kind == held || rep.kind == recovering {
