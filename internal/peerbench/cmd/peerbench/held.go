@@ -171,12 +171,7 @@ func memoryInUse() int64 {
 // serverUsage is the CPU time in seconds that the servers used, and how many
 // scripts they ran.
 func (b *bench) serverUsage(ctx context.Context) (seconds, scripts float64, err error) {
-	clients, done, err := dialRueidis(b.addrs, rueidisOption)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer done()
-	for _, c := range clients {
+	for _, c := range b.observers {
 		cpu, err := info(ctx, c, "cpu", "used_cpu_sys:", "used_cpu_user:")
 		if err != nil {
 			return 0, 0, err
@@ -189,6 +184,11 @@ func (b *bench) serverUsage(ctx context.Context) (seconds, scripts float64, err 
 		scripts += n
 	}
 	return seconds, scripts, nil
+}
+
+func (b *bench) serverCPU(ctx context.Context) (time.Duration, error) {
+	seconds, _, err := b.serverUsage(ctx)
+	return time.Duration(seconds * float64(time.Second)), err
 }
 
 // info adds up fields of the server's INFO.

@@ -25,6 +25,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/redis/rueidis"
+
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 )
 
@@ -36,6 +38,8 @@ type bench struct {
 	short bool
 	only  *regexp.Regexp // contenders' names, for profiles; nil means all
 	out   io.Writer
+
+	observers []rueidis.Client // ask the servers what they used
 }
 
 // section is one table.
@@ -119,6 +123,12 @@ func (b *bench) start(t testing.TB) {
 	b.t = t
 	b.nodes = redistest.StartN(t, 3)
 	b.addrs = redistest.Addrs(b.nodes)
+	observers, done, err := dialRueidis(b.addrs, rueidisOption)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(done)
+	b.observers = observers
 }
 
 func (b *bench) printf(format string, args ...any) { fmt.Fprintf(b.out, format, args...) }

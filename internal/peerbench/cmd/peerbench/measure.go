@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -19,11 +20,13 @@ type contender struct {
 // result is what one contender needed, over all rounds.
 type result struct {
 	name   string
-	time   spread // of one op, in ns
-	cpu    float64
+	time   spread  // of one op, in ns
+	cpu    float64 // of this process
+	server float64 // CPU of the servers
 	allocs float64
 	bytes  float64
 	ratio  spread // of its time to the reference's in the same round
+	failed int    // ops that ended in an error; they count like the others
 }
 
 // spread is a median with its quartiles.
@@ -43,6 +46,8 @@ type plan struct {
 	rounds  int
 	block   int // ops of one contender in one round, of each worker
 	workers int // concurrent callers
+	// servers tells the CPU time that the servers have used; nil if there are none.
+	servers func(context.Context) (time.Duration, error)
 }
 
 // alternate lets the contenders take turns in short blocks, so that whatever
@@ -54,7 +59,7 @@ func alternate(ctx context.Context, p plan, reference int, contenders []contende
 	times := make([][]float64, n)
 	results := make([]result, n)
 	for i, c := range contenders {
-		if _, err := runBlock(ctx, plan{1, max(p.block/4, 1), p.workers}, c); err != nil { // warms up
+		if _, err := runBlock(ctx, plan{rounds: 1, block: max(p.block/4, 1), workers: p.workers}, c); err != nil { // warms up
 			return nil, err
 		}
 		results[i].name = c.name
@@ -69,7 +74,9 @@ func alternate(ctx context.Context, p plan, reference int, contenders []contende
 			}
 			r := &results[i]
 			times[i] = append(times[i], float64(used.wall)/float64(p.block*p.workers))
+			r.failed += used.failed
 			r.cpu += float64(used.cpu) / ops
+			r.server += float64(used.server) / ops
 			r.allocs += float64(used.allocs) / ops
 			r.bytes += float64(used.bytes) / ops
 		}
@@ -86,20 +93,32 @@ func alternate(ctx context.Context, p plan, reference int, contenders []contende
 
 // usage is what a block took.
 type usage struct {
-	wall, cpu     time.Duration
-	allocs, bytes uint64
+	wall, cpu, server time.Duration
+	allocs, bytes     uint64
+	failed            int
 }
 
-func runBlock(ctx context.Context, p plan, c contender) (usage, error) {
+func runBlock(ctx context.Context, p plan, c contender) (used usage, err error) {
 	var before, after runtime.MemStats
 	if ctx.Err() != nil {
-		return usage{}, context.Cause(ctx)
+		return used, context.Cause(ctx)
+	}
+	if p.servers != nil {
+		from, e := p.servers(ctx)
+		if e != nil {
+			return used, e
+		}
+		defer func() {
+			to, e := p.servers(ctx)
+			used.server = to - from
+			err = errors.Join(err, e)
+		}()
 	}
 	runtime.ReadMemStats(&before)
 	cpu, start := processCPU(), time.Now()
 	// Without a Done channel: that suits rueidis best, whoever calls it.
-	err := c.run(context.WithoutCancel(ctx), p)
-	used := usage{wall: time.Since(start), cpu: processCPU() - cpu}
+	used.failed, err = c.run(context.WithoutCancel(ctx), p)
+	used.wall, used.cpu = time.Since(start), processCPU()-cpu
 	runtime.ReadMemStats(&after)
 	used.allocs, used.bytes = after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc
 	if err != nil {
@@ -108,28 +127,35 @@ func runBlock(ctx context.Context, p plan, c contender) (usage, error) {
 	return used, nil
 }
 
-func (c contender) run(ctx context.Context, p plan) error {
-	work := func(worker int) error {
+// run does a block. A busy machine makes some calls time out, so that is told in
+// the table; if all of them fail, so does the block.
+func (c contender) run(ctx context.Context, p plan) (failed int, err error) {
+	work := func(worker int) (failed int, last error) {
 		for range p.block {
 			if err := c.op(ctx, worker); err != nil {
-				return err
+				failed, last = failed+1, err
 			}
 		}
-		return nil
+		return failed, last
 	}
 	if p.workers == 1 {
-		return work(0)
-	}
-	var wg sync.WaitGroup
-	errs := make([]error, p.workers)
-	for i := range p.workers {
-		wg.Go(func() { errs[i] = work(i) })
-	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
+		failed, err = work(0)
+	} else {
+		var wg sync.WaitGroup
+		counts, errs := make([]int, p.workers), make([]error, p.workers)
+		for i := range p.workers {
+			wg.Go(func() { counts[i], errs[i] = work(i) })
+		}
+		wg.Wait()
+		for i := range counts {
+			failed += counts[i]
+			if errs[i] != nil {
+				err = errs[i]
+			}
 		}
 	}
-	return nil
+	if failed == p.block*p.workers {
+		return failed, err
+	}
+	return failed, nil
 }

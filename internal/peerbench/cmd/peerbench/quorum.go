@@ -81,17 +81,18 @@ func (b *bench) compare(ctx context.Context, title string, peers []peer, floor c
 		contenders = append(contenders, p.cycle(1))
 	}
 	contenders = b.chosen(append(contenders, floor))
-	p := plan{rounds: b.scale(60, 3), block: b.scale(200, 20), workers: 1}
+	p := plan{rounds: b.scale(60, 3), block: b.scale(200, 20), workers: 1, servers: b.serverCPU}
 	results, err := alternate(ctx, p, min(reference, len(contenders)-1), contenders)
 	if err != nil {
 		return err
 	}
 	b.printf("\n### %s\n\n", title)
-	b.printf("| | µs | relative time | allocs | bytes | client CPU µs |\n|---|---|---|---|---|---|\n")
+	b.printf("| | µs | relative time | allocs | bytes | client CPU µs | server CPU µs |\n|---|---|---|---|---|---|---|\n")
 	for _, r := range results {
-		b.printf("| %s | %s | %s | %.0f | %.0f | %.0f |\n",
-			r.name, r.time.format("%.0f", 1e-3), r.ratio.format("%.2f", 1), r.allocs, r.bytes, r.cpu/1e3)
+		b.printf("| %s | %s | %s | %.0f | %.0f | %.0f | %.0f |\n",
+			r.name, r.time.format("%.0f", 1e-3), r.ratio.format("%.2f", 1), r.allocs, r.bytes, r.cpu/1e3, r.server/1e3)
 	}
+	b.failures(results)
 	return nil
 }
 
@@ -108,18 +109,27 @@ func parallel(ctx context.Context, b *bench) error {
 		contenders = append(contenders, p.cycle(workers))
 	}
 	contenders = b.chosen(contenders)
-	p := plan{rounds: b.scale(30, 2), block: b.scale(40, 5), workers: workers}
+	p := plan{rounds: b.scale(30, 2), block: b.scale(40, 5), workers: workers, servers: b.serverCPU}
 	results, err := alternate(ctx, p, min(reference, len(contenders)-1), contenders)
 	if err != nil {
 		return err
 	}
 	b.printf("\n### %d goroutines, distinct keys, 3 nodes: acquire + release\n\n", workers)
-	b.printf("| | pairs/s | relative rate | allocs | client CPU µs |\n|---|---|---|---|---|\n")
+	b.printf("| | pairs/s | relative rate | allocs | client CPU µs | server CPU µs |\n|---|---|---|---|---|---|\n")
 	for _, r := range results {
-		b.printf("| %s | %s | %s | %.0f | %.0f |\n",
-			r.name, r.time.inverse().format("%.0f", 1e9), r.ratio.inverse().format("%.2f", 1), r.allocs, r.cpu/1e3)
+		b.printf("| %s | %s | %s | %.0f | %.0f | %.0f |\n",
+			r.name, r.time.inverse().format("%.0f", 1e9), r.ratio.inverse().format("%.2f", 1), r.allocs, r.cpu/1e3, r.server/1e3)
 	}
+	b.failures(results)
 	return nil
+}
+
+func (b *bench) failures(results []result) {
+	for _, r := range results {
+		if r.failed > 0 {
+			b.printf("\n%s: %d calls failed.\n", r.name, r.failed)
+		}
+	}
 }
 
 func (s spread) format(verb string, factor float64) string {
