@@ -25,8 +25,8 @@
 // again at 1 with the next one: a resource that outlives the process must not
 // compare them across its runs.
 //
-// An expired term costs memory until its key is asked for again or a sweep finds
-// it. Sweeps ride on grants and free what has expired, so terms that nobody
-// released take no more room than the held ones plus 64 a shard (of 64), give or
-// take a factor of two. There is no goroutine and nothing to stop.
+// A term that is over costs memory until its key is asked for again or a sweep
+// finds it. Sweeps ride on grants, so what was freed or abandoned takes no more
+// room than what is held plus 64 terms for each of 64 shards, give or take a
+// factor of two. There is no goroutine and nothing to stop.
 package memory

@@ -63,7 +63,7 @@ func (s *shard) list(prefix string, now time.Duration) []lock.Info {
 	return infos
 }
 
-func (t term) info(key string, now time.Duration) lock.Info {
+func (t *term) info(key string, now time.Duration) lock.Info {
 	return lock.Info{Key: key, Holder: t.holder, Token: t.token, TTL: t.expiry - now}
 }
 
@@ -81,7 +81,7 @@ func (l *Locker) ForceRelease(ctx context.Context, key string, token uint64) err
 	case token != 0 && token != t.token:
 		return fmt.Errorf("memory: force release %q (token %d): now held with token %d: %w", key, token, t.token, t.refusal(key, now))
 	default:
-		delete(s.terms, key)
+		t.free()
 	}
 	return nil
 }
@@ -94,7 +94,7 @@ func (l *Locker) open(ctx context.Context, key string) (*shard, error) {
 	if err := l.usable(ctx); err != nil {
 		return nil, fmt.Errorf("%q: %w", key, err)
 	}
-	s := l.store.shard(key)
+	s := &l.store.shards[shardOf(key)]
 	s.mu.Lock()
 	return s, nil
 }

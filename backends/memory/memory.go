@@ -18,12 +18,30 @@ type Locker struct {
 	holder string
 	faults faults
 	closed atomic.Bool // set once, and then every shard's mutex is waited for
+	views  [shardCount]view
+}
+
+// view is a client's sight of one shard. It is the lock.Term of the leases there,
+// which so need neither closures nor to look for their shard.
+type view struct {
+	client *Locker
+	shard  *shard
+}
+
+var _ lock.Term = (*view)(nil)
+
+func newLocker(s *store, holder string) *Locker {
+	l := &Locker{store: s, holder: holder}
+	for i := range l.views {
+		l.views[i] = view{l, &s.shards[i]}
+	}
+	return l
 }
 
 // New makes an empty store and its first client. Close is optional: nothing
 // runs in the background.
 func New() *Locker {
-	return &Locker{store: newStore(), holder: "this process"}
+	return newLocker(newStore(), "this process")
 }
 
 // Client returns another client of the same store, as another process would be.
@@ -33,7 +51,7 @@ func (l *Locker) Client(name string) *Locker {
 	if name == "" {
 		name = l.holder
 	}
-	return &Locker{store: l.store, holder: name}
+	return newLocker(l.store, name)
 }
 
 // TryAcquire makes one attempt to take key for ttl; [lock.Locker] says what
@@ -49,18 +67,19 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	if err != nil {
 		return nil, fmt.Errorf("memory: acquire %q: %w", key, err)
 	}
-	token, expiry, err := l.grant(key, ttl, spent)
+	v := &l.views[shardOf(key)]
+	token, expiry, err := v.grant(key, ttl, spent)
 	if err != nil {
 		return nil, err
 	}
 	if lost != nil {
 		// The caller will not know that it holds the key.
-		l.store.shard(key).free(key, token)
+		v.shard.free(key, token)
 		return nil, fmt.Errorf("memory: acquire %q: %w", key, lost)
 	}
 	return lock.NewLease(lock.Grant{
 		Key: key, Token: token, Expiry: expiry,
-		Term: l, ReleaseTimeout: -1, // ReleaseTerm bounds itself
+		Term: v, ReleaseTimeout: -1, // ReleaseTerm bounds itself
 	}), nil
 }
 
@@ -77,68 +96,92 @@ func newStore() *store { return &store{base: time.Now()} }
 // now reads the monotonic clock alone, which takes half as long as time.Now.
 func (s *store) now() time.Duration { return time.Since(s.base) }
 
-// shard picks the shard by FNV-1a. It is deterministic, unlike hash/maphash, so
-// that a test that sees certain tokens once sees them in every run.
-func (s *store) shard(key string) *shard {
+// shardOf is FNV-1a. It is deterministic, unlike hash/maphash, so that a test
+// that sees certain tokens once sees them in every run.
+func shardOf(key string) int {
 	h := uint32(2166136261)
 	for i := range len(key) {
 		h = (h ^ uint32(key[i])) * 16777619
 	}
-	return &s.shards[h%shardCount]
+	return int(h % shardCount)
 }
 
 // shard holds the terms of some of the keys.
 type shard struct {
 	mu     sync.Mutex // guards all below
-	terms  map[string]term
-	token  uint64 // of the latest grant: one counter serves all keys, freed ones cost nothing
-	grants int    // since the last sweep
-	kept   int    // terms that the last sweep left
+	terms  map[string]*term
+	spare  []*term // of keys that were swept, to be used again
+	token  uint64  // of the latest grant: one counter serves all keys, freed ones cost nothing
+	grants int     // since the last sweep
+	kept   int     // terms that the last sweep left
 
 	_ [64]byte // keeps neighbours' mutexes off this cache line
 }
 
-// term is one hold. It stays in the map when it expires, until a grant or a
-// sweep replaces it.
+// term is one hold. It stays in the map when it is over, for the key's next
+// grant, until a sweep: looking a key up once is half the work of insert and
+// delete.
 type term struct {
 	token  uint64
-	expiry time.Duration // since the store's base
+	expiry time.Duration // since the store's base; 0 once freed
 	holder string
 }
 
 // grant takes key for what is left of ttl after spent.
-func (l *Locker) grant(key string, ttl, spent time.Duration) (uint64, time.Time, error) {
+func (v *view) grant(key string, ttl, spent time.Duration) (uint64, time.Time, error) {
 	if ttl <= spent {
 		return 0, time.Time{}, fmt.Errorf("memory: acquire %q: %w: answered after %v, the ttl is %v", key, lock.ErrUnavailable, spent, ttl)
 	}
-	s := l.store.shard(key)
+	l, s := v.client, v.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l.closed.Load() {
 		return 0, time.Time{}, fmt.Errorf("memory: acquire %q: %w", key, lock.ErrClosed)
 	}
 	now := l.store.now() // inside the mutex: waiting for it costs the holder nothing
-	if t, ok := s.terms[key]; ok && t.live(now) {
+	t := s.terms[key]
+	if t != nil && t.live(now) {
 		return 0, time.Time{}, t.refusal(key, now)
 	}
-	if s.terms == nil {
-		s.terms = make(map[string]term)
-	}
 	// As many grants as there are terms pay for looking at each.
-	if s.grants++; s.grants > max(64, s.kept) {
+	if s.grants++; s.grants > max(minSweep, s.kept) {
 		s.sweep(now)
+		t = nil
+	}
+	if t == nil {
+		t = s.insert(key)
 	}
 	s.token++
-	t := term{token: s.token, expiry: now + ttl - spent, holder: l.holder}
-	s.terms[key] = t
+	*t = term{token: s.token, expiry: now + ttl - spent, holder: l.holder}
 	return t.token, l.store.base.Add(t.expiry), nil
 }
 
-// sweep forgets the terms that expired. mu is held.
+// minSweep is how many terms that are over a shard may keep at least.
+const minSweep = 64
+
+// insert adds an empty term. mu is held.
+func (s *shard) insert(key string) *term {
+	if s.terms == nil {
+		s.terms = make(map[string]*term)
+	}
+	var t *term
+	if n := len(s.spare); n > 0 {
+		t, s.spare = s.spare[n-1], s.spare[:n-1]
+	} else {
+		t = new(term)
+	}
+	s.terms[key] = t
+	return t
+}
+
+// sweep forgets the terms that are over. mu is held.
 func (s *shard) sweep(now time.Duration) {
 	for key, t := range s.terms {
 		if !t.live(now) {
 			delete(s.terms, key)
+			if len(s.spare) < minSweep {
+				s.spare = append(s.spare, t)
+			}
 		}
 	}
 	s.grants, s.kept = 0, len(s.terms)
@@ -148,31 +191,32 @@ func (s *shard) sweep(now time.Duration) {
 func (s *shard) free(key string, token uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.terms[key].token != token {
+	t := s.terms[key]
+	if t == nil || t.token != token {
 		return false
 	}
-	delete(s.terms, key)
+	t.free()
 	return true
 }
 
 // live is the mirror of the lease's own test: at the same instant that the
 // holder stops, and not before, the next one may start.
-func (t term) live(now time.Duration) bool { return now < t.expiry }
+func (t *term) live(now time.Duration) bool { return now < t.expiry }
 
-func (t term) refusal(key string, now time.Duration) error {
+// free ends the term for good: no token is 0.
+func (t *term) free() { *t = term{} }
+
+func (t *term) refusal(key string, now time.Duration) error {
 	return &lock.HeldError{Key: key, Holder: t.holder, RetryAfter: t.expiry - now}
 }
 
-// Locker is the lock.Term of its leases, so that they need no closures.
-var _ lock.Term = (*Locker)(nil)
-
 // ExtendTerm is the store's half of Lease.Extend.
-func (l *Locker) ExtendTerm(ctx context.Context, key string, token uint64, ttl time.Duration) (time.Time, error) {
-	spent, lost, err := l.faults.meet(ctx)
+func (v *view) ExtendTerm(ctx context.Context, key string, token uint64, ttl time.Duration) (time.Time, error) {
+	spent, lost, err := v.client.faults.meet(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
-	s := l.store.shard(key)
+	l, s := v.client, v.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l.closed.Load() {
@@ -181,39 +225,38 @@ func (l *Locker) ExtendTerm(ctx context.Context, key string, token uint64, ttl t
 	now := l.store.now()
 	t := s.terms[key]
 	switch {
-	case t.token != token:
+	case t == nil || t.token != token:
 		return time.Time{}, fmt.Errorf("%w: taken away", lock.ErrLost)
 	case !t.live(now):
 		return time.Time{}, fmt.Errorf("%w: expired", lock.ErrLost)
 	}
 	t.expiry = now + ttl - spent
-	s.terms[key] = t
 	return l.store.base.Add(t.expiry), lost
 }
 
 // ReleaseTerm is the store's half of Lease.Release.
-func (l *Locker) ReleaseTerm(ctx context.Context, key string, token uint64) error {
+func (v *view) ReleaseTerm(ctx context.Context, key string, token uint64) error {
 	var lost error
-	if l.faults.on.Load() {
+	if v.client.faults.on.Load() {
 		// Only a fault can make it wait.
 		ctx, cancel := context.WithTimeout(ctx, lock.DefaultReleaseTimeout)
 		defer cancel()
 		var err error
-		if _, lost, err = l.faults.meet(ctx); err != nil {
+		if _, lost, err = v.client.faults.meet(ctx); err != nil {
 			if ctx.Err() != nil {
 				err = fmt.Errorf("%w: no answer within %v: %w", lock.ErrUnavailable, lock.DefaultReleaseTimeout, err)
 			}
 			return err
 		}
 	}
-	freed := l.store.shard(key).free(key, token)
+	freed := v.shard.free(key, token)
 	switch {
 	case lost != nil:
 		if freed {
-			l.faults.remember(key, token)
+			v.client.faults.remember(key, token)
 		}
 		return lost
-	case !freed && !l.faults.recall(key, token):
+	case !freed && !v.client.faults.recall(key, token):
 		return fmt.Errorf("%w: taken away", lock.ErrLost)
 	}
 	return nil

@@ -234,7 +234,7 @@ func TestNothingIsGrantedOnceCloseHasReturned(t *testing.T) {
 		for i := range 4 {
 			wg.Go(func() {
 				<-begun
-				for j := 0; ; j++ {
+				for j := range 1_000_000 {
 					if _, err := l.TryAcquire(context.Background(), fmt.Sprint(i, j), ttl); err != nil {
 						return
 					}
