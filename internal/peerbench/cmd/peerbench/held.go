@@ -137,8 +137,10 @@ func (b *bench) keep(ctx context.Context, k keeper, leases int, validity time.Du
 			releases[i]()
 		}
 	})
-	if err := errors.Join(errs...); err != nil {
-		return c, err
+	for i, err := range errs {
+		if err != nil {
+			return c, fmt.Errorf("%s: %w", keys[i], err)
+		}
 	}
 	time.Sleep(validity / 4) // what acquiring left in the background has ended, nothing is renewed yet
 	c.goroutines = float64(runtime.NumGoroutine()-goroutines) / float64(leases)
