@@ -65,6 +65,14 @@ func (c *check) runCleanups() {
 	}
 }
 
+// group is for goroutines beside the case's own: it ends only after them, also
+// when it fails.
+func (c *check) group() *sync.WaitGroup {
+	wg := new(sync.WaitGroup)
+	c.cleanup(wg.Wait)
+	return wg
+}
+
 func (c *check) ttl() time.Duration  { return c.h.TTL }
 func (c *check) long() time.Duration { return c.h.LongTTL }
 func (c *check) fake() bool          { return c.h.Wrap != nil }

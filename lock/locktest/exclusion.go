@@ -3,7 +3,6 @@ package locktest
 import (
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,7 +53,7 @@ func concurrentAttemptsGrantOne(c *check) {
 	lockers := []lock.Locker{c.l, c.other()}
 	for round := range 5 {
 		var granted atomic.Int64
-		var wg sync.WaitGroup
+		wg := c.group()
 		start := make(chan struct{})
 		leases := make(chan lock.Lease, 16)
 		for i := range 16 {
@@ -88,7 +87,7 @@ func termsNeverOverlap(c *check) {
 	var h history
 	var won atomic.Int64
 	deadline := time.Now().Add(c.bound() + 20*c.ttl())
-	var wg sync.WaitGroup
+	wg := c.group()
 	for i := range workers {
 		wg.Go(func() {
 			random := rand.New(rand.NewPCG(1, uint64(i))) //nolint:gosec // repeatable on purpose

@@ -21,6 +21,16 @@ type group struct {
 // groups is the index of the suite.
 var groups = []group{
 	{"Exclusion", exclusionCases},
+	{"Expiry", expiryCases},
+	{"Extend", extendCases},
+	{"Release", releaseCases},
+	{"Attempt", attemptCases},
+	{"Token", tokenCases},
+	{"Key", keyCases},
+	{"Error", errorCases},
+	{"Acquire", acquireCases},
+	{"Optional", optionalCases},
+	{"Watch", watchCases},
 	{"Leak", leakCases},
 }
 

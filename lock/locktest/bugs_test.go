@@ -1,0 +1,136 @@
+package locktest
+
+// bugs lists each mistake that the reference locker can make, with the cases
+// that must catch it. The obligations' numbers are those of lock.Locker.
+var bugs = []struct {
+	bug    bug
+	caught []string
+}{
+	// 1. Exclusion.
+	{"grants held keys", []string{"Exclusion/AHeldKeyIsRefused", "Exclusion/TermsNeverOverlap", "Error/ContentionIsErrHeldAlone"}},
+	{"reentrant", []string{"Exclusion/TheHolderAskingAgainIsRefused"}},
+	{"clients have separate stores", []string{"Exclusion/ClientsExcludeEachOther", "Acquire/AcquireTimeoutIsErrHeld"}},
+	{"checks, then sets", []string{"Exclusion/ConcurrentAttemptsGrantOne", "Exclusion/TermsNeverOverlap", "Acquire/WaitersAllGetTheirTurn"}},
+	{"a refusal robs the holder", []string{"Exclusion/RefusedAttemptsDisturbNothing"}},
+	{"waits for the holder", []string{"Exclusion/TryAcquireNeverWaitsForAHolder"}},
+	{"one lock for all keys", []string{"Exclusion/OtherKeysAreFree"}},
+	{"the store goes by its wall clock", []string{"Exclusion/ClockStepsKeepExclusion"}},
+
+	// 2. ctx bounds the attempt, never the lease.
+	{"ctx ends the lease", []string{"Attempt/TheCtxOfTheAttemptDoesNotTouchTheLease"}},
+	{"grants under an ended ctx", []string{"Attempt/AnEndedCtxGrantsNothing"}},
+	{"an attempt ignores its ctx", []string{"Attempt/TryAcquireReturnsSoonAfterItsCtx", "Attempt/AnEndedCtxGrantsNothing"}},
+
+	// 3. Failed attempts.
+	{"failed attempts are not cleaned up", []string{
+		"Attempt/ACancelledAttemptLeavesNothingHeld", "Attempt/RacingCancellationsLeaveNothingHeld", "Attempt/ALostReplyLeavesNothingHeld",
+	}},
+	{"cleanup frees whoever holds", []string{"Attempt/CleanupFreesNoLaterHolder"}},
+	{"an outage is granted locally", []string{"Attempt/AnOutageLeavesNothingHeld", "Error/AnOutageIsErrUnavailableAlone"}},
+	{"typed nil lease on error", []string{"Attempt/ErrorsComeWithoutALease"}},
+
+	// 4. Expiry.
+	{"expiry is twice the ttl away", []string{"Expiry/ExpiryIsTheRequestPlusTheTTL"}},
+	{"the store keeps half the ttl", []string{"Expiry/NobodyElseBeforeExpiry", "Exclusion/TermsNeverOverlap"}},
+	{"never expires", []string{"Expiry/AnAbandonedKeyGetsFree", "Expiry/ADeadHoldersKeyGetsFree", "Acquire/AcquireGetsItAfterExpiry", "Watch/ExpiryWakes"}},
+	{"the store caps ttls at 10s", []string{"Expiry/TheWholeTTLIsHeld"}},
+	{"expiry counted from the reply", []string{"Expiry/SlowSuccessDoesNotLengthenTheLease"}},
+	{"extend counts from the reply", []string{"Expiry/SlowSuccessDoesNotLengthenTheLease"}},
+	{"grants with no time left", []string{"Expiry/NeverALeaseWithNoTimeLeft"}},
+
+	// 5. Tokens.
+	{"token 0", []string{"Token/TokensAreConstantAndNotZero"}},
+	{"extend changes the token", []string{"Token/TokensAreConstantAndNotZero", "Extend/ExtendMovesExpiry"}},
+	{"counts afresh after release", []string{"Token/TokensRiseAcrossRelease", "Key/AnyNameWorks", "Exclusion/TermsNeverOverlap"}},
+	{"counts afresh after expiry", []string{"Token/TokensRiseAcrossExpiry", "Expiry/ADeadHoldersKeyGetsFree"}},
+	{"counts afresh after a loss", []string{"Token/TokensRiseAcrossLoss", "Optional/TokensRiseAcrossForceRelease"}},
+	{"a refusal counts afresh", []string{"Token/TokensRiseAcrossFailedAttempts"}},
+	{"cleanup counts afresh", []string{"Token/TokensRiseAcrossLostReplies"}},
+	{"counts for each client", []string{"Token/TokensRiseAcrossClients"}},
+	{"keeps counts among the keys", []string{"Token/TokensIgnoreNeighbours"}},
+
+	// 6. Keys and ttls.
+	{"keys come back changed", []string{"Key/AnyNameWorks"}},
+	{"case-folds keys", []string{"Key/NamesNeverShareALock"}},
+	{"cleans keys as paths", []string{"Key/NamesNeverShareALock"}},
+	{"flattens slashes", []string{"Key/NamesNeverShareALock"}},
+	{"trims keys", []string{"Key/NamesNeverShareALock"}},
+	{"ends keys at NUL", []string{"Key/NamesNeverShareALock"}},
+	{"compares keys by prefix", []string{"Key/NamesNeverShareALock"}},
+	{"composes accents", []string{"Key/NamesNeverShareALock"}},
+	{"cuts keys at 255 bytes", []string{"Key/LongNamesDifferInTheLastByte"}},
+	{"hashes keys to 16 bits", []string{"Key/ManyNamesNeverCollide"}},
+	{"accepts any key", []string{"Key/BadKeysAreInvalid", "Attempt/ErrorsComeWithoutALease"}},
+	{"accepts any ttl", []string{"Key/BadTTLsAreInvalid"}},
+	{"extend accepts any ttl", []string{"Key/ABadTTLOnExtendIsInvalid"}},
+	{"validates after I/O", []string{"Key/InvalidInputIsNotSent"}},
+
+	// 7. Errors.
+	{"contention is a plain error", []string{
+		"Error/ContentionIsErrHeldAlone", "Acquire/AcquireTimeoutIsErrHeld", "Acquire/ACancelledAcquireSaysBothAndLeavesNothing",
+	}},
+	{"contention looks like an outage too", []string{"Error/ContentionIsErrHeldAlone"}},
+	{"contention without a HeldError", []string{"Error/HeldErrorTellsKeyAndTime"}},
+	{"HeldError without a key", []string{"Error/HeldErrorTellsKeyAndTime"}},
+	{"RetryAfter is too short", []string{"Error/HeldErrorTellsKeyAndTime"}},
+	{"RetryAfter is too long", []string{"Error/HeldErrorTellsKeyAndTime"}},
+	{"an outage is a plain error", []string{"Error/AnOutageIsErrUnavailableAlone", "Acquire/AcquireGoesOnOverAnOutage"}},
+	{"an outage looks held", []string{"Error/AnOutageIsErrUnavailableAlone"}},
+	{"loss looks like the end of ctx", []string{"Error/LossIsErrLostAlone"}},
+	{"loss is a plain error", []string{"Error/LossIsErrLostAlone", "Extend/AnExpiredLeaseIsLostThoughNobodyTookIt"}},
+	{"errors do not name the key", []string{"Error/ErrorsNameTheKey"}},
+	{"closed looks unavailable", []string{"Optional/ClosedIsErrClosed"}},
+
+	// Extend.
+	{"extend does nothing", []string{"Extend/ExtendMovesExpiry"}},
+	{"extend is local only", []string{"Extend/ExtendKeepsOthersOut"}},
+	{"extend never shortens", []string{"Extend/AShorterExtendIsHonoured"}},
+	{"extends expired leases", []string{"Extend/AnExpiredLeaseIsLostThoughNobodyTookIt"}},
+	{"extends whoever holds", []string{"Extend/AnotherHolderIsNotExtended"}},
+	{"extend takes a free key", []string{"Extend/AKeyThatAnotherFreedIsNotRetaken", "Extend/ATakenHoldIsLost"}},
+	{"extend revives a released lease", []string{"Extend/ExtendAfterReleaseIsLost", "Extend/ExtendRacingReleaseLeavesNothingHeld"}},
+	{"extend ignores a Release under way", []string{"Extend/ExtendDuringReleaseIsLost"}},
+	{"extend is never refused", []string{"Extend/ATakenHoldIsLost"}},
+	{"loss is not final", []string{"Extend/LossIsFinal"}},
+	{"a lost lease keeps its Expiry", []string{"Extend/LossIsFinal", "Extend/AnExpiredLeaseIsLostThoughNobodyTookIt", "Release/ReleaseFreesTheKey"}},
+	{"a failed extend loses the lease", []string{"Extend/AFailedExtendSaysNothing", "Extend/ALostReplySaysNothing"}},
+	{"a failed extend moves Expiry", []string{"Extend/AFailedExtendSaysNothing", "Extend/ALostReplySaysNothing"}},
+	{"an ended ctx loses the lease", []string{"Extend/AnEndedCtxSaysNothing"}},
+	{"extend ignores its ctx", []string{"Extend/ExtendReturnsSoonAfterItsCtx"}},
+	{"accepts answers after expiry", []string{"Extend/AnAnswerAfterExpiryIsLost"}},
+
+	// Release.
+	{"release leaves the key", []string{"Release/ReleaseFreesTheKey", "Acquire/AcquireGetsItAfterRelease"}},
+	{"release is not idempotent", []string{"Release/ReleaseIsIdempotent", "Release/ConcurrentReleasesAgree"}},
+	{"release obeys its ctx", []string{"Release/AnEndedCtxDoesNotStopRelease"}},
+	{"release frees whoever holds", []string{
+		"Release/RepeatedReleaseFreesNoLaterHolder", "Release/LateReleaseFreesNoLaterHolder",
+		"Release/ReleaseOfATakenHoldFreesNoLaterHolder", "Release/ALostReplyOnReleaseFreesNoLaterHolder",
+	}},
+	{"release past expiry is nil", []string{"Release/ReleasePastExpiryIsLost", "Release/LateReleaseFreesNoLaterHolder"}},
+	{"release past expiry sends nothing", []string{"Release/ReleaseRemovesWhatALostExtendLeft"}},
+	{"a failed release is final", []string{"Release/AFailedReleaseCanBeRepeated"}},
+	{"a failed release is lost", []string{"Release/AFailedReleaseCanBeRepeated"}},
+	{"a failed release allows extends", []string{"Release/AFailedReleaseCanBeRepeated"}},
+	{"release is unbounded", []string{"Release/ReleaseIsBoundedWhereTheStoreHangs"}},
+
+	// What a locker may offer.
+	{"Inspect has a wrong token", []string{"Optional/InspectTellsWhoHolds", "Optional/ListStaysWithinThePrefix"}},
+	{"Inspect has no holder", []string{"Optional/InspectTellsWhoHolds"}},
+	{"Inspect has a wrong ttl", []string{"Optional/InspectTellsWhoHolds"}},
+	{"Inspect shows those who left", []string{"Optional/InspectTellsWhoHolds"}},
+	{"List takes prefixes for globs", []string{"Optional/ListStaysWithinThePrefix"}},
+	{"List is empty", []string{"Optional/ListStaysWithinThePrefix"}},
+	{"ForceRelease ignores the token", []string{"Optional/ForceReleaseBreaksThatTermOnly"}},
+	{"ForceRelease does nothing", []string{"Optional/ForceReleaseBreaksThatTermOnly"}},
+	{"ForceRelease of a free key fails", []string{"Optional/ForceReleaseBreaksThatTermOnly"}},
+	{"Health is never well", []string{"Optional/HealthSeesTheStore"}},
+	{"Health is always well", []string{"Optional/HealthSeesAnOutage"}},
+	{"no wake on release", []string{"Watch/ReleaseWakes"}},
+	{"no wake on expiry", []string{"Watch/ExpiryWakes"}},
+	{"ctx ends the watch", []string{"Watch/TheCtxOfWatchBoundsItsSettingUpOnly"}},
+	{"wakes block", []string{"Watch/WakesNeverBlock"}},
+	{"stop does not stop", []string{"Watch/NothingIsSentAfterStop"}},
+
+	{"leaks a goroutine for each attempt", []string{"Leak/NoGoroutineOutlivesTheLocker"}},
+}
