@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/redlock"
+)
+
+// patience is for what has to happen, on however busy a machine.
+const patience = time.Minute
+
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "keeper")
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(dir, "keeper")
+	out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput()
+	if err != nil {
+		return "", errors.New(string(out))
+	}
+	return binary, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if binary, err := build(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(binary))
+	}
+	os.Exit(code)
+}
+
+// process is one running keeper.
+type process struct {
+	*exec.Cmd
+	lines  chan string
+	stderr bytes.Buffer
+}
+
+func start(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
+	binary, err := build()
+	require.NoError(t, err)
+	p := &process{Cmd: exec.Command(binary, args...), lines: make(chan string, 10_000)}
+	p.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
+	p.Stderr = &p.stderr
+	out, err := p.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, p.Start())
+	go func() {
+		defer close(p.lines)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			p.lines <- s.Text()
+		}
+	}()
+	t.Cleanup(func() { // does nothing to one that has ended
+		_ = p.Process.Kill()
+		for range p.lines {
+		}
+		_ = p.Wait()
+	})
+	return p
+}
+
+// sees waits for a line with re, and returns re's first group.
+func (p *process) sees(t *testing.T, re string) string {
+	t.Helper()
+	limit := time.After(patience)
+	for {
+		select {
+		case line, ok := <-p.lines:
+			if !ok {
+				require.Fail(t, "ended without printing "+re, p.stderr.String())
+			}
+			if m := regexp.MustCompile(re + "()").FindStringSubmatch(line); m != nil {
+				return m[1]
+			}
+		case <-limit:
+			require.Fail(t, "never printed "+re)
+		}
+	}
+}
+
+// exits waits for the end and returns the status.
+func (p *process) exits(t *testing.T) int {
+	t.Helper()
+	for range p.lines {
+	}
+	err := p.Wait()
+	exit := new(exec.ExitError)
+	if err != nil && !errors.As(err, &exit) {
+		require.NoError(t, err)
+	}
+	return p.ProcessState.ExitCode()
+}
+
+const leads = `leading with fencing token (\d+)`
+
+// handOff shows that the second keeper takes over, and how.
+func handOff(t *testing.T, env []string, killed func(t *testing.T, first *process) (notBefore time.Time), args ...string) {
+	first := start(t, env, args...)
+	first.sees(t, leads)
+	first.sees(t, "price update 1 done")
+	second := start(t, env, args...)
+	second.sees(t, `standing by: .*leads with token \d+`)
+
+	// Ctrl-C: it finishes, releases, and ends well; the second goes on.
+	require.NoError(t, first.Process.Signal(os.Interrupt))
+	first.sees(t, "stopped")
+	require.Equal(t, 0, first.exits(t))
+	require.Empty(t, first.stderr.String())
+	second.sees(t, leads)
+	second.sees(t, "price update 1 done")
+
+	// kill -9
+	third := start(t, env, args...)
+	third.sees(t, "standing by")
+	notBefore := killed(t, second)
+	third.sees(t, leads)
+	require.False(t, time.Now().Before(notBefore), "it led before the killed one's lease had ended")
+	require.NoError(t, third.Process.Signal(syscall.SIGTERM))
+	require.Equal(t, 0, third.exits(t))
+}
+
+func TestFileBackend(t *testing.T) {
+	dir := "-dir=" + t.TempDir()
+	t.Run("TheNextLeadsWhenTheFirstEndsOrIsKilled", func(t *testing.T) {
+		// The ttl is far above what this test waits: it is the kernel that frees.
+		handOff(t, []string{"REDIS_LOCK_TTL_MS=3600000"}, func(t *testing.T, p *process) time.Time {
+			require.NoError(t, p.Process.Kill())
+			return time.Time{}
+		}, dir)
+	})
+
+	t.Run("ExitIfHeldLeavesWithStatus0", func(t *testing.T) {
+		first := start(t, nil, dir)
+		first.sees(t, leads)
+		second := start(t, []string{"REDIS_RETRY_COUNT=1", "REDIS_RETRY_DELAY_MS=1"}, dir, "-exit-if-held")
+		second.sees(t, "another keeper is running, exiting")
+		require.Equal(t, 0, second.exits(t))
+		require.Empty(t, second.stderr.String())
+	})
+
+	t.Run("CtrlCWhileStandingByIsAGoodEnd", func(t *testing.T) {
+		first := start(t, nil, dir)
+		first.sees(t, leads)
+		second := start(t, nil, dir)
+		second.sees(t, "standing by")
+		require.NoError(t, second.Process.Signal(os.Interrupt))
+		require.Equal(t, 0, second.exits(t))
+		require.Empty(t, second.stderr.String())
+	})
+}
+
+func TestBadInputIsOneClearLine(t *testing.T) {
+	for name, c := range map[string]struct {
+		env, args []string
+		want      string
+	}{
+		"no port":        {[]string{"REDIS_NODES=localhost"}, nil, `"localhost"`},
+		"empty node":     {[]string{"REDIS_NODES=localhost:6379,,localhost:6381"}, nil, "node 2"},
+		"bad port":       {[]string{"REDIS_NODES=localhost:99999"}, nil, "99999"},
+		"bad URL":        {[]string{"REDIS_NODES=http://localhost:6379"}, nil, "http"},
+		"ttl 0":          {[]string{"REDIS_LOCK_TTL_MS=0"}, nil, "REDIS_LOCK_TTL_MS"},
+		"ttl negative":   {nil, []string{"-ttl-ms=-5"}, `"-5"`},
+		"ttl no number":  {[]string{"REDIS_LOCK_TTL_MS=30s"}, nil, `"30s"`},
+		"retry count":    {[]string{"REDIS_RETRY_COUNT=-1"}, nil, "REDIS_RETRY_COUNT"},
+		"retry delay":    {[]string{"REDIS_RETRY_DELAY_MS=x"}, nil, "REDIS_RETRY_DELAY_MS"},
+		"key":            {nil, []string{"-key="}, "key"},
+		"flag":           {nil, []string{"-nonsense"}, "nonsense"},
+		"argument":       {nil, []string{"nonsense"}, "nonsense"},
+		"interval":       {nil, []string{"-interval=0s"}, "interval"},
+		"no quorum":      {[]string{"REDIS_NODES=127.0.0.1:1,127.0.0.1:2,127.0.0.1:3"}, nil, "127.0.0.1:1"},
+		"password":       {[]string{"REDIS_NODES=user:secret@localhost"}, nil, "REDIS_NODES"},
+		"password in it": {[]string{"REDIS_NODES=redis://user:secret@127.0.0.1:1"}, nil, "127.0.0.1:1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, c.env, append([]string{"-dir=" + t.TempDir()}, c.args...)...)
+			require.NotZero(t, p.exits(t))
+			stderr := p.stderr.String()
+			require.Contains(t, stderr, c.want)
+			require.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
+			require.NotContains(t, stderr, "secret")
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	p := start(t, nil, "-help")
+	p.sees(t, "-exit-if-held")
+	require.Equal(t, 0, p.exits(t))
+}
+
+func TestRedlock(t *testing.T) {
+	// Durable, or they would sit out the guard time of a restarted node first.
+	var urls []string
+	addrs := redistest.Addrs(redistest.StartN(t, 3, "--appendonly", "yes", "--appendfsync", "always"))
+	for _, addr := range addrs {
+		urls = append(urls, "redis://"+addr)
+	}
+	l, err := redlock.Dial(t.Context(), urls, nil)
+	require.NoError(t, err)
+	defer l.Close()
+	env := []string{"REDIS_NODES=" + strings.Join(addrs, ","), "REDIS_LOCK_TTL_MS=3000"}
+	handOff(t, env, func(t *testing.T, p *process) time.Time {
+		require.NoError(t, p.Process.Kill())
+		_ = p.exits(t)
+		before := time.Now()
+		info, err := l.Inspect(context.Background(), "pricing-oracle-keeper")
+		require.NoError(t, err)
+		// What the nodes had left then; their milliseconds may be rounded.
+		return before.Add(info.TTL - 10*time.Millisecond)
+	})
+}

@@ -1,0 +1,150 @@
+// Keeper is a program of which one copy works at a time: start it twice. With
+// nothing set it locks through files, for the processes of one machine; with
+// REDIS_NODES through a quorum of Redis nodes, for as many machines as there are.
+//
+//	go run ./examples/keeper
+//	REDIS_NODES=localhost:6379,localhost:6380,localhost:6381 go run ./examples/keeper
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/backends/file"
+	"github.com/tonsurance/lockkeeper/leader"
+	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock"
+)
+
+func main() {
+	cfg, err := parse(os.Args[1:], os.Getenv)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err == nil {
+		err = run(cfg)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "keeper:", strings.Join(strings.Fields(err.Error()), " ")) // one line, whatever is in it
+		os.Exit(1)
+	}
+}
+
+func run(cfg config) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+
+	locker, err := open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer locker.Close()
+
+	out := log.New(os.Stdout, "", log.Ltime|log.Lmicroseconds)
+	opts := &leader.Options{TTL: cfg.ttl, OnChange: func(s leader.Status) {
+		if s.State == leader.Lost {
+			out.Printf("lost the lease with token %d", s.Token)
+		}
+	}}
+	if cfg.exitIfHeld {
+		opts.Acquire = &lock.AcquireOptions{Attempts: cfg.retryCount + 1, Delay: cfg.retryDelay}
+	}
+	elector := leader.New(locker, cfg.key, opts)
+
+	watching, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	if !cfg.exitIfHeld {
+		wg.Go(func() { tellWhoLeads(watching, elector, out) })
+	}
+	err = elector.Run(ctx, func(ctx context.Context) error {
+		out.Printf("leading with fencing token %d", lock.Token(ctx))
+		return work(ctx, cfg.interval, out)
+	})
+	cancel()
+	wg.Wait()
+
+	switch {
+	case errors.Is(err, leader.ErrNotElected) && errors.Is(err, lock.ErrHeld):
+		out.Print("another keeper is running, exiting")
+		return nil
+	case err != nil && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+		err = nil // stopped while standing by
+	}
+	if err == nil {
+		out.Print("stopped")
+	}
+	return err
+}
+
+type locker interface {
+	lock.Locker
+	io.Closer
+}
+
+func open(ctx context.Context, cfg config) (locker, error) {
+	if len(cfg.nodes) == 0 {
+		return file.New(cfg.dir, nil)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return redlock.Dial(ctx, cfg.nodes, nil)
+}
+
+// work updates the price until ctx ends. It looks at ctx before each update and
+// never stops in the middle of one: the lease is kept until it has returned.
+func work(ctx context.Context, interval time.Duration, out *log.Logger) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for n := 1; ctx.Err() == nil; n++ {
+		time.Sleep(10 * time.Millisecond) // stands for a write that carries the token
+		out.Printf("token %d: price update %d done", lock.Token(ctx), n)
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// tellWhoLeads prints whom this copy stands by for when that changes, and why
+// nobody can tell every few seconds.
+func tellWhoLeads(ctx context.Context, e *leader.Elector, out *log.Logger) {
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	var seen string // the holder who refused the last attempt
+	var told lock.Info
+	var at time.Time
+	for {
+		s := e.Status()
+		held, ok := errors.AsType[*lock.HeldError](s.LastAttempt)
+		switch {
+		case s.State != leader.StandingBy || s.LastAttempt == nil:
+		case ok && held.Holder != seen:
+			seen = held.Holder
+			info, err := e.Leader(ctx) // it may be another copy that is just trying, too
+			if err == nil && info.Holder != "" && (info.Holder != told.Holder || info.Token != told.Token) {
+				told = info
+				out.Printf("standing by: %s leads with token %d", info.Holder, info.Token)
+			}
+		case !ok && time.Since(at) > 5*time.Second:
+			told, at = lock.Info{}, time.Now()
+			out.Print("standing by: ", strings.Join(strings.Fields(s.LastAttempt.Error()), " "))
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
