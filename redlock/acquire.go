@@ -20,6 +20,7 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	if err != nil {
 		return nil, fmt.Errorf("redlock: acquire: %w", err)
 	}
+	l.pace(ctx)
 	start, suspended := time.Now(), l.suspended() // both from before the requests
 	if err := h.acquire(ctx, ttl); err != nil {
 		return nil, err

@@ -142,10 +142,13 @@ func (n *node) ping(ctx context.Context) error {
 }
 
 // closeNodes ends all connections, and with them the requests that wait on them.
+// A node that hangs takes the client a second, so they are closed side by side.
 func (l *Locker) closeNodes() {
+	var wg sync.WaitGroup
 	for _, n := range l.nodes {
-		n.dial.close()
+		wg.Go(n.dial.close)
 	}
+	wg.Wait()
 }
 
 // dialer makes one node's client. A standalone server's client exists at once and

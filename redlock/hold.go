@@ -31,6 +31,8 @@ type hold struct {
 type slot struct {
 	busy bool
 	next *round // waits for its turn; a newer round takes its place
+	// asked: something was sent to the node. Only the run under way reads or sets it.
+	asked bool
 }
 
 // op is what a round asks of a node. It is called without locks.
@@ -43,6 +45,7 @@ type round struct {
 	token uint64
 	// wake is sent on when enough nodes answered that the outcome may be certain.
 	wake    chan struct{}
+	frees   bool // a release: not sent to a node that was never asked
 	enough  int
 	answers int
 	replies []reply
@@ -86,8 +89,12 @@ func (h *hold) send(r *round) error {
 func (h *hold) run(i int, r *round, prev reply) {
 	defer h.l.wg.Done()
 	for r != nil {
-		rep := r.op(h, h.l.nodes[i], r, prev)
+		rep := reply{kind: missing} // what was never asked for is not there
+		if h.slots[i].asked || !r.frees {
+			rep = r.op(h, h.l.nodes[i], r, prev)
+		}
 		h.mu.Lock()
+		h.slots[i].asked = h.slots[i].asked || !rep.unsent
 		r.replies[i] = rep
 		r.answers++
 		if r.answers >= r.enough {

@@ -68,7 +68,9 @@ func (n *node) eval(s *script, k keys, args ...string) rueidis.RedisResult {
 		n.progress.Store(int64(time.Since(epoch)))
 	}
 	res := s.eval(context.Background(), c, k, args...)
-	n.progress.Store(int64(time.Since(epoch)))
+	if _, refused := rueidis.IsRedisErr(res.Error()); refused || res.Error() == nil {
+		n.progress.Store(int64(time.Since(epoch))) // the end of a connection is no sign of life
+	}
 	n.inflight.Add(-1)
 	return res
 }
@@ -80,15 +82,36 @@ func (n *node) stuck() error {
 		return nil
 	}
 	quiet := time.Since(epoch) - time.Duration(n.progress.Load())
-	if quiet < n.opts.NodeTimeout {
+	if quiet < n.opts.NodeTimeout/4 { // a node at work answers all the time
 		return nil
 	}
 	return fmt.Errorf("%w for %v, with %d requests waiting", errNoAnswer, quiet.Round(time.Millisecond), n.inflight.Load())
 }
 
+// pace holds a new attempt back while many requests wait at a node that is at
+// work: decided by the fastest nodes alone, attempts would pile up at the slowest
+// without end. It is bounded, and a node that is stuck holds nobody back.
+func (l *Locker) pace(ctx context.Context) {
+	for wait := 0 * time.Millisecond; wait < maxPace && ctx.Err() == nil; wait += paceStep {
+		behind := false
+		for _, n := range l.nodes {
+			behind = behind || n.inflight.Load() > maxUnanswered/2 && n.stuck() == nil
+		}
+		if !behind {
+			return
+		}
+		time.Sleep(paceStep)
+	}
+}
+
+const (
+	paceStep = 250 * time.Microsecond
+	maxPace  = 20 * time.Millisecond
+)
+
 func (n *node) acquire(k keys, value, ttl string) reply {
 	if err := n.stuck(); err != nil {
-		return failure(err)
+		return reply{kind: failed, err: err, unsent: true}
 	}
 	rep := n.guarded(parseAcquire, acquireScript, k, value, ttl)
 	if rep.unguarded && n.opts.RestartGuard != -1 && !n.opts.AssumeDurable && n.warned.CompareAndSwap(false, true) {

@@ -113,6 +113,9 @@ func (l *Locker) Close() error {
 		l.closeNodes()
 	}
 	l.wg.Wait()
+	if l.owned {
+		l.closeNodes() // a client that was connecting puts its connection in after its Close
+	}
 	return nil
 }
 

@@ -14,6 +14,8 @@ func opRelease(h *hold, n *node, _ *round, _ reply) reply {
 
 // opReleaseAgain is opRelease after a pause, for a node that could not be reached.
 func opReleaseAgain(h *hold, n *node, r *round, prev reply) reply {
+	n.inflight.Add(1) // what waits to be sent again counts against new attempts, too
+	defer n.inflight.Add(-1)
 	pause := time.NewTimer(h.l.opts.NodeTimeout / 2)
 	defer pause.Stop()
 	select {
@@ -32,6 +34,7 @@ func retryRelease(tries int) func(*hold, reply) *round {
 			return nil
 		}
 		r := h.newRound(opReleaseAgain)
+		r.frees = true
 		r.tend = retryRelease(tries - 1)
 		return r
 	}
@@ -42,6 +45,7 @@ const releaseRetries = 3
 // newRelease is a round that frees the lock, and goes on where it failed.
 func (h *hold) newRelease() *round {
 	r := h.newRound(opRelease)
+	r.frees = true
 	r.tend = retryRelease(releaseRetries)
 	return r
 }
@@ -57,7 +61,8 @@ func (h *hold) ReleaseTerm(ctx context.Context, _ string, _ uint64) error {
 	n, q := len(h.l.nodes), h.l.opts.Quorum
 	var failed error
 	err = h.wait(ctx, r, func(last bool) bool {
-		freed, gone := r.count(freed), r.count(missing)+r.count(notMine)
+		freed, empty, others := r.count(freed), r.count(missing), r.count(notMine)
+		gone := empty + others
 		open := r.count(silent)
 		if last {
 			open = 0
@@ -68,8 +73,12 @@ func (h *hold) ReleaseTerm(ctx context.Context, _ string, _ uint64) error {
 			// (by an operator, or by nodes that forgot). A second release can't tell,
 			// since the first may have been applied with its reply lost.
 			failed = fmt.Errorf("%w: gone from %d of %d nodes before it was released", lock.ErrLost, gone, n)
-		case freed+gone >= q:
-			// A quorum without my value: whoever asks next can have it.
+		case freed+empty >= q:
+			// A quorum is free: whoever asks next can have it.
+		case freed+gone >= q && open == 0:
+			// A quorum is without my value. Nodes with another's (it may be on its way
+			// out) count only now: with a majority that still has some value, the next
+			// one would be refused after a release that said nil.
 		case freed+gone+open < q:
 			failed = h.unavailable(r, "confirmed the release", freed+gone)
 		default:

@@ -33,6 +33,7 @@ type reply struct {
 	n    uint64
 	// unguarded: the node does not tell its run, so that the guard can't work.
 	unguarded bool
+	unsent    bool // failed: the node was not asked
 	value     string
 	left      time.Duration // -1: for ever
 	run       string

@@ -10,6 +10,8 @@ import (
 )
 
 var (
+	//go:embed scripts/server.lua
+	serverLua string
 	//go:embed scripts/acquire.lua
 	acquireLua string
 	//go:embed scripts/commit.lua
@@ -23,10 +25,10 @@ var (
 	//go:embed scripts/inspect.lua
 	inspectLua string
 
-	acquireScript = newScript(acquireLua)
-	commitScript  = newScript(commitLua)
-	extendScript  = newScript(extendLua)
-	repairScript  = newScript(repairLua)
+	acquireScript = newScript(serverLua + acquireLua)
+	commitScript  = newScript(serverLua + commitLua)
+	extendScript  = newScript(serverLua + extendLua)
+	repairScript  = newScript(serverLua + repairLua)
 	releaseScript = newScript(releaseLua)
 	inspectScript = newScript(inspectLua)
 )

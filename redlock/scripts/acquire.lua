@@ -14,12 +14,7 @@ if holder and holder ~= ARGV[1] then
   return {0, holder, redis.call('PTTL', KEYS[1])}
 end
 
-local run, uptime = '-', nil -- a server that does not tell its run is always the same
-local info = redis.pcall('INFO', 'server')
-if type(info) == 'string' then
-  run = string.match(info, 'run_id:(%w+)') or run
-  uptime = tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
-end
+local run, uptime = server()
 local sign = 1
 if run == '-' or not uptime then sign = -1 end
 

@@ -4,9 +4,7 @@
 -- Reply: the count, at least the token; 0 if the lock is not mine, or the count
 -- is not of the server's present run: such a node vouches for nothing.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-local run = '-'
-local info = redis.pcall('INFO', 'server')
-if type(info) == 'string' then run = string.match(info, 'run_id:(%w+)') or run end
+local run = server()
 if redis.call('HGET', KEYS[2], 'run') ~= run then return 0 end
 local count = redis.call('HGET', KEYS[2], 'count')
 count = count and string.match(count, '^%d+$') and tonumber(count)

@@ -8,12 +8,7 @@
 --        {3}                 taken by another
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return {3} end
-local run, uptime = '-', nil
-local info = redis.pcall('INFO', 'server')
-if type(info) == 'string' then
-  run = string.match(info, 'run_id:(%w+)') or run
-  uptime = tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
-end
+local run, uptime = server()
 if not holder then return {2, run} end
 -- Never shorten: the answer of a longer extend may have been lost. Not PEXPIRE GT,
 -- which Redis 6.2 lacks; -1 (no expiry) is below any ttl.

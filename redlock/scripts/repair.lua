@@ -4,9 +4,7 @@
 --       5 the run that answered "missing"
 -- Reply: 1 repaired; 0 not: another run, another holder, or a newer token here
 if redis.call('GET', KEYS[1]) then return 0 end
-local run = '-'
-local info = redis.pcall('INFO', 'server')
-if type(info) == 'string' then run = string.match(info, 'run_id:(%w+)') or run end
+local run = server()
 if run ~= ARGV[5] then return 0 end
 local count = redis.call('HGET', KEYS[2], 'count')
 if count then
