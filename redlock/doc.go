@@ -1,2 +1,86 @@
-// Package redlock locks on a quorum of independent Redis nodes.
+// Package redlock locks on a quorum of independent Redis nodes: Redlock as Redis
+// describes it ("Distributed Locks with Redis", redis.io), with a fencing token on
+// the quorum, repair of nodes that lost their data, a guard against the votes of
+// nodes that forgot, and bounds on every call when nodes hang.
+//
+// What it does not do: it does not stop a paused process from acting after its
+// lease has ended; only a resource that checks the fencing token does. It is not
+// consensus: a quorum that loses acknowledged writes unnoticed can elect two.
+//
+// # Using it
+//
+//	l, err := redlock.Dial(ctx, []string{"redis://10.0.0.1", "redis://10.0.1.1", "redis://10.0.2.1"}, nil)
+//	...
+//	defer l.Close()
+//	err = leader.Run(ctx, l, "pricing-oracle-keeper", run, nil)
+//
+// [Dial] makes and owns the connections, [New] takes yours. A node is one vote: a
+// standalone server (best), a Sentinel-managed primary or a whole Redis Cluster
+// (each with the weakness that a fail-over to a lagging replica forgets).
+// Redis 6.2 to 8 and Valkey.
+//
+// # What is in Redis
+//
+//	redlock:<key>                        string "<owner>/<random>", PX ttl
+//	lockkeeper:fence:{<tag>}redlock:<key>    hash: count, run; kept for Options.Retention
+//
+// The string is what node-redlock, redsync and bsm/redislock use for the same key,
+// so that they exclude us and are excluded. GET, TTL and DEL in redis-cli do what
+// an operator expects. The random part is new for every attempt: nothing of one
+// attempt can touch another's lock.
+//
+// # How a lease is made
+//
+//	         all nodes, in parallel, one round trip
+//	acquire ───► Q granted, same count T ─────────────────────► lease, token T
+//	   │              Q granted, counts differ ─► commit ──► Q answer T ─► lease, token T
+//	   └───► no quorum in reach ─► what was granted is taken back ─► ErrHeld or ErrUnavailable
+//
+//	extend  ───► Q confirmed ─► new expiry; nodes that lost the lock are repaired
+//	   ├───► N-Q+1 lost or taken ─► ErrLost
+//	   └───► anything else ─► ErrUnavailable: the old expiry stands
+//
+// Each call returns at the first moment that its outcome is certain; a minority of
+// nodes that is down or hangs costs no time. On one node, the requests of one lease
+// run one after another, so that a cleanup never overtakes the request it cleans
+// up; a request ends only by its answer or the death of its connection. What is
+// left goes on in goroutines that Close waits for.
+//
+// Validity counts from before the first request: ttl - elapsed - drift, drift = 1 %
+// of the ttl + 2ms, on the monotonic clock, less what the machine was suspended.
+// Wall clocks decide nothing.
+//
+// # Fencing tokens
+//
+// Each node counts the grants of a key. A token is a count that Q nodes endorsed
+// while they had this lease's value. Two quorums share a node and a count never
+// falls, so tokens of different leases differ and rise in real time, under any
+// delay, loss or pause. A node that lost its counter starts again at its clock's
+// microseconds, above everything issued before, as long as nodes' clocks are closer
+// to each other than the time it was away.
+//
+// # The restart guard
+//
+// A node that restarted without its data would vote for a second holder. So a node
+// votes only if its uptime is above Options.RestartGuard (at least the longest ttl
+// in use, default 60s), or if its configuration says that it forgets nothing
+// (appendonly yes, appendfsync always, no-appendfsync-on-rewrite no). One that waits
+// is named in errors and in Health, with the time left.
+//
+// # Limits
+//
+// With up to N-Q nodes down, hung or cut off, locks are granted, renewed and freed.
+// At most one lease of a key is valid at a time, if clock rates stay within the
+// drift, no quorum-deciding node's clock steps forward, nobody deletes lock keys
+// under a holder, and nodes forget nothing but by a restart that the guard covers.
+// Not covered, each able to make two holders (their tokens still differ):
+//
+//   - FLUSHALL, DEL, eviction or deleted volumes on 2Q-N nodes (one of three or
+//     five, two of four), and restarts with the guard off or on unguarded nodes;
+//   - a durable node started from older or damaged files, durability switched on by
+//     a restart (use CONFIG SET while it runs) or off on a running node, a running
+//     server rolled back to a snapshot, an address that moved to another server;
+//   - a forward clock step of a node during the guard time;
+//   - fail-over to a lagging replica (Sentinel, Cluster);
+//   - a changed set of nodes without a pause of the longest ttl in between.
 package redlock
