@@ -352,4 +352,3 @@ func TestLoss(t *testing.T) {
 		require.Equal(t, errStop, r.wait())
 	})
 }
-
