@@ -135,12 +135,13 @@ func overRueidis(addrs []string, name string, options ...redsync.Option) (peer, 
 	return redsyncPeer(name, pools, done, options), nil
 }
 
-// overGoRedis is redsync on go-redis, as it comes.
+// overGoRedis is redsync on go-redis, which by default does not look at a context's
+// deadline while it waits for a reply.
 func overGoRedis(addrs []string, name string, options ...redsync.Option) (peer, error) {
 	var pools []redsyncredis.Pool
 	var clients []*redis.Client
 	for _, a := range addrs {
-		c := redis.NewClient(&redis.Options{Addr: a})
+		c := redis.NewClient(&redis.Options{Addr: a, ContextTimeoutEnabled: true})
 		clients = append(clients, c)
 		pools = append(pools, redsyncgoredis.NewPool(c))
 	}
