@@ -81,7 +81,7 @@ func Open(ctx context.Context, rawURL string) (lock.Locker, error) {
 	mu.RUnlock()
 	if !ok || !known {
 		// Not quoted: what comes before a colon may be anything, a password too.
-		return nil, fmt.Errorf("backends: open: %w: want a URL that starts with one of: %s:", lock.ErrInvalid, strings.Join(schemes, ":, "))
+		return nil, fmt.Errorf("backends: open: %w: want a URL that starts with %s: and what that scheme wants", lock.ErrInvalid, strings.Join(schemes, ": or "))
 	}
 	l, err := openScheme(ctx, scheme, rest, open)
 	if err != nil {
@@ -112,7 +112,7 @@ var errNoURL = fmt.Errorf("%w: not a URL; characters that mean something in one 
 
 func openMemory(_ context.Context, u *url.URL) (lock.Locker, error) {
 	if u.Opaque != "" || u.Host != "" || u.Path != "" || u.User != nil {
-		return nil, fmt.Errorf("%w: want just memory:", lock.ErrInvalid)
+		return nil, fmt.Errorf("%w: want memory: and nothing after it", lock.ErrInvalid)
 	}
 	p, err := parseParams(u.RawQuery, u.Fragment)
 	if err != nil {

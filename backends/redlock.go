@@ -29,7 +29,7 @@ func openRedlock(ctx context.Context, scheme, rest string) (lock.Locker, error) 
 func parseRedlock(scheme, rest string) (urls []string, opts *redlock.Options, err error) {
 	rest, ok := strings.CutPrefix(rest, "//")
 	if !ok {
-		return nil, nil, fmt.Errorf("%w: want %s://host:port,host:port,...", lock.ErrInvalid, scheme)
+		return nil, nil, fmt.Errorf("%w: want %s://host:port[,host:port]", lock.ErrInvalid, scheme)
 	}
 	end := strings.IndexAny(rest, "/?#")
 	if end < 0 {

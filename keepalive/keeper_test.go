@@ -134,7 +134,7 @@ func TestContext(t *testing.T) {
 			k.timer.Stop() // as if the process had been stopped
 			time.Sleep(9*time.Second - 1)
 			require.False(t, look(k.Context()), name)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			require.True(t, look(k.Context()), name)
 			<-k.Context().Done()
 			require.ErrorIs(t, context.Cause(k.Context()), lock.ErrLost)

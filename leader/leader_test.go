@@ -307,7 +307,7 @@ func TestLoss(t *testing.T) {
 		time.Sleep(ttl/2 + 3*time.Second - 1)
 		require.Equal(t, leader.Lost, r.Status().State)
 		require.False(t, r.Status().Overdue)
-		time.Sleep(2)
+		time.Sleep(2 * time.Nanosecond)
 		require.True(t, r.Status().Overdue)
 		synctest.Wait()
 		mu.Lock()

@@ -392,7 +392,7 @@ func TestSuspensionOnlyEverShortensTheLease(t *testing.T) {
 	})
 }
 
-type term struct{ calls []string }
+type term struct{}
 
 func (m *term) ExtendTerm(_ context.Context, key string, token uint64, ttl time.Duration) (time.Time, error) {
 	if key != "k" || token != 3 {

@@ -182,7 +182,8 @@ func (h *hold) heldError(r *round) *lock.HeldError {
 		switch rep.kind {
 		case held:
 			votes[rep.value]++
-			if votes[rep.value] > votes[best] {
+			// At a tie the other one: what is ours is an attempt's on its way out.
+			if votes[rep.value] > votes[best] || votes[rep.value] == votes[best] && holderName(best) == h.l.opts.Owner {
 				best = rep.value
 			}
 			if rep.left >= 0 {

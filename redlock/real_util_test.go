@@ -3,8 +3,6 @@ package redlock_test
 import (
 	"context"
 	"errors"
-	"net/url"
-	"strings"
 	"testing"
 	"time"
 
@@ -121,13 +119,4 @@ func quick(t *testing.T, o *redlock.Options, what string, call func() error) {
 	start := time.Now()
 	require.NoError(t, call(), what)
 	require.Less(t, time.Since(start), o.NodeTimeout/2, what)
-}
-
-// hostport takes the credentials' place in expectations about errors.
-func hostport(rawURL string) string {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		return rawURL
-	}
-	return strings.TrimSuffix(u.Host, "/")
 }
