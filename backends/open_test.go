@@ -86,7 +86,7 @@ func TestBadURLsAreRefusedByNameAndWithoutSecrets(t *testing.T) {
 		secret:                                           "redlock:",
 		secret + "://h":                                  "redlock:",
 		"etcd://h1":                                      "memory:",
-		"memory:shared":                                  "just memory:",
+		"memory:shared":                                  "want memory: and nothing after it",
 		"memory:?x=" + secret:                            `"x"`,
 		"file:locks":                                     "absolute path",
 		"file://host/locks":                              "absolute path",

@@ -208,7 +208,7 @@ func lossIsFinal(c *check) {
 
 func aFailedExtendSaysNothing(c *check) {
 	key := c.key("k")
-	lease := c.acquire(c.l, key, c.long())
+	lease := c.acquire(c.l, key, c.long()/2)
 	before := lease.Expiry()
 	c.outage(c.l, true)
 	ctx, cancel := context.WithTimeout(context.Background(), c.ttl())
