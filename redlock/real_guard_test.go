@@ -187,8 +187,11 @@ func TestRealRenewedLeaseSurvivesARollingRestartAmongContenders(t *testing.T) {
 	servers := redistest.StartN(t, 3)
 	o := &redlock.Options{RestartGuard: guard}
 	holder, other := dial(t, servers, o), dial(t, servers, o)
-	lease := acquire(t, holder, "k", guard)
-	standsOn(t, servers, "k", 3)
+	lease := acquire(t, holder, "k", guard) // of the first two that have been up long enough
+	eventually(t, "the third to be up long enough, and repaired", func() bool {
+		require.NoError(t, extend(t, lease, guard))
+		return votes(servers, "k") == 3
+	})
 	for _, s := range servers {
 		s.Restart(true)
 		eventually(t, "the restarted node to vote for its holder", func() bool {
