@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -288,5 +287,5 @@ func show(err error) string {
 	if err == nil {
 		return "nil"
 	}
-	return fmt.Sprintf("%q", strings.TrimSpace(err.Error()))
+	return fmt.Sprintf("%.500q", err.Error())
 }

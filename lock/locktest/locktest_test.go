@@ -143,6 +143,17 @@ func TestEachBugFailsInTheCaseMeantForIt(t *testing.T) {
 	}
 }
 
+// A bubble's clock has no monotonic reading to lose.
+func TestAnExpiryWithoutAMonotonicReadingFailsOnLiveTime(t *testing.T) {
+	for b, fails := range map[bug]bool{"": false, "Expiry has no monotonic reading": true} {
+		h, err := reference(b).withDefaults()
+		require.NoError(t, err)
+		r := &recorder{}
+		execute(t, r, &h, find(t, "Expiry/ExpiryIsTheRequestPlusTheTTL"), new(string))
+		require.Equal(t, fails, r.Failed(), r.errors)
+	}
+}
+
 func TestEveryCaseCanFail(t *testing.T) {
 	var caught []string
 	for _, b := range bugs {
@@ -158,8 +169,6 @@ func TestEveryCaseCanFail(t *testing.T) {
 	require.GreaterOrEqual(t, total, 40)
 }
 
-// TestEveryBugIsMade keeps the table and the reference's code together: a bug
-// that is in the table alone would be caught for another reason, or never.
 func TestEveryBugIsNamedOnce(t *testing.T) {
 	seen := map[bug]bool{}
 	for _, b := range bugs {

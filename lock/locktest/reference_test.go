@@ -313,6 +313,9 @@ func (l *refLocker) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 	if l.bug == "expiry is twice the ttl away" {
 		expiry = start.Add(2 * ttl)
 	}
+	if l.bug == "Expiry has no monotonic reading" {
+		expiry = expiry.Round(0)
+	}
 	lease := &refLease{l: l, key: key, value: value, token: h.token, expiry: expiry, turn: make(chan struct{}, 1)}
 	if l.bug == "ctx ends the lease" {
 		context.AfterFunc(ctx, func() { l.store.remove(key, l.id, value) })
