@@ -56,9 +56,9 @@ func (l *Locker) newHold(ctx context.Context, key string, ttl time.Duration) (*h
 	if err := l.checkTTL(ttl); err != nil {
 		return nil, fmt.Errorf("%w (key %q)", err, key)
 	}
-	k, oneSlot := newKeys(l.opts.Prefix, key)
-	if !oneSlot && l.hasCluster() {
-		return nil, fmt.Errorf("%w: key %q has a } without a hash tag {...} before it, so that a Redis Cluster can't keep its fence counter beside it", lock.ErrInvalid, key)
+	k, err := l.keysOf(key)
+	if err != nil {
+		return nil, err
 	}
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("%q: %w", key, ended(ctx))

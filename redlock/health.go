@@ -44,7 +44,10 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (lock
 	}
 	h := lock.NodeHealth{Latency: time.Since(start)}
 
-	k, _ := newKeys(l.opts.Prefix, "lockkeeper:health:"+rand.Text())
+	k, err := l.keysOf("lockkeeper:health:" + rand.Text())
+	if err != nil { // the prefix: no key can be locked
+		return h, err
+	}
 	ttl, run := ms(probeTTL), ""
 	value := newValue(l.opts.Owner)
 	vote := func() reply {

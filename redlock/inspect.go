@@ -117,7 +117,10 @@ func (l *Locker) inspect(ctx context.Context, key string) (lock.Info, string, er
 	if err := lock.Check(key, lock.MinTTL); err != nil {
 		return lock.Info{}, "", err
 	}
-	k, _ := newKeys(l.opts.Prefix, key)
+	k, err := l.keysOf(key)
+	if err != nil {
+		return lock.Info{}, "", err
+	}
 	sights, err := l.look(ctx, k)
 	if err != nil {
 		return lock.Info{}, "", err
@@ -224,9 +227,7 @@ func (l *Locker) names(ctx context.Context, prefix string) ([]string, error) {
 		}
 		answered++
 		for _, lockKey := range list {
-			if l.opts.Prefix != "" || !strings.HasPrefix(lockKey, FencePrefix) {
-				seen[strings.TrimPrefix(lockKey, l.opts.Prefix)] = true
-			}
+			seen[strings.TrimPrefix(lockKey, l.opts.Prefix)] = true
 		}
 	}
 	if ctx.Err() != nil {
@@ -237,7 +238,8 @@ func (l *Locker) names(ctx context.Context, prefix string) ([]string, error) {
 	}
 	names := make([]string, 0, len(seen))
 	for name := range seen {
-		if lock.Check(name, lock.MinTTL) == nil { // what no client can lock is no lock
+		// What no client can lock is no lock.
+		if _, err := l.keysOf(name); err == nil && lock.Check(name, lock.MinTTL) == nil {
 			names = append(names, name)
 		}
 	}
@@ -296,7 +298,10 @@ func (l *Locker) forceRelease(ctx context.Context, key string, token uint64) err
 	} else if err := lock.Check(key, lock.MinTTL); err != nil {
 		return err
 	}
-	k, _ := newKeys(l.opts.Prefix, key)
+	k, err := l.keysOf(key)
+	if err != nil {
+		return err
+	}
 	replies, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, _ *node, c rueidis.Client) (reply, error) {
 		rep := parseRelease(releaseScript.eval(ctx, c, k, value))
 		return rep, rep.err

@@ -3,6 +3,7 @@ package redlock
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -74,6 +75,18 @@ func clientName(c rueidis.Client, i int) string {
 		return fmt.Sprint(i + 1)
 	}
 	return name
+}
+
+// keysOf names key's lock and counter, and refuses a key that can't have both.
+func (l *Locker) keysOf(key string) (keys, error) {
+	k, oneSlot := newKeys(l.opts.Prefix, key)
+	switch {
+	case strings.HasPrefix(k.lock, FencePrefix):
+		return k, fmt.Errorf("%w: key %q would be %.64q in Redis, want no name that begins with %s: fence counters do", lock.ErrInvalid, key, k.lock, FencePrefix)
+	case !oneSlot && l.hasCluster():
+		return k, fmt.Errorf("%w: key %q has a } without a hash tag {...} before it, so that a Redis Cluster can't keep its fence counter beside it", lock.ErrInvalid, key)
+	}
+	return k, nil
 }
 
 func (l *Locker) hasCluster() bool {
