@@ -27,9 +27,9 @@ type Keeper struct {
 
 	// mu guards all below. It is never held across a call to the store, the
 	// logger or a context that is being cancelled; but lease.Expiry is called
-	// under it, and must not block.
+	// under it, and must not block. Give it up by unlock.
 	mu       sync.Mutex
-	timer    *time.Timer // runs tick at the deadline, or when a renewal is due
+	timer    *time.Timer // runs tick at the deadline, when a renewal is due, or to log a loss
 	deadline time.Time   // Expiry - Margin after the last success
 	due      time.Time   // of the next renewal
 	drainEnd time.Time   // end of renewal; zero while the parent lives
@@ -38,7 +38,7 @@ type Keeper struct {
 	lost     error       // why the lease is over; nil while it may stand
 	lostCh   chan struct{}
 	told     bool // the loss was logged
-	released bool // Release was called
+	released bool // Release has begun
 	renewal  *renewal
 }
 
@@ -170,18 +170,19 @@ func (k *Keeper) Extend(ctx context.Context, ttl time.Duration) error {
 // What [lock.Lease] says of Release holds; if the keeper saw the lease lost, the
 // error matches [lock.ErrLost], even if its last moments sufficed to free it.
 func (k *Keeper) Release(ctx context.Context) error {
+	if k.detach != nil {
+		k.detach() // or the context's end would start a drain
+	}
 	k.mu.Lock()
 	if !k.released {
 		k.expire(time.Now())
 		k.released = true
-		k.timer.Stop()
+		if k.lost == nil {
+			k.timer.Stop()
+		}
 	}
 	under := k.renewal
-	k.unlock()
-	if k.detach != nil {
-		k.detach()
-	}
-	k.cancel(errReleased) // before anybody else can have the key
+	k.unlock() // ends the context, before anybody else can have the key
 	if under != nil {
 		under.cancel()
 		timeout := time.NewTimer(lock.DefaultReleaseTimeout)
@@ -198,7 +199,7 @@ func (k *Keeper) Release(ctx context.Context) error {
 	err := k.lease.Release(ctx)
 	k.mu.Lock()
 	lost := k.lost
-	k.mu.Unlock()
+	k.unlock()
 	switch {
 	case lost == nil:
 		return err
@@ -216,28 +217,29 @@ func (k *Keeper) drain() {
 	k.drainEnd = time.Now().Add(k.opts.drain)
 }
 
-// lose makes the loss final. mu is held; unlock tells it.
+// lose makes the loss final. mu is held; unlock ends the context, and tick logs:
+// it runs on a goroutine of its own, so a slow logger is in nobody's way.
 func (k *Keeper) lose(cause error) {
 	if k.lost != nil {
 		return
 	}
 	k.lost = k.describe(cause)
-	k.timer.Stop()
+	k.timer.Reset(0)
 	if k.lostCh != nil {
 		close(k.lostCh)
 	}
 }
 
-// unlock releases mu. No loss gets past it without the context having ended.
+// unlock releases mu. Neither a loss nor the beginning of a release gets past it
+// without the context having ended: whoever looks next, on whatever goroutine.
 func (k *Keeper) unlock() {
-	lost, first := k.lost, k.lost != nil && !k.told
-	k.told = k.lost != nil
+	lost, released := k.lost, k.released
 	k.mu.Unlock()
-	if lost != nil {
+	switch {
+	case lost != nil:
 		k.cancel(lost)
-	}
-	if first {
-		k.opts.log.Error("lease lost", "key", k.Key(), "token", k.Token(), "err", lost)
+	case released:
+		k.cancel(errReleased)
 	}
 }
 

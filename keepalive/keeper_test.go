@@ -142,6 +142,16 @@ func TestContext(t *testing.T) {
 		}
 	})
 
+	bubble(t, "EndsAsSoonAsReleaseHasBegun", func(t *testing.T) {
+		k := keep(t, t.Context(), &store{}, nil)
+		k.mu.Lock()
+		k.released = true // and there the process was stopped
+		k.mu.Unlock()
+		time.Sleep(ttl)
+		require.Error(t, k.Context().Err())
+		require.Equal(t, errReleased, context.Cause(k.Context()))
+	})
+
 	bubble(t, "CarriesTheFencingTokenAndValues", func(t *testing.T) {
 		type name struct{}
 		ctx := context.WithValue(lock.WithToken(t.Context(), 1), name{}, "v")
@@ -335,4 +345,41 @@ func TestLogger(t *testing.T) {
 		require.Contains(t, buf.String(), "renewal failed")
 		require.Contains(t, buf.String(), key)
 	})
+
+	bubble(t, "ThatHangsIsNotInTheWayOfWhoeverSeesTheLoss", func(t *testing.T) {
+		stuck := make(chan struct{})
+		defer close(stuck)
+		for name, look := range map[string]func(k *Keeper){
+			"Err":     func(k *Keeper) { require.Error(t, k.Context().Err()) },
+			"Done":    func(k *Keeper) { <-k.Context().Done() },
+			"Lost":    func(k *Keeper) { <-k.Lost() },
+			"Expiry":  func(k *Keeper) { require.Zero(t, k.Expiry()) },
+			"Extend":  func(k *Keeper) { require.ErrorIs(t, k.Extend(t.Context(), ttl), lock.ErrLost) },
+			"Release": func(k *Keeper) { require.ErrorIs(t, k.Release(t.Context()), lock.ErrLost) },
+		} {
+			k := keep(t, t.Context(), &store{}, &Options{Logger: slog.New(hanging{slog.DiscardHandler, stuck})})
+			k.timer.Stop() // as if the process had been stopped
+			time.Sleep(ttl)
+			seen := make(chan struct{})
+			go func() {
+				defer close(seen)
+				look(k)
+			}()
+			select {
+			case <-seen:
+			case <-time.After(time.Second):
+				require.Fail(t, "waits for the logger", name)
+			}
+		}
+	})
 }
+
+// hanging is a log that nobody reads.
+type hanging struct {
+	slog.Handler
+	stuck chan struct{}
+}
+
+func (hanging) Enabled(context.Context, slog.Level) bool    { return true }
+func (h hanging) WithAttrs([]slog.Attr) slog.Handler        { return h }
+func (h hanging) Handle(context.Context, slog.Record) error { <-h.stuck; return nil }

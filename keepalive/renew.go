@@ -17,7 +17,14 @@ func (k *Keeper) tick() {
 	now := time.Now()
 	k.expire(now)
 	switch {
-	case k.lost != nil || k.released:
+	case k.lost != nil:
+		first := !k.told
+		k.told = true
+		k.unlock()
+		if first {
+			k.opts.log.Error("lease lost", "key", k.Key(), "token", k.Token(), "err", k.lost)
+		}
+	case k.released:
 		k.unlock()
 	case k.renewal != nil || now.Before(k.due) || k.drained(now):
 		k.arm(now)
