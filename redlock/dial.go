@@ -254,7 +254,8 @@ func newDialer(raw string, opts *settings) (*dialer, string, error) {
 	}
 	option, err := rueidis.ParseURL(raw)
 	if err != nil {
-		return nil, "", fmt.Errorf("%s: %s", u.Redacted(), strings.TrimPrefix(err.Error(), "redis: "))
+		// Not u.Redacted(): parameters have passwords in them, too.
+		return nil, "", fmt.Errorf("%s://%s: %s", u.Scheme, u.Host, strings.TrimPrefix(err.Error(), "redis: "))
 	}
 	query := u.Query()
 	cluster := query.Get("cluster") == "true"

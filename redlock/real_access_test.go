@@ -28,7 +28,7 @@ func TestRealLeastPrivilegedUserCanDoEverything(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	s.Do("ACL", "SETUSER", "keeper", "on", ">secret-of-keeper", "resetkeys", "~redlock:*", "~"+redlock.FencePrefix+"*", "resetchannels",
-		"-@all", "+evalsha", "+eval", "+get", "+set", "+del", "+pttl", "+pexpire", "+hget", "+hset", "+time", "+info", "+config|get",
+		"-@all", "+evalsha", "+eval", "+get", "+set", "+del", "+pttl", "+pexpire", "+hmget", "+hset", "+time", "+info", "+config|get",
 		"+ping", "+hello", "+auth", "+client|setname")
 	l := dialURLs(t, []string{"redis://keeper:secret-of-keeper@" + s.Addr()}, throwaway())
 	lease := acquire(t, l, "k", longTTL)
@@ -48,6 +48,7 @@ func TestRealDialErrorsKeepPasswords(t *testing.T) {
 	for _, url := range []string{
 		"redis://:wrong-secret@" + s.Addr(), "redis://user:wrong-secret@127.0.0.1:1",
 		"redis://:wrong-secret@127.0.0.1:1/x", "redis://:wrong-secret@[::1", "http://:wrong-secret@h", "redis://:wrong-secret@" + s.Addr() + "?addr=x:y:z",
+		"redis://h?master_set=m&sentinel_password=wrong-secret&db=x",
 	} {
 		_, err := redlock.Dial(within(t, time.Second), []string{url}, throwaway())
 		require.Error(t, err, url)
