@@ -100,6 +100,17 @@ func hang(ctx context.Context, _ int) error {
 
 func failing(context.Context, int) error { return errBroken }
 
+// inStep requires renewals at every interval, or up to a tenth of it earlier.
+func inStep(t *testing.T, interval time.Duration, extends []time.Duration) {
+	t.Helper()
+	var last time.Duration
+	for _, at := range extends {
+		require.LessOrEqual(t, at-last, interval)
+		require.GreaterOrEqual(t, at-last, interval-interval/10)
+		last = at
+	}
+}
+
 // bubble runs a test on fake time. It fails if a goroutine is left.
 func bubble(t *testing.T, name string, f func(t *testing.T)) {
 	t.Helper()

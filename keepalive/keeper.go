@@ -83,7 +83,7 @@ func start(ctx context.Context, lease lock.Lease, ttl time.Duration, o Options) 
 	if expiry.IsZero() || !now.Before(k.deadline) {
 		return nil, k.describe(fmt.Errorf("%w: expired, or not more than the margin of %v left", lock.ErrLost, k.opts.margin))
 	}
-	k.due = expiry.Add(k.opts.interval - ttl)
+	k.due = k.dueFor(expiry)
 	k.inner, k.cancel = context.WithCancelCause(lock.WithToken(ctx, lease.Token()))
 
 	k.mu.Lock()

@@ -11,7 +11,8 @@ import (
 // Options for [Start] and [Do]. nil means the defaults.
 type Options struct {
 	// Interval is how long after one renewal the next is due; it counts from
-	// when the lease was asked for. Defaults to half the ttl.
+	// when the lease was asked for. Each comes up to a tenth earlier, at random, so
+	// that leases taken together are not renewed in step. Defaults to half the ttl.
 	Interval time.Duration
 
 	// Margin is how long before the lease's Expiry the context ends: the time

@@ -92,11 +92,18 @@ func (k *Keeper) renewed(now time.Time) {
 		return
 	}
 	k.deadline, k.failures, k.last = deadline, 0, nil
-	k.due = expiry.Add(k.opts.interval - k.ttl)
+	k.due = k.dueFor(expiry)
 	if soon := now.Add(k.opts.interval / 16); k.due.Before(soon) {
 		k.due = soon // a lease shorter than asked for must not be renewed in a spin
 	}
 	k.arm(now)
+}
+
+// dueFor is when a lease that ends at expiry is renewed: Interval after it was asked
+// for, or somewhat earlier, so that leases taken in one burst do not stay in step.
+func (k *Keeper) dueFor(expiry time.Time) time.Time {
+	early := rand.N(k.opts.interval/10 + 1)
+	return expiry.Add(k.opts.interval - early - k.ttl)
 }
 
 // pause is how long to wait after a failed try: a doubling time, so that a store

@@ -304,10 +304,13 @@ func TestLoss(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		r := run(ctx, store, opts, func(context.Context) error { time.Sleep(time.Minute); return nil })
 		require.NoError(t, store.ForceRelease(ctx, key, 0))
-		time.Sleep(ttl/2 + 3*time.Second - 1)
+		for r.Status().State != leader.Lost {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(3*time.Second - time.Millisecond - 1)
 		require.Equal(t, leader.Lost, r.Status().State)
 		require.False(t, r.Status().Overdue)
-		time.Sleep(2 * time.Nanosecond)
+		time.Sleep(time.Millisecond + 2)
 		require.True(t, r.Status().Overdue)
 		synctest.Wait()
 		mu.Lock()
@@ -346,8 +349,9 @@ func TestLoss(t *testing.T) {
 		errStop := errors.New("stop")
 		r := run(ctx, store, options(), untilDone)
 		require.NoError(t, store.ForceRelease(ctx, key, 0))
-		time.Sleep(ttl/2 + 1)
-		require.Equal(t, leader.StandingBy, r.Status().State)
+		for r.Status().State != leader.StandingBy {
+			time.Sleep(time.Millisecond)
+		}
 		cancel(errStop)
 		require.Equal(t, errStop, r.wait())
 	})
