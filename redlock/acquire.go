@@ -63,7 +63,12 @@ func (l *Locker) newHold(ctx context.Context, key string, ttl time.Duration) (*h
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("%q: %w", key, ended(ctx))
 	}
-	return &hold{l: l, key: key, keys: k, value: newValue(l.opts.Owner), slots: make([]slot, len(l.nodes))}, nil
+	h := &hold{l: l, key: key, keys: k, value: newValue(l.opts.Owner), wake: make(chan struct{}, 1)}
+	if h.slots = h.few[:]; len(l.nodes) > len(h.few) {
+		h.slots = make([]slot, len(l.nodes))
+	}
+	h.slots = h.slots[:len(l.nodes)]
+	return h, nil
 }
 
 func (l *Locker) checkTTL(ttl time.Duration) error {

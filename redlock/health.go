@@ -51,7 +51,7 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (lock
 	ttl, run := ms(probeTTL), ""
 	value := newValue(l.opts.Owner)
 	vote := func() reply {
-		return parseAcquire(acquireScript.eval(ctx, c, k, value, ttl, ttl, l.opts.least, run))
+		return parseAcquire(answered(acquireScript.eval(ctx, c, k, value, ttl, ttl, l.opts.least, run)))
 	}
 	rep := vote()
 	if rep.kind == recovering && n.probe(rep.run) {

@@ -19,12 +19,17 @@ type hold struct {
 	keys  keys
 	value string // new for every attempt: nothing of one attempt touches another's
 
+	// Calls on a hold follow one another, so one of each serves all its rounds.
+	wake  chan struct{} // sent on when the outcome of a round may be certain
+	timer *time.Timer   // bounds the wait for it
+
 	mu        sync.Mutex // guards all below, and the replies of every round
 	token     uint64     // 0 until it is certain
 	ttl       string     // ms, of the last extend that a quorum confirmed
 	releasing bool       // from here on nothing is healed or repaired
 	released  bool       // a release has been sent before: its reply may be lost
 	slots     []slot     // one a node
+	few       [5]slot    // where slots usually are
 }
 
 // slot is what this hold has under way on one node.
@@ -40,11 +45,9 @@ type op func(h *hold, n *node, r *round, prev reply) reply
 
 // round asks all nodes the same in parallel.
 type round struct {
-	op    op
-	ttl   string
-	token uint64
-	// wake is sent on when enough nodes answered that the outcome may be certain.
-	wake    chan struct{}
+	op      op
+	ttl     string
+	token   uint64
 	frees   bool // a release: not sent to a node that was never asked
 	enough  int
 	answers int
@@ -59,7 +62,6 @@ func (h *hold) newRound(do op) *round {
 	n, q := len(h.l.nodes), h.l.opts.Quorum
 	return &round{
 		op:      do,
-		wake:    make(chan struct{}, 1),
 		enough:  min(q, n-q+1), // fewer answers decide nothing
 		replies: make([]reply, n),
 	}
@@ -99,7 +101,7 @@ func (h *hold) run(i int, r *round, prev reply) {
 		r.answers++
 		if r.answers >= r.enough {
 			select {
-			case r.wake <- struct{}{}:
+			case h.wake <- struct{}{}:
 			default:
 			}
 		}
@@ -133,13 +135,17 @@ func (h *hold) settle(r *round, tend func(h *hold, rep reply) *round) {
 // After the node timeout the nodes without an answer have failed; decide is then
 // called with last set, and decides.
 func (h *hold) wait(ctx context.Context, r *round, decide func(last bool) bool) error {
-	timer := time.NewTimer(h.l.opts.NodeTimeout)
-	defer timer.Stop()
+	if h.timer == nil {
+		h.timer = time.NewTimer(h.l.opts.NodeTimeout)
+	} else {
+		h.timer.Reset(h.l.opts.NodeTimeout)
+	}
+	defer h.timer.Stop()
 	for {
 		var last bool
 		select {
-		case <-r.wake:
-		case <-timer.C:
+		case <-h.wake: // perhaps of an earlier round: decide tells
+		case <-h.timer.C:
 			last = true
 		case <-ctx.Done():
 			return ended(ctx)

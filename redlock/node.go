@@ -34,6 +34,8 @@ type node struct {
 
 	warned atomic.Bool // told the log that it is unguarded
 
+	batch batcher
+
 	inflight atomic.Int64 // requests without an answer
 	progress atomic.Int64 // when the node last showed life: time since epoch
 }
@@ -59,20 +61,25 @@ func (n *node) conn() (rueidis.Client, error) {
 
 // eval runs a script, and returns when the node has answered or the connection has
 // died.
-func (n *node) eval(s *script, k keys, args ...string) rueidis.RedisResult {
+func (n *node) eval(s *script, k keys, args ...string) answer {
 	c, err := n.conn()
 	if err != nil {
-		return rueidis.NewErrorResult(err)
+		return answer{err: err, unsent: true}
 	}
 	if n.inflight.Add(1) == 1 {
 		n.progress.Store(int64(time.Since(epoch)))
 	}
-	res := s.eval(context.Background(), c, k, args...)
-	if _, refused := rueidis.IsRedisErr(res.Error()); refused || res.Error() == nil {
-		n.progress.Store(int64(time.Since(epoch))) // the end of a connection is no sign of life
+	defer n.inflight.Add(-1)
+	var a answer
+	if c.Mode() == rueidis.ClientModeCluster {
+		a = answered(s.eval(context.Background(), c, k, args...)) // one script call takes one hash slot
+	} else {
+		a = n.batch.do(c, s, k, args...)
 	}
-	n.inflight.Add(-1)
-	return res
+	if !broken(a.err) { // the end of a connection is no sign of life
+		n.progress.Store(int64(time.Since(epoch)))
+	}
+	return a
 }
 
 // stuck reports that requests pile up unanswered. An attempt then leaves the node
@@ -127,7 +134,7 @@ func (n *node) extend(k keys, value, ttl string) reply {
 // guarded runs a script that asks whether the node may vote. If it says no because
 // it has restarted lately, its configuration is asked, once a run: a durable node
 // has forgotten nothing.
-func (n *node) guarded(parse func(rueidis.RedisResult) reply, s *script, k keys, value, ttl string) reply {
+func (n *node) guarded(parse func(answer) reply, s *script, k keys, value, ttl string) reply {
 	ask := func() reply {
 		run := ""
 		if r := n.durable.Load(); r != nil {

@@ -42,6 +42,8 @@ type reply struct {
 
 func failure(err error) reply { return reply{kind: failed, err: err} }
 
+func (a answer) failure() reply { return reply{kind: failed, err: a.err, unsent: a.unsent} }
+
 // maxCount bounds what a count can be: above it Lua's numbers are not exact.
 const maxCount = 1 << 53
 
@@ -50,11 +52,11 @@ var errReply = errors.New("unexpected reply")
 // A server can answer anything. What does not have the exact shape is a failed
 // node, never a grant.
 
-func parseAcquire(res rueidis.RedisResult) reply {
-	msg, err := res.ToMessage()
-	if err != nil {
-		return failure(err)
+func parseAcquire(a answer) reply {
+	if a.err != nil {
+		return a.failure()
 	}
+	msg := a.msg
 	if msg.IsInt64() {
 		n, _ := msg.AsInt64()
 		unguarded := n < 0
@@ -94,8 +96,11 @@ func waiting(k kind, part []rueidis.RedisMessage) reply {
 	return reply{kind: k, left: time.Duration(seconds) * time.Second, run: run}
 }
 
-func parseCommit(res rueidis.RedisResult) reply {
-	n, err := res.AsInt64()
+func parseCommit(a answer) reply {
+	if a.err != nil {
+		return a.failure()
+	}
+	n, err := integer(&a.msg)
 	switch {
 	case err != nil:
 		return failure(err)
@@ -107,11 +112,11 @@ func parseCommit(res rueidis.RedisResult) reply {
 	return reply{kind: counted, n: uint64(n)}
 }
 
-func parseExtend(res rueidis.RedisResult) reply {
-	msg, err := res.ToMessage()
-	if err != nil {
-		return failure(err)
+func parseExtend(a answer) reply {
+	if a.err != nil {
+		return a.failure()
 	}
+	msg := a.msg
 	if msg.IsInt64() {
 		if n, _ := msg.AsInt64(); n == 1 {
 			return reply{kind: confirmed}
@@ -137,8 +142,11 @@ func parseExtend(res rueidis.RedisResult) reply {
 	return failure(errReply)
 }
 
-func parseRelease(res rueidis.RedisResult) reply {
-	n, err := res.AsInt64()
+func parseRelease(a answer) reply {
+	if a.err != nil {
+		return a.failure()
+	}
+	n, err := integer(&a.msg)
 	switch {
 	case err != nil:
 		return failure(err)
@@ -152,8 +160,11 @@ func parseRelease(res rueidis.RedisResult) reply {
 	return failure(fmt.Errorf("%w: %d", errReply, n))
 }
 
-func parseRepair(res rueidis.RedisResult) reply {
-	n, err := res.AsInt64()
+func parseRepair(a answer) reply {
+	if a.err != nil {
+		return a.failure()
+	}
+	n, err := integer(&a.msg)
 	if err != nil {
 		return failure(err)
 	}
@@ -161,6 +172,15 @@ func parseRepair(res rueidis.RedisResult) reply {
 		return reply{kind: repaired}
 	}
 	return reply{kind: notMine}
+}
+
+// integer takes integers only: rueidis' AsInt64 would read text too.
+func integer(msg *rueidis.RedisMessage) (int64, error) {
+	n, err := msg.ToInt64()
+	if err != nil {
+		return 0, fmt.Errorf("%w: not an integer", errReply)
+	}
+	return n, nil
 }
 
 // fields gives the n parts of an array that begins with an integer.

@@ -24,20 +24,26 @@ var (
 	releaseLua string
 	//go:embed scripts/inspect.lua
 	inspectLua string
+	//go:embed scripts/batch.lua
+	batchLua string
 
-	acquireScript = newScript(serverLua + acquireLua)
-	commitScript  = newScript(serverLua + commitLua)
-	extendScript  = newScript(serverLua + extendLua)
-	repairScript  = newScript(serverLua + repairLua)
-	releaseScript = newScript(releaseLua)
-	inspectScript = newScript(inspectLua)
+	acquireScript = newScript("acquire", serverLua, acquireLua)
+	commitScript  = newScript("commit", serverLua, commitLua)
+	extendScript  = newScript("extend", serverLua, extendLua)
+	repairScript  = newScript("repair", serverLua, repairLua)
+	releaseScript = newScript("release", "", releaseLua)
+	inspectScript = newScript("inspect", "", inspectLua)
+
+	// What a hold asks of a node, several at a time.
+	batchScript = newScript("batch", "", batchSource(acquireScript, commitScript, extendScript, repairScript, releaseScript))
 )
 
-type script struct{ source, sha string }
+type script struct{ name, body, source, sha string }
 
-func newScript(source string) *script {
+func newScript(name, head, body string) *script {
+	source := head + body
 	sum := sha1.Sum([]byte(source)) // the name that Redis gives a script, not a protection
-	return &script{source, hex.EncodeToString(sum[:])}
+	return &script{name, body, source, hex.EncodeToString(sum[:])}
 }
 
 // eval runs the script on one node, by its hash first: one round trip unless the

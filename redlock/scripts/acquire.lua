@@ -18,9 +18,11 @@ local run, uptime = server()
 local sign = 1
 if run == '-' or not uptime then sign = -1 end
 
-local count = redis.call('HGET', KEYS[2], 'count')
+local fence = redis.call('HMGET', KEYS[2], 'count', 'run')
+local count = fence[1]
 if count then
-  count = string.match(count, '^%d+$') and tonumber(count)
+  local digits = string.match(count, '^%d+$')
+  count = digits and tonumber(digits)
   if not count or count < 1 or count >= max then
     return redis.error_reply('ERR lockkeeper: the fence count is not a number from 1 to 2^53')
   end
@@ -37,7 +39,7 @@ if least > 0 and uptime and uptime < least and run ~= ARGV[5] then
   return {1, least - uptime, run}
 end
 
-if count and redis.call('HGET', KEYS[2], 'run') == run then
+if count and fence[2] == run then
   count = count + 1
 else -- never counted here, or before a restart: start above everything ever issued
   local now = redis.call('TIME')

@@ -5,9 +5,10 @@
 -- is not of the server's present run: such a node vouches for nothing.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local run = server()
-if redis.call('HGET', KEYS[2], 'run') ~= run then return 0 end
-local count = redis.call('HGET', KEYS[2], 'count')
-count = count and string.match(count, '^%d+$') and tonumber(count)
+local fence = redis.call('HMGET', KEYS[2], 'count', 'run')
+if fence[2] ~= run then return 0 end
+local digits = fence[1] and string.match(fence[1], '^%d+$')
+local count = digits and tonumber(digits)
 if not count or count >= 9007199254740992 then
   return redis.error_reply('ERR lockkeeper: the fence count is not a number from 1 to 2^53')
 end

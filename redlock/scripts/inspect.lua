@@ -2,4 +2,4 @@
 -- KEYS: 1 the lock, 2 its fence counter
 -- Reply: {holder or '', pttl, count or ''}
 local holder = redis.call('GET', KEYS[1])
-return {holder or '', redis.call('PTTL', KEYS[1]), redis.call('HGET', KEYS[2], 'count') or ''}
+return {holder or '', redis.call('PTTL', KEYS[1]), redis.call('HMGET', KEYS[2], 'count')[1] or ''}

@@ -6,9 +6,10 @@
 if redis.call('GET', KEYS[1]) then return 0 end
 local run = server()
 if run ~= ARGV[5] then return 0 end
-local count = redis.call('HGET', KEYS[2], 'count')
+local count = redis.call('HMGET', KEYS[2], 'count')[1]
 if count then
-  count = string.match(count, '^%d+$') and tonumber(count)
+  local digits = string.match(count, '^%d+$')
+  count = digits and tonumber(digits)
   -- Without this test a late repair would give one token to two holders.
   if not count or count > tonumber(ARGV[4]) then return 0 end
 end
