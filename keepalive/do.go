@@ -25,7 +25,9 @@ import (
 //     released: all of fn ran under the lock, but the next holder has to wait for
 //     the ttl's end.
 //
-// If fn did not run, it is that of [lock.Acquire], or matches [lock.ErrInvalid].
+// If fn did not run, it is that of [lock.Acquire], or matches [lock.ErrInvalid], or
+// [lock.ErrLost] where the store granted the lease so late that no more than
+// opts.Margin of it was left.
 func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, fn func(context.Context) error, opts *Options) (err error) {
 	o, err := opts.WithDefaults(ttl)
 	switch {
@@ -38,7 +40,7 @@ func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, 
 		err = lock.Check(key, ttl)
 	}
 	if err != nil {
-		return fmt.Errorf("keepalive: do %q: %w", key, err)
+		return fmt.Errorf("keepalive: do: %w", err)
 	}
 	lease, err := lock.Acquire(ctx, locker, key, ttl, o.Acquire)
 	if err != nil {
@@ -46,7 +48,7 @@ func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, 
 	}
 	k, err := start(ctx, lease, ttl, o)
 	if err != nil {
-		return errors.Join(err, unlessLost(lease.Release(ctx)))
+		return join(err, unlessLost(lease.Release(ctx)))
 	}
 
 	returned := false

@@ -59,7 +59,7 @@ func New(locker lock.Locker, key string, opts *Options) *Elector {
 func (e *Elector) Run(ctx context.Context, fn func(context.Context) error) error {
 	s, err := e.settings(fn)
 	if err != nil {
-		return fmt.Errorf("leader: run %q: %w", e.key, err)
+		return fmt.Errorf("leader: run: %w", err)
 	}
 	if err := e.start(); err != nil {
 		return err
@@ -121,11 +121,8 @@ func (e *Elector) campaign(ctx context.Context, s settings) (*keepalive.Keeper, 
 			return k, nil
 		}
 		// The store answered so late that there is no time to lead.
-		s.log.Warn("elected too late", "key", e.key, "token", lease.Token(), "err", err)
 		err = join(err, unlessLost(lease.Release(ctx)))
-		if s.once {
-			return nil, fmt.Errorf("%w: %w", ErrNotElected, err)
-		}
+		s.log.Warn("elected too late", "key", e.key, "token", lease.Token(), "err", err)
 		if err := e.pause(ctx, s); err != nil {
 			return nil, err
 		}
@@ -139,15 +136,14 @@ func (e *Elector) lead(ctx context.Context, s settings, k *keepalive.Keeper, fn 
 		s.State, s.Token, s.LastAttempt = Leading, k.Token(), nil
 		s.Terms++
 	})
-	s.log.Info("leading", "key", e.key, "token", k.Token())
 	fnDone, watched := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watched)
 		e.watch(s, k, fnDone)
 	}()
 
-	// Deferred, so that the lease is freed once and after fn, also if fn panics or
-	// exits its goroutine; the panic then goes on.
+	// Deferred, so that the lease is freed once and after fn, also if fn or a logger
+	// panics or exits its goroutine; the panic then goes on.
 	err = errNotReturned
 	defer func() {
 		resigned = k.Context().Err() == nil
@@ -163,6 +159,7 @@ func (e *Elector) lead(ctx context.Context, s settings, k *keepalive.Keeper, fn 
 		e.mu.Unlock()
 		s.log.Info("term ended", "key", e.key, "token", k.Token(), "resigned", resigned, "err", err)
 	}()
+	s.log.Info("leading", "key", e.key, "token", k.Token())
 	err = fn(k.Context())
 	return
 }

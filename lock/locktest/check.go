@@ -74,7 +74,6 @@ func (c *check) group() *sync.WaitGroup {
 
 func (c *check) ttl() time.Duration  { return c.h.TTL }
 func (c *check) long() time.Duration { return c.h.LongTTL }
-func (c *check) fake() bool          { return c.h.Wrap != nil }
 
 // bound is how long the suite waits for what must happen, and shorter than
 // LongTTL, so that expiry can't pass for it: what is due within Cleanup, with as

@@ -129,14 +129,14 @@ var needs = []string{
 // withDefaults returns h filled up, or what is wrong with it.
 func (h Harness) withDefaults() (Harness, error) {
 	if h.New == nil {
-		return h, fmt.Errorf("Harness.New is nil, want a function that returns a locker")
+		return h, fmt.Errorf("locktest: Harness.New is nil, want a function that returns a locker")
 	}
 	for _, name := range []struct {
 		field string
 		value time.Duration
 	}{{"TTL", h.TTL}, {"LongTTL", h.LongTTL}, {"Cleanup", h.Cleanup}} {
 		if name.value < 0 {
-			return h, fmt.Errorf("Harness.%s is %v, want 0 or more", name.field, name.value)
+			return h, fmt.Errorf("locktest: Harness.%s is %v, want 0 or more", name.field, name.value)
 		}
 	}
 	if h.TTL == 0 {
@@ -151,9 +151,9 @@ func (h Harness) withDefaults() (Harness, error) {
 	}
 	switch {
 	case h.TTL < 20*lock.MinTTL:
-		return h, fmt.Errorf("Harness.TTL is %v, want at least %v", h.TTL, 20*lock.MinTTL)
+		return h, fmt.Errorf("locktest: Harness.TTL is %v, want at least %v", h.TTL, 20*lock.MinTTL)
 	case h.LongTTL < least || h.LongTTL > lock.MaxTTL:
-		return h, fmt.Errorf("Harness.LongTTL is %v, want %v (5 times Cleanup, 10 times TTL) to %v", h.LongTTL, least, lock.MaxTTL)
+		return h, fmt.Errorf("locktest: Harness.LongTTL is %v, want %v (5 times Cleanup, 10 times TTL) to %v", h.LongTTL, least, lock.MaxTTL)
 	}
 	if h.Advance == nil {
 		h.Advance = time.Sleep
@@ -163,7 +163,7 @@ func (h Harness) withDefaults() (Harness, error) {
 	}
 	for _, name := range h.AllowSkips {
 		if !slices.Contains(needs, name) {
-			return h, fmt.Errorf("Harness.AllowSkips has %q, want some of: %s", name, strings.Join(needs, ", "))
+			return h, fmt.Errorf("locktest: Harness.AllowSkips has %q, want some of: %s", name, strings.Join(needs, ", "))
 		}
 	}
 	return h, nil
