@@ -208,9 +208,10 @@ func (h *hold) heldError(r *round) *lock.HeldError {
 }
 
 // agree is phase 2: it raises the counts to one token, and starts again if it
-// meets a higher one.
+// meets a higher one. While a node has my value, its count rises by my own commits
+// only, so that each node can show a higher one once.
 func (h *hold) agree(ctx context.Context, token uint64) (uint64, error) {
-	for {
+	for range len(h.slots) + 1 {
 		commit := h.newRound(opCommit)
 		commit.token = token
 		if err := h.send(commit); err != nil {
@@ -249,6 +250,7 @@ func (h *hold) agree(ctx context.Context, token uint64) (uint64, error) {
 		}
 		token = highest
 	}
+	return 0, fmt.Errorf("%w: a node answers ever higher counts, now %d", lock.ErrUnavailable, token)
 }
 
 func firstError(errs ...error) error {

@@ -2,9 +2,16 @@ package redlock
 
 import (
 	"context"
+	"math"
+	"net"
+	"strconv"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
@@ -57,5 +64,112 @@ func TestAKeyCantBeAnothersFenceCounter(t *testing.T) {
 			lease := must(t)(l.TryAcquire(t.Context(), "x", ttl))
 			require.NoError(t, lease.Release(t.Context()))
 		}
+	})
+}
+
+// net's own dial timeouts match context.DeadlineExceeded.
+func TestANodesTimeoutIsNotTheEndOfTheCallersContext(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, nets := q.client(nil)
+		for _, w := range nets {
+			w.set(func(w *network) {
+				w.down, w.refusal = true, &net.OpError{Op: "dial", Net: "tcp", Err: context.DeadlineExceeded}
+			})
+		}
+		_, _ = l.TryAcquire(t.Context(), "k", ttl) // meets the broken connections
+		_, err := l.TryAcquire(t.Context(), "k", ttl)
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		require.ErrorContains(t, err, "dial tcp")
+		require.NotErrorIs(t, err, context.DeadlineExceeded)
+		_, err = l.Inspect(t.Context(), "k")
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		require.NotErrorIs(t, err, context.DeadlineExceeded)
+
+		cancelled, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err = l.Inspect(cancelled, "k")
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, l.ForceRelease(cancelled, "k", 0), context.Canceled)
+	})
+}
+
+// A node that hangs gathers requests; only one that is at work may hold attempts
+// back, since theirs would gather there without end.
+func TestAHungNodeDoesNotHoldAttemptsBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, nets := q.client(nil)
+		nets[0].set(hang)
+		start := time.Now()
+		for i := range maxUnanswered * 3 / 4 {
+			lease := must(t)(l.TryAcquire(t.Context(), strconv.Itoa(i), ttl))
+			require.NoError(t, lease.Release(t.Context()))
+		}
+		require.LessOrEqual(t, time.Since(start), testNodeTimeout/4+2*maxPace, "until it is known to hang, not longer")
+	})
+}
+
+func TestLongDurationsAreNotWrappedAround(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0", 1: "1", time.Millisecond: "1", time.Millisecond + 1: "2", math.MaxInt64: "9223372036855",
+	} {
+		require.Equal(t, want, ms(d))
+	}
+	for guard, want := range map[time.Duration]string{
+		time.Millisecond: "2", time.Second: "2", time.Second + 1: "3", time.Minute: "61", -1: "0",
+	} {
+		require.Equal(t, want, (&Options{RestartGuard: guard}).leastUptime())
+	}
+	for _, o := range []Options{
+		{RestartGuard: math.MaxInt64, Retention: math.MaxInt64}, {NodeTimeout: math.MaxInt64},
+	} {
+		_, err := o.withDefaults(1)
+		require.ErrorIs(t, err, lock.ErrInvalid)
+	}
+}
+
+// A count rises under a held lock only by its holder's own commits: a server that
+// always answers one more is lying.
+func TestANodeThatRaisesEveryTokenEndsTheAttempt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		for i, n := range q.nodes {
+			k, _ := newKeys("redlock:", "k")
+			n.redis.HSet(k.fence, "count", strconv.Itoa(100*(i+1)), "run", "-")
+		}
+		l, _ := q.client(nil)
+		var lies atomic.Int64
+		for _, n := range q.nodes[:2] {
+			n.redis.Server().SetPreHook(func(c *server.Peer, cmd string, args ...string) bool {
+				if cmd != "EVALSHA" || args[0] != commitScript.sha {
+					return false
+				}
+				c.WriteInt(int(1000 + lies.Add(1)))
+				return true
+			})
+		}
+		_, err := l.TryAcquire(t.Context(), "k", ttl)
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		synctest.Wait()
+		require.Less(t, lies.Load(), int64(20))
+		q.free("k")
+	})
+}
+
+// Inspect shows no token where too few nodes agree on it; then nobody can say that
+// another term has the key.
+func TestForceReleaseOfATermThatCantBeToldApartIsUnavailable(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, nets := q.client(nil)
+		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
+		synctest.Wait()
+		k, _ := newKeys("redlock:", "k")
+		q.nodes[0].redis.HSet(k.fence, "count", "9000000000000000")
+		nets[1].set(refuse)
+		err := l.ForceRelease(t.Context(), "k", lease.Token())
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		require.NotErrorIs(t, err, lock.ErrHeld)
 	})
 }

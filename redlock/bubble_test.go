@@ -125,11 +125,12 @@ func (n *fakeNode) seen(script string) int {
 type network struct {
 	node *fakeNode
 
-	mu    sync.Mutex
-	down  bool          // connections are refused, and broken
-	hang  bool          // bytes of both directions vanish
-	mute  bool          // replies vanish
-	delay time.Duration // replies come later
+	mu      sync.Mutex
+	down    bool          // connections are refused, and broken
+	hang    bool          // bytes of both directions vanish
+	mute    bool          // replies vanish
+	refusal error         // why connections are refused; nil is errDown
+	delay   time.Duration // replies come later
 	// loseNext: the reply to the next script vanishes, and the connection with it.
 	loseNext bool
 	conns    []net.Conn
@@ -140,6 +141,9 @@ var errDown = errors.New("connection refused (simulated)")
 func (w *network) dial(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.down && w.refusal != nil {
+		return nil, w.refusal
+	}
 	if w.down {
 		return nil, errDown
 	}

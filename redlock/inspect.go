@@ -51,6 +51,7 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 			} else {
 				a.t, a.err = ask(ctx, n, c)
 			}
+			a.err = ownTimeout(a.err)
 			answers <- a
 		}()
 	}
@@ -143,10 +144,14 @@ func (l *Locker) inspect(ctx context.Context, key string) (lock.Info, string, er
 	case votes[most]+unknown < l.opts.Quorum:
 		return lock.Info{Key: key}, "", nil // no value can have a quorum
 	}
-	return lock.Info{}, "", l.noQuorum("answered", sights)
+	return lock.Info{}, "", l.noQuorum(ctx, "answered", sights)
 }
 
-func (l *Locker) noQuorum(what string, sights []sight) error {
+// noQuorum tells why, node by node, unless it is because ctx has ended.
+func (l *Locker) noQuorum(ctx context.Context, what string, sights []sight) error {
+	if ctx.Err() != nil {
+		return ended(ctx)
+	}
 	nodes := &multierror.Error{ErrorFormat: oneLine}
 	n := 0
 	for i, s := range sights {
@@ -230,11 +235,8 @@ func (l *Locker) names(ctx context.Context, prefix string) ([]string, error) {
 			seen[strings.TrimPrefix(lockKey, l.opts.Prefix)] = true
 		}
 	}
-	if ctx.Err() != nil {
-		return nil, ended(ctx)
-	}
 	if answered < l.opts.Quorum {
-		return nil, l.noQuorum("could be listed", sights)
+		return nil, l.noQuorum(ctx, "could be listed", sights)
 	}
 	names := make([]string, 0, len(seen))
 	for name := range seen {
@@ -291,6 +293,8 @@ func (l *Locker) forceRelease(ctx context.Context, key string, token uint64) err
 			return err
 		case holder == "":
 			return nil // nobody's, so not that term's
+		case info.Token == 0:
+			return fmt.Errorf("%w: too few nodes agree on the token of the present term", lock.ErrUnavailable)
 		case info.Token != token:
 			return fmt.Errorf("another term has it, token %d: %w", info.Token, &lock.HeldError{Key: key, Holder: info.Holder, RetryAfter: max(0, info.TTL)})
 		}
@@ -316,7 +320,7 @@ func (l *Locker) forceRelease(ctx context.Context, key string, token uint64) err
 		}
 	}
 	if without < l.opts.Quorum {
-		return l.noQuorum("freed it", sights)
+		return l.noQuorum(ctx, "freed it", sights)
 	}
 	return nil
 }

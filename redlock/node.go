@@ -85,24 +85,27 @@ func (n *node) eval(s *script, k keys, args ...string) answer {
 // stuck reports that requests pile up unanswered. An attempt then leaves the node
 // out, where it would only wait behind them.
 func (n *node) stuck() error {
-	if n.inflight.Load() < maxUnanswered {
-		return nil
-	}
-	quiet := time.Since(epoch) - time.Duration(n.progress.Load())
-	if quiet < n.opts.NodeTimeout/4 { // a node at work answers all the time
+	quiet := n.quiet()
+	if n.inflight.Load() < maxUnanswered || n.atWork(quiet) {
 		return nil
 	}
 	return fmt.Errorf("%w for %v, with %d requests waiting", errNoAnswer, quiet.Round(time.Millisecond), n.inflight.Load())
 }
 
+// quiet is for how long the node has shown no sign of life, if it was asked.
+func (n *node) quiet() time.Duration { return time.Since(epoch) - time.Duration(n.progress.Load()) }
+
+// atWork: a node at work answers all the time.
+func (n *node) atWork(quiet time.Duration) bool { return quiet < n.opts.NodeTimeout/4 }
+
 // pace holds a new attempt back while many requests wait at a node that is at
 // work: decided by the fastest nodes alone, attempts would pile up at the slowest
-// without end. It is bounded, and a node that is stuck holds nobody back.
+// without end. It is bounded, and a node that hangs holds nobody back.
 func (l *Locker) pace(ctx context.Context) {
 	for wait := 0 * time.Millisecond; wait < maxPace && ctx.Err() == nil; wait += paceStep {
 		behind := false
 		for _, n := range l.nodes {
-			behind = behind || n.inflight.Load() > maxUnanswered/2 && n.stuck() == nil
+			behind = behind || n.inflight.Load() > maxUnanswered/2 && n.atWork(n.quiet())
 		}
 		if !behind {
 			return
@@ -222,5 +225,14 @@ func parseInfo(info string) map[string]string {
 // ms is d in whole milliseconds, rounded up: a node never holds for less than was
 // asked.
 func ms(d time.Duration) string {
-	return strconv.FormatInt(int64((d+time.Millisecond-1)/time.Millisecond), 10)
+	return strconv.FormatInt(roundUp(d, time.Millisecond), 10)
+}
+
+// roundUp is how many units d, 0 or more, takes.
+func roundUp(d, unit time.Duration) int64 {
+	n := int64(d / unit)
+	if d%unit > 0 {
+		n++
+	}
+	return n
 }

@@ -129,14 +129,14 @@ func (o *Options) validate(nodes int) error {
 	if 2*o.Quorum <= nodes || o.Quorum > nodes {
 		refuse("Quorum is %d of %d nodes, want more than half and at most all", o.Quorum, nodes)
 	}
-	if o.NodeTimeout < time.Millisecond {
-		refuse("NodeTimeout is %v, want at least 1ms", o.NodeTimeout)
+	if o.NodeTimeout < time.Millisecond || o.NodeTimeout > lock.MaxTTL {
+		refuse("NodeTimeout is %v, want 1ms to %v", o.NodeTimeout, lock.MaxTTL)
 	}
 	if !(o.DriftFactor >= 0 && o.DriftFactor < 1) || math.IsNaN(o.DriftFactor) {
 		refuse("DriftFactor is %v, want 0 to below 1, or -1", o.DriftFactor)
 	}
-	if o.RestartGuard != -1 && o.RestartGuard < lock.MinTTL {
-		refuse("RestartGuard is %v, want at least %v, or -1 for none", o.RestartGuard, lock.MinTTL)
+	if o.RestartGuard != -1 && (o.RestartGuard < lock.MinTTL || o.RestartGuard > lock.MaxTTL) {
+		refuse("RestartGuard is %v, want %v to %v, or -1 for none", o.RestartGuard, lock.MinTTL, lock.MaxTTL)
 	}
 	if o.Retention < o.RestartGuard || o.Retention < time.Minute {
 		refuse("Retention is %v, want at least a minute and at least RestartGuard (%v)", o.Retention, o.RestartGuard)
@@ -158,6 +158,5 @@ func (o *Options) leastUptime() string {
 	if o.RestartGuard == -1 || o.AssumeDurable {
 		return "0"
 	}
-	seconds := (o.RestartGuard + time.Second - 1) / time.Second
-	return strconv.FormatInt(int64(seconds)+1, 10)
+	return strconv.FormatInt(roundUp(o.RestartGuard, time.Second)+1, 10)
 }

@@ -1,6 +1,7 @@
 package redlock
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -40,9 +41,18 @@ type reply struct {
 	err       error
 }
 
-func failure(err error) reply { return reply{kind: failed, err: err} }
+func failure(err error) reply { return reply{kind: failed, err: ownTimeout(err)} }
 
-func (a answer) failure() reply { return reply{kind: failed, err: a.err, unsent: a.unsent} }
+// ownTimeout is err without the identity of a context's end: a node's time-out must
+// not look like the end of the caller's ctx. (net's dial time-outs match it too.)
+func ownTimeout(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%w: %v", errNoAnswer, err)
+	}
+	return err
+}
+
+func (a answer) failure() reply { return reply{kind: failed, err: ownTimeout(a.err), unsent: a.unsent} }
 
 // maxCount bounds what a count can be: above it Lua's numbers are not exact.
 const maxCount = 1 << 53
