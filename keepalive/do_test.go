@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -118,13 +119,32 @@ func TestDo(t *testing.T) {
 		require.False(t, ran)
 	})
 
+	bubble(t, "LeaseWithNoTimeLeftIsReleasedAndFnDoesNotRun", func(t *testing.T) {
+		s := &store{}
+		err := Do(t.Context(), late{s}, key, ttl, func(context.Context) error { panic("ran") }, nil)
+		require.ErrorIs(t, err, lock.ErrLost)
+		require.Equal(t, 1, releases(s))
+	})
+
 	t.Run("RefusesBadInputBeforeAnyIO", func(t *testing.T) {
 		s := &store{onAcquire: func() error { t.Error("asked the store"); return nil }}
 		fn := func(context.Context) error { t.Error("ran"); return nil }
 		require.ErrorIs(t, Do(t.Context(), nil, key, ttl, fn, nil), lock.ErrInvalid)
 		require.ErrorIs(t, Do(t.Context(), s, "", ttl, fn, nil), lock.ErrInvalid)
+		err := Do(t.Context(), s, strings.Repeat("k", 1<<20), ttl, fn, nil)
+		require.ErrorIs(t, err, lock.ErrInvalid)
+		require.Less(t, len(err.Error()), 200)
 		require.ErrorIs(t, Do(t.Context(), s, key, 0, fn, nil), lock.ErrInvalid)
 		require.ErrorIs(t, Do(t.Context(), s, key, ttl, nil, nil), lock.ErrInvalid)
 		require.ErrorIs(t, Do(t.Context(), s, key, ttl, fn, &Options{Acquire: &lock.AcquireOptions{Jitter: 2}}), lock.ErrInvalid)
 	})
+}
+
+// late answers within its leases' last moments.
+type late struct{ *store }
+
+func (l late) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
+	lease, err := l.store.TryAcquire(ctx, key, ttl)
+	time.Sleep(ttl - ttl/20)
+	return lease, err
 }

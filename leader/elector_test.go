@@ -3,6 +3,7 @@ package leader_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -81,6 +82,18 @@ func TestCampaign(t *testing.T) {
 		require.Less(t, time.Since(start), 9*time.Second) // the late lease was freed, at 10s it would end
 	})
 
+	bubble(t, "BoundedAcquireLeavesAfterAnAnswerWithNoTimeToLead", func(t *testing.T) {
+		store := memory.New()
+		store.Delay(9500 * time.Millisecond)
+		opts := options()
+		opts.Acquire = &lock.AcquireOptions{Attempts: 1}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		err := leader.Run(ctx, store, key, neverFn, opts)
+		require.ErrorIs(t, err, leader.ErrNotElected)
+		require.NoError(t, ctx.Err())
+	})
+
 	t.Run("RefusesBadInputBeforeAnyIO", func(t *testing.T) {
 		l := lockerFunc(func() (lock.Lease, error) { t.Error("asked the store"); return nil, lock.ErrClosed })
 		for name, opts := range map[string]*leader.Options{
@@ -95,6 +108,9 @@ func TestCampaign(t *testing.T) {
 		}
 		require.ErrorIs(t, leader.Run(t.Context(), nil, key, neverFn, nil), lock.ErrInvalid)
 		require.ErrorIs(t, leader.Run(t.Context(), l, "", neverFn, nil), lock.ErrInvalid)
+		err := leader.Run(t.Context(), l, strings.Repeat("k", 1<<20), neverFn, nil)
+		require.ErrorIs(t, err, lock.ErrInvalid)
+		require.Less(t, len(err.Error()), 200)
 		require.ErrorIs(t, leader.Run(t.Context(), l, key, nil, nil), lock.ErrInvalid)
 	})
 }

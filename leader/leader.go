@@ -123,6 +123,9 @@ func (e *Elector) campaign(ctx context.Context, s settings) (*keepalive.Keeper, 
 		// The store answered so late that there is no time to lead.
 		err = join(err, unlessLost(lease.Release(ctx)))
 		s.log.Warn("elected too late", "key", e.key, "token", lease.Token(), "err", err)
+		if s.bounded() {
+			return nil, fmt.Errorf("%w: %w", ErrNotElected, err)
+		}
 		if err := e.pause(ctx, s); err != nil {
 			return nil, err
 		}

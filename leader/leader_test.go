@@ -3,6 +3,7 @@ package leader_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -172,6 +173,16 @@ func TestTermEnds(t *testing.T) {
 		require.NoError(t, e.Run(t.Context(), func(context.Context) error { return nil }))
 	})
 
+	bubble(t, "LoggerThatPanicsReleases", func(t *testing.T) {
+		store := memory.New()
+		opts := options()
+		opts.Logger = slog.New(panicking{slog.DiscardHandler})
+		require.PanicsWithValue(t, "leading", func() {
+			_ = leader.Run(t.Context(), store, key, func(context.Context) error { return nil }, opts)
+		})
+		require.Empty(t, held(t, store))
+	})
+
 	bubble(t, "GoexitReleases", func(t *testing.T) {
 		store := memory.New()
 		r := run(t.Context(), store, options(), func(context.Context) error { runtime.Goexit(); return nil })
@@ -230,6 +241,17 @@ func TestTermEnds(t *testing.T) {
 		require.ErrorIs(t, err, lock.ErrUnavailable)
 		require.NotErrorIs(t, err, lock.ErrLost)
 	})
+}
+
+// panicking is a log whose first line goes wrong.
+type panicking struct{ slog.Handler }
+
+func (panicking) Enabled(context.Context, slog.Level) bool { return true }
+func (panicking) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "leading" {
+		panic("leading")
+	}
+	return nil
 }
 
 func TestLoss(t *testing.T) {

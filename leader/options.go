@@ -52,6 +52,11 @@ type settings struct {
 	log       *slog.Logger
 }
 
+// bounded reports whether a campaign ends by itself.
+func (s settings) bounded() bool {
+	return s.acquire != nil && (s.acquire.Attempts > 0 || s.acquire.Timeout > 0)
+}
+
 func (e *Elector) settings(fn func(context.Context) error) (settings, error) {
 	s := settings{ttl: e.opts.TTL, acquire: e.opts.Acquire, once: e.opts.Once, log: e.opts.Logger}
 	if s.ttl == 0 {
