@@ -33,3 +33,6 @@ func New(dir string, opts *Options) (*Locker, error) {
 func (*Locker) TryAcquire(context.Context, string, time.Duration) (lock.Lease, error) {
 	return nil, errUnsupported
 }
+
+// Close does nothing on this system.
+func (*Locker) Close() error { return nil }
