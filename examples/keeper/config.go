@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
 )
 
 type config struct {
@@ -61,12 +63,23 @@ func parse(args []string, getenv func(string) string) (cfg config, err error) {
 	if cfg.retryDelay, err = millis("REDIS_RETRY_DELAY_MS (-retry-delay-ms)", *delay, 1); err != nil {
 		return cfg, err
 	}
-	if cfg.retryCount, err = strconv.Atoi(*count); err != nil || cfg.retryCount < 0 {
-		return cfg, fmt.Errorf("REDIS_RETRY_COUNT (-retry-count) is %q, want a whole number, 0 or more", *count)
+	if cfg.retryCount, err = strconv.Atoi(*count); err != nil || cfg.retryCount < 0 || cfg.retryCount > maxRetryCount {
+		return cfg, fmt.Errorf("REDIS_RETRY_COUNT (-retry-count) is %q, want a whole number, 0 to %d", *count, maxRetryCount)
 	}
-	cfg.nodes, err = parseNodes(*nodes)
-	return cfg, err
+	if cfg.nodes, err = parseNodes(*nodes); err != nil {
+		return cfg, err
+	}
+	if len(cfg.nodes) > 0 && cfg.ttl > maxRedisTTL {
+		return cfg, fmt.Errorf("REDIS_LOCK_TTL_MS (-ttl-ms) is %q, want at most %d with Redis: a node that restarted keeps out of votes for %v, and no lease may outlive that",
+			*ttl, maxRedisTTL.Milliseconds(), maxRedisTTL)
+	}
+	return cfg, lock.Check(cfg.key, cfg.ttl)
 }
+
+const (
+	maxRetryCount = 1_000_000
+	maxRedisTTL   = time.Minute // what redlock.Options.RestartGuard defaults to
+)
 
 func millis(name, s string, least int64) (time.Duration, error) {
 	n, err := strconv.ParseInt(s, 10, 64)

@@ -155,6 +155,22 @@ func TestFileBackend(t *testing.T) {
 		require.Empty(t, second.stderr.String())
 	})
 
+	t.Run("OneThatWasPausedSaysThatItLostAndStandsBy", func(t *testing.T) {
+		env := []string{"REDIS_LOCK_TTL_MS=500"}
+		first := start(t, env, dir)
+		first.sees(t, leads)
+		second := start(t, env, dir)
+		second.sees(t, "standing by")
+		require.NoError(t, first.Process.Signal(syscall.SIGSTOP))
+		second.sees(t, leads)
+		require.NoError(t, first.Process.Signal(syscall.SIGCONT))
+		first.sees(t, "lost the lease with token")
+		first.sees(t, "standing by")
+		require.NoError(t, second.Process.Signal(os.Interrupt))
+		require.Equal(t, 0, second.exits(t))
+		first.sees(t, leads)
+	})
+
 	t.Run("CtrlCWhileStandingByIsAGoodEnd", func(t *testing.T) {
 		first := start(t, nil, dir)
 		first.sees(t, leads)
@@ -171,22 +187,25 @@ func TestBadInputIsOneClearLine(t *testing.T) {
 		env, args []string
 		want      string
 	}{
-		"no port":        {[]string{"REDIS_NODES=localhost"}, nil, `"localhost"`},
-		"empty node":     {[]string{"REDIS_NODES=localhost:6379,,localhost:6381"}, nil, "node 2"},
-		"bad port":       {[]string{"REDIS_NODES=localhost:99999"}, nil, "99999"},
-		"bad URL":        {[]string{"REDIS_NODES=http://localhost:6379"}, nil, "http"},
-		"ttl 0":          {[]string{"REDIS_LOCK_TTL_MS=0"}, nil, "REDIS_LOCK_TTL_MS"},
-		"ttl negative":   {nil, []string{"-ttl-ms=-5"}, `"-5"`},
-		"ttl no number":  {[]string{"REDIS_LOCK_TTL_MS=30s"}, nil, `"30s"`},
-		"retry count":    {[]string{"REDIS_RETRY_COUNT=-1"}, nil, "REDIS_RETRY_COUNT"},
-		"retry delay":    {[]string{"REDIS_RETRY_DELAY_MS=x"}, nil, "REDIS_RETRY_DELAY_MS"},
-		"key":            {nil, []string{"-key="}, "key"},
-		"flag":           {nil, []string{"-nonsense"}, "nonsense"},
-		"argument":       {nil, []string{"nonsense"}, "nonsense"},
-		"interval":       {nil, []string{"-interval=0s"}, "interval"},
-		"no quorum":      {[]string{"REDIS_NODES=127.0.0.1:1,127.0.0.1:2,127.0.0.1:3"}, nil, "127.0.0.1:1"},
-		"password":       {[]string{"REDIS_NODES=user:secret@localhost"}, nil, "REDIS_NODES"},
-		"password in it": {[]string{"REDIS_NODES=redis://user:secret@127.0.0.1:1"}, nil, "127.0.0.1:1"},
+		"no port":            {[]string{"REDIS_NODES=localhost"}, nil, `"localhost"`},
+		"empty node":         {[]string{"REDIS_NODES=localhost:6379,,localhost:6381"}, nil, "node 2"},
+		"bad port":           {[]string{"REDIS_NODES=localhost:99999"}, nil, "99999"},
+		"bad URL":            {[]string{"REDIS_NODES=http://localhost:6379"}, nil, "http"},
+		"ttl 0":              {[]string{"REDIS_LOCK_TTL_MS=0"}, nil, "REDIS_LOCK_TTL_MS"},
+		"ttl negative":       {nil, []string{"-ttl-ms=-5"}, `"-5"`},
+		"ttl no number":      {[]string{"REDIS_LOCK_TTL_MS=30s"}, nil, `"30s"`},
+		"retry count":        {[]string{"REDIS_RETRY_COUNT=-1"}, nil, "REDIS_RETRY_COUNT"},
+		"retry count huge":   {[]string{"REDIS_RETRY_COUNT=9223372036854775807"}, []string{"-exit-if-held"}, "REDIS_RETRY_COUNT"},
+		"ttl for Redis":      {[]string{"REDIS_LOCK_TTL_MS=60001", "REDIS_NODES=127.0.0.1:1"}, nil, "REDIS_LOCK_TTL_MS"},
+		"key before any I/O": {[]string{"REDIS_NODES=127.0.0.1:1"}, []string{"-key="}, "key is empty"},
+		"retry delay":        {[]string{"REDIS_RETRY_DELAY_MS=x"}, nil, "REDIS_RETRY_DELAY_MS"},
+		"key":                {nil, []string{"-key="}, "key"},
+		"flag":               {nil, []string{"-nonsense"}, "nonsense"},
+		"argument":           {nil, []string{"nonsense"}, "nonsense"},
+		"interval":           {nil, []string{"-interval=0s"}, "interval"},
+		"no quorum":          {[]string{"REDIS_NODES=127.0.0.1:1,127.0.0.1:2,127.0.0.1:3"}, nil, "127.0.0.1:1"},
+		"password":           {[]string{"REDIS_NODES=user:secret@localhost"}, nil, "REDIS_NODES"},
+		"password in it":     {[]string{"REDIS_NODES=redis://user:secret@127.0.0.1:1"}, nil, "127.0.0.1:1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -52,11 +52,7 @@ func run(cfg config) error {
 	defer locker.Close()
 
 	out := log.New(os.Stdout, "", log.Ltime|log.Lmicroseconds)
-	opts := &leader.Options{TTL: cfg.ttl, OnChange: func(s leader.Status) {
-		if s.State == leader.Lost {
-			out.Printf("lost the lease with token %d", s.Token)
-		}
-	}}
+	opts := &leader.Options{TTL: cfg.ttl}
 	if cfg.exitIfHeld {
 		opts.Acquire = &lock.AcquireOptions{Attempts: cfg.retryCount + 1, Delay: cfg.retryDelay}
 	}
@@ -69,7 +65,11 @@ func run(cfg config) error {
 	}
 	err = elector.Run(ctx, func(ctx context.Context) error {
 		out.Printf("leading with fencing token %d", lock.Token(ctx))
-		return work(ctx, cfg.interval, out)
+		err := work(ctx, cfg.interval, out)
+		if errors.Is(context.Cause(ctx), lock.ErrLost) {
+			out.Printf("lost the lease with token %d", lock.Token(ctx))
+		}
+		return err
 	})
 	cancel()
 	wg.Wait()
