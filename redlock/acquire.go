@@ -17,9 +17,13 @@ var _ lock.Locker = (*Locker)(nil)
 // the token.
 func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
 	h, err := l.newHold(ctx, key, ttl)
+	if err == nil {
+		err = l.begin(1)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("redlock: acquire: %w", err)
 	}
+	defer l.wg.Done()
 	l.pace(ctx)
 	start, suspended := time.Now(), l.suspended() // both from before the requests
 	if err := h.acquire(ctx, ttl); err != nil {
@@ -85,9 +89,7 @@ func (l *Locker) checkTTL(ttl time.Duration) error {
 func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 	votes := h.newRound(opAcquire)
 	votes.ttl = ms(ttl)
-	if err := h.send(votes); err != nil {
-		return err
-	}
+	h.send(votes)
 	var token, highest uint64
 	var refused error
 	err := h.wait(ctx, votes, func(last bool) bool {
@@ -214,9 +216,7 @@ func (h *hold) agree(ctx context.Context, token uint64) (uint64, error) {
 	for range len(h.slots) + 1 {
 		commit := h.newRound(opCommit)
 		commit.token = token
-		if err := h.send(commit); err != nil {
-			return 0, err
-		}
+		h.send(commit)
 		var agreed, highest uint64
 		var failed error
 		err := h.wait(ctx, commit, func(last bool) bool {

@@ -173,3 +173,64 @@ func TestForceReleaseOfATermThatCantBeToldApartIsUnavailable(t *testing.T) {
 		require.NotErrorIs(t, err, lock.ErrHeld)
 	})
 }
+
+// owned makes l close its clients itself, as one that Dial made.
+func owned(l *Locker) {
+	l.owned = true
+	for _, n := range l.nodes {
+		n.dial = &dialer{node: n}
+	}
+}
+
+func TestCloseFinishesTheCleanupOfACancelledAttempt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, nets := q.client(nil)
+		owned(l)
+		for _, w := range nets {
+			w.set(func(w *network) { w.delay = 100 * time.Millisecond })
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		defer cancel()
+		_, err := l.TryAcquire(ctx, "k", ttl)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NoError(t, l.Close())
+		q.free("k")
+	})
+}
+
+func TestCloseDuringAnAttemptLeavesNothingHeld(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, nets := q.client(nil)
+		owned(l)
+		for _, w := range nets[1:] {
+			w.set(hang)
+		}
+		go func() {
+			time.Sleep(testNodeTimeout / 2)
+			_ = l.Close()
+		}()
+		lease, err := l.TryAcquire(t.Context(), "k", ttl)
+		require.Nil(t, lease)
+		require.Error(t, err)
+		require.NoError(t, l.Close(), "it waits for the one under way")
+		q.free("k")
+	})
+}
+
+func TestCloseIsBoundedWithNodesThatHang(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, nets := q.client(nil)
+		owned(l)
+		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
+		for _, w := range nets {
+			w.set(hang)
+		}
+		require.ErrorIs(t, lease.Release(t.Context()), lock.ErrUnavailable)
+		start := time.Now()
+		require.NoError(t, l.Close())
+		require.LessOrEqual(t, time.Since(start), testNodeTimeout+time.Second)
+	})
+}

@@ -35,12 +35,14 @@ func (h *hold) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Dura
 	if err := h.l.checkTTL(ttl); err != nil {
 		return time.Time{}, err
 	}
+	if err := h.l.begin(1); err != nil {
+		return time.Time{}, err
+	}
+	defer h.l.wg.Done()
 	start := time.Now()
 	r := h.newRound(opExtend)
 	r.ttl = ms(ttl)
-	if err := h.send(r); err != nil {
-		return time.Time{}, err
-	}
+	h.send(r)
 	n, q := len(h.l.nodes), h.l.opts.Quorum
 	var unknown error
 	lost := false

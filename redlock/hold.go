@@ -68,23 +68,19 @@ func (h *hold) newRound(do op) *round {
 }
 
 // send starts r on every node where nothing of this hold is under way, and queues
-// it where something is.
-func (h *hold) send(r *round) error {
-	if err := h.l.begin(len(h.slots)); err != nil {
-		return err
-	}
+// it where something is. Its callers have begun, so that the locker waits for it.
+func (h *hold) send(r *round) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i := range h.slots {
 		if h.slots[i].busy {
 			h.slots[i].next = r
-			h.l.wg.Done()
 			continue
 		}
 		h.slots[i].busy = true
+		h.l.wg.Add(1)
 		go h.run(i, r, reply{})
 	}
-	return nil
 }
 
 // run does r and what follows it on node i, until nothing is left to do there.
@@ -124,8 +120,9 @@ func (h *hold) settle(r *round, tend func(h *hold, rep reply) *round) {
 		if h.slots[i].busy {
 			continue
 		}
-		if next := tend(h, rep); next != nil && h.l.begin(1) == nil {
+		if next := tend(h, rep); next != nil {
 			h.slots[i].busy = true
+			h.l.wg.Add(1)
 			go h.run(i, next, rep)
 		}
 	}

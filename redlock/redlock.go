@@ -98,7 +98,8 @@ func (l *Locker) hasCluster() bool {
 	return false
 }
 
-// begin announces goroutines, unless the locker is closed.
+// begin announces a call, or goroutines, unless the locker is closed. What begins
+// within a call need not ask: Close waits for the call.
 func (l *Locker) begin(goroutines int) error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -111,25 +112,41 @@ func (l *Locker) begin(goroutines int) error {
 
 // Close ends the locker: calls after it fail with [lock.ErrClosed]. It does not
 // release leases, which end at their expiry: release them before. It returns when
-// every request under way was answered or its connection has died; connections
-// that Dial made are closed for that.
+// every request under way, cleanups included, was answered or its connection has
+// died. Connections that Dial made are closed for that, after a second (or the
+// node timeout, if that is less) where a node is so slow.
 func (l *Locker) Close() error {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
+		l.wg.Wait()
 		return nil
 	}
 	l.closed = true
 	close(l.done)
 	l.mu.Unlock()
-	if l.owned {
-		l.closeNodes()
+	if !l.owned {
+		l.wg.Wait()
+		return nil
 	}
-	l.wg.Wait()
-	if l.owned {
-		l.closeNodes() // a client that was connecting puts its connection in after its Close
+	idle := make(chan struct{})
+	go func() {
+		l.wg.Wait()
+		close(idle)
+	}()
+	grace := time.NewTimer(min(l.opts.NodeTimeout, closeGrace))
+	defer grace.Stop()
+	select {
+	case <-idle:
+	case <-grace.C:
 	}
+	l.closeNodes()
+	<-idle
+	l.closeNodes() // a client that was connecting puts its connection in after its Close
 	return nil
 }
+
+// closeGrace is how long Close lets requests be answered before it cuts them off.
+const closeGrace = time.Second
 
 var errClosed = errors.New("closed")

@@ -54,13 +54,14 @@ func (h *hold) newRelease() *round {
 // after what this hold has under way there, and returns when a quorum is seen
 // without it. The rest is finished in the background.
 func (h *hold) ReleaseTerm(ctx context.Context, _ string, _ uint64) error {
-	r, again, err := h.sendRelease()
-	if err != nil {
+	if err := h.l.begin(1); err != nil {
 		return err
 	}
+	defer h.l.wg.Done()
+	r, again := h.sendRelease()
 	n, q := len(h.l.nodes), h.l.opts.Quorum
 	var failed error
-	err = h.wait(ctx, r, func(last bool) bool {
+	err := h.wait(ctx, r, func(last bool) bool {
 		freed, empty, others := r.count(freed), r.count(missing), r.count(notMine)
 		gone := empty + others
 		open := r.count(silent)
@@ -89,20 +90,19 @@ func (h *hold) ReleaseTerm(ctx context.Context, _ string, _ uint64) error {
 	return firstError(err, failed)
 }
 
-func (h *hold) sendRelease() (r *round, again bool, err error) {
+func (h *hold) sendRelease() (r *round, again bool) {
 	h.mu.Lock()
 	again = h.released
 	h.releasing, h.released = true, true
 	h.mu.Unlock()
 	r = h.newRelease()
-	return r, again, h.send(r)
+	h.send(r)
+	return r, again
 }
 
 // abandon frees whatever this hold has or may still get, on every node and in the
 // background: the cleanup of an attempt that failed or was cancelled.
-func (h *hold) abandon() {
-	_, _, _ = h.sendRelease() // fails only if the locker is closed; then the ttl ends it
-}
+func (h *hold) abandon() { h.sendRelease() }
 
 // letGo cleans up after an attempt that got no quorum: it frees every node that
 // granted, failed, or answers late, each after its answer. A node that refused has
