@@ -178,17 +178,21 @@ func batchCommand(c rueidis.Client, command, script string, batch []*call) rueid
 
 func asReplyError(err error) error { return fmt.Errorf("%w: %w", errReply, err) }
 
-// batchSource makes one script of all: each is a function that sees its own KEYS
-// and ARGV, so that alone and in a batch the same lines run.
+// batchSource makes one script of several, so that alone and in a batch the same
+// lines run. The server is asked for its run once.
 func batchSource(scripts ...*script) string {
 	var b strings.Builder
 	b.WriteString(serverLua)
 	b.WriteString("local asked, run, uptime = false, nil, nil\nlocal once = server\n" +
-		"server = function() if not asked then asked, run, uptime = true, once() end return run, uptime end\n" +
-		"local ops = {}\n")
+		"server = function() if not asked then asked, run, uptime = true, once() end return run, uptime end\n")
 	for _, s := range scripts {
-		fmt.Fprintf(&b, "ops[%q] = function(KEYS, ARGV)\n%s\nend\n", s.name, s.body)
+		b.WriteString(s.body)
 	}
+	b.WriteString("local ops = {")
+	for _, s := range scripts {
+		fmt.Fprintf(&b, "%s = %[1]s, ", s.name)
+	}
+	b.WriteString("}\n")
 	b.WriteString(batchLua)
 	return b.String()
 }

@@ -35,13 +35,20 @@ var (
 	inspectScript = newScript("inspect", "", inspectLua)
 
 	// What a hold asks of a node, several at a time.
-	batchScript = newScript("batch", "", batchSource(acquireScript, commitScript, extendScript, repairScript, releaseScript))
+	batchScript = named("batch", "", batchSource(acquireScript, commitScript, extendScript, repairScript, releaseScript))
 )
 
+// script is one function of a node's side. Its file says what it is asked and what
+// it answers.
 type script struct{ name, body, source, sha string }
 
+// newScript makes a script of a function with this name; head is what it needs
+// before it.
 func newScript(name, head, body string) *script {
-	source := head + body
+	return named(name, body, head+body+"return "+name+"(KEYS[1], KEYS[2], unpack(ARGV))\n")
+}
+
+func named(name, body, source string) *script {
 	sum := sha1.Sum([]byte(source)) // the name that Redis gives a script, not a protection
 	return &script{name, body, source, hex.EncodeToString(sum[:])}
 }

@@ -1,5 +1,7 @@
 -- Who holds the lock?
--- KEYS: 1 the lock, 2 its fence counter
+-- lock and fence are the keys.
 -- Reply: {holder or '', pttl, count or ''}
-local holder = redis.call('GET', KEYS[1])
-return {holder or '', redis.call('PTTL', KEYS[1]), redis.call('HMGET', KEYS[2], 'count')[1] or ''}
+local function inspect(lock, fence)
+  local holder = redis.call('GET', lock)
+  return {holder or '', redis.call('PTTL', lock), redis.call('HMGET', fence, 'count')[1] or ''}
+end
