@@ -146,7 +146,7 @@ printf '\n%s\nHealth Check Summary\n%s\nHealthy nodes: %d / %d\n' "$rule" "$rule
 if [ "$healthy" -eq $# ]; then
   printf 'Quorum: yes (%d needed)\nStatus: ALL NODES HEALTHY\n\nReady for distributed locking!\n' "$quorum"
 elif [ "$healthy" -ge "$quorum" ]; then
-  printf 'Quorum: yes (%d needed)\nStatus: DEGRADED: locks work, and %d more lost nodes would stop them\n' \
+  printf 'Quorum: yes (%d needed)\nStatus: DEGRADED: locks work, and losing %d more would stop them\n' \
     "$quorum" $((healthy - quorum + 1))
   exit 1
 else

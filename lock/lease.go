@@ -26,8 +26,9 @@ type Grant struct {
 
 	// Release removes what this term left in the store, and nothing of any other
 	// term. ctx is never cancelled by the caller of Lease.Release; it ends after
-	// ReleaseTimeout. It is called again only if it failed. An error matching
-	// ErrLost means that another term has or had the key.
+	// ReleaseTimeout (but see there for -1). It is called again only if it failed.
+	// An error matching ErrLost means that another term has or had the key; nil is
+	// right also where the term is simply gone.
 	Release func(ctx context.Context) error
 
 	// Term, if set, takes the place of Extend and Release: the same two as
@@ -35,7 +36,8 @@ type Grant struct {
 	Term Term
 
 	// ReleaseTimeout bounds one call of Release. Defaults to
-	// DefaultReleaseTimeout; -1 means that Release bounds itself.
+	// DefaultReleaseTimeout; -1 means that Release bounds itself: it gets its
+	// caller's ctx, which may have ended and must not stop it.
 	ReleaseTimeout time.Duration
 
 	// Suspended, if set, tells for how long the machine has been suspended since
@@ -296,19 +298,17 @@ func (l *lease) Release(ctx context.Context) error {
 
 func (l *lease) release(ctx context.Context) error {
 	// Programs release when their ctx has ended: only its values count.
-	if ctx.Done() != nil {
-		ctx = context.WithoutCancel(ctx)
-	}
 	if l.releaseTimeout < 0 {
-		return l.releaseOnce(ctx)
+		return l.releaseOnce(context.Background(), ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.releaseTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.releaseTimeout)
 	defer cancel()
-	return l.releaseOnce(ctx)
+	return l.releaseOnce(ctx, ctx)
 }
 
 // releaseOnce is apart from release because a function with few defers is quick.
-func (l *lease) releaseOnce(ctx context.Context) error {
+// bound ends the wait, ctx is for the store.
+func (l *lease) releaseOnce(bound, ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.releasing = true // from here on no Extend succeeds
@@ -317,7 +317,7 @@ func (l *lease) releaseOnce(ctx context.Context) error {
 	}
 	// An Extend under way is waited for: sent to the store after the release it
 	// could bring the term back.
-	if err := l.wait(ctx, false); err != nil {
+	if err := l.wait(bound, false); err != nil {
 		return fmt.Errorf("%w: an earlier call to the store has not returned within %v", ErrUnavailable, l.releaseTimeout)
 	}
 	if l.done {
@@ -335,7 +335,7 @@ func (l *lease) releaseOnce(ctx context.Context) error {
 	case err == nil:
 	case errors.Is(err, ErrUnavailable):
 		return masked{err} // no end of a context in it is the caller's
-	case ctx.Err() != nil || isContextError(err):
+	case bound.Err() != nil || isContextError(err):
 		return fmt.Errorf("%w: no answer in time: %w", ErrUnavailable, masked{err})
 	default:
 		return err

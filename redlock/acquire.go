@@ -174,7 +174,7 @@ func (h *hold) countVotes(r *round, last bool) (token, highest uint64, refused e
 	case refusals > n-q: // others have so many votes that a quorum is out of reach
 		return 0, 0, h.heldError(r)
 	case grants+open < q && refusals+open <= n-q:
-		return 0, 0, h.unavailable(r, "granted it", grants)
+		return 0, 0, h.unavailable(r, "granted it", grants, last)
 	}
 	return 0, 0, nil // open
 }
@@ -236,7 +236,7 @@ func (h *hold) agree(ctx context.Context, token uint64) (uint64, error) {
 			case same >= h.l.opts.Quorum:
 				agreed = token // only answers of this round and equal to it count
 			case same+open < h.l.opts.Quorum:
-				failed = h.unavailable(commit, "agreed on its token", same)
+				failed = h.unavailable(commit, "agreed on its token", same, last)
 			default:
 				return false
 			}

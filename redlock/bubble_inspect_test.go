@@ -134,6 +134,6 @@ func TestHealthEndsWithAHungNode(t *testing.T) {
 		defer cancel()
 		start = time.Now()
 		_, _ = l.Health(ctx)
-		require.Equal(t, 10*time.Millisecond, time.Since(start))
+		require.LessOrEqual(t, time.Since(start), 10*time.Millisecond)
 	})
 }

@@ -60,7 +60,7 @@ func (h *hold) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Dura
 		case no > n-q:
 			lost = true // no quorum can have my value: another may hold it
 		case yes+open < q && no+open <= n-q:
-			unknown = h.unavailable(r, "confirmed it", yes)
+			unknown = h.unavailable(r, "confirmed it", yes, last)
 		default:
 			return false
 		}

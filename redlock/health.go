@@ -61,7 +61,7 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (lock
 	if rep.kind == granted {
 		_ = releaseScript.eval(ctx, c, k, value).Error() // or its ttl ends it
 	} else {
-		h.Err = rep.reason(l.opts.NodeTimeout)
+		h.Err = rep.reason(l.opts.NodeTimeout, true)
 	}
 	h.Warnings = l.advise(ctx, c, rep.unguarded)
 	return h, nil
@@ -75,7 +75,7 @@ func (l *Locker) advise(ctx context.Context, c rueidis.Client, unguarded bool) [
 	case l.opts.RestartGuard == -1:
 		warn("the restart guard is off (Options.RestartGuard is -1): if the node restarts without its data, a held lock can get a second holder")
 	case unguarded:
-		warn("unguarded: it does not tell its run and uptime (allow INFO server, ACL +info|server): it votes at once after a restart that lost its data")
+		warn("unguarded: it does not tell its run and uptime (allow INFO server, ACL +info): it votes at once after a restart that lost its data")
 	}
 	conf, err := durability(ctx, c)
 	var refused *rueidis.RedisError

@@ -2,6 +2,7 @@ package redlock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -19,9 +20,9 @@ type hold struct {
 	keys  keys
 	value string // new for every attempt: nothing of one attempt touches another's
 
-	// Calls on a hold follow one another, so one of each serves all its rounds.
-	wake  chan struct{} // sent on when the outcome of a round may be certain
-	timer *time.Timer   // bounds the wait for it
+	// wake is sent on when the outcome of a round may be certain. Calls on a hold
+	// follow one another, so one serves all its rounds.
+	wake chan struct{}
 
 	mu        sync.Mutex // guards all below, and the replies of every round
 	token     uint64     // 0 until it is certain
@@ -132,17 +133,21 @@ func (h *hold) settle(r *round, tend func(h *hold, rep reply) *round) {
 // After the node timeout the nodes without an answer have failed; decide is then
 // called with last set, and decides.
 func (h *hold) wait(ctx context.Context, r *round, decide func(last bool) bool) error {
-	if h.timer == nil {
-		h.timer = time.NewTimer(h.l.opts.NodeTimeout)
+	timer, ok := h.l.timers.Get().(*time.Timer)
+	if ok {
+		timer.Reset(h.l.opts.NodeTimeout)
 	} else {
-		h.timer.Reset(h.l.opts.NodeTimeout)
+		timer = time.NewTimer(h.l.opts.NodeTimeout)
 	}
-	defer h.timer.Stop()
+	defer func() {
+		timer.Stop() // nothing is received from it after this, so that it can be used again
+		h.l.timers.Put(timer)
+	}()
 	for {
 		var last bool
 		select {
 		case <-h.wake: // perhaps of an earlier round: decide tells
-		case <-h.timer.C:
+		case <-timer.C:
 			last = true
 		case <-ctx.Done():
 			return ended(ctx)
@@ -176,11 +181,12 @@ func (r *round) count(k kind) int {
 	return n
 }
 
-// unavailable tells why there was no quorum, node by node. mu is held.
-func (h *hold) unavailable(r *round, what string, n int) error {
+// unavailable tells why there was no quorum, node by node; last as in wait. mu is
+// held.
+func (h *hold) unavailable(r *round, what string, n int, last bool) error {
 	var nodes *multierror.Error
 	for i, rep := range r.replies {
-		if err := rep.reason(h.l.opts.NodeTimeout); err != nil {
+		if err := rep.reason(h.l.opts.NodeTimeout, last); err != nil {
 			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", h.l.nodes[i].name, err))
 		}
 	}
@@ -204,16 +210,19 @@ func oneLine(errs []error) string {
 }
 
 // reason is why this answer is no vote; nil if it is one.
-func (rep *reply) reason(timeout time.Duration) error {
+func (rep *reply) reason(timeout time.Duration, waited bool) error {
 	switch rep.kind {
 	case silent:
+		if !waited {
+			return errors.New("not waited for: the others decided")
+		}
 		return fmt.Errorf("%w within %v", errNoAnswer, timeout)
 	case failed:
 		return rep.err
 	case held:
 		return fmt.Errorf("held by %s", holderName(rep.value))
 	case recovering, prolonged:
-		return fmt.Errorf("restarted lately and may have forgotten locks: votes in %v (it is not durable; see Options.RestartGuard)", rep.left)
+		return fmt.Errorf("restarted lately and may have forgotten locks: votes in %v (it is not known to be durable; see Options.RestartGuard)", rep.left)
 	case notMine, taken:
 		return fmt.Errorf("held by another")
 	case missing:

@@ -183,6 +183,9 @@ func (l *Locker) describe(key, value string, sights []sight) lock.Info {
 		left = append(left, s.left)
 	}
 	slices.Sort(left)
+	if info.Holder == foreign {
+		info.Token = 0 // another library counts nothing: the count is an earlier holder's
+	}
 	if info.TTL = left[len(left)-l.opts.Quorum]; info.TTL == maxDuration {
 		info.TTL = -1
 	}

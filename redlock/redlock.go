@@ -22,6 +22,8 @@ type Locker struct {
 	// suspended starts a measurement of the time that this machine is suspended.
 	suspended func() func() time.Duration
 
+	timers sync.Pool // of *time.Timer, stopped
+
 	done   chan struct{} // closed by Close
 	mu     sync.RWMutex  // guards closed, and that wg grows only before Close waits
 	closed bool

@@ -53,7 +53,9 @@ func (h *hold) newRelease() *round {
 // ReleaseTerm implements [lock.Term]: it frees the lock on every node, on each
 // after what this hold has under way there, and returns when a quorum is seen
 // without it. The rest is finished in the background.
-func (h *hold) ReleaseTerm(ctx context.Context, _ string, _ uint64) error {
+func (h *hold) ReleaseTerm(context.Context, string, uint64) error {
+	// Programs release when their ctx has ended. The node timeout bounds the wait.
+	ctx := context.Background()
 	if err := h.l.begin(1); err != nil {
 		return err
 	}
@@ -81,7 +83,7 @@ func (h *hold) ReleaseTerm(ctx context.Context, _ string, _ uint64) error {
 			// out) count only now: with a majority that still has some value, the next
 			// one would be refused after a release that said nil.
 		case freed+gone+open < q:
-			failed = h.unavailable(r, "confirmed the release", freed+gone)
+			failed = h.unavailable(r, "confirmed the release", freed+gone, last)
 		default:
 			return false
 		}

@@ -239,7 +239,7 @@ func (v *view) ReleaseTerm(ctx context.Context, key string, token uint64) error 
 	var lost error
 	if v.client.faults.on.Load() {
 		// Only a fault can make it wait.
-		ctx, cancel := context.WithTimeout(ctx, lock.DefaultReleaseTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lock.DefaultReleaseTimeout)
 		defer cancel()
 		var err error
 		if _, lost, err = v.client.faults.meet(ctx); err != nil {
