@@ -212,7 +212,10 @@ func TestSplitVotesAreLetGoBeforeTheRefusalReturns(t *testing.T) {
 		q := newQuorum(t, 3)
 		require.NoError(t, q.nodes[0].redis.Set("redlock:k", "a"))
 		require.NoError(t, q.nodes[1].redis.Set("redlock:k", "b"))
-		l, _ := q.client(nil)
+		l, nets := q.warm()
+		for _, w := range nets[:2] { // the grant is there before the refusals
+			w.set(func(w *network) { w.delay = 10 * time.Millisecond })
+		}
 		_, err := l.TryAcquire(t.Context(), "k", ttl)
 		require.ErrorIs(t, err, lock.ErrHeld)
 		require.Empty(t, q.nodes[2].value("k"))
