@@ -335,7 +335,7 @@ func TestExtend(t *testing.T) {
 		s := &store{onExtend: func(context.Context, int) error { return lock.ErrLost }}
 		k := keep(t, t.Context(), s, nil)
 		require.ErrorIs(t, k.Extend(t.Context(), ttl), lock.ErrLost)
-		require.ErrorIs(t, context.Cause(k.Context()), lock.ErrLost)
+		require.ErrorIs(t, context.Cause(k.inner), lock.ErrLost)
 	})
 
 	bubble(t, "FailureSaysNothing", func(t *testing.T) {
