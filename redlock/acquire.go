@@ -1,6 +1,7 @@
 package redlock
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -244,20 +245,11 @@ func (h *hold) agree(ctx context.Context, token uint64) (uint64, error) {
 		})
 		switch {
 		case err != nil || failed != nil:
-			return 0, firstError(err, failed)
+			return 0, cmp.Or(err, failed)
 		case agreed != 0:
 			return agreed, nil
 		}
 		token = highest
 	}
 	return 0, fmt.Errorf("%w: a node answers ever higher counts, now %d", lock.ErrUnavailable, token)
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -1,6 +1,7 @@
 package redlock
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -71,7 +72,7 @@ func (h *hold) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Dura
 		h.abandon()
 		return time.Time{}, fmt.Errorf("%w: the lock is gone from or taken on more than %d of %d nodes", lock.ErrLost, n-q, n)
 	case err != nil || unknown != nil:
-		return time.Time{}, firstError(err, unknown)
+		return time.Time{}, cmp.Or(err, unknown)
 	}
 	return start.Add(ttl - h.l.opts.drift(ttl)), nil
 }

@@ -1,6 +1,7 @@
 package redlock
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -89,7 +90,7 @@ func (h *hold) ReleaseTerm(context.Context, string, uint64) error {
 		}
 		return true
 	})
-	return firstError(err, failed)
+	return cmp.Or(err, failed)
 }
 
 func (h *hold) sendRelease() (r *round, again bool) {
