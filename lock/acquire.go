@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 )
 
@@ -25,9 +24,10 @@ type AcquireOptions struct {
 	// earlier. Defaults to 50ms.
 	Delay time.Duration
 
-	// MaxDelay bounds the pause while the store is unavailable: it starts at Delay
-	// and doubles with each attempt. Where the backend pushes news, it is also how
-	// long a waiter goes without asking. Defaults to 1s, or Delay if that is more.
+	// MaxDelay bounds the pause while the store is unavailable, which starts at
+	// Delay and doubles with each attempt. Where the backend pushes news, it is
+	// also how long a waiter goes without asking when none come. Defaults to 500ms
+	// for the one and to [DefaultPoll] for the other, or to Delay if that is more.
 	MaxDelay time.Duration
 
 	// Jitter spreads each pause at random by up to this fraction of it to either
@@ -39,6 +39,7 @@ type AcquireOptions struct {
 // maxPause keeps sums of pauses from overflowing.
 const maxPause = MaxTTL
 
+// withDefaults fills o up, but for MaxDelay, which has two defaults: see pace.
 func (o *AcquireOptions) withDefaults() (AcquireOptions, error) {
 	var opts AcquireOptions
 	if o != nil {
@@ -59,13 +60,10 @@ func (o *AcquireOptions) withDefaults() (AcquireOptions, error) {
 		return opts, fmt.Errorf("%w: AcquireOptions.Delay is %v, want at most MaxDelay, which is %v", ErrInvalid, opts.Delay, opts.MaxDelay)
 	}
 	if opts.Delay == 0 {
-		opts.Delay = 50 * time.Millisecond
+		opts.Delay = defaultDelay
 		if opts.MaxDelay != 0 {
 			opts.Delay = min(opts.Delay, opts.MaxDelay)
 		}
-	}
-	if opts.MaxDelay == 0 {
-		opts.MaxDelay = max(time.Second, opts.Delay)
 	}
 	switch opts.Jitter {
 	case 0:
@@ -87,6 +85,14 @@ func (o *AcquireOptions) Validate() error {
 // more so that no release in between is missed, and then waits. It goes on while
 // the store is unavailable. nil opts mean the defaults.
 //
+// Where the backend has [Waiters], those of this process who wait for a key stand
+// in a line: the first of them asks the store, as often as the most eager of them
+// would, and the others sleep; each has its turn in the order in which they came. A
+// waiter may leave from any place at any time. One that leaves before its turn has
+// made no attempt; its error is that of the latest attempt of those ahead, or
+// matches ErrUnavailable if none of these has had an answer yet. With Attempts,
+// Acquire asks beside the line.
+//
 // An error matches the cause of the last attempt and, if ctx ended, ctx.Err() and
 // its cause too. Cancellation beats a grant that comes at the same time: such a
 // lease is released.
@@ -99,8 +105,7 @@ func Acquire(ctx context.Context, l Locker, key string, ttl time.Duration, opts 
 		return nil, fmt.Errorf("lock: acquire: %w", err)
 	}
 	w := waiter{locker: l, key: key, ttl: ttl, opts: o, start: time.Now()}
-	defer w.unwatch()
-	lease, err := w.wait(ctx)
+	lease, err := w.acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("lock: acquire %q: %w", key, err)
 	}
@@ -115,26 +120,92 @@ type waiter struct {
 	opts     AcquireOptions
 	start    time.Time
 	attempts int
-	last     error // of the last attempt that said something about the key
+	last     error  // of the last attempt that said something about the key
+	place    *place // in a line; nil: there is none
+	watch    watch  // none: polling
 
-	wake chan struct{} // nil: no news, polling
-	stop func()        // ends the watch
+	// What pause goes by.
+	outage    time.Duration // the latest pause while the store was unavailable
+	asked     time.Time     // when the last attempt ended
+	term      term          // that it met
+	woken     bool          // it was made because of a wake
+	fruitless int           // how many such attempts in a row brought nothing
 }
 
 // errTimeout is the cause of the context that Options.Timeout ends. It is no
 // context error, on purpose: the caller's ctx is fine.
 var errTimeout = errors.New("lock: acquire timeout")
 
-func (w *waiter) wait(ctx context.Context) (Lease, error) {
+func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
 	bounded := ctx
 	if w.opts.Timeout > 0 {
 		var cancel context.CancelFunc
 		bounded, cancel = context.WithTimeoutCause(ctx, w.opts.Timeout, errTimeout)
 		defer cancel()
 	}
-	outage := w.opts.Delay
-	// A Timeout that has ended already still leaves one attempt, which says why.
-	for bounded.Err() == nil || w.attempts == 0 && ctx.Err() == nil {
+	if w.opts.Attempts == 0 && ctx.Err() == nil {
+		if l, ok := As[liner](w.locker); ok {
+			if in, name := l.line(w.key); in != nil {
+				w.place = in.stand(name, w.opts.pace())
+			}
+		}
+	}
+	defer func() { w.leave(lease) }() // in a panic too: those behind must not be stuck
+	if w.place != nil && !w.turn(bounded) {
+		return nil, w.ended(ctx)
+	}
+	return w.wait(ctx, bounded)
+}
+
+// turn waits until the waiter is the first in line, or ctx ends.
+func (w *waiter) turn(ctx context.Context) bool {
+	for {
+		var first bool
+		if w.watch, w.last, first = w.place.asking(); first {
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		select {
+		case <-w.place.turn:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// leave lets the next in line ask, and ends the watch.
+func (w *waiter) leave(lease Lease) {
+	mine, left := w.watch, watch{}
+	if w.place != nil {
+		var known error
+		// If the lease is of the very name that the line is for (and not of one of
+		// several slots), nothing is to be had until there are news of it: the next
+		// one goes on with the watch that saw this lease begin, and asks only then.
+		if lease != nil && lease.Key() == w.place.line.name {
+			known = &HeldError{Key: lease.Key(), Holder: "this process"}
+			mine, left = watch{}, w.watch
+		}
+		left = w.place.leave(known, left)
+	}
+	for _, unused := range []watch{mine, left} {
+		if unused.stop != nil {
+			unused.stop()
+		}
+	}
+}
+
+func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
+	if w.watch.stop != nil { // taken over: the one before has the lease
+		w.pause(bounded)
+	}
+	// A Timeout that has ended already still leaves one attempt, which says why,
+	// unless the line knows.
+	for bounded.Err() == nil || w.last == nil && ctx.Err() == nil {
+		select {
+		case <-w.watch.wake: // older than this attempt
+		default:
+		}
 		lease, err := w.locker.TryAcquire(bounded, w.key, w.ttl)
 		w.attempts++
 		if err == nil && ctx.Err() == nil {
@@ -159,47 +230,49 @@ func (w *waiter) wait(ctx context.Context) (Lease, error) {
 			// Timeout ended, or the store's own patience: not the caller's ctx.
 			w.last = fmt.Errorf("%w: %w", ErrUnavailable, masked{err})
 		}
+		if w.place != nil {
+			w.place.tell(w.last)
+		}
 		if bounded.Err() != nil {
 			break
 		}
 		if w.attempts == w.opts.Attempts {
 			return nil, fmt.Errorf("gave up after attempt %d of %d: %w", w.attempts, w.opts.Attempts, w.last)
 		}
-
-		pause := w.opts.Delay
-		if errors.Is(w.last, ErrUnavailable) {
-			pause = outage
-			outage = min(2*outage, w.opts.MaxDelay)
-		} else {
-			outage = w.opts.Delay
-			if w.watch(bounded) {
-				continue // ask once more: a release before the watch began sent no news
-			}
-			if w.wake != nil {
-				pause = w.opts.MaxDelay
-			}
+		w.failed()
+		if !errors.Is(w.last, ErrUnavailable) && w.listen(bounded) {
+			continue // ask once more: a release before the watch began sent no news
 		}
-		w.pause(bounded, w.jittered(pause))
+		w.pause(bounded)
 	}
 	return nil, w.ended(ctx)
 }
 
 // ended tells why the wait is over: the caller's ctx, or else Options.Timeout.
 func (w *waiter) ended(ctx context.Context) error {
-	count := fmt.Sprintf("%d attempts in %v", w.attempts, time.Since(w.start).Round(time.Millisecond))
-	if ctx.Err() == nil { // then an attempt was made: last is set
-		return fmt.Errorf("no lease within the timeout of %v, after %s; last attempt: %w", w.opts.Timeout, count, w.last)
+	count, what := fmt.Sprintf("%d attempts in %v", w.attempts, w.waited()), "last attempt"
+	if w.attempts == 0 && w.place != nil {
+		count, what = fmt.Sprintf("%v in line", w.waited()), "last known"
+	}
+	last := w.last
+	if ctx.Err() == nil {
+		if last == nil {
+			last = fmt.Errorf("%w: those ahead have had no answer yet", ErrUnavailable)
+		}
+		return fmt.Errorf("no lease within the timeout of %v, after %s; %s: %w", w.opts.Timeout, count, what, last)
 	}
 	err := fmt.Errorf("ended while waiting, after %s: %w", count, contextError(ctx))
-	if w.last != nil {
-		err = fmt.Errorf("%w; last attempt: %w", err, w.last)
+	if last != nil {
+		err = fmt.Errorf("%w; %s: %w", err, what, last)
 	}
 	return err
 }
 
-// watch begins to watch the key, and reports whether it just did.
-func (w *waiter) watch(ctx context.Context) bool {
-	if w.wake != nil || w.opts.Attempts > 0 { // counted attempts are spaced by Delay alone
+func (w *waiter) waited() time.Duration { return time.Since(w.start).Round(time.Millisecond) }
+
+// listen begins to watch the key, and reports whether it just did.
+func (w *waiter) listen(ctx context.Context) bool {
+	if w.watch.stop != nil || w.opts.Attempts > 0 { // counted attempts are spaced by Delay alone
 		return false
 	}
 	watcher, ok := As[Watcher](w.locker)
@@ -211,34 +284,6 @@ func (w *waiter) watch(ctx context.Context) bool {
 	if err != nil {
 		return false // polling goes on, and tries to watch again
 	}
-	w.wake, w.stop = wake, stop
+	w.watch = watch{wake, stop}
 	return true
-}
-
-func (w *waiter) unwatch() {
-	if w.stop != nil {
-		w.stop()
-	}
-}
-
-// jittered spreads the pause, and cuts it to what the holder can have left. A
-// holder that has 0 left says nothing.
-func (w *waiter) jittered(pause time.Duration) time.Duration {
-	pause += time.Duration(w.opts.Jitter * float64(pause) * (2*rand.Float64() - 1))
-	if held, ok := errors.AsType[*HeldError](w.last); ok && held.RetryAfter > 0 && held.RetryAfter < pause {
-		// Not all at the moment of expiry: waiters in step would split the votes.
-		late := time.Duration(w.opts.Jitter * float64(w.opts.Delay) * rand.Float64())
-		pause = min(pause, held.RetryAfter+late)
-	}
-	return max(pause, time.Millisecond)
-}
-
-func (w *waiter) pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-w.wake:
-	case <-ctx.Done():
-	}
 }

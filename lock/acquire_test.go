@@ -360,12 +360,12 @@ func TestWatchedAcquire(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 300*time.Millisecond, time.Since(start))
 	})
-	bubble("AsksAfterMaxDelayAlsoWithoutNews", t, func(t *testing.T) {
+	bubble("AsksNowAndThenAlsoWithoutNews", t, func(t *testing.T) {
 		w := &watchedLocker{}
 		w.try = until(4, held)
 		_, err := lock.Acquire(t.Context(), w, "k", ttl, &lock.AcquireOptions{Jitter: -1})
 		require.NoError(t, err)
-		require.Equal(t, []time.Duration{0, time.Second, time.Second}, w.gaps())
+		require.Equal(t, []time.Duration{0, lock.DefaultPoll, lock.DefaultPoll}, w.gaps())
 	})
 	bubble("PollsWhereWatchingFailsAndTriesToWatchAgain", t, func(t *testing.T) {
 		w := &watchedLocker{}
@@ -379,7 +379,7 @@ func TestWatchedAcquire(t *testing.T) {
 		_, err := lock.Acquire(t.Context(), w, "k", ttl, &lock.AcquireOptions{Jitter: -1})
 		require.NoError(t, err)
 		ms := time.Millisecond
-		require.Equal(t, []time.Duration{50 * ms, 50 * ms, 0, time.Second}, w.gaps())
+		require.Equal(t, []time.Duration{50 * ms, 50 * ms, 0, lock.DefaultPoll}, w.gaps())
 		require.Equal(t, 3, w.watches)
 		require.Equal(t, 1, w.stops)
 	})

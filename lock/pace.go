@@ -1,0 +1,165 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+// DefaultPoll is how long an [Acquire] that hears of every release by a [Watcher]
+// goes without asking the store: the way out if the news fail.
+const DefaultPoll = time.Minute
+
+const (
+	defaultDelay       = 50 * time.Millisecond
+	defaultOutagePause = 500 * time.Millisecond
+	minPause           = time.Millisecond
+)
+
+// A wake deserves an attempt at once. One that brought nothing makes the next wake
+// wait until minRest has passed since that attempt, then twice as long each time,
+// up to Delay: a storm of wakes must not become a storm of attempts.
+const minRest = time.Millisecond
+
+// sameTerm is how much later the end of one hold may seem from one refusal to the
+// next, because of the network.
+const sameTerm = 5 * time.Millisecond
+
+// pace is how long a waiter pauses between two attempts.
+type pace struct {
+	held   time.Duration // while another holds the key
+	outage time.Duration // at most, while the store is unavailable
+	quiet  time.Duration // while another holds the key, and news of it would come
+}
+
+// pace is for options that have their other defaults.
+func (o *AcquireOptions) pace() pace {
+	if o.MaxDelay != 0 {
+		return pace{held: o.Delay, outage: o.MaxDelay, quiet: o.MaxDelay}
+	}
+	return pace{held: o.Delay, outage: max(defaultOutagePause, o.Delay), quiet: max(DefaultPoll, o.Delay)}
+}
+
+// most is the more eager of the two.
+func (p pace) most(q pace) pace {
+	return pace{min(p.held, q.held), min(p.outage, q.outage), min(p.quiet, q.quiet)}
+}
+
+// watch is news of a key that flow. The zero value is none.
+type watch struct {
+	wake chan struct{}
+	stop func()
+}
+
+// term is what a refusal tells of a hold.
+type term struct {
+	holder string
+	until  time.Time // zero: unknown
+}
+
+// differs reports whether t is surely another hold than u, or a renewed one.
+func (t term) differs(u term) bool {
+	return t.holder != u.holder || !t.until.IsZero() && !u.until.IsZero() && t.until.After(u.until.Add(sameTerm))
+}
+
+// failed notes an attempt that did not get the lease, for the pauses to come.
+func (w *waiter) failed() {
+	w.asked = time.Now()
+	if errors.Is(w.last, ErrUnavailable) {
+		p, _ := w.pace()
+		w.outage = min(max(2*w.outage, p.held), p.outage)
+	} else {
+		w.outage = 0
+	}
+	before := w.term
+	if held, ok := errors.AsType[*HeldError](w.last); ok {
+		w.term = term{holder: held.Holder}
+		if held.RetryAfter > 0 {
+			w.term.until = w.asked.Add(min(held.RetryAfter, maxPause))
+		}
+	}
+	switch {
+	case !w.woken:
+		w.fruitless = 0
+	case w.term.differs(before): // the news were true, and somebody else was quicker
+		w.fruitless = 1
+	default:
+		w.fruitless++
+	}
+}
+
+// pause waits until it is time to ask: there are news, or none for long enough.
+func (w *waiter) pause(ctx context.Context) {
+	p, changed := w.pace()
+	begun, length := time.Now(), w.length(p)
+	timer := time.NewTimer(length)
+	defer timer.Stop()
+	w.woken = false
+	wake := w.watch.wake
+	for {
+		select {
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-wake:
+			w.woken, wake, changed = true, nil, nil
+			rest := w.rest(p) - time.Since(w.asked)
+			if rest <= 0 {
+				return
+			}
+			timer.Reset(min(rest, length-time.Since(begun)))
+		case <-changed: // somebody more eager stands behind
+			p, _ = w.pace()
+			length = min(length, w.length(p))
+			timer.Reset(length - time.Since(begun))
+		}
+	}
+}
+
+// pace is the line's, and what tells that it has changed; or that of the options.
+func (w *waiter) pace() (pace, <-chan struct{}) {
+	if w.place != nil {
+		return w.place.pace()
+	}
+	return w.opts.pace(), nil
+}
+
+// length is that of a pause in which no news come.
+func (w *waiter) length(p pace) time.Duration {
+	switch {
+	case errors.Is(w.last, ErrUnavailable):
+		return max(w.spread(min(w.outage, p.outage)), minPause)
+	case w.watch.stop != nil:
+		return max(w.spread(p.quiet), minPause)
+	}
+	pause := w.spread(p.held)
+	// A holder that has 0 left says nothing.
+	if held, ok := errors.AsType[*HeldError](w.last); ok && held.RetryAfter > 0 && held.RetryAfter < pause {
+		// Not all at the moment of expiry: waiters in step would split the votes.
+		late := time.Duration(w.opts.Jitter * float64(p.held) * rand.Float64())
+		pause = min(pause, held.RetryAfter+late)
+	}
+	return max(pause, minPause)
+}
+
+// rest is how long after the last attempt a wake must wait.
+func (w *waiter) rest(p pace) time.Duration {
+	if time.Since(w.asked) >= p.held {
+		w.fruitless = 0 // it was quiet for as long as polling would be
+	}
+	if w.fruitless == 0 {
+		return 0
+	}
+	rest := p.held
+	if doublings := w.fruitless - 1; doublings < 20 {
+		rest = min(rest, minRest<<doublings)
+	}
+	return w.spread(rest)
+}
+
+// spread changes d at random by up to Jitter of it.
+func (w *waiter) spread(d time.Duration) time.Duration {
+	return d + time.Duration(w.opts.Jitter*float64(d)*(2*rand.Float64()-1))
+}

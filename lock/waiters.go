@@ -1,0 +1,149 @@
+package lock
+
+import "sync"
+
+// Waiters lets the waiters of one process for one key stand in a line, first
+// come, first served, with only the first of them asking the store. A backend
+// embeds it; [Acquire] finds it there, also through [Prefix], [Semaphore] and
+// whatever has Unwrap, and all who wait for one key of the store stand in one
+// line, by whatever composition they came in. The zero value is ready; it must
+// not be copied after its first use.
+//
+// A Locker that embeds it must not call Acquire for a key within its TryAcquire
+// of that key: it would wait for itself.
+type Waiters struct {
+	mu    sync.Mutex // guards all below, and every line
+	lines map[string]*line
+	spare *line // of a line that emptied, so that a lone waiter costs no allocation
+}
+
+// liner is what has lines. A decorator that changes keys returns the line of its
+// inner locker, under the name that the key has there; nil means no line.
+type liner interface {
+	line(key string) (w *Waiters, name string)
+}
+
+var _ liner = (*Waiters)(nil)
+
+func (w *Waiters) line(key string) (*Waiters, string) { return w, key }
+
+// line is of those who wait for one name; it has at least one. Its first asks
+// the store, the others sleep.
+type line struct {
+	waiters     *Waiters
+	name        string
+	first, last *place
+	seat        place // the place of whoever comes first
+	pace        pace  // of the most eager: one who hardly asks must not slow those behind
+	known       error // the newest that is known of the name; nil: nothing yet
+	watch       watch // left by one who got the lease, for the next
+}
+
+// place is one waiter's in its line. After leave it must not be used.
+type place struct {
+	line       *line
+	prev, next *place
+	// turn says, once, that this place is the first now; and to the first, that
+	// the pace is another.
+	turn chan struct{}
+}
+
+func (p *place) signal() {
+	select {
+	case p.turn <- struct{}{}:
+	default:
+	}
+}
+
+// stand takes the last place in name's line.
+func (w *Waiters) stand(name string, pace pace) *place {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l := w.lines[name]
+	if l == nil {
+		l, w.spare = w.spare, nil
+		if l == nil {
+			l = new(line)
+		}
+		l.waiters, l.name, l.pace = w, name, pace
+		l.first, l.last = &l.seat, &l.seat
+		l.seat.line = l
+		if w.lines == nil {
+			w.lines = make(map[string]*line)
+		}
+		w.lines[name] = l
+		return &l.seat
+	}
+	p := &place{line: l, prev: l.last, turn: make(chan struct{}, 1)}
+	l.last.next, l.last = p, p
+	if eager := l.pace.most(pace); eager != l.pace {
+		l.pace = eager
+		l.first.signal()
+	}
+	return p
+}
+
+// leave gives the place up, wherever in the line it is; if it was the first, the
+// next one is asking from now on. What it is given stays for that one: what is
+// known of the name, and a watch. It returns a watch that nobody is left for.
+func (p *place) leave(known error, left watch) (unused watch) {
+	l, w := p.line, p.line.waiters
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if known != nil {
+		l.known = known
+	}
+	if left.stop != nil { // p is the first then, and took over what was there
+		l.watch = left
+	}
+	first := l.first == p
+	if first {
+		l.first = p.next
+	} else {
+		p.prev.next = p.next
+	}
+	if p.next == nil {
+		l.last = p.prev
+	} else {
+		p.next.prev = p.prev
+	}
+	switch {
+	case l.first == nil:
+		unused = l.watch
+		delete(w.lines, l.name)
+		*l = line{}
+		w.spare = l
+	case first:
+		l.first.signal()
+	}
+	return unused
+}
+
+// asking reports whether the place is the first, which takes over the watch that
+// was left, and what is known of the name.
+func (p *place) asking() (left watch, known error, first bool) {
+	l := p.line
+	l.waiters.mu.Lock()
+	defer l.waiters.mu.Unlock()
+	if first = l.first == p; first {
+		left, l.watch = l.watch, watch{}
+	}
+	return left, l.known, first
+}
+
+// tell lets the line know what the store said of the name.
+func (p *place) tell(known error) {
+	p.line.waiters.mu.Lock()
+	defer p.line.waiters.mu.Unlock()
+	p.line.known = known
+}
+
+// pace is the line's, and what tells its first that it has changed.
+func (p *place) pace() (pace, <-chan struct{}) {
+	p.line.waiters.mu.Lock()
+	defer p.line.waiters.mu.Unlock()
+	if p.turn == nil {
+		p.turn = make(chan struct{}, 1)
+	}
+	return p.line.pace, p.turn
+}
