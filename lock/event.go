@@ -1,0 +1,112 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// EventKind says what an [Event] tells of. Its values are the names to use in
+// metrics and logs.
+type EventKind string
+
+const (
+	// EventAttempt: a TryAcquire ended. Err is nil if it was granted; a refusal
+	// matches ErrHeld, and its *HeldError names the holder where known.
+	EventAttempt EventKind = "attempt"
+	// EventWait: an [Acquire] ended, whose attempts were told one by one before.
+	EventWait EventKind = "wait"
+	// EventExtend: an Extend ended.
+	EventExtend EventKind = "extend"
+	// EventRelease: a Release ended. Of those with a final result, nil or
+	// ErrLost, the first one only is told: it is the last event of a lease.
+	EventRelease EventKind = "release"
+	// EventLost: the lease was found lost. It comes once, just before the event of
+	// the Extend or Release that found it. No timer watches a lease: one that
+	// expires is told of when the next of these calls is made, and never if none is.
+	EventLost EventKind = "lost"
+)
+
+// Event is one thing that happened to a key or a lease, told after it happened.
+type Event struct {
+	Kind EventKind
+
+	// Context is that of the call: for its values, such as the span that a trace
+	// belongs to. It may have ended.
+	Context context.Context
+
+	// Key is the full name in the store, as in Lease.Key and HeldError.Key.
+	Key string
+
+	// Token is that of the lease; 0 where an attempt or a wait ended without one.
+	Token uint64
+
+	// Duration is how long the call took: in EventWait that of the whole Acquire.
+	// 0 in EventLost.
+	Duration time.Duration
+
+	// Held is how long the lease was held, from its grant to the beginning of its
+	// first Release; of a lost one, until the loss was found or, if that was
+	// earlier, its Expiry. Each lease has one such time, in EventLost or in the
+	// EventRelease with a nil Err; it is 0 in all others.
+	Held time.Duration
+
+	// Attempts is how often the wait of EventWait asked the store; 0 in all others.
+	Attempts int
+
+	// Expired says in EventLost that the lease's time was up when the loss was
+	// found: nobody had renewed it. False means that the store took it away
+	// earlier, as an operator or an eviction does.
+	Expired bool
+
+	// Err is what the call returned; in EventLost, why the lease is lost.
+	Err error
+}
+
+// keyChanger is a decorator that changes keys: below gives the locker under it,
+// and key's name there.
+type keyChanger interface {
+	below(key string) (Locker, string)
+}
+
+// below goes one decorator down; nil is below the last.
+func below(l Locker, key string) (Locker, string) {
+	switch d := l.(type) {
+	case keyChanger:
+		return d.below(key)
+	case interface{ Unwrap() Locker }:
+		return d.Unwrap(), key
+	}
+	return nil, key
+}
+
+// fullKey is key's name in the store below l, for an attempt that failed with err.
+func fullKey(l Locker, key string, err error) string {
+	if held, ok := errors.AsType[*HeldError](err); ok && held.Key != "" {
+		return held.Key
+	}
+	for l != nil {
+		l, key = below(l, key)
+	}
+	return key
+}
+
+// tellWait tells every observer in l, outermost first, how an Acquire ended.
+func tellWait(ctx context.Context, l Locker, key string, start time.Time, attempts int, lease Lease, err error) {
+	var e Event
+	for at, name := l, key; at != nil; at, name = below(at, name) {
+		o, ok := at.(*observed)
+		if !ok {
+			continue
+		}
+		if e.Kind == "" {
+			e = Event{Kind: EventWait, Context: ctx, Duration: time.Since(start), Attempts: attempts, Err: err}
+			if err == nil {
+				e.Key, e.Token = lease.Key(), lease.Token()
+			} else {
+				e.Key = fullKey(l, key, err)
+			}
+		}
+		o.tell(e)
+	}
+}

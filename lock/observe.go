@@ -1,0 +1,167 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// Observe returns a locker that works as l does and tells fn of every attempt,
+// wait, extension, release and loss: see [EventKind]. What never reached the store
+// because it was invalid is not told, nor is an Extend that failed because Release
+// had begun. With a nil fn it returns l itself.
+//
+// fn is called synchronously, by the goroutine whose call it is about, once that
+// call is over and before it returns: what fn takes is taken from the lease's time
+// or from its keeper's. Calls come from many goroutines at once; those about calls
+// made one after another come in that order. No mutex is held meanwhile, so fn may
+// use the locker. A panic in fn is recovered and dropped: it changes nothing for
+// the caller, nor for other observers.
+//
+// Observers nest in any order with the other decorators, and each is told of what
+// passes through it: above a [Semaphore] of the one attempt, below it of that on
+// each slot. Every observer on the way is told of an [Acquire], once.
+func Observe(l Locker, fn func(Event)) Locker {
+	if fn == nil {
+		return l
+	}
+	return &observed{inner: l, fn: fn}
+}
+
+type observed struct {
+	inner Locker
+	fn    func(Event)
+}
+
+// Unwrap lets As find all that is below: keys do not change here.
+func (o *observed) Unwrap() Locker { return o.inner }
+
+func (o *observed) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
+	start := time.Now()
+	lease, err := o.inner.TryAcquire(ctx, key, ttl)
+	now := time.Now()
+	e := Event{Kind: EventAttempt, Context: ctx, Duration: now.Sub(start), Err: err}
+	if err != nil {
+		if !errors.Is(err, ErrInvalid) {
+			e.Key = fullKey(o.inner, key, err)
+			o.tell(e)
+		}
+		return nil, err
+	}
+	e.Key, e.Token = lease.Key(), lease.Token()
+	l := &observedLease{Lease: lease, o: o, granted: now, expiry: lease.Expiry()}
+	o.tell(e)
+	return l, nil
+}
+
+// tell keeps what fn does wrong from the lock.
+func (o *observed) tell(e Event) {
+	defer func() { _ = recover() }()
+	o.fn(e)
+}
+
+type observedLease struct {
+	Lease
+	o       *observed
+	granted time.Time
+
+	mu       sync.Mutex // guards all below; never held across a call
+	expiry   time.Time  // the last one that was not zero
+	released time.Time  // when Release first began
+	lost     bool       // EventLost was told
+	done     bool       // the final EventRelease was told
+}
+
+func (l *observedLease) Extend(ctx context.Context, ttl time.Duration) error {
+	l.look()
+	start := time.Now()
+	err := l.Lease.Extend(ctx, ttl)
+	now := time.Now()
+	switch {
+	case errors.Is(err, ErrInvalid):
+		return err
+	case errors.Is(err, ErrLost):
+		l.mu.Lock()
+		releasing := !l.released.IsZero()
+		l.mu.Unlock()
+		if releasing {
+			return err // if it learnt of a loss, Release says so
+		}
+		l.tellLost(ctx, now, err)
+	case err == nil:
+		l.look()
+	}
+	l.o.tell(Event{
+		Kind: EventExtend, Context: ctx, Key: l.Key(), Token: l.Token(),
+		Duration: now.Sub(start), Err: err,
+	})
+	return err
+}
+
+func (l *observedLease) Release(ctx context.Context) error {
+	l.look()
+	start := time.Now()
+	l.mu.Lock()
+	if l.released.IsZero() {
+		l.released = start
+	}
+	l.mu.Unlock()
+
+	err := l.Lease.Release(ctx)
+
+	now := time.Now()
+	lost := errors.Is(err, ErrLost)
+	e := Event{
+		Kind: EventRelease, Context: ctx, Key: l.Key(), Token: l.Token(),
+		Duration: now.Sub(start), Err: err,
+	}
+	l.mu.Lock()
+	told := l.done
+	l.done = told || lost || err == nil
+	if err == nil && !l.lost {
+		e.Held = l.released.Sub(l.granted)
+	}
+	l.mu.Unlock()
+	if told {
+		return err
+	}
+	if lost {
+		l.tellLost(ctx, now, err)
+	}
+	l.o.tell(e)
+	return err
+}
+
+// look notes Expiry, which is zero once the lease is lost. A suspension of the
+// machine moves it earlier, so it is read before each call.
+func (l *observedLease) look() {
+	expiry := l.Lease.Expiry()
+	if expiry.IsZero() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.expiry = expiry
+}
+
+// tellLost tells of the loss that err says was found now, if it is the first.
+func (l *observedLease) tellLost(ctx context.Context, now time.Time, err error) {
+	l.mu.Lock()
+	told, expired, until := l.lost, !now.Before(l.expiry), now
+	if expired {
+		until = l.expiry
+	}
+	if !l.released.IsZero() && l.released.Before(until) {
+		until = l.released
+	}
+	l.lost = true
+	l.mu.Unlock()
+	if told {
+		return
+	}
+	l.o.tell(Event{
+		Kind: EventLost, Context: ctx, Key: l.Key(), Token: l.Token(),
+		Held: max(0, until.Sub(l.granted)), Expired: expired, Err: err,
+	})
+}
