@@ -122,7 +122,9 @@ type waiter struct {
 	attempts int
 	last     error  // of the last attempt that said something about the key
 	place    *place // in a line; nil: there is none
-	watch    watch  // none: polling
+
+	wake chan struct{} // nil: no news, polling
+	stop func()        // ends the watch; nil: there is none
 
 	// What pause goes by.
 	outage    time.Duration // the latest pause while the store was unavailable
@@ -143,14 +145,16 @@ func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
 		bounded, cancel = context.WithTimeoutCause(ctx, w.opts.Timeout, errTimeout)
 		defer cancel()
 	}
-	if w.opts.Attempts == 0 && ctx.Err() == nil {
-		if l, ok := As[liner](w.locker); ok {
-			if in, name := l.line(w.key); in != nil {
-				w.place = in.stand(name, w.opts.pace())
-			}
-		}
+	// Deferred, so that those behind are not stuck after a panic.
+	if in, name := lineOf(w.locker, w.key); in != nil && w.opts.Attempts == 0 && ctx.Err() == nil {
+		w.place = in.stand(name, w.opts.pace())
+		defer func() { w.place.leave(lease) }()
 	}
-	defer func() { w.leave(lease) }() // in a panic too: those behind must not be stuck
+	defer func() { // before the next one begins to watch
+		if w.stop != nil {
+			w.stop()
+		}
+	}()
 	if w.place != nil && !w.turn(bounded) {
 		return nil, w.ended(ctx)
 	}
@@ -160,11 +164,14 @@ func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
 // turn waits until the waiter is the first in line, or ctx ends.
 func (w *waiter) turn(ctx context.Context) bool {
 	for {
-		var first bool
-		if w.watch, w.last, first = w.place.asking(); first {
+		first, granted, known := w.place.state()
+		switch w.last = known; {
+		case first && granted:
+			w.listen(ctx) // before the first attempt, which will hardly be granted: it saves the second
 			return true
-		}
-		if ctx.Err() != nil {
+		case first:
+			return true
+		case ctx.Err() != nil:
 			return false
 		}
 		select {
@@ -174,36 +181,12 @@ func (w *waiter) turn(ctx context.Context) bool {
 	}
 }
 
-// leave lets the next in line ask, and ends the watch.
-func (w *waiter) leave(lease Lease) {
-	mine, left := w.watch, watch{}
-	if w.place != nil {
-		var known error
-		// If the lease is of the very name that the line is for (and not of one of
-		// several slots), nothing is to be had until there are news of it: the next
-		// one goes on with the watch that saw this lease begin, and asks only then.
-		if lease != nil && lease.Key() == w.place.line.name {
-			known = &HeldError{Key: lease.Key(), Holder: "this process"}
-			mine, left = watch{}, w.watch
-		}
-		left = w.place.leave(known, left)
-	}
-	for _, unused := range []watch{mine, left} {
-		if unused.stop != nil {
-			unused.stop()
-		}
-	}
-}
-
 func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
-	if w.watch.stop != nil { // taken over: the one before has the lease
-		w.pause(bounded)
-	}
 	// A Timeout that has ended already still leaves one attempt, which says why,
 	// unless the line knows.
 	for bounded.Err() == nil || w.last == nil && ctx.Err() == nil {
 		select {
-		case <-w.watch.wake: // older than this attempt
+		case <-w.wake: // older than this attempt
 		default:
 		}
 		lease, err := w.locker.TryAcquire(bounded, w.key, w.ttl)
@@ -257,7 +240,7 @@ func (w *waiter) ended(ctx context.Context) error {
 	last := w.last
 	if ctx.Err() == nil {
 		if last == nil {
-			last = fmt.Errorf("%w: those ahead have had no answer yet", ErrUnavailable)
+			last = fmt.Errorf("%w: it has not answered those ahead yet", ErrUnavailable)
 		}
 		return fmt.Errorf("no lease within the timeout of %v, after %s; %s: %w", w.opts.Timeout, count, what, last)
 	}
@@ -272,7 +255,7 @@ func (w *waiter) waited() time.Duration { return time.Since(w.start).Round(time.
 
 // listen begins to watch the key, and reports whether it just did.
 func (w *waiter) listen(ctx context.Context) bool {
-	if w.watch.stop != nil || w.opts.Attempts > 0 { // counted attempts are spaced by Delay alone
+	if w.stop != nil || w.opts.Attempts > 0 { // counted attempts are spaced by Delay alone
 		return false
 	}
 	watcher, ok := As[Watcher](w.locker)
@@ -284,6 +267,6 @@ func (w *waiter) listen(ctx context.Context) bool {
 	if err != nil {
 		return false // polling goes on, and tries to watch again
 	}
-	w.watch = watch{wake, stop}
+	w.wake, w.stop = wake, stop
 	return true
 }

@@ -9,13 +9,28 @@ import (
 // This file has what a backend may offer beyond Locker. Find each with [As];
 // io.Closer is one of them too.
 
-// Watcher pushes news about a key, so that a waiter need not poll.
+// Watcher pushes news about a key, so that a waiter need not poll: [Acquire] relies
+// on it, and asks without news only every [DefaultPoll].
 type Watcher interface {
-	// Watch returns once news of key are flowing: from then on each release,
-	// expiry or lost connection sends on wake. A send never blocks (give wake a
-	// buffer of one), wakes may be spurious, and keys may share a channel, as in
-	// os/signal.Notify. After stop has returned nothing is sent any more. ctx
-	// bounds the setting up only.
+	// Watch returns once news of key are flowing. From then on, wake is sent on
+	//
+	//   - when the key is released, by whatever means;
+	//   - when it expires, also where nobody tells of that: when the time is over
+	//     that the holder had by what is known of it, it has expired or must be
+	//     looked at again;
+	//   - when news may have been missed, because a connection was lost, and when
+	//     they flow again.
+	//
+	// A release between the call and its return may or may not wake: ask once more
+	// after it. A renewal need not wake, and a holder's own requests should not.
+	// Where several wait, a backend may wake them one after another, as long as one
+	// that does not make use of it delays the next by no more than a bounded, short
+	// time.
+	//
+	// A send never blocks (give wake a buffer of one), wakes may be spurious, and
+	// keys may share a channel, as in os/signal.Notify. After stop has returned
+	// nothing is sent any more; it may be called again, and does not wait for the
+	// store. ctx bounds the setting up only, which takes no longer than an attempt may.
 	Watch(ctx context.Context, key string, wake chan<- struct{}) (stop func(), err error)
 }
 

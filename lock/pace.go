@@ -46,12 +46,6 @@ func (p pace) most(q pace) pace {
 	return pace{min(p.held, q.held), min(p.outage, q.outage), min(p.quiet, q.quiet)}
 }
 
-// watch is news of a key that flow. The zero value is none.
-type watch struct {
-	wake chan struct{}
-	stop func()
-}
-
 // term is what a refusal tells of a hold.
 type term struct {
 	holder string
@@ -96,7 +90,7 @@ func (w *waiter) pause(ctx context.Context) {
 	timer := time.NewTimer(length)
 	defer timer.Stop()
 	w.woken = false
-	wake := w.watch.wake
+	wake := w.wake
 	for {
 		select {
 		case <-timer.C:
@@ -131,7 +125,7 @@ func (w *waiter) length(p pace) time.Duration {
 	switch {
 	case errors.Is(w.last, ErrUnavailable):
 		return max(w.spread(min(w.outage, p.outage)), minPause)
-	case w.watch.stop != nil:
+	case w.stop != nil:
 		return max(w.spread(p.quiet), minPause)
 	}
 	pause := w.spread(p.held)

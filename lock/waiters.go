@@ -18,7 +18,7 @@ type Waiters struct {
 }
 
 // liner is what has lines. A decorator that changes keys returns the line of its
-// inner locker, under the name that the key has there; nil means no line.
+// inner locker, under the name that the key has there, as lineOf finds it.
 type liner interface {
 	line(key string) (w *Waiters, name string)
 }
@@ -26,6 +26,14 @@ type liner interface {
 var _ liner = (*Waiters)(nil)
 
 func (w *Waiters) line(key string) (*Waiters, string) { return w, key }
+
+// lineOf is where those who wait for key stand, or nil.
+func lineOf(l Locker, key string) (w *Waiters, name string) {
+	if in, ok := As[liner](l); ok {
+		return in.line(key)
+	}
+	return nil, ""
+}
 
 // line is of those who wait for one name; it has at least one. Its first asks
 // the store, the others sleep.
@@ -35,8 +43,8 @@ type line struct {
 	first, last *place
 	seat        place // the place of whoever comes first
 	pace        pace  // of the most eager: one who hardly asks must not slow those behind
-	known       error // the newest that is known of the name; nil: nothing yet
-	watch       watch // left by one who got the lease, for the next
+	known       error // what the store said last of the name; nil: nothing yet
+	granted     bool  // the latest to leave as the first had the lease
 }
 
 // place is one waiter's in its line. After leave it must not be used.
@@ -84,18 +92,11 @@ func (w *Waiters) stand(name string, pace pace) *place {
 }
 
 // leave gives the place up, wherever in the line it is; if it was the first, the
-// next one is asking from now on. What it is given stays for that one: what is
-// known of the name, and a watch. It returns a watch that nobody is left for.
-func (p *place) leave(known error, left watch) (unused watch) {
+// next one is asking from now on. lease is what it got, or nil.
+func (p *place) leave(lease Lease) {
 	l, w := p.line, p.line.waiters
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if known != nil {
-		l.known = known
-	}
-	if left.stop != nil { // p is the first then, and took over what was there
-		l.watch = left
-	}
 	first := l.first == p
 	if first {
 		l.first = p.next
@@ -109,26 +110,24 @@ func (p *place) leave(known error, left watch) (unused watch) {
 	}
 	switch {
 	case l.first == nil:
-		unused = l.watch
 		delete(w.lines, l.name)
 		*l = line{}
 		w.spare = l
 	case first:
+		if l.granted = lease != nil; l.granted {
+			l.known = &HeldError{Key: lease.Key(), Holder: "this process"}
+		}
 		l.first.signal()
 	}
-	return unused
 }
 
-// asking reports whether the place is the first, which takes over the watch that
-// was left, and what is known of the name.
-func (p *place) asking() (left watch, known error, first bool) {
+// state tells whether the place is the first, whether the one before it left with
+// the lease, and what is known of the name.
+func (p *place) state() (first, granted bool, known error) {
 	l := p.line
 	l.waiters.mu.Lock()
 	defer l.waiters.mu.Unlock()
-	if first = l.first == p; first {
-		left, l.watch = l.watch, watch{}
-	}
-	return left, l.known, first
+	return l.first == p, l.granted, l.known
 }
 
 // tell lets the line know what the store said of the name.
