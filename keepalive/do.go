@@ -2,10 +2,10 @@ package keepalive
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
+	"github.com/tonsurance/lockkeeper/internal/outcome"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -48,7 +48,7 @@ func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, 
 	}
 	k, err := start(ctx, lease, ttl, o)
 	if err != nil {
-		return join(err, unlessLost(lease.Release(ctx)))
+		return outcome.Join(err, outcome.UnlessLost(lease.Release(ctx)))
 	}
 
 	returned := false
@@ -57,30 +57,9 @@ func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, 
 		if !returned && release != nil { // a panic goes on: nobody else will tell
 			o.Logger.Error("release failed", "key", k.Key(), "token", k.Token(), "err", release)
 		}
-		err = join(err, release)
+		err = outcome.Join(err, release)
 	}()
 	err = fn(k.Context())
 	returned = true
-	return err
-}
-
-// join adds to fn's error what the release said. fn may have returned the very
-// same loss, as its context's cause.
-func join(fn, release error) error {
-	switch {
-	case release == nil:
-		return fn
-	case fn == nil:
-		return release
-	case errors.Is(fn, release):
-		return fn
-	}
-	return fmt.Errorf("%w; %w", fn, release)
-}
-
-func unlessLost(err error) error {
-	if errors.Is(err, lock.ErrLost) {
-		return nil
-	}
 	return err
 }

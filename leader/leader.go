@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tonsurance/lockkeeper/internal/outcome"
 	"github.com/tonsurance/lockkeeper/keepalive"
 	"github.com/tonsurance/lockkeeper/lock"
 )
@@ -121,7 +122,7 @@ func (e *Elector) campaign(ctx context.Context, s settings) (*keepalive.Keeper, 
 			return k, nil
 		}
 		// The store answered so late that there is no time to lead.
-		err = join(err, unlessLost(lease.Release(ctx)))
+		err = outcome.Join(err, outcome.UnlessLost(lease.Release(ctx)))
 		s.log.Warn("elected too late", "key", e.key, "token", lease.Token(), "err", err)
 		if s.bounded() {
 			return nil, fmt.Errorf("%w: %w", ErrNotElected, err)
@@ -155,7 +156,7 @@ func (e *Elector) lead(ctx context.Context, s settings, k *keepalive.Keeper, fn 
 		if resigned {
 			e.setState(Draining)
 		}
-		err = join(err, k.Release(ctx))
+		err = outcome.Join(err, k.Release(ctx))
 		<-watched
 		e.mu.Lock()
 		e.status.Token, e.status.Overdue, e.status.LastResult = 0, false, err
@@ -242,24 +243,3 @@ func (a attempts) TryAcquire(ctx context.Context, key string, ttl time.Duration)
 
 // Unwrap lets Acquire find what the locker can do.
 func (a attempts) Unwrap() lock.Locker { return a.Locker }
-
-// join adds to fn's error what the release said. fn may have returned the very
-// same loss, as its context's cause.
-func join(fn, release error) error {
-	switch {
-	case release == nil:
-		return fn
-	case fn == nil:
-		return release
-	case errors.Is(fn, release):
-		return fn
-	}
-	return fmt.Errorf("%w; %w", fn, release)
-}
-
-func unlessLost(err error) error {
-	if errors.Is(err, lock.ErrLost) {
-		return nil
-	}
-	return err
-}
