@@ -107,9 +107,10 @@ func Acquire(ctx context.Context, l Locker, key string, ttl time.Duration, opts 
 	w := waiter{locker: l, key: key, ttl: ttl, opts: o, start: time.Now()}
 	lease, err := w.acquire(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("lock: acquire %q: %w", key, err)
+		lease, err = nil, fmt.Errorf("lock: acquire %q: %w", key, err)
 	}
-	return lease, nil
+	tellWait(ctx, l, key, w.start, w.attempts, lease, err)
+	return lease, err
 }
 
 // waiter is one Acquire.
