@@ -93,6 +93,9 @@ func fullKey(l Locker, key string, err error) string {
 
 // tellWait tells every observer in l, outermost first, how an Acquire ended.
 func tellWait(ctx context.Context, l Locker, key string, start time.Time, attempts int, lease Lease, err error) {
+	if errors.Is(err, ErrInvalid) {
+		return
+	}
 	var e Event
 	for at, name := l, key; at != nil; at, name = below(at, name) {
 		o, ok := at.(*observed)
