@@ -27,8 +27,9 @@ func Prefix(l Locker, prefix string) Locker {
 }
 
 var (
-	_ Locker = (*prefixed)(nil)
-	_ liner  = (*prefixed)(nil)
+	_ Locker     = (*prefixed)(nil)
+	_ liner      = (*prefixed)(nil)
+	_ keyChanger = (*prefixed)(nil)
 )
 
 type prefixed struct {
@@ -57,6 +58,8 @@ func (p *prefixed) TryAcquire(ctx context.Context, key string, ttl time.Duration
 	}
 	return p.inner.TryAcquire(ctx, name, ttl)
 }
+
+func (p *prefixed) below(key string) (Locker, string) { return p.inner, p.prefix + key }
 
 func (p *prefixed) line(key string) (*Waiters, string) { return lineOf(p.inner, p.prefix+key) }
 
