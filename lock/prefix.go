@@ -61,28 +61,28 @@ func (p *prefixed) TryAcquire(ctx context.Context, key string, ttl time.Duration
 
 func (p *prefixed) below(key string) (Locker, string) { return p.inner, p.prefix + key }
 
-func (p *prefixed) line(key string) (*Waiters, string) { return lineOf(p.inner, p.prefix+key) }
+func (p *prefixed) line(key string) (*Waiters, string) { return lineOf(p.below(key)) }
 
 // As is in place of Unwrap: through that, As would find what takes full names.
 func (p *prefixed) As(target any) bool {
 	switch t := target.(type) {
 	case *Watcher:
-		return translated(p, t, func(w Watcher) Watcher { return prefixedWatcher{p, w} })
+		return translated(p.inner, t, func(w Watcher) Watcher { return prefixedWatcher{p, w} })
 	case *Inspector:
-		return translated(p, t, func(i Inspector) Inspector { return prefixedInspector{p, i} })
+		return translated(p.inner, t, func(i Inspector) Inspector { return prefixedInspector{p, i} })
 	case *ForceReleaser:
-		return translated(p, t, func(f ForceReleaser) ForceReleaser { return prefixedForceReleaser{p, f} })
+		return translated(p.inner, t, func(f ForceReleaser) ForceReleaser { return prefixedForceReleaser{p, f} })
 	case *HealthChecker:
-		return translated(p, t, func(h HealthChecker) HealthChecker { return h })
+		return translated(p.inner, t, func(h HealthChecker) HealthChecker { return h })
 	case *io.Closer:
-		return translated(p, t, func(c io.Closer) io.Closer { return c })
+		return translated(p.inner, t, func(c io.Closer) io.Closer { return c })
 	}
 	return false
 }
 
-// translated sets target to what the inner locker has of it, translated.
-func translated[T any](p *prefixed, target *T, translate func(T) T) bool {
-	inner, ok := As[T](p.inner)
+// translated sets target to what the locker below has of it, translated.
+func translated[T any](below Locker, target *T, translate func(T) T) bool {
+	inner, ok := As[T](below)
 	if ok {
 		*target = translate(inner)
 	}

@@ -1,0 +1,298 @@
+package lock
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// MaxSlots is the largest n of a [Semaphore].
+const MaxSlots = 1024
+
+// slotMark stands between the key of a semaphore and the number of a slot. It is
+// printable, so that a slot can be read and typed in a store's own tools, and has
+// no braces, so that a key's slots stay on their key's node of a Redis Cluster if
+// the key has a hash tag, and spread if it has none.
+const slotMark = ";slot="
+
+// maxSemaphoreKey leaves room for the name of any slot, so that clients with
+// another n accept the same keys.
+var maxSemaphoreKey = MaxKeyLen - len(slotName("", MaxSlots))
+
+func slotName(key string, slot int) string { return key + slotMark + strconv.Itoa(slot) }
+
+// cutSlot is the reverse of slotName. No two slots have one name: it can be read
+// from its end in one way only.
+func cutSlot(name string) (key string, ok bool) {
+	i := strings.LastIndex(name, slotMark)
+	if i < 0 {
+		return "", false
+	}
+	slot, err := strconv.Atoi(name[i+len(slotMark):])
+	if err != nil || slot < 1 || slot > MaxSlots || slotName(name[:i], slot) != name {
+		return "", false
+	}
+	return name[:i], true
+}
+
+// Semaphore lets up to n holders have a key at once, 1 to [MaxSlots]. Each of its
+// n slots is a lock of its own in l: slot 3 of "prices" is the key "prices;slot=3".
+//
+// Names of that form are reserved. A program that locks one of them as a key of l
+// takes that slot, and excludes its holders as they exclude it: that can cost a
+// slot, but never admits one holder too many. Keys may have up to 502 bytes, which
+// leaves room for the slot. Longer ones, and an n out of range, fail with an error
+// that matches [ErrInvalid] in every call, before l is asked.
+//
+// Clients that disagree on n never exceed the larger one.
+//
+// TryAcquire asks for one slot after the other, from a random one on, until one is
+// granted: where all are held, that is n requests, so n should be small. The
+// refusal names the semaphore, and its RetryAfter is that of the slot that is the
+// first to expire. One slot that can't be asked ([ErrUnavailable]) is passed over,
+// but then the semaphore is not known to be full, and the error says so; a second
+// one ends the attempt.
+//
+// The lease is the slot's: Lease.Key names the slot, and Lease.Token rises from
+// each lease of that slot to the next. Tokens of two slots can't be compared. A
+// resource that all holders share must remember the largest token of each slot, and
+// be told the slot with each write; best is that each slot has a resource of its
+// own (a partition, a connection, a device), which Lease.Key chooses and the token
+// fences.
+//
+// It offers what l offers of these:
+//
+//   - [Watcher]: any slot that gets free wakes.
+//   - [Inspector]: Inspect describes a free slot, if there is one, or else the one
+//     that expires first; List yields the held slots, also those that clients with
+//     a larger n have. Info.Key names the slot, because the token is of the slot.
+//   - [ForceReleaser]: breaks every slot of the key whose term has the token; two
+//     slots may have the same. To break one alone, ask l, with the slot's name. The
+//     error matches ErrHeld if all slots are held by other terms.
+//   - [HealthChecker] and io.Closer: those of l.
+//
+// Those who wait for a key stand in one line, whichever slot they will get.
+func Semaphore(l Locker, n int) Locker { return &semaphore{l, n} }
+
+var (
+	_ Locker     = (*semaphore)(nil)
+	_ liner      = (*semaphore)(nil)
+	_ keyChanger = (*semaphore)(nil)
+)
+
+type semaphore struct {
+	inner Locker
+	n     int
+}
+
+func (s *semaphore) check(key string, ttl time.Duration) error {
+	if s.n < 1 || s.n > MaxSlots {
+		return fmt.Errorf("%w: the semaphore has %d slots, want 1 to %d (key %.32q)", ErrInvalid, s.n, MaxSlots, key)
+	}
+	if err := Check(key, ttl); err != nil {
+		return err
+	}
+	if len(key) > maxSemaphoreKey {
+		return fmt.Errorf("%w: key %.32q... of a semaphore has %d bytes, want at most %d, which leaves room for the slot",
+			ErrInvalid, key, len(key), maxSemaphoreKey)
+	}
+	return nil
+}
+
+func (s *semaphore) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
+	if err := s.check(key, ttl); err != nil {
+		return nil, fmt.Errorf("lock: acquire: %w", err)
+	}
+	lease, err := s.tryAcquire(ctx, key, ttl)
+	if err != nil {
+		return nil, fmt.Errorf("lock: acquire a slot of %q: %w", key, err)
+	}
+	return lease, nil
+}
+
+func (s *semaphore) tryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
+	held := HeldError{Key: key}
+	var outage error
+	first := rand.IntN(s.n) // clients that all began at slot 1 would meet there
+	for i := range s.n {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("ended after %d of %d slots: %w", i, s.n, contextError(ctx))
+		}
+		name := slotName(key, (first+i)%s.n+1)
+		lease, err := s.inner.TryAcquire(ctx, name, ttl)
+		switch {
+		case err == nil:
+			return lease, nil
+		case errors.Is(err, ErrHeld):
+			held.meet(err)
+		case errors.Is(err, ErrUnavailable) && outage == nil:
+			// It may be this slot alone: a damaged record, its part of a cluster.
+			outage = err
+		default:
+			return nil, err
+		}
+	}
+	if outage != nil {
+		return nil, fmt.Errorf("%d of %d are held, and one can't be asked: %w", s.n-1, s.n, outage)
+	}
+	return nil, fmt.Errorf("all %d are held: %w", s.n, &held)
+}
+
+// meet takes the refusal of one slot into that of all: the holder whose time is
+// the first to be over is the one to wait for.
+func (e *HeldError) meet(refusal error) {
+	slot, ok := errors.AsType[*HeldError](refusal)
+	if !ok {
+		return
+	}
+	if key, ok := cutSlot(slot.Key); ok {
+		e.Key = key // with what the lockers below put before it
+	}
+	switch {
+	case e.RetryAfter == 0 && (e.Holder == "" || slot.RetryAfter > 0),
+		slot.RetryAfter > 0 && slot.RetryAfter < e.RetryAfter:
+		e.Holder, e.RetryAfter = slot.Holder, slot.RetryAfter
+	}
+}
+
+// line is one for all slots, but apart for another n: who waits for one of 2 must
+// not keep one of 5 from the next. No key is named like it: it is not UTF-8.
+func (s *semaphore) line(key string) (*Waiters, string) {
+	w, name := lineOf(s.inner, key)
+	return w, name + "\xff" + strconv.Itoa(s.n)
+}
+
+func (s *semaphore) below(key string) (Locker, string) { return s.inner, key }
+
+// As is in place of Unwrap: what is below knows slots, not their key.
+func (s *semaphore) As(target any) bool {
+	switch t := target.(type) {
+	case *Watcher:
+		return translated(s.inner, t, func(w Watcher) Watcher { return slotWatcher{s, w} })
+	case *Inspector:
+		return translated(s.inner, t, func(i Inspector) Inspector { return slotInspector{s, i} })
+	case *ForceReleaser:
+		return translated(s.inner, t, func(f ForceReleaser) ForceReleaser { return slotForceReleaser{s, f} })
+	case *HealthChecker:
+		return translated(s.inner, t, func(h HealthChecker) HealthChecker { return h })
+	case *io.Closer:
+		return translated(s.inner, t, func(c io.Closer) io.Closer { return c })
+	}
+	return false
+}
+
+type slotWatcher struct {
+	s     *semaphore
+	inner Watcher
+}
+
+func (w slotWatcher) Watch(ctx context.Context, key string, wake chan<- struct{}) (func(), error) {
+	if err := w.s.check(key, MinTTL); err != nil {
+		return nil, fmt.Errorf("lock: watch: %w", err)
+	}
+	stops := make([]func(), 0, w.s.n)
+	stop := func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}
+	for slot := range w.s.n {
+		stopSlot, err := w.inner.Watch(ctx, slotName(key, slot+1), wake)
+		if err != nil {
+			// A waiter that hears of some slots only would sleep through the others.
+			stop()
+			return nil, fmt.Errorf("lock: watch %q: %w", key, err)
+		}
+		stops = append(stops, stopSlot)
+	}
+	return stop, nil
+}
+
+type slotInspector struct {
+	s     *semaphore
+	inner Inspector
+}
+
+func (i slotInspector) Inspect(ctx context.Context, key string) (Info, error) {
+	if err := i.s.check(key, MinTTL); err != nil {
+		return Info{}, fmt.Errorf("lock: inspect: %w", err)
+	}
+	var first Info
+	for slot := range i.s.n {
+		info, err := i.inner.Inspect(ctx, slotName(key, slot+1))
+		switch {
+		case err != nil:
+			return Info{}, fmt.Errorf("lock: inspect %q: %w", key, err)
+		case info.Holder == "":
+			return info, nil
+		case slot == 0, info.TTL != -1 && (first.TTL == -1 || info.TTL < first.TTL):
+			first = info
+		}
+	}
+	return first, nil
+}
+
+func (i slotInspector) List(ctx context.Context, prefix string) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		for info, err := range i.inner.List(ctx, prefix) {
+			if err == nil && !i.s.owns(info.Key) {
+				continue
+			}
+			if !yield(info, err) {
+				return
+			}
+		}
+	}
+}
+
+// owns reports whether a name of the store is of a slot, under those that the
+// semaphores further below have added.
+func (s *semaphore) owns(name string) bool {
+	key, ok := cutSlot(name)
+	for l, _ := below(s, ""); l != nil && ok; l, _ = below(l, "") {
+		if _, deeper := l.(*semaphore); deeper {
+			key, ok = cutSlot(key)
+		}
+	}
+	return ok
+}
+
+type slotForceReleaser struct {
+	s     *semaphore
+	inner ForceReleaser
+}
+
+func (f slotForceReleaser) ForceRelease(ctx context.Context, key string, token uint64) error {
+	if err := f.s.check(key, MinTTL); err != nil {
+		return fmt.Errorf("lock: force release: %w", err)
+	}
+	held := HeldError{Key: key}
+	others, failed := 0, 0
+	var failure error
+	for slot := range f.s.n {
+		err := f.inner.ForceRelease(ctx, slotName(key, slot+1), token)
+		switch {
+		case err == nil:
+		case errors.Is(err, ErrHeld):
+			others++
+			held.meet(err)
+		default:
+			failed++ // the other slots may be in reach
+			failure = cmp.Or(failure, err)
+		}
+	}
+	switch {
+	case failed > 0:
+		return fmt.Errorf("lock: force release %q (token %d): %d of %d slots failed, the first: %w", key, token, failed, f.s.n, failure)
+	case others == f.s.n:
+		return fmt.Errorf("lock: force release %q (token %d): no slot has this token: %w", key, token, &held)
+	}
+	return nil
+}
