@@ -146,17 +146,17 @@ func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
 		bounded, cancel = context.WithTimeoutCause(ctx, w.opts.Timeout, errTimeout)
 		defer cancel()
 	}
-	// Deferred, so that those behind are not stuck after a panic.
+	first := true
 	if in, name := lineOf(w.locker, w.key); in != nil && w.opts.Attempts == 0 && ctx.Err() == nil {
-		w.place = in.stand(name, w.opts.pace())
-		defer func() { w.place.leave(lease) }()
+		w.place, first = in.stand(name, w.opts.pace())
+		defer func() { w.place.leave(lease) }() // after a panic too: others stand behind
 	}
-	defer func() { // before the next one begins to watch
+	defer func() { // before the next one may begin to watch
 		if w.stop != nil {
 			w.stop()
 		}
 	}()
-	if w.place != nil && !w.turn(bounded) {
+	if !first && !w.turn(bounded) {
 		return nil, w.ended(ctx)
 	}
 	return w.wait(ctx, bounded)
@@ -168,7 +168,7 @@ func (w *waiter) turn(ctx context.Context) bool {
 		first, granted, known := w.place.state()
 		switch w.last = known; {
 		case first && granted:
-			w.listen(ctx) // before the first attempt, which will hardly be granted: it saves the second
+			w.listen(ctx) // before the first attempt, which is hardly granted: it saves the second
 			return true
 		case first:
 			return true

@@ -44,7 +44,7 @@ type line struct {
 	seat        place // the place of whoever comes first
 	pace        pace  // of the most eager: one who hardly asks must not slow those behind
 	known       error // what the store said last of the name; nil: nothing yet
-	granted     bool  // the latest to leave as the first had the lease
+	granted     bool  // whoever was the first before has a lease of the very name: none is free
 }
 
 // place is one waiter's in its line. After leave it must not be used.
@@ -63,8 +63,8 @@ func (p *place) signal() {
 	}
 }
 
-// stand takes the last place in name's line.
-func (w *Waiters) stand(name string, pace pace) *place {
+// stand takes the last place in name's line, which may be the first as well.
+func (w *Waiters) stand(name string, pace pace) (p *place, first bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	l := w.lines[name]
@@ -80,15 +80,15 @@ func (w *Waiters) stand(name string, pace pace) *place {
 			w.lines = make(map[string]*line)
 		}
 		w.lines[name] = l
-		return &l.seat
+		return &l.seat, true
 	}
-	p := &place{line: l, prev: l.last, turn: make(chan struct{}, 1)}
+	p = &place{line: l, prev: l.last, turn: make(chan struct{}, 1)}
 	l.last.next, l.last = p, p
 	if eager := l.pace.most(pace); eager != l.pace {
 		l.pace = eager
 		l.first.signal()
 	}
-	return p
+	return p, false
 }
 
 // leave gives the place up, wherever in the line it is; if it was the first, the
@@ -114,15 +114,16 @@ func (p *place) leave(lease Lease) {
 		*l = line{}
 		w.spare = l
 	case first:
-		if l.granted = lease != nil; l.granted {
+		l.granted = lease != nil && lease.Key() == l.name // and not of one of several slots
+		if lease != nil {
 			l.known = &HeldError{Key: lease.Key(), Holder: "this process"}
 		}
 		l.first.signal()
 	}
 }
 
-// state tells whether the place is the first, whether the one before it left with
-// the lease, and what is known of the name.
+// state tells whether the place is the first, and what line.granted and line.known
+// say.
 func (p *place) state() (first, granted bool, known error) {
 	l := p.line
 	l.waiters.mu.Lock()
