@@ -1,8 +1,10 @@
 package redistest
 
 import (
+	"bytes"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -20,6 +22,7 @@ type Proxy struct {
 
 	mu      sync.Mutex // guards all below
 	rules   rules
+	lose    []byte        // see LoseReply; nil: nothing
 	changed chan struct{} // closed and replaced when rules change
 	links   map[*link]struct{}
 	closed  bool
@@ -75,6 +78,25 @@ func (p *Proxy) Hold(on bool) { p.set(func(r *rules) { r.hold = on }) }
 // Delay carries bytes d later, in each direction, so a round trip takes 2d more.
 // Order is kept. 0 is off.
 func (p *Proxy) Delay(d time.Duration) { p.set(func(r *rules) { r.delay = d }) }
+
+// LoseReply lets the next request with text in it pass to the target, and breaks its
+// connection when the answer comes, which is lost. Others pass unharmed.
+func (p *Proxy) LoseReply(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lose = []byte(text)
+}
+
+// losesReply reports, once, that the answer to this request is to be lost.
+func (p *Proxy) losesReply(request []byte) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.lose) == 0 || !bytes.Contains(request, p.lose) {
+		return false
+	}
+	p.lose = nil
+	return true
+}
 
 func (p *Proxy) set(change func(*rules)) {
 	p.mu.Lock()
@@ -143,6 +165,7 @@ func (p *Proxy) accept() {
 type link struct {
 	client net.Conn
 	done   chan struct{} // closed when it is over
+	doomed atomic.Bool   // ends with the next answer, which is lost
 
 	mu     sync.Mutex // guards all below
 	server net.Conn   // nil while it is dialed
@@ -265,8 +288,11 @@ func (p *Proxy) deliver(l *link, dst net.Conn, dir direction, c chunk, lost *boo
 		}
 		wait := time.Until(c.at.Add(r.delay))
 		if !r.hold && !r.loses(dir) && wait <= 0 {
-			if c.data == nil {
+			if c.data == nil || dir == replies && l.doomed.Load() {
 				return false
+			}
+			if dir == requests && p.losesReply(c.data) {
+				l.doomed.Store(true)
 			}
 			_, err := dst.Write(c.data)
 			return err == nil

@@ -152,6 +152,24 @@ func TestDropRepliesLetsRequestsPass(t *testing.T) {
 	c.gets("b\n")
 }
 
+func TestLoseReplyBreaksTheConnectionOfOneRequest(t *testing.T) {
+	addr, received := echo(t)
+	p := NewProxy(t, addr)
+	p.LoseReply("take")
+	c := dial(t, p.Addr())
+	c.send("ping\n")
+	c.gets("ping\n")
+	c.send("take 1\n")
+	_, err := c.receive(10 * time.Second)
+	require.ErrorIs(t, err, io.EOF)
+	c = dial(t, p.Addr())
+	c.send("take 2\n")
+	c.gets("take 2\n")
+	for _, want := range []string{"ping\n", "take 1\n", "take 2\n"} {
+		require.Equal(t, want, <-received)
+	}
+}
+
 func TestHoldDeliversInOrderWhenItEnds(t *testing.T) {
 	addr, received := echo(t)
 	p := NewProxy(t, addr)
