@@ -139,13 +139,17 @@ type waiter struct {
 // context error, on purpose: the caller's ctx is fine.
 var errTimeout = errors.New("lock: acquire timeout")
 
-func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
-	bounded := ctx
-	if w.opts.Timeout > 0 {
-		var cancel context.CancelFunc
-		bounded, cancel = context.WithTimeoutCause(ctx, w.opts.Timeout, errTimeout)
-		defer cancel()
+// bound ends ctx with Timeout, if there is one.
+func (o *AcquireOptions) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if o.Timeout == 0 {
+		return ctx, func() {}
 	}
+	return context.WithTimeoutCause(ctx, o.Timeout, errTimeout)
+}
+
+func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
+	bounded, cancel := w.opts.bound(ctx)
+	defer cancel()
 	first := true
 	if in, name := lineOf(w.locker, w.key); in != nil && w.opts.Attempts == 0 && ctx.Err() == nil {
 		w.place, first = in.stand(name, w.opts.pace())
@@ -203,16 +207,8 @@ func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
 			}
 			return nil, err
 		}
-		// An attempt that was cut short is no news of the key if there is any other.
-		cut := bounded.Err() != nil
-		switch {
-		case errors.Is(err, ErrHeld), errors.Is(err, ErrUnavailable) && (!cut || w.last == nil):
-			w.last = masked{err} // a node's timeout in it is not the end of ctx
-		case errors.Is(err, ErrInvalid), errors.Is(err, ErrClosed), !cut && !isContextError(err):
-			return nil, err // asking again can't help
-		case ctx.Err() == nil && (!cut || w.last == nil):
-			// Timeout ended, or the store's own patience: not the caller's ctx.
-			w.last = fmt.Errorf("%w: %w", ErrUnavailable, masked{err})
+		if w.note(ctx, bounded, err) {
+			return nil, err
 		}
 		if w.place != nil {
 			w.place.tell(w.last)
@@ -230,6 +226,22 @@ func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
 		w.pause(bounded)
 	}
 	return nil, w.ended(ctx)
+}
+
+// note takes in why an attempt failed, and reports whether asking again can't help.
+func (w *waiter) note(ctx, bounded context.Context, err error) (final bool) {
+	// An attempt that was cut short is no news of the key if there is any other.
+	cut := bounded.Err() != nil
+	switch {
+	case errors.Is(err, ErrHeld), errors.Is(err, ErrUnavailable) && (!cut || w.last == nil):
+		w.last = masked{err} // a node's timeout in it is not the end of ctx
+	case errors.Is(err, ErrInvalid), errors.Is(err, ErrClosed), !cut && !isContextError(err):
+		return true
+	case ctx.Err() == nil && (!cut || w.last == nil):
+		// Timeout ended, or the store's own patience: not the caller's ctx.
+		w.last = fmt.Errorf("%w: %w", ErrUnavailable, masked{err})
+	}
+	return false
 }
 
 // ended tells why the wait is over: the caller's ctx, or else Options.Timeout.

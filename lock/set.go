@@ -1,0 +1,147 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Set is the leases that [AcquireAll] got, as one [Lease]: a keeper renews it like
+// any other. Extend and release its members through it only. It is safe for
+// concurrent use.
+type Set struct {
+	lease   Lease // the local half: the earliest of the members' expiries, and final results
+	members []Lease
+
+	mu     sync.Mutex // guards all below
+	tries  int        // how often the members were released
+	failed error      // what the latest try could not release
+}
+
+var _ Lease = (*Set)(nil)
+
+// newSet makes one lease of members, all of which are held until expiry.
+func newSet(members []Lease, expiry time.Time) *Set {
+	s := &Set{members: members}
+	s.lease = NewLease(Grant{
+		Key: jointName(members), Token: members[0].Token(), Expiry: expiry,
+		Extend: s.extend, Release: s.release, ReleaseTimeout: -1, // each member's Release bounds itself
+	})
+	return s
+}
+
+// jointName is for people: it may have been cut.
+func jointName(members []Lease) string {
+	name := members[0].Key()
+	for i, l := range members[1:] {
+		if len(name)+len(l.Key()) > MaxKeyLen {
+			return fmt.Sprintf("%s + %d more", name, len(members)-1-i)
+		}
+		name += " + " + l.Key()
+	}
+	return name
+}
+
+// Leases are the members, in the order of the keys as they were given, each once.
+// What they protect is fenced by their tokens.
+func (s *Set) Leases() []Lease { return slices.Clone(s.members) }
+
+// Key is a name for messages: the members' keys, joined by " + ". A long one ends
+// with how many more there are.
+func (s *Set) Key() string { return s.lease.Key() }
+
+// Token is that of the first key that was given. It fences what that key protects
+// and nothing else, because tokens of two keys can't be compared: for the others,
+// see Leases. It is also what [Token] returns under a keeper of the Set.
+func (s *Set) Token() uint64 { return s.lease.Token() }
+
+// Expiry is the earliest of the members' expiries, and the zero time once one of
+// them is lost or Release has begun. After an Extend that failed it does not move
+// later, though some members may have been extended.
+func (s *Set) Expiry() time.Time {
+	expiry := s.lease.Expiry()
+	if earliest := s.earliest(); earliest.Before(expiry) {
+		return earliest
+	}
+	return expiry
+}
+
+// earliest of the members' expiries; zero if one is lost.
+func (s *Set) earliest() time.Time {
+	earliest := s.members[0].Expiry()
+	for _, l := range s.members[1:] {
+		if expiry := l.Expiry(); expiry.Before(earliest) {
+			earliest = expiry
+		}
+	}
+	return earliest
+}
+
+// Extend extends all members at once. If one is lost, the Set is: the error matches
+// [ErrLost], and the others are held until they are released. If one fails
+// otherwise, Extend may be called again.
+func (s *Set) Extend(ctx context.Context, ttl time.Duration) error { return s.lease.Extend(ctx, ttl) }
+
+func (s *Set) extend(ctx context.Context, ttl time.Duration) (time.Time, error) {
+	if !time.Now().Before(s.earliest()) {
+		return time.Time{}, fmt.Errorf("%w: one of %d keys", ErrLost, len(s.members)) // the others need no more time
+	}
+	var failed error
+	for _, err := range each(s.members, func(l Lease) error { return l.Extend(ctx, ttl) }) {
+		failed = also(failed, err)
+	}
+	return s.earliest(), failed
+}
+
+// Release releases all members at once, each whatever becomes of the others, and
+// returns when all are done. An error that matches [ErrLost] is final for the Set;
+// if it says that a member could not be released, Release may be called again for
+// that one all the same.
+func (s *Set) Release(ctx context.Context) error {
+	before, _ := s.released()
+	err := s.lease.Release(ctx)
+	if !errors.Is(err, ErrLost) {
+		return err
+	}
+	tries, failed := s.released()
+	if tries == before && failed != nil {
+		// The local half has its final result, and asks no more.
+		_ = s.release(ctx)
+		_, failed = s.released()
+	}
+	if failed != nil {
+		return masked{fmt.Errorf("%w; still there: %w", err, failed)}
+	}
+	return err
+}
+
+// released tells how often the members were released, and what that left.
+func (s *Set) released() (tries int, failed error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tries, s.failed
+}
+
+func (s *Set) release(ctx context.Context) error {
+	var lost, failed error
+	for _, err := range each(s.members, func(l Lease) error { return l.Release(ctx) }) {
+		if errors.Is(err, ErrLost) {
+			lost = also(lost, err)
+		} else {
+			failed = also(failed, err)
+		}
+	}
+	s.mu.Lock()
+	s.tries, s.failed = s.tries+1, failed
+	s.mu.Unlock()
+	switch {
+	case failed == nil:
+		return lost
+	case lost == nil:
+		return failed
+	}
+	return fmt.Errorf("%w; %v", failed, lost) // not final yet: the failed ones can be tried again
+}
