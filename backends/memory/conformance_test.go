@@ -35,7 +35,7 @@ func TestConformance(t *testing.T) {
 		},
 		// A client has nothing of its own that could die with it.
 		Kill: func(*testing.T, lock.Locker) {},
-		// There is no wall clock in it to set, and nothing pushes news.
-		AllowSkips: []string{"Skew", "Watcher"},
+		// There is no wall clock in it to set.
+		AllowSkips: []string{"Skew"},
 	})
 }

@@ -14,6 +14,14 @@
 //     that they failed;
 //   - [Locker.Delay], a slow or a hung store.
 //
+// # Waiting
+//
+// Waiters poll nothing. Those of one client for one key stand in one line
+// ([lock.Waiters]), and clients take turns in the order in which they came: the
+// key is handed from one to the next, and nobody barges in between, the one who
+// just released it included. [Locker.Watch] says how; exclusion does not depend
+// on it.
+//
 // # What holds and what does not
 //
 // A grant is decided under one mutex by one clock, the process's monotonic one,
@@ -28,5 +36,6 @@
 // A term that is over costs memory until its key is asked for again or a sweep
 // finds it. Sweeps ride on grants, so what was freed or abandoned takes no more
 // room than what is held plus 64 terms for each of 64 shards, give or take a
-// factor of two. There is no goroutine and nothing to stop.
+// factor of two. There is no goroutine and nothing to stop; a key has a timer
+// while somebody watches it.
 package memory

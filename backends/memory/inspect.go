@@ -81,7 +81,7 @@ func (l *Locker) ForceRelease(ctx context.Context, key string, token uint64) err
 	case token != 0 && token != t.token:
 		return fmt.Errorf("memory: force release %q (token %d): now held with token %d: %w", key, token, t.token, t.refusal(key, now))
 	default:
-		t.free()
+		s.end(key, t)
 	}
 	return nil
 }
@@ -119,14 +119,14 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 
 // Close refuses this client's later calls with [lock.ErrClosed]. Its held leases
 // stay valid until their Expiry and can be released, but not extended. It always
-// returns nil, and may be called again.
+// returns nil, and may be called again. Its waiters are woken, and learn of it.
 func (l *Locker) Close() error {
 	l.closed.Store(true)
 	// Those who looked at closed before are inside one of these.
 	for i := range l.store.shards {
 		s := &l.store.shards[i]
 		s.mu.Lock()
-		//lint:ignore SA2001 an empty critical section is the point
+		s.expel(l)
 		s.mu.Unlock()
 	}
 	return nil

@@ -19,6 +19,8 @@ type Locker struct {
 	faults faults
 	closed atomic.Bool // set once, and then every shard's mutex is waited for
 	views  [shardCount]view
+
+	lock.Waiters
 }
 
 // view is a client's sight of one shard. It is the lock.Term of the leases there,
@@ -91,7 +93,13 @@ type store struct {
 	shards [shardCount]shard
 }
 
-func newStore() *store { return &store{base: time.Now()} }
+func newStore() *store {
+	s := &store{base: time.Now()}
+	for i := range s.shards {
+		s.shards[i].store = s
+	}
+	return s
+}
 
 // now reads the monotonic clock alone, which takes half as long as time.Now.
 func (s *store) now() time.Duration { return time.Since(s.base) }
@@ -108,12 +116,15 @@ func shardOf(key string) int {
 
 // shard holds the terms of some of the keys.
 type shard struct {
+	store *store
+
 	mu     sync.Mutex // guards all below
 	terms  map[string]*term
-	spare  []*term // of keys that were swept, to be used again
-	token  uint64  // of the latest grant: one counter serves all keys, freed ones cost nothing
-	grants int     // since the last sweep
-	kept   int     // terms that the last sweep left
+	queues map[string]*queue // of the keys that somebody watches
+	spare  []*term           // of keys that were swept, to be used again
+	token  uint64            // of the latest grant: one counter serves all keys, freed ones cost nothing
+	grants int               // since the last sweep
+	kept   int               // terms that the last sweep left
 
 	_ [64]byte // keeps neighbours' mutexes off this cache line
 }
@@ -139,9 +150,17 @@ func (v *view) grant(key string, ttl, spent time.Duration) (uint64, time.Time, e
 		return 0, time.Time{}, fmt.Errorf("memory: acquire %q: %w", key, lock.ErrClosed)
 	}
 	now := l.store.now() // inside the mutex: waiting for it costs the holder nothing
-	t := s.terms[key]
+	t, q := s.terms[key], s.queue(key)
 	if t != nil && t.live(now) {
+		if q != nil {
+			q.join(l)
+		}
 		return 0, time.Time{}, t.refusal(key, now)
+	}
+	if q != nil {
+		if err := q.admit(l, now); err != nil {
+			return 0, time.Time{}, err
+		}
 	}
 	// As many grants as there are terms pay for looking at each.
 	if s.grants++; s.grants > max(minSweep, s.kept) {
@@ -153,6 +172,9 @@ func (v *view) grant(key string, ttl, spent time.Duration) (uint64, time.Time, e
 	}
 	s.token++
 	*t = term{token: s.token, expiry: now + ttl - spent, holder: l.holder}
+	if q != nil {
+		q.settle(now)
+	}
 	return t.token, l.store.base.Add(t.expiry), nil
 }
 
@@ -195,16 +217,21 @@ func (s *shard) free(key string, token uint64) bool {
 	if t == nil || t.token != token {
 		return false
 	}
-	t.free()
+	s.end(key, t)
 	return true
+}
+
+// end ends a term for good. mu is held.
+func (s *shard) end(key string, t *term) {
+	*t = term{} // no token is 0
+	if q := s.queue(key); q != nil {
+		q.settle(s.store.now())
+	}
 }
 
 // live is the mirror of the lease's own test: at the same instant that the
 // holder stops, and not before, the next one may start.
 func (t *term) live(now time.Duration) bool { return now < t.expiry }
-
-// free ends the term for good: no token is 0.
-func (t *term) free() { *t = term{} }
 
 func (t *term) refusal(key string, now time.Duration) error {
 	return &lock.HeldError{Key: key, Holder: t.holder, RetryAfter: t.expiry - now}
@@ -231,6 +258,9 @@ func (v *view) ExtendTerm(ctx context.Context, key string, token uint64, ttl tim
 		return time.Time{}, fmt.Errorf("%w: expired", lock.ErrLost)
 	}
 	t.expiry = now + ttl - spent
+	if q := s.queue(key); q != nil {
+		q.settle(now)
+	}
 	return l.store.base.Add(t.expiry), lost
 }
 
