@@ -1,0 +1,507 @@
+package lock_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// lined is a backend for one process, with lines.
+type lined struct {
+	lock.Waiters
+	try func(ctx context.Context, key string) error // before all else; not under mu
+
+	mu    sync.Mutex // guards all below
+	held  map[string]bool
+	down  error    // what every attempt fails with; nil: it works
+	tries []string // the keys that were asked for
+	token uint64
+}
+
+func (l *lined) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
+	l.mu.Lock()
+	l.tries = append(l.tries, key)
+	l.mu.Unlock()
+	if l.try != nil {
+		if err := l.try(ctx, key); err != nil {
+			return nil, err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.down != nil {
+		return nil, l.down
+	}
+	if l.held[key] {
+		return nil, &lock.HeldError{Key: key, Holder: "host-1"}
+	}
+	l.set(key, true)
+	l.token++
+	return new(store).lease(func(g *lock.Grant) {
+		g.Key, g.Token, g.Expiry = key, l.token, time.Now().Add(ttl)
+		g.Release = func(context.Context) error { l.free(key); return nil }
+	}), nil
+}
+
+func (l *lined) set(key string, held bool) {
+	if l.held == nil {
+		l.held = map[string]bool{}
+	}
+	l.held[key] = held
+}
+
+func (l *lined) hold(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.set(key, true)
+}
+
+func (l *lined) free(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.set(key, false)
+	l.down = nil
+}
+
+// asked is how often the store was asked since the last call.
+func (l *lined) asked() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(l.tries)
+	l.tries = nil
+	return n
+}
+
+// through is a decorator that changes nothing.
+type through struct{ lock.Locker }
+
+func (d through) Unwrap() lock.Locker { return d.Locker }
+
+// waiting is one Acquire that goes on beside the test.
+type waiting struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	lease  lock.Lease
+	err    error
+	ended  time.Time
+}
+
+// stand has an Acquire come, and returns when it has gone as far as it can.
+func stand(t *testing.T, l lock.Locker, key string, opts *lock.AcquireOptions) *waiting {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	w := &waiting{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(w.done)
+		w.lease, w.err = lock.Acquire(ctx, l, key, ttl, opts)
+		w.ended = time.Now()
+	}()
+	synctest.Wait()
+	return w
+}
+
+func (w *waiting) over() bool {
+	synctest.Wait()
+	select {
+	case <-w.done:
+		return true
+	default:
+		return false
+	}
+}
+
+var steady = &lock.AcquireOptions{Jitter: -1}
+
+func TestWaitersStandInLine(t *testing.T) {
+	bubble("AndHaveTheirTurnInTheOrderInWhichTheyCame", t, func(t *testing.T) {
+		l := &lined{}
+		l.hold("k")
+		var order []int
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				lease, err := lock.Acquire(t.Context(), l, "k", ttl, nil)
+				require.NoError(t, err)
+				order = append(order, i) // under the lock
+				time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
+				require.NoError(t, lease.Release(t.Context()))
+			})
+			synctest.Wait()
+		}
+		l.free("k")
+		wg.Wait()
+		for i := range order {
+			require.Equal(t, i, order[i])
+		}
+		require.Len(t, order, 20)
+		require.Zero(t, l.Lines())
+	})
+	bubble("WithOneOfThemAsking", t, func(t *testing.T) {
+		l := &lined{}
+		l.hold("k")
+		first := stand(t, l, "k", steady)
+		time.Sleep(time.Second)
+		alone := l.asked()
+		others := make([]*waiting, 50)
+		for i := range others {
+			others[i] = stand(t, l, "k", steady)
+		}
+		time.Sleep(time.Second)
+		require.InDelta(t, alone, l.asked(), 1)
+		for _, w := range append(others, first) {
+			w.cancel(nil)
+			<-w.done
+		}
+		require.Zero(t, l.Lines())
+	})
+	bubble("OfEachKeyAnother", t, func(t *testing.T) {
+		l := &lined{}
+		l.hold("a")
+		a := stand(t, l, "a", nil)
+		b := stand(t, l, "b", nil)
+		require.True(t, b.over())
+		require.NoError(t, b.err)
+		require.Equal(t, 1, l.Lines())
+		l.free("a")
+		<-a.done
+		require.NoError(t, a.err)
+	})
+	bubble("ByWhateverCompositionTheyCame", t, func(t *testing.T) {
+		l := &lined{}
+		l.hold("a:b:k")
+		within := lock.Prefix(l, "a:")
+		line := []*waiting{
+			stand(t, within, "b:k", steady),
+			stand(t, l, "a:b:k", steady),
+			stand(t, lock.Prefix(within, "b:"), "k", steady),
+			stand(t, lock.Observe(through{within}, func(lock.Event) {}), "b:k", steady),
+		}
+		require.Equal(t, 1, l.Lines())
+		require.Equal(t, 1, l.asked())
+		l.free("a:b:k")
+		for i, w := range line {
+			<-w.done
+			require.NoError(t, w.err)
+			require.Equal(t, "a:b:k", w.lease.Key())
+			for _, behind := range line[i+1:] {
+				require.False(t, behind.over())
+			}
+			require.NoError(t, w.lease.Release(t.Context()))
+		}
+		require.Zero(t, l.Lines())
+	})
+	bubble("ButNotThoseWhoCountTheirAttempts", t, func(t *testing.T) {
+		l := &lined{}
+		l.hold("k")
+		w := stand(t, l, "k", nil)
+		l.asked()
+		_, err := lock.Acquire(t.Context(), l, "k", ttl, &lock.AcquireOptions{Attempts: 1})
+		require.ErrorIs(t, err, lock.ErrHeld)
+		require.Equal(t, 1, l.asked())
+		w.cancel(nil)
+		<-w.done
+	})
+	bubble("NorThoseWhoseCtxHasEndedBefore", t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		l := &lined{}
+		_, err := lock.Acquire(ctx, l, "k", ttl, nil)
+		require.ErrorIs(t, err, context.Canceled)
+		require.Zero(t, l.asked())
+		require.Zero(t, l.Lines())
+	})
+}
+
+func TestAWaiterInLine(t *testing.T) {
+	cause := errors.New("shutting down")
+	bubble("LeavesAtOnceFromAnyPlace", t, func(t *testing.T) {
+		l := &lined{}
+		l.hold("k")
+		line := make([]*waiting, 6)
+		for i := range line {
+			line[i] = stand(t, l, "k", nil)
+		}
+		for _, i := range []int{2, 0, 5} { // the middle, the first, the last
+			line[i].cancel(cause)
+			require.True(t, line[i].over())
+			require.ErrorIs(t, line[i].err, context.Canceled)
+			require.ErrorIs(t, line[i].err, cause)
+			require.ErrorIs(t, line[i].err, lock.ErrHeld)
+		}
+		l.free("k")
+		for _, i := range []int{1, 3, 4} {
+			<-line[i].done
+			require.NoError(t, line[i].err)
+			require.NoError(t, line[i].lease.Release(t.Context()))
+		}
+		require.Zero(t, l.Lines())
+	})
+	bubble("PassesItsTurnOnIfItsCtxEndsAtTheSameTime", t, func(t *testing.T) {
+		for range 200 { // either may be seen first
+			l := &lined{}
+			l.hold("k")
+			a, b, c := stand(t, l, "k", nil), stand(t, l, "k", nil), stand(t, l, "k", nil)
+			a.cancel(nil)
+			b.cancel(nil)
+			l.free("k")
+			<-c.done
+			require.NoError(t, c.err)
+			<-b.done
+			require.ErrorIs(t, b.err, context.Canceled)
+			require.Nil(t, b.lease)
+			require.NoError(t, c.lease.Release(t.Context()))
+			require.Zero(t, l.Lines())
+		}
+	})
+	bubble("GivesALeaseBackThatComesWithTheEndOfItsCtxBeforeTheNextAsks", t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		l := &lined{}
+		l.try = func(context.Context, string) error {
+			time.Sleep(time.Millisecond)
+			cancel(cause)
+			return nil
+		}
+		done := make(chan error)
+		go func() {
+			lease, err := lock.Acquire(ctx, l, "k", ttl, nil)
+			require.Nil(t, lease)
+			done <- err
+		}()
+		synctest.Wait()
+		b := stand(t, l, "k", nil)
+		require.ErrorIs(t, <-done, cause)
+		<-b.done
+		require.NoError(t, b.err)
+		require.Equal(t, 2, l.asked())
+	})
+	timeout := &lock.AcquireOptions{Timeout: time.Second}
+	for name, c := range map[string]struct{ answer, want, not error }{
+		"TimesOutWithTheRefusalOfThoseAhead": {nil, lock.ErrHeld, lock.ErrUnavailable},
+		"TimesOutWithTheOutageThatTheyMet":   {lock.ErrUnavailable, lock.ErrUnavailable, lock.ErrHeld},
+	} {
+		bubble(name, t, func(t *testing.T) {
+			l := &lined{try: func(context.Context, string) error { return c.answer }}
+			l.hold("k")
+			ahead := stand(t, l, "k", nil)
+			start := time.Now()
+			w := stand(t, l, "k", timeout)
+			<-w.done
+			require.Equal(t, time.Second, time.Since(start))
+			require.ErrorIs(t, w.err, c.want)
+			require.NotErrorIs(t, w.err, c.not)
+			requireNoContextError(t, w.err)
+			require.ErrorContains(t, w.err, "after 1s in line")
+			require.NotContains(t, w.err.Error(), "attempts")
+			ahead.cancel(nil)
+			<-ahead.done
+		})
+	}
+	bubble("TimesOutAsUnavailableIfTheStoreAnswersNobody", t, func(t *testing.T) {
+		l := &lined{try: func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }}
+		ahead := stand(t, l, "k", nil)
+		w := stand(t, l, "k", timeout)
+		gone := stand(t, l, "k", nil)
+		gone.cancel(cause)
+		<-gone.done
+		require.ErrorIs(t, gone.err, cause)
+		require.NotErrorIs(t, gone.err, lock.ErrUnavailable)
+		<-w.done
+		require.ErrorIs(t, w.err, lock.ErrUnavailable)
+		requireNoContextError(t, w.err)
+		require.ErrorContains(t, w.err, "not answered those ahead")
+		ahead.cancel(nil)
+		<-ahead.done
+	})
+	bubble("KnowsThatTheOneAheadHasTheLease", t, func(t *testing.T) {
+		l := &lined{}
+		l.try = func(ctx context.Context, _ string) error {
+			if l.Lines() == 1 && l.token == 0 {
+				time.Sleep(time.Second) // so that there are others behind the one who gets it
+				return nil
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		ahead := stand(t, l, "k", nil)
+		next := stand(t, l, "k", nil)
+		w := stand(t, l, "k", &lock.AcquireOptions{Timeout: 2 * time.Second})
+		<-ahead.done
+		require.NoError(t, ahead.err)
+		<-w.done
+		require.ErrorIs(t, w.err, lock.ErrHeld)
+		require.ErrorContains(t, w.err, "this process")
+		next.cancel(nil)
+		<-next.done
+		require.ErrorIs(t, next.err, lock.ErrHeld, "its own attempt had no answer")
+	})
+	bubble("IsNotStuckBehindAPanic", t, func(t *testing.T) {
+		l := &lined{}
+		var once sync.Once
+		l.try = func(context.Context, string) error {
+			time.Sleep(time.Second)
+			once.Do(func() { panic("bad backend") })
+			return nil
+		}
+		done := make(chan any)
+		go func() {
+			defer func() { done <- recover() }()
+			_, _ = lock.Acquire(t.Context(), l, "k", ttl, nil)
+		}()
+		synctest.Wait()
+		w := stand(t, l, "k", nil)
+		require.Equal(t, "bad backend", <-done)
+		<-w.done
+		require.NoError(t, w.err)
+		require.Zero(t, l.Lines())
+	})
+	bubble("FailsAsThoseAheadDidIfAskingAgainCantHelp", t, func(t *testing.T) {
+		l := &lined{}
+		l.try = func(context.Context, string) error { time.Sleep(time.Second); return lock.ErrClosed }
+		a, b := stand(t, l, "k", nil), stand(t, l, "k", nil)
+		<-a.done
+		<-b.done
+		require.ErrorIs(t, a.err, lock.ErrClosed)
+		require.ErrorIs(t, b.err, lock.ErrClosed)
+	})
+	bubble("HurriesThoseAheadToItsOwnPace", t, func(t *testing.T) {
+		lazy := &lock.AcquireOptions{Delay: time.Hour, Jitter: -1}
+		for _, down := range []error{nil, lock.ErrUnavailable} {
+			l := &lined{down: down}
+			l.hold("k")
+			a := stand(t, l, "k", lazy)
+			time.Sleep(10 * time.Minute)
+			require.Equal(t, 1, l.asked())
+			b := stand(t, l, "k", &lock.AcquireOptions{Delay: time.Second, Jitter: -1})
+			c := stand(t, l, "k", lazy)
+			time.Sleep(time.Minute + time.Second/2)
+			require.InDelta(t, 60, l.asked(), 1)
+			start := time.Now()
+			l.free("k")
+			for _, w := range []*waiting{a, b, c} {
+				<-w.done
+				require.NoError(t, w.err)
+				require.NoError(t, w.lease.Release(t.Context()))
+			}
+			require.LessOrEqual(t, time.Since(start), 4*time.Second)
+		}
+	})
+	t.Run("IsSafeAmongManyWhoComeAndGo", func(t *testing.T) {
+		l := &lined{}
+		var inside atomic.Int64
+		var wg sync.WaitGroup
+		for range 16 {
+			wg.Go(func() {
+				for range 200 {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(3000))*time.Microsecond)
+					lease, err := lock.Acquire(ctx, l, "k", ttl, &lock.AcquireOptions{Delay: time.Millisecond})
+					if err == nil {
+						if n := inside.Add(1); n != 1 {
+							t.Errorf("%d inside", n)
+						}
+						inside.Add(-1)
+						_ = lease.Release(t.Context())
+					}
+					cancel()
+				}
+			})
+		}
+		wg.Wait()
+		require.Zero(t, l.Lines())
+	})
+}
+
+// pushed is lined with news, and slots: a key of two has two leases.
+type pushed struct {
+	lined
+	calls []string // under mu
+	wake  chan<- struct{}
+}
+
+func (p *pushed) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
+	p.note("try")
+	if base, ok := strings.CutPrefix(key, "slots:"); ok {
+		lease, err := p.lined.TryAcquire(ctx, base+"/1", ttl)
+		if err != nil {
+			lease, err = p.lined.TryAcquire(ctx, base+"/2", ttl)
+		}
+		return lease, err
+	}
+	return p.lined.TryAcquire(ctx, key, ttl)
+}
+
+func (p *pushed) Watch(_ context.Context, _ string, wake chan<- struct{}) (func(), error) {
+	p.note("watch")
+	p.wake = wake
+	return func() { p.note("stop") }, nil
+}
+
+func (p *pushed) note(call string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls = append(p.calls, call)
+}
+
+func (p *pushed) noted() string {
+	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer func() { p.calls = nil }()
+	return strings.Join(p.calls, " ")
+}
+
+func TestTheNextInLine(t *testing.T) {
+	bubble("WatchesBeforeItAsksForWhatTheOneBeforeGot", t, func(t *testing.T) {
+		p := &pushed{}
+		p.hold("k")
+		a, b, c := stand(t, p, "k", nil), stand(t, p, "k", nil), stand(t, p, "k", nil)
+		require.Equal(t, "try watch try", p.noted())
+		p.free("k")
+		p.wake <- struct{}{}
+		<-a.done
+		require.Equal(t, "try stop watch try", p.noted(), "the watch ends before the next one begins")
+		require.NoError(t, a.lease.Release(t.Context()))
+		p.wake <- struct{}{}
+		<-b.done
+		require.Equal(t, a.ended, b.ended)
+		require.Equal(t, "try stop watch try", p.noted())
+		c.cancel(nil)
+		<-c.done
+		require.Equal(t, "stop", p.noted())
+	})
+	bubble("AsksAtOnceWhereTheOneBeforeLeftWithoutALease", t, func(t *testing.T) {
+		p := &pushed{}
+		p.hold("k")
+		a, b := stand(t, p, "k", nil), stand(t, p, "k", nil)
+		p.noted()
+		a.cancel(nil)
+		<-a.done
+		require.Equal(t, "stop try watch try", p.noted())
+		b.cancel(nil)
+		<-b.done
+	})
+	bubble("AsksAtOnceWhereTheOneBeforeGotOneOfSeveral", t, func(t *testing.T) {
+		p := &pushed{}
+		p.hold("k/1")
+		p.hold("k/2")
+		a, b, c := stand(t, p, "slots:k", nil), stand(t, p, "slots:k", nil), stand(t, p, "slots:k", nil)
+		p.noted()
+		p.free("k/1")
+		p.free("k/2")
+		p.wake <- struct{}{}
+		<-a.done
+		<-b.done
+		require.Equal(t, a.ended, b.ended)
+		require.Equal(t, "try stop try try watch try", p.noted())
+		c.cancel(nil)
+		<-c.done
+	})
+}
