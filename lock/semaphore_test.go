@@ -1,0 +1,584 @@
+package lock_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tonsurance/lockkeeper/backends/memory"
+	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/lock/locktest"
+)
+
+// composedHarness is the whole suite over what compose makes of memory lockers.
+func composedHarness(compose func(l *memory.Locker) lock.Locker, fullKey func(key string) string) locktest.Harness {
+	var mu sync.Mutex
+	bases := map[lock.Locker]*memory.Locker{}
+	add := func(base *memory.Locker) lock.Locker {
+		mu.Lock()
+		defer mu.Unlock()
+		l := compose(base)
+		bases[l] = base
+		return l
+	}
+	base := func(l lock.Locker) *memory.Locker {
+		mu.Lock()
+		defer mu.Unlock()
+		return bases[l]
+	}
+	return locktest.Harness{
+		Wrap:    synctest.Test,
+		FullKey: fullKey,
+		New:     func(*testing.T) lock.Locker { return add(memory.New()) },
+		Peer:    func(_ *testing.T, l lock.Locker) lock.Locker { return add(base(l).Client("peer")) },
+		Delay:   func(_ *testing.T, l lock.Locker, d time.Duration) { base(l).Delay(d) },
+		LoseReply: func(_ *testing.T, l lock.Locker) {
+			base(l).LoseReplies(1, nil)
+		},
+		Outage: func(_ *testing.T, l lock.Locker, on bool) {
+			n := 0
+			if on {
+				n = -1
+			}
+			base(l).FailNext(n, nil)
+		},
+		Break: func(t *testing.T, l lock.Locker, key string) {
+			for info, err := range base(l).List(t.Context(), key) {
+				require.NoError(t, err)
+				require.NoError(t, base(l).ForceRelease(t.Context(), info.Key, 0))
+			}
+		},
+		Kill:       func(*testing.T, lock.Locker) {},
+		AllowSkips: []string{"Skew"},
+	}
+}
+
+// renaming gives refusals the name that the suite expects of leases.
+type renaming struct {
+	lock.Locker
+	fullKey func(key string) string
+}
+
+func (r renaming) Unwrap() lock.Locker { return r.Locker }
+
+func (r renaming) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
+	lease, err := r.Locker.TryAcquire(ctx, key, ttl)
+	if held, ok := errors.AsType[*lock.HeldError](err); ok {
+		held.Key = r.fullKey(key)
+	}
+	return lease, err
+}
+
+func TestASemaphoreOfOneSlotIsALocker(t *testing.T) {
+	slot := func(key string) string {
+		if key == "k" { // the suite asks by it how much is added to a key, to know the longest
+			return "k;slot=1024"
+		}
+		return key + ";slot=1"
+	}
+	locktest.Run(t, composedHarness(func(l *memory.Locker) lock.Locker {
+		return &renaming{lock.Semaphore(l, 1), slot}
+	}, slot))
+}
+
+func TestASemaphoreRefusesBadInputBeforeAnyIO(t *testing.T) {
+	for says, c := range map[string]struct {
+		n   int
+		key string
+	}{
+		"0 slots, want 1 to 1024":    {0, "k"},
+		"-1 slots, want 1 to 1024":   {-1, "k"},
+		"1025 slots, want 1 to 1024": {1025, "k"},
+		"key is empty":               {1, ""},
+		"has 503 bytes, want at most 502, which leaves room for the slot": {1, strings.Repeat("k", 503)},
+	} {
+		f := &fakeLocker{}
+		all := &everything{Locker: f}
+		l := lock.Semaphore(all, c.n)
+		_, err := l.TryAcquire(t.Context(), c.key, ttl)
+		require.ErrorIs(t, err, lock.ErrInvalid)
+		require.ErrorContains(t, err, says)
+		w, _ := lock.As[lock.Watcher](l)
+		_, err = w.Watch(t.Context(), c.key, nil)
+		require.ErrorIs(t, err, lock.ErrInvalid)
+		in, _ := lock.As[lock.Inspector](l)
+		_, err = in.Inspect(t.Context(), c.key)
+		require.ErrorIs(t, err, lock.ErrInvalid)
+		fr, _ := lock.As[lock.ForceReleaser](l)
+		require.ErrorIs(t, fr.ForceRelease(t.Context(), c.key, 0), lock.ErrInvalid)
+		require.Empty(t, f.attempts)
+		require.Empty(t, all.asked)
+	}
+	l := lock.Semaphore(memory.New(), lock.MaxSlots)
+	for range lock.MaxSlots { // the longest key has room for every slot
+		lease, err := l.TryAcquire(t.Context(), strings.Repeat("k", 502), ttl)
+		require.NoError(t, err)
+		require.NoError(t, lock.Check(lease.Key(), ttl))
+	}
+}
+
+// everything offers all that a locker can, by function fields that are called with
+// the key; what was asked is kept.
+type everything struct {
+	lock.Locker
+	watch   func(key string) error
+	inspect func(key string) (lock.Info, error)
+	list    []lock.Info
+	listErr error
+	force   func(key string, token uint64) error
+
+	asked   []string
+	stopped []string
+}
+
+func (e *everything) Watch(_ context.Context, key string, _ chan<- struct{}) (func(), error) {
+	e.asked = append(e.asked, key)
+	if e.watch != nil {
+		if err := e.watch(key); err != nil {
+			return nil, err
+		}
+	}
+	return func() { e.stopped = append(e.stopped, key) }, nil
+}
+
+func (e *everything) Inspect(_ context.Context, key string) (lock.Info, error) {
+	e.asked = append(e.asked, key)
+	return e.inspect(key)
+}
+
+func (e *everything) List(context.Context, string) iter.Seq2[lock.Info, error] {
+	return func(yield func(lock.Info, error) bool) {
+		for _, info := range e.list {
+			if !yield(info, nil) {
+				return
+			}
+		}
+		if e.listErr != nil {
+			yield(lock.Info{}, e.listErr)
+		}
+	}
+}
+
+func (e *everything) ForceRelease(_ context.Context, key string, token uint64) error {
+	e.asked = append(e.asked, key)
+	return e.force(key, token)
+}
+
+func TestASemaphoreAdmitsNAndRefusesTheNext(t *testing.T) {
+	bubble("", t, func(t *testing.T) {
+		store := memory.New()
+		l := lock.Semaphore(lock.Prefix(store, "a:"), 3)
+		var keys []string
+		var leases []lock.Lease
+		for i := range 3 {
+			lease, err := l.TryAcquire(t.Context(), "k", time.Duration(3-i)*time.Minute)
+			require.NoError(t, err)
+			keys, leases = append(keys, lease.Key()), append(leases, lease)
+		}
+		slices.Sort(keys)
+		require.Equal(t, []string{"a:k;slot=1", "a:k;slot=2", "a:k;slot=3"}, keys)
+		_, err := l.TryAcquire(t.Context(), "k", ttl)
+		require.EqualError(t, err, `lock: acquire a slot of "k": all 3 are held: lock: "a:k" is held by this process, free in 1m0s at the latest unless renewed`)
+		refusal, ok := errors.AsType[*lock.HeldError](err)
+		require.True(t, ok)
+		require.Equal(t, &lock.HeldError{Key: "a:k", Holder: "this process", RetryAfter: time.Minute}, refusal)
+
+		other, err := l.TryAcquire(t.Context(), "other", ttl) // keys have slots of their own
+		require.NoError(t, err)
+		require.NoError(t, other.Release(t.Context()))
+		require.NoError(t, leases[1].Release(t.Context()))
+		again, err := l.TryAcquire(t.Context(), "k", ttl)
+		require.NoError(t, err)
+		require.Equal(t, leases[1].Key(), again.Key())
+		require.Greater(t, again.Token(), leases[1].Token())
+	})
+}
+
+func TestNoTwoSlotsShareALock(t *testing.T) {
+	// Keys that look like slots, and semaphores of semaphores, over one store: what
+	// one holds is free for all others.
+	store := memory.New()
+	single := lock.Semaphore(store, 12)
+	seen := map[string]string{}
+	for _, key := range []string{"k", "k;slot=1", "k;slot=1;slot=1", "k1", ";slot=1", ";slot=", "k;slot=", "k;slot", "k;slot=01", "K"} {
+		for range 12 {
+			lease, err := single.TryAcquire(t.Context(), key, ttl)
+			require.NoError(t, err, key)
+			require.NotContains(t, seen, lease.Key())
+			seen[lease.Key()] = key
+		}
+	}
+	require.Len(t, seen, 10*12)
+}
+
+func TestSemaphoreCallersBeginAtARandomSlot(t *testing.T) {
+	first := map[string]bool{}
+	for range 200 {
+		lease, err := lock.Semaphore(memory.New(), 4).TryAcquire(t.Context(), "k", ttl)
+		require.NoError(t, err)
+		first[lease.Key()] = true
+	}
+	require.Len(t, first, 4) // not by chance in 10^24 runs
+}
+
+func TestARefusalOfAllSlotsTellsTheFirstThatGetsFree(t *testing.T) {
+	unknown := &lock.HeldError{Key: "k", Holder: "unknown"}
+	for name, c := range map[string]struct {
+		refusals map[string]error
+		want     lock.HeldError
+	}{
+		"the shortest": {map[string]error{
+			"k;slot=1": &lock.HeldError{Key: "full:k;slot=1", Holder: "a", RetryAfter: 3 * time.Second},
+			"k;slot=2": &lock.HeldError{Key: "full:k;slot=2", Holder: "b", RetryAfter: time.Second},
+			"k;slot=3": &lock.HeldError{Key: "full:k;slot=3", Holder: "c", RetryAfter: 2 * time.Second},
+		}, lock.HeldError{Key: "full:k", Holder: "b", RetryAfter: time.Second}},
+		"0 is not the shortest": {map[string]error{
+			"k;slot=1": unknown, "k;slot=2": &lock.HeldError{Key: "k;slot=2", Holder: "b", RetryAfter: time.Second}, "k;slot=3": unknown,
+		}, lock.HeldError{Key: "k", Holder: "b", RetryAfter: time.Second}},
+		"no time is known": {map[string]error{
+			"k;slot=1": unknown, "k;slot=2": unknown, "k;slot=3": lock.ErrHeld,
+		}, lock.HeldError{Key: "k", Holder: "unknown"}},
+		"nothing is known": {map[string]error{
+			"k;slot=1": lock.ErrHeld, "k;slot=2": lock.ErrHeld, "k;slot=3": lock.ErrHeld,
+		}, lock.HeldError{Key: "k"}},
+	} {
+		for range 20 { // from every slot on
+			l := lock.Semaphore(byKey(func(key string) error { return c.refusals[key] }), 3)
+			_, err := l.TryAcquire(t.Context(), "k", ttl)
+			held, ok := errors.AsType[*lock.HeldError](err)
+			require.True(t, ok)
+			require.Equal(t, c.want, *held, name)
+		}
+	}
+}
+
+// byKey grants a key or not.
+type byKey func(key string) error
+
+func (b byKey) TryAcquire(_ context.Context, key string, _ time.Duration) (lock.Lease, error) {
+	if err := b(key); err != nil {
+		return nil, fmt.Errorf("try %q: %w", key, err)
+	}
+	return new(store).lease(func(g *lock.Grant) { g.Key = key }), nil
+}
+
+func TestASlotThatCanNotBeAsked(t *testing.T) {
+	down := fmt.Errorf("%w: damaged record", lock.ErrUnavailable)
+	try := func(n int, answers map[string]error) (asked int, err error) {
+		l := lock.Semaphore(byKey(func(key string) error {
+			asked++
+			return answers[key]
+		}), n)
+		_, err = l.TryAcquire(t.Context(), "k", ttl)
+		return asked, err
+	}
+	t.Run("IsPassedOver", func(t *testing.T) {
+		for range 20 {
+			_, err := try(3, map[string]error{"k;slot=1": down, "k;slot=2": held})
+			require.NoError(t, err)
+		}
+	})
+	t.Run("LeavesItUnknownWhetherAllAreHeld", func(t *testing.T) {
+		for range 20 {
+			asked, err := try(3, map[string]error{"k;slot=1": down, "k;slot=2": held, "k;slot=3": held})
+			require.ErrorIs(t, err, lock.ErrUnavailable)
+			require.NotErrorIs(t, err, lock.ErrHeld)
+			require.ErrorContains(t, err, `"k": 2 of 3 are held, and one can't be asked`)
+			require.Equal(t, 3, asked)
+		}
+	})
+	t.Run("EndsTheAttemptIfItIsTheSecond", func(t *testing.T) {
+		asked, err := try(100, maps.Collect(func(yield func(string, error) bool) {
+			for i := range 100 {
+				yield(fmt.Sprintf("k;slot=%d", i+1), down)
+			}
+		}))
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		require.Equal(t, 2, asked)
+	})
+	for _, final := range []error{lock.ErrClosed, lock.ErrInvalid, errStore, context.Canceled} {
+		asked, err := try(5, map[string]error{"k;slot=1": final, "k;slot=2": final, "k;slot=3": final, "k;slot=4": final, "k;slot=5": final})
+		require.ErrorIs(t, err, final)
+		require.Equal(t, 1, asked)
+	}
+}
+
+func TestTheEndOfCtxEndsTheLoopOverSlots(t *testing.T) {
+	cause := errors.New("shutting down")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	asked := 0
+	l := lock.Semaphore(byKey(func(string) error { // one that does not look at its ctx
+		if asked++; asked == 2 {
+			cancel(cause)
+		}
+		return held
+	}), 5)
+	_, err := l.TryAcquire(ctx, "k", ttl)
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, err, cause)
+	require.NotErrorIs(t, err, lock.ErrHeld)
+	require.ErrorContains(t, err, "after 2 of 5 slots")
+	require.Equal(t, 2, asked)
+}
+
+// Holders of many processes with different n, at random: never more at once than
+// the largest, and each slot's tokens rise.
+func TestClientsThatDisagreeOnNNeverExceedTheLargerOne(t *testing.T) {
+	for range 20 {
+		bubble("", t, func(t *testing.T) {
+			var mu sync.Mutex // guards all below
+			inside, most := 0, 0
+			perSlot := map[string]uint64{}
+			store := memory.New()
+			var wg sync.WaitGroup
+			for i, n := range []int{1, 2, 3, 5, 5, 5, 5, 5, 5, 5} {
+				l := lock.Semaphore(store.Client(fmt.Sprint(i)), n)
+				for range 3 {
+					wg.Go(func() {
+						for range 5 {
+							lease, err := lock.Acquire(t.Context(), l, "k", time.Minute, nil)
+							if err != nil {
+								t.Errorf("n=%d: %v", n, err)
+								return
+							}
+							mu.Lock()
+							inside++
+							most = max(most, inside)
+							if lease.Token() <= perSlot[lease.Key()] {
+								t.Errorf("%s: token %d after %d", lease.Key(), lease.Token(), perSlot[lease.Key()])
+							}
+							perSlot[lease.Key()] = lease.Token()
+							mu.Unlock()
+							time.Sleep(time.Millisecond)
+							mu.Lock()
+							inside--
+							mu.Unlock()
+							if err := lease.Release(t.Context()); err != nil {
+								t.Errorf("release: %v", err)
+							}
+						}
+					})
+				}
+			}
+			wg.Wait()
+			require.Equal(t, 5, most)
+			require.Len(t, perSlot, 5)
+		})
+	}
+}
+
+func TestASemaphoresWatch(t *testing.T) {
+	bubble("WakesWhenAnySlotGetsFree", t, func(t *testing.T) {
+		l := lock.Semaphore(memory.New(), 3)
+		var leases []lock.Lease
+		for range 3 {
+			lease, err := l.TryAcquire(t.Context(), "k", time.Hour)
+			require.NoError(t, err)
+			leases = append(leases, lease)
+		}
+		for _, lease := range leases {
+			begun := time.Now()
+			time.AfterFunc(time.Second, func() { _ = lease.Release(context.Background()) })
+			next, err := lock.Acquire(t.Context(), l, "k", time.Hour, nil)
+			require.NoError(t, err)
+			require.Equal(t, lease.Key(), next.Key())
+			require.Equal(t, time.Second, time.Since(begun)) // nobody polled
+		}
+	})
+	t.Run("OfSomeSlotsOnlyIsNone", func(t *testing.T) {
+		all := &everything{watch: func(key string) error {
+			if key == "k;slot=3" {
+				return errStore
+			}
+			return nil
+		}}
+		w, ok := lock.As[lock.Watcher](lock.Semaphore(all, 4))
+		require.True(t, ok)
+		_, err := w.Watch(t.Context(), "k", nil)
+		require.ErrorIs(t, err, errStore)
+		require.ErrorContains(t, err, `"k"`)
+		require.Equal(t, []string{"k;slot=1", "k;slot=2"}, all.stopped)
+		all.watch, all.stopped = nil, nil
+		stop, err := w.Watch(t.Context(), "k", nil)
+		require.NoError(t, err)
+		require.Empty(t, all.stopped)
+		stop()
+		require.Equal(t, []string{"k;slot=1", "k;slot=2", "k;slot=3", "k;slot=4"}, all.stopped)
+	})
+}
+
+func TestASemaphoresInspect(t *testing.T) {
+	infos := map[string]lock.Info{}
+	all := &everything{inspect: func(key string) (lock.Info, error) {
+		info := infos[key]
+		info.Key = "full:" + key
+		if info.Holder == "broken" {
+			return lock.Info{}, errStore
+		}
+		return info, nil
+	}}
+	in := mustInspector(t, lock.Semaphore(all, 3))
+	for name, c := range map[string]struct {
+		slots [3]lock.Info
+		want  string // of the key that comes out
+		ttl   time.Duration
+	}{
+		"a free one":       {[3]lock.Info{{Holder: "a", TTL: 1}, {}, {Holder: "c", TTL: 2}}, "full:k;slot=2", 0},
+		"the first to end": {[3]lock.Info{{Holder: "a", TTL: 3}, {Holder: "b", TTL: 1}, {Holder: "c", TTL: 2}}, "full:k;slot=2", 1},
+		"-1 never ends":    {[3]lock.Info{{Holder: "a", TTL: -1}, {Holder: "b", TTL: 7}, {Holder: "c", TTL: -1}}, "full:k;slot=2", 7},
+		"none ends":        {[3]lock.Info{{Holder: "a", TTL: -1}, {Holder: "b", TTL: -1}, {Holder: "c", TTL: -1}}, "full:k;slot=1", -1},
+	} {
+		for i, info := range c.slots {
+			infos[fmt.Sprintf("k;slot=%d", i+1)] = info
+		}
+		info, err := in.Inspect(t.Context(), "k")
+		require.NoError(t, err)
+		require.Equal(t, c.want, info.Key, name)
+		require.Equal(t, c.ttl, info.TTL, name)
+	}
+	infos["k;slot=2"] = lock.Info{Holder: "broken"}
+	_, err := in.Inspect(t.Context(), "k")
+	require.ErrorIs(t, err, errStore)
+	require.ErrorContains(t, err, `"k"`)
+}
+
+func TestASemaphoresListHasSlotsAlone(t *testing.T) {
+	names := []string{
+		"k;slot=1", "k;slot=7", "x;slot=1024", "a b;slot=10",
+		"k", "k;slot=", "k;slot=0", "k;slot=01", "k;slot=+1", "k;slot=1025", "k;slot=1x", "k;slot=-1", "k;slot=99999999999999999999",
+	}
+	all := &everything{listErr: errStore}
+	for _, name := range names {
+		all.list = append(all.list, lock.Info{Key: name})
+	}
+	var got []string
+	var failed error
+	for info, err := range mustInspector(t, lock.Semaphore(all, 2)).List(t.Context(), "") {
+		if err != nil {
+			failed = err
+			continue
+		}
+		got = append(got, info.Key)
+	}
+	require.Equal(t, names[:4], got) // those of clients with a larger n too
+	require.ErrorIs(t, failed, errStore)
+	for range mustInspector(t, lock.Semaphore(all, 2)).List(t.Context(), "") {
+		break
+	}
+}
+
+func TestASemaphoresForceRelease(t *testing.T) {
+	tokens := map[string]uint64{"k;slot=1": 4, "k;slot=2": 5, "k;slot=3": 4}
+	var broken []string
+	fail := ""
+	all := &everything{force: func(key string, token uint64) error {
+		switch {
+		case key == fail:
+			return errStore
+		case tokens[key] == 0:
+			return nil
+		case token != 0 && token != tokens[key]:
+			return &lock.HeldError{Key: key, Holder: "other"}
+		}
+		broken = append(broken, key)
+		return nil
+	}}
+	f := mustForce(t, lock.Semaphore(all, 3))
+	force := func(token uint64) ([]string, error) {
+		broken = nil
+		err := f.ForceRelease(t.Context(), "k", token)
+		return broken, err
+	}
+	got, err := force(4)
+	require.NoError(t, err)
+	require.Equal(t, []string{"k;slot=1", "k;slot=3"}, got)
+	got, err = force(0)
+	require.NoError(t, err)
+	require.Equal(t, []string{"k;slot=1", "k;slot=2", "k;slot=3"}, got)
+	got, err = force(6)
+	require.ErrorIs(t, err, lock.ErrHeld)
+	require.ErrorContains(t, err, `"k" (token 6): no slot has this token`)
+	require.Empty(t, got)
+	fail = "k;slot=1" // the others are broken all the same
+	got, err = force(0)
+	require.ErrorIs(t, err, errStore)
+	require.ErrorContains(t, err, "1 of 3 slots failed")
+	require.Equal(t, []string{"k;slot=2", "k;slot=3"}, got)
+	fail, tokens["k;slot=2"] = "", 0
+	_, err = force(9)
+	require.NoError(t, err, "one slot is free, so the term is over for sure")
+}
+
+func TestASemaphoreOffersWhatTheLockerBelowHas(t *testing.T) {
+	l := lock.Semaphore(&fakeLocker{}, 2)
+	_, ok := lock.As[lock.Watcher](l)
+	require.False(t, ok)
+	_, ok = lock.As[lock.Inspector](l)
+	require.False(t, ok)
+	_, ok = lock.As[lock.ForceReleaser](l)
+	require.False(t, ok)
+	_, ok = lock.As[lock.HealthChecker](l)
+	require.False(t, ok)
+	_, ok = lock.As[io.Closer](l)
+	require.False(t, ok)
+	_, ok = lock.As[interface{ onlyFake() }](l) // it might carry keys
+	require.False(t, ok)
+
+	all := lock.Semaphore(memory.New(), 2)
+	h, ok := lock.As[lock.HealthChecker](all)
+	require.True(t, ok)
+	health, err := h.Health(t.Context())
+	require.NoError(t, err)
+	require.True(t, health.HasQuorum())
+	c, ok := lock.As[io.Closer](all)
+	require.True(t, ok)
+	require.NoError(t, c.Close())
+	_, err = all.TryAcquire(t.Context(), "k", ttl)
+	require.ErrorIs(t, err, lock.ErrClosed)
+}
+
+// Whoever waits for one of 2 slots must not keep one of 3 from the third.
+func TestSemaphoresWithAnotherNHaveLinesOfTheirOwn(t *testing.T) {
+	bubble("", t, func(t *testing.T) {
+		l := memory.New()
+		two, three := lock.Semaphore(l, 2), lock.Semaphore(l, 3)
+		for {
+			if _, err := two.TryAcquire(t.Context(), "k", time.Hour); err != nil {
+				break
+			}
+		}
+		go func() { _, _ = lock.Acquire(t.Context(), two, "k", time.Hour, nil) }()
+		synctest.Wait()
+		begun := time.Now()
+		lease, err := lock.Acquire(t.Context(), three, "k", time.Minute, nil)
+		require.NoError(t, err)
+		require.Equal(t, "k;slot=3", lease.Key())
+		require.Zero(t, time.Since(begun))
+		require.NoError(t, mustForce(t, two).ForceRelease(t.Context(), "k", 0))
+	})
+}
+
+func mustInspector(t *testing.T, l lock.Locker) lock.Inspector {
+	t.Helper()
+	in, ok := lock.As[lock.Inspector](l)
+	require.True(t, ok)
+	return in
+}
+
+func mustForce(t *testing.T, l lock.Locker) lock.ForceReleaser {
+	t.Helper()
+	f, ok := lock.As[lock.ForceReleaser](l)
+	require.True(t, ok)
+	return f
+}
