@@ -3,6 +3,7 @@ package redlock
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -25,9 +26,15 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		return nil, fmt.Errorf("redlock: acquire: %w", err)
 	}
 	defer l.wg.Done()
+	if left := l.desk.kept(h.keys.lock); left > 0 {
+		return nil, fmt.Errorf("redlock: acquire %q: %w", key, &lock.HeldError{Key: key, Holder: "those who wait", RetryAfter: left})
+	}
 	l.pace(ctx)
 	start, suspended := time.Now(), l.suspended() // both from before the requests
 	if err := h.acquire(ctx, ttl); err != nil {
+		if held, ok := errors.AsType[*lock.HeldError](err); ok {
+			l.desk.refused(h.keys.lock, held.RetryAfter)
+		}
 		return nil, err
 	}
 	// The hold is certain until every node of the quorum, its clock running faster
@@ -44,6 +51,7 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		h.abandon()
 		return nil, fmt.Errorf("redlock: acquire %q: %w", key, ended(ctx))
 	}
+	l.desk.granted(h.keys.lock)
 	return lock.NewLease(lock.Grant{
 		Key: key, Token: h.token, Expiry: start.Add(ttl - drift), Term: h,
 		ReleaseTimeout: -1, // each wait is bounded by the node timeout
@@ -90,6 +98,7 @@ func (l *Locker) checkTTL(ttl time.Duration) error {
 func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 	votes := h.newRound(opAcquire)
 	votes.ttl = ms(ttl)
+	h.waiter = h.l.desk.waiter(h.keys.lock)
 	h.send(votes)
 	var token, highest uint64
 	var refused error
@@ -121,7 +130,9 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 	return nil
 }
 
-func opAcquire(h *hold, n *node, r *round, _ reply) reply { return n.acquire(h.keys, h.value, r.ttl) }
+func opAcquire(h *hold, n *node, r *round, _ reply) reply {
+	return n.acquire(h.keys, h.value, r.ttl, h.waiter)
+}
 
 func opCommit(h *hold, n *node, r *round, _ reply) reply {
 	return parseCommit(n.eval(commitScript, h.keys, h.value, fmt.Sprint(r.token), h.l.opts.retention))

@@ -34,7 +34,7 @@ type call struct {
 }
 
 const (
-	maxArgs  = 5
+	maxArgs  = 6
 	maxBatch = 64 // about a millisecond of the server's time
 )
 

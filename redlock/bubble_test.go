@@ -42,7 +42,7 @@ func newFakeNode(t *testing.T, name string) *fakeNode {
 	conn, err := n.redis.Dial() // starts the server
 	require.NoError(t, err)
 	answer := make([]byte, 256)
-	for _, s := range []*script{acquireScript, commitScript, extendScript, repairScript, releaseScript, inspectScript, batchScript} {
+	for _, s := range []*script{acquireScript, commitScript, extendScript, repairScript, releaseScript, inspectScript, waitScript, leaveScript, batchScript} {
 		_, err := fmt.Fprintf(conn, "*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n$%d\r\n%s\r\n", len(s.source), s.source)
 		require.NoError(t, err)
 		_, err = conn.Read(answer) // so that each request is one round trip
@@ -57,6 +57,7 @@ func newFakeNode(t *testing.T, name string) *fakeNode {
 var scriptNames = map[string]string{
 	acquireScript.sha: "acquire", commitScript.sha: "commit", extendScript.sha: "extend",
 	repairScript.sha: "repair", releaseScript.sha: "release", inspectScript.sha: "inspect",
+	waitScript.sha: "wait", leaveScript.sha: "leave",
 	batchScript.sha: "batch",
 }
 

@@ -175,5 +175,5 @@ func answerOf(t *testing.T, reply []byte) answer {
 	defer func() { <-served }()
 	defer c.Close()
 	k, _ := newKeys("redlock:", "k")
-	return answered(releaseScript.eval(context.Background(), c, k, "me"))
+	return answered(releaseScript.eval(context.Background(), c, k, "me", "0"))
 }

@@ -59,7 +59,7 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (lock
 		rep = vote()
 	}
 	if rep.kind == granted {
-		_ = releaseScript.eval(ctx, c, k, value).Error() // or its ttl ends it
+		_ = releaseScript.eval(ctx, c, k, value, "0").Error() // or its ttl ends it
 	} else {
 		h.Err = rep.reason(l.opts.NodeTimeout, true)
 	}

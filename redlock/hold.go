@@ -20,6 +20,8 @@ type hold struct {
 	keys  keys
 	value string // new for every attempt: nothing of one attempt touches another's
 
+	waiter string // this process in the key's queue, if it waits
+
 	// wake is sent on when the outcome of a round may be certain. Calls on a hold
 	// follow one another, so one serves all its rounds.
 	wake chan struct{}
@@ -50,6 +52,7 @@ type round struct {
 	ttl     string
 	token   uint64
 	frees   bool // a release: not sent to a node that was never asked
+	calls   bool // a release that tells the next waiter
 	enough  int
 	answers int
 	replies []reply

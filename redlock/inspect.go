@@ -310,7 +310,7 @@ func (l *Locker) forceRelease(ctx context.Context, key string, token uint64) err
 		return err
 	}
 	replies, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, _ *node, c rueidis.Client) (reply, error) {
-		rep := parseRelease(answered(releaseScript.eval(ctx, c, k, value)))
+		rep := parseRelease(answered(releaseScript.eval(ctx, c, k, value, "1")))
 		return rep, rep.err
 	})
 	if err != nil {

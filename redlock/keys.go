@@ -5,8 +5,16 @@ import (
 	"strings"
 )
 
-// FencePrefix begins the name of every fence counter.
-const FencePrefix = "lockkeeper:fence:"
+const (
+	// FencePrefix begins the name of every fence counter.
+	FencePrefix = "lockkeeper:fence:"
+	// QueuePrefix begins the name of every queue of waiters. scripts/release.lua has
+	// it, too.
+	QueuePrefix = "lockkeeper:queue:"
+	// WakePrefix begins the name of the channel on which a waiting process is told
+	// that it is next. scripts/release.lua has it, too.
+	WakePrefix = "lockkeeper:wake:"
+)
 
 // keys are the two names that one lock has on each node.
 type keys struct {
@@ -23,6 +31,12 @@ func newKeys(prefix, key string) (k keys, oneSlot bool) {
 	// a counter.
 	k.fence = FencePrefix + "{" + tag + "}" + k.lock
 	return k, oneSlot
+}
+
+// queue names the lock and its queue of waiters: a sorted set in the same hash slot
+// as the counter.
+func (k keys) queue() keys {
+	return keys{lock: k.lock, fence: QueuePrefix + strings.TrimPrefix(k.fence, FencePrefix)}
 }
 
 // hashTag gives what a Redis Cluster hashes of a key (Redis Cluster

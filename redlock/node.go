@@ -119,11 +119,11 @@ const (
 	maxPace  = 20 * time.Millisecond
 )
 
-func (n *node) acquire(k keys, value, ttl string) reply {
+func (n *node) acquire(k keys, value, ttl, waiter string) reply {
 	if err := n.stuck(); err != nil {
 		return reply{kind: failed, err: err, unsent: true}
 	}
-	rep := n.guarded(parseAcquire, acquireScript, k, value, ttl)
+	rep := n.guarded(parseAcquire, acquireScript, k, value, ttl, waiter)
 	if rep.unguarded && n.opts.RestartGuard != -1 && !n.opts.AssumeDurable && n.warned.CompareAndSwap(false, true) {
 		n.log.Warn("redis node is unguarded: it does not tell its run and uptime (INFO server), so that it votes at once after a restart that lost its data", "node", n.name)
 	}
@@ -131,17 +131,20 @@ func (n *node) acquire(k keys, value, ttl string) reply {
 }
 
 func (n *node) extend(k keys, value, ttl string) reply {
-	return n.guarded(parseExtend, extendScript, k, value, ttl)
+	return n.guarded(parseExtend, extendScript, k, value, ttl, "")
 }
 
 // guarded runs a script that asks whether the node may vote. If it says no because
 // it has restarted lately, its configuration is asked, once a run: a durable node
 // has forgotten nothing.
-func (n *node) guarded(parse func(answer) reply, s *script, k keys, value, ttl string) reply {
+func (n *node) guarded(parse func(answer) reply, s *script, k keys, value, ttl, waiter string) reply {
 	ask := func() reply {
 		run := ""
 		if r := n.durable.Load(); r != nil {
 			run = *r
+		}
+		if waiter != "" {
+			return parse(n.eval(s, k, value, ttl, n.opts.retention, n.opts.least, run, waiter))
 		}
 		return parse(n.eval(s, k, value, ttl, n.opts.retention, n.opts.least, run))
 	}

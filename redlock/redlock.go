@@ -13,8 +13,10 @@ import (
 )
 
 // Locker takes locks on a quorum of independent nodes. It is safe for concurrent
-// use and implements every optional interface of package lock but Watcher.
+// use and implements every optional interface of package lock.
 type Locker struct {
+	lock.Waiters // one line a key for those who wait in this process
+
 	opts  settings
 	nodes []*node
 	owned bool // the clients are ours to close
@@ -23,6 +25,9 @@ type Locker struct {
 	suspended func() func() time.Duration
 
 	timers sync.Pool // of *time.Timer, stopped
+
+	desk *desk  // who waits
+	id   string // of this process in the queues of waiters
 
 	done   chan struct{} // closed by Close
 	mu     sync.RWMutex  // guards closed, and that wg grows only before Close waits
@@ -56,7 +61,9 @@ func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 }
 
 func newLocker(opts settings) *Locker {
-	return &Locker{opts: opts, suspended: suspend.Since, done: make(chan struct{})}
+	l := &Locker{opts: opts, suspended: suspend.Since, done: make(chan struct{}), id: newValue(opts.Owner)}
+	l.desk = newDesk(l)
+	return l
 }
 
 func (l *Locker) addNode(name string) *node {
@@ -83,8 +90,8 @@ func clientName(c rueidis.Client, i int) string {
 func (l *Locker) keysOf(key string) (keys, error) {
 	k, oneSlot := newKeys(l.opts.Prefix, key)
 	switch {
-	case strings.HasPrefix(k.lock, FencePrefix):
-		return k, fmt.Errorf("%w: key %q would be %.64q in Redis, want no name that begins with %s: fence counters do", lock.ErrInvalid, key, k.lock, FencePrefix)
+	case strings.HasPrefix(k.lock, FencePrefix), strings.HasPrefix(k.lock, QueuePrefix):
+		return k, fmt.Errorf("%w: key %q would be %.64q in Redis, want no name that begins with %s or %s: fence counters and queues do", lock.ErrInvalid, key, k.lock, FencePrefix, QueuePrefix)
 	case !oneSlot && l.hasCluster():
 		return k, fmt.Errorf("%w: key %q has a } without a hash tag {...} before it, so that a Redis Cluster can't keep its fence counter beside it", lock.ErrInvalid, key)
 	}

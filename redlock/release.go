@@ -9,8 +9,12 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-func opRelease(h *hold, n *node, _ *round, _ reply) reply {
-	return parseRelease(n.eval(releaseScript, h.keys, h.value))
+func opRelease(h *hold, n *node, r *round, _ reply) reply {
+	call := "0"
+	if r.calls {
+		call = "1"
+	}
+	return parseRelease(n.eval(releaseScript, h.keys, h.value, call))
 }
 
 // opReleaseAgain is opRelease after a pause, for a node that could not be reached.
@@ -29,25 +33,26 @@ func opReleaseAgain(h *hold, n *node, r *round, prev reply) reply {
 
 // retryRelease sends a release again to a node where it failed: a connection that
 // died says nothing of what its last request did. After that the ttl ends it.
-func retryRelease(tries int) func(*hold, reply) *round {
+func retryRelease(tries int, calls bool) func(*hold, reply) *round {
 	return func(h *hold, rep reply) *round {
 		if rep.kind != failed || tries == 0 {
 			return nil
 		}
 		r := h.newRound(opReleaseAgain)
-		r.frees = true
-		r.tend = retryRelease(tries - 1)
+		r.frees, r.calls = true, calls
+		r.tend = retryRelease(tries-1, calls)
 		return r
 	}
 }
 
 const releaseRetries = 3
 
-// newRelease is a round that frees the lock, and goes on where it failed.
-func (h *hold) newRelease() *round {
+// newRelease is a round that frees the lock, and goes on where it failed. calls: it
+// was a lease, so that the next waiter is told.
+func (h *hold) newRelease(calls bool) *round {
 	r := h.newRound(opRelease)
-	r.frees = true
-	r.tend = retryRelease(releaseRetries)
+	r.frees, r.calls = true, calls
+	r.tend = retryRelease(releaseRetries, calls)
 	return r
 }
 
@@ -61,11 +66,18 @@ func (h *hold) ReleaseTerm(context.Context, string, uint64) error {
 		return err
 	}
 	defer h.l.wg.Done()
-	r, again := h.sendRelease()
+	r, again := h.sendRelease(true)
 	n, q := len(h.l.nodes), h.l.opts.Quorum
 	var failed error
+	awaited := 0
 	err := h.wait(ctx, r, func(last bool) bool {
 		freed, empty, others := r.count(freed), r.count(missing), r.count(notMine)
+		awaited = 0
+		for _, rep := range r.replies {
+			if rep.awaited {
+				awaited++
+			}
+		}
 		gone := empty + others
 		open := r.count(silent)
 		if last {
@@ -90,22 +102,25 @@ func (h *hold) ReleaseTerm(context.Context, string, uint64) error {
 		}
 		return true
 	})
+	if 2*awaited >= q { // else those who wait are in line at few nodes only
+		h.l.desk.yield(h.keys.lock)
+	}
 	return cmp.Or(err, failed)
 }
 
-func (h *hold) sendRelease() (r *round, again bool) {
+func (h *hold) sendRelease(calls bool) (r *round, again bool) {
 	h.mu.Lock()
 	again = h.released
 	h.releasing, h.released = true, true
 	h.mu.Unlock()
-	r = h.newRelease()
+	r = h.newRelease(calls)
 	h.send(r)
 	return r, again
 }
 
 // abandon frees whatever this hold has or may still get, on every node and in the
 // background: the cleanup of an attempt that failed or was cancelled.
-func (h *hold) abandon() { h.sendRelease() }
+func (h *hold) abandon() { h.sendRelease(false) }
 
 // letGo cleans up after an attempt that got no quorum: it frees every node that
 // granted, failed, or answers late, each after its answer. A node that refused has
@@ -115,7 +130,7 @@ func (h *hold) abandon() { h.sendRelease() }
 func (h *hold) letGo(ctx context.Context, votes *round) {
 	h.mu.Lock()
 	h.releasing = true
-	r := h.newRelease()
+	r := h.newRelease(false)
 	r.enough = 1
 	h.settle(votes, func(_ *hold, rep reply) *round {
 		if rep.kind == silent || rep.kind == held || rep.kind == recovering {

@@ -35,6 +35,7 @@ type reply struct {
 	// unguarded: the node does not tell its run, so that the guard can't work.
 	unguarded bool
 	unsent    bool // failed: the node was not asked
+	awaited   bool // freed: the next waiter was told
 	value     string
 	left      time.Duration // -1: for ever
 	run       string
@@ -162,8 +163,8 @@ func parseRelease(a answer) reply {
 		return failure(err)
 	case n == 0:
 		return reply{kind: missing}
-	case n == 1:
-		return reply{kind: freed}
+	case n == 1, n == 3:
+		return reply{kind: freed, awaited: n == 3}
 	case n == 2:
 		return reply{kind: notMine}
 	}

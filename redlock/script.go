@@ -24,6 +24,10 @@ var (
 	releaseLua string
 	//go:embed scripts/inspect.lua
 	inspectLua string
+	//go:embed scripts/wait.lua
+	waitLua string
+	//go:embed scripts/leave.lua
+	leaveLua string
 	//go:embed scripts/batch.lua
 	batchLua string
 
@@ -33,9 +37,11 @@ var (
 	repairScript  = newScript("repair", serverLua, repairLua)
 	releaseScript = newScript("release", "", releaseLua)
 	inspectScript = newScript("inspect", "", inspectLua)
+	waitScript    = newScript("wait", "", waitLua)
+	leaveScript   = newScript("leave", "", leaveLua)
 
 	// What a hold asks of a node, several at a time.
-	batchScript = named("batch", "", batchSource(acquireScript, commitScript, extendScript, repairScript, releaseScript))
+	batchScript = named("batch", "", batchSource(acquireScript, commitScript, extendScript, repairScript, releaseScript, waitScript, leaveScript))
 )
 
 // script is one function of a node's side. Its file says what it is asked and what

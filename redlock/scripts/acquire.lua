@@ -1,14 +1,15 @@
 -- Vote for a holder: one node's part of phase 1.
 -- lock (string) and fence (hash: count, run) are the keys; value is mine; ttl and
 -- retention (of the counter) are in ms; least is the uptime in s that a vote needs
--- (0: no guard), durable a run that needs none.
+-- (0: no guard), durable a run that needs none; waiter, if any, stands in the queue
+-- of those who wait for the lock.
 -- Reply: count            granted, under this count
 --        -count           granted by a node that tells no run: the guard can't work
 --        {0, holder, pttl}        refused, held
 --        {1, seconds, run}        refused, may have forgotten: votes in so many seconds
 -- All checks come before the first write, and the counter is written before the
 -- lock: a script stopped in between leaves a higher count and no lock.
-local function acquire(lock, fence, value, ttl, retention, least, durable)
+local function acquire(lock, fence, value, ttl, retention, least, durable, waiter)
   local max = 9007199254740992 -- 2^53, where Lua's numbers stop being exact
   local holder = redis.call('GET', lock)
   if holder and holder ~= value then
@@ -52,5 +53,9 @@ local function acquire(lock, fence, value, ttl, retention, least, durable)
   redis.call('HSET', fence, 'count', string.format('%.0f', count), 'run', run)
   redis.call('PEXPIRE', fence, retention)
   redis.call('SET', lock, value, 'PX', ttl)
+  if waiter then
+    -- The queue is a hint: what forbids or breaks it must not break the grant.
+    redis.pcall('ZREM', 'lockkeeper:queue:' .. string.sub(fence, 18), waiter)
+  end
   return sign * count
 end

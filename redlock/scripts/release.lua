@@ -1,11 +1,23 @@
 -- Free the lock if it is mine.
 -- lock and fence are the keys; value is mine, or "*" for anybody's: an operator's
--- force release.
--- Reply: 1 freed; 0 it was free; 2 it is another's
-local function release(lock, fence, value)
+-- force release; call is 1 if the next waiter shall be told.
+-- Reply: 1 freed; 3 freed, and the next waiter was told; 0 it was free; 2 it is
+-- another's
+local function release(lock, fence, value, call)
   local holder = redis.call('GET', lock)
   if not holder then return 0 end
   if holder ~= value and value ~= '*' then return 2 end
   redis.call('DEL', lock)
-  return 1
+  if call ~= '1' then return 1 end
+  -- The queue of waiters has the counter's name with its own beginning. It is a
+  -- hint: what forbids or breaks it must not break the release.
+  local queue = 'lockkeeper:queue:' .. string.sub(fence, 18)
+  while true do
+    local first = redis.pcall('ZRANGE', queue, 0, 0)[1]
+    if not first then return 1 end
+    local listeners = redis.pcall('PUBLISH', 'lockkeeper:wake:' .. first, lock)
+    if type(listeners) ~= 'number' then return 1 end
+    if listeners > 0 then return 3 end
+    redis.call('ZREM', queue, first) -- it has died, or is cut off
+  end
 end

@@ -1,0 +1,405 @@
+package redlock
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// desk is where the nodes' news of keys come in, and where it is decided when a
+// waiter of this process asks. Nothing here decides who holds a lock: a wake too
+// many costs a refused attempt, a wake too few is made up for by a timer.
+type desk struct {
+	l *Locker
+
+	// busy is how many keys are watched or kept: with none, attempts need not look.
+	busy atomic.Int32
+
+	mu      sync.Mutex // guards all below, and the fields of every watch
+	watches map[string]*watch
+	fences  map[string]*watch    // by the name of the counter
+	yields  map[string]time.Time // locks that were left to other waiters, and until when
+	links   []*link
+	changed chan struct{} // closed when a link's state changes
+	version int           // of what is watched
+	removed time.Time     // when somebody last stopped
+}
+
+// watch is one key that this process waits for.
+type watch struct {
+	keys    keys
+	wakes   []chan<- struct{}
+	version int // of the desk when it began
+	views   []view
+
+	ahead int // how many waiters of other processes come before, as most nodes have it
+	// queued: it stands in the queues. asked: it had its turn since.
+	queued, asked bool
+
+	open bool          // a quorum was heard to be free, and not to be taken since
+	turn time.Time     // while open: when this process may ask
+	soon time.Time     // when to ask because fewer than a quorum were heard to be free
+	late time.Duration // how long after that news
+	due  time.Time     // when to ask unless there is news: the holder's time is up
+	left time.Duration // what the holder had left when that was last heard
+
+	timer *time.Timer // fires at the next of these; nil: stopped for good
+}
+
+// view is what is heard of a key from one node.
+type view struct {
+	live   bool   // its news flow
+	lost   bool   // they did before, and broke off
+	fence  bool   // the counter was touched just now: the lock's news that follow are of a grant or a renewal
+	free   bool   // the last news: the lock went
+	called bool   // and it is our turn
+	news   uint64 // how many there were
+	place  string // our place in the node's queue; "": none yet
+	rank   int    // how many stand before us there; -1: unknown
+}
+
+const (
+	// courtesy is how long the one that was called has to come before the first of the
+	// others asks, and turn what each of them has: what a hung waiter delays the
+	// others. (One that died is not called.)
+	courtesy = 5 * time.Millisecond
+	turn     = 30 * time.Millisecond
+	// farthest bounds a waiter's patience: 16 turns.
+	farthest = 16
+	// minLate is the pause after the first news of less than a quorum; it doubles to
+	// maxLate, since such news can come of one's own attempts.
+	minLate = 5 * time.Millisecond
+	maxLate = time.Second
+	// unknown stands for the time that a holder has left where no node told.
+	unknown = time.Second
+)
+
+func newDesk(l *Locker) *desk {
+	return &desk{l: l, watches: map[string]*watch{}, fences: map[string]*watch{}, yields: map[string]time.Time{}, changed: make(chan struct{})}
+}
+
+// add begins to watch, or lets one more channel share in a watch.
+func (d *desk) add(k keys, wake chan<- struct{}) *watch {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	w := d.watches[k.lock]
+	if w == nil {
+		d.version++
+		w = &watch{keys: k, version: d.version, views: make([]view, len(d.l.nodes)), late: minLate, left: unknown}
+		w.due = time.Now().Add(unknown)
+		w.timer = time.AfterFunc(unknown, func() { d.expired(w) })
+		d.watches[k.lock] = w
+		// Redis tells of counters first if their names come first: then a lock's news
+		// that follow a counter's are no release. Else each renewal wakes, too.
+		if k.fence < k.lock {
+			d.fences[k.fence] = w
+		}
+		d.busy.Add(1)
+		d.startLinks()
+	}
+	w.wakes = append(w.wakes, wake)
+	return w
+}
+
+// remove ends a watch's channel. It tells whether this process is left in the key's
+// queue, where it waits no more.
+func (d *desk) remove(w *watch, wake chan<- struct{}) (queued bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if i := slices.Index(w.wakes, wake); i >= 0 {
+		w.wakes = slices.Delete(w.wakes, i, i+1)
+	}
+	if len(w.wakes) > 0 || w.timer == nil {
+		return false
+	}
+	w.timer.Stop()
+	w.timer = nil
+	delete(d.watches, w.keys.lock)
+	delete(d.fences, w.keys.fence)
+	d.removed = time.Now()
+	d.busy.Add(-1)
+	return w.queued
+}
+
+// heard takes one message of a node: the names of what was written, or nil if
+// everything was (FLUSHALL).
+func (d *desk) heard(i int, names []rueidis.RedisMessage) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	if names == nil {
+		for _, w := range d.watches {
+			d.touched(w, i, true, now)
+		}
+		return
+	}
+	for n := range names {
+		name, err := names[n].ToString()
+		if err != nil {
+			continue
+		}
+		if w := d.fences[name]; w != nil {
+			w.views[i].fence = true
+		}
+		if w := d.watches[name]; w != nil {
+			// A grant, a renewal and a repair write counter and lock in one script, so that
+			// their news come together, the counter's first. A release, an expiry or a DEL
+			// is of the lock alone.
+			freed := !w.views[i].fence
+			w.views[i].fence = false
+			d.touched(w, i, freed, now)
+		}
+	}
+}
+
+// called: node i has freed the lock, and this process is next in its queue.
+func (d *desk) called(i int, name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if w := d.watches[name]; w != nil {
+		w.views[i].called = true
+		d.touched(w, i, true, time.Now())
+	}
+}
+
+// touched: node i's lock was written, or went. mu is held.
+func (d *desk) touched(w *watch, i int, freed bool, now time.Time) {
+	v := &w.views[i]
+	v.news++
+	v.free = freed
+	if !freed { // a holder, who may have renewed just now
+		v.called = false
+		w.due = now.Add(w.left + w.stagger())
+	}
+	d.look(w, freed, now)
+}
+
+// look draws conclusions from the views. mu is held.
+func (d *desk) look(w *watch, freed bool, now time.Time) {
+	free, called, live := 0, 0, 0
+	for _, v := range w.views {
+		if v.free {
+			free++
+		}
+		if v.called {
+			called++
+		}
+		if v.live {
+			live++
+		}
+	}
+	enough := max(1, min(d.l.opts.Quorum, live))
+	open := free >= enough
+	switch {
+	case open && called >= enough: // the others know of it and let us go first
+		w.late, w.turn = minLate, now
+	case open && !w.open: // expired, deleted, or another was called
+		w.late, w.turn = minLate, now.Add(courtesy+w.stagger())
+	case !open && w.open: // taken by somebody: he is before us no more
+		w.ahead = max(w.ahead-1, 0)
+	case freed && !open && w.soon.IsZero(): // the others may have been free all along
+		w.soon = now.Add(w.late + w.stagger())
+	}
+	w.open = open
+	if open || free == 0 {
+		w.soon = time.Time{}
+	}
+	d.arm(w, now)
+}
+
+// rank draws the place in line from what the nodes say: most of them.
+func (w *watch) rank() {
+	var ranks []int
+	for _, v := range w.views {
+		if v.rank >= 0 {
+			ranks = append(ranks, v.rank)
+		}
+	}
+	w.ahead = 0
+	if slices.Sort(ranks); len(ranks) > 0 {
+		w.ahead = ranks[(len(ranks)-1)/2]
+	}
+}
+
+// stagger is how long after the first one's turn ours is.
+func (w *watch) stagger() time.Duration {
+	d := time.Duration(min(w.ahead, farthest)) * turn
+	return d - time.Duration(rand.Float64()*float64(d)/8)
+}
+
+// arm sets the timer for the next reason to ask, or asks. mu is held.
+func (d *desk) arm(w *watch, now time.Time) {
+	if w.timer == nil {
+		return
+	}
+	at := w.due
+	if w.open && w.turn.Before(at) {
+		at = w.turn
+	}
+	if !w.soon.IsZero() && w.soon.Before(at) {
+		at = w.soon
+	}
+	if at.After(now) {
+		w.timer.Reset(at.Sub(now))
+		return
+	}
+	if !w.soon.IsZero() && !w.soon.After(now) {
+		w.soon = time.Time{}
+		w.late = min(2*w.late, maxLate)
+	}
+	w.open = false
+	for i := range w.views {
+		w.views[i].free, w.views[i].called = false, false // this news has been used
+	}
+	d.wake(w)
+	w.due = now.Add(max(w.left, turn) + w.stagger())
+	w.timer.Reset(w.due.Sub(now))
+}
+
+// wake lets the waiters of this process ask. mu is held.
+func (d *desk) wake(w *watch) {
+	w.asked = true
+	for _, wake := range w.wakes {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (d *desk) expired(w *watch) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.arm(w, time.Now())
+}
+
+// queueing is called before this process goes into the queues. It gives the views:
+// an answer must not overrule later news. nil: nobody waits any more.
+func (d *desk) queueing(w *watch) []view {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if w.timer == nil {
+		return nil
+	}
+	w.queued, w.asked = true, false
+	for i := range w.views {
+		w.views[i].rank = -1
+	}
+	return slices.Clone(w.views)
+}
+
+// placed takes the answer of node i's queue. false: nobody waits any more.
+func (d *desk) placed(w *watch, i int, at place, seen uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !w.queued {
+		return false
+	}
+	v := &w.views[i]
+	v.place, v.rank = at.number, at.before
+	w.rank()
+	if at.free && v.live && v.news == seen {
+		v.free = true
+		d.look(w, false, time.Now())
+	}
+	return true
+}
+
+// kept is for how long the lock is left to those who waited longer: 0 if this
+// process may ask.
+func (d *desk) kept(name string) time.Duration {
+	if d.busy.Load() == 0 {
+		return 0
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if w := d.watches[name]; w != nil {
+		if !w.open {
+			return 0
+		}
+		return time.Until(w.turn)
+	}
+	until, ok := d.yields[name]
+	if ok && !time.Now().Before(until) {
+		delete(d.yields, name)
+		d.busy.Add(-1)
+	}
+	return time.Until(until) // long ago for the zero time
+}
+
+// yield leaves a lock that was just released to those who wait elsewhere: else a
+// process that takes it again and again would always be faster than they.
+func (d *desk) yield(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	for other, until := range d.yields {
+		if !now.Before(until) {
+			delete(d.yields, other)
+			d.busy.Add(-1)
+		}
+	}
+	if _, ok := d.yields[name]; !ok {
+		d.busy.Add(1)
+	}
+	d.yields[name] = now.Add(turn)
+}
+
+// refused: the nodes said that the lock is held, for so long at most. 0: unknown.
+func (d *desk) refused(name string, left time.Duration) {
+	if d.busy.Load() == 0 {
+		return
+	}
+	d.mu.Lock()
+	w := d.watches[name]
+	again := false
+	if w != nil {
+		if left == 0 {
+			left = unknown
+		}
+		now := time.Now()
+		w.left = left
+		// A little late, and not all at once: keys go within a millisecond of their time.
+		w.due = now.Add(left + time.Millisecond + rand.N(2*time.Millisecond) + w.stagger())
+		again = w.asked && w.queued
+		w.asked = false
+		d.arm(w, now)
+	}
+	d.mu.Unlock()
+	if again && d.l.begin(1) == nil { // somebody was faster: what is our place now?
+		go func() {
+			defer d.l.wg.Done()
+			d.l.standInLine(context.Background(), w)
+		}()
+	}
+}
+
+// granted: this process has the lock.
+func (d *desk) granted(name string) {
+	if d.busy.Load() == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if w := d.watches[name]; w != nil {
+		w.queued = false
+	}
+}
+
+// waiter is the name of this process in the key's queue; "" if it is in none.
+func (d *desk) waiter(name string) string {
+	if d.busy.Load() == 0 {
+		return ""
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.watches[name] == nil {
+		return ""
+	}
+	return d.l.id
+}

@@ -1,0 +1,156 @@
+package redlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+var _ lock.Watcher = (*Locker)(nil)
+
+// Watch implements [lock.Watcher]. The nodes tell of each release, expiry or DEL,
+// by whomever, in the messages of client-side caching (CLIENT TRACKING, RESP3). A
+// holder's own writes wake nobody and cost nothing. One connection a node serves
+// all keys; it is closed when nobody has waited for 2s.
+//
+// Whoever watches stands in a queue on the nodes, a hint for whose turn it is. wake
+// is sent on when the lock is free and it is this process's turn, when the holder's
+// time has run out without news of a renewal, and when the connection to a node was
+// lost or is back.
+//
+// Watch returns once news flow from a quorum or, after the node timeout, from some
+// node. Without any, as on a Redis Cluster or where CLIENT TRACKING is not
+// permitted, it fails with [lock.ErrUnavailable].
+func (l *Locker) Watch(ctx context.Context, key string, wake chan<- struct{}) (stop func(), err error) {
+	if err := lock.Check(key, lock.MinTTL); err != nil {
+		return nil, fmt.Errorf("redlock: watch: %w", err)
+	}
+	k, err := l.keysOf(key)
+	if err == nil {
+		err = l.begin(1)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("redlock: watch: %w", err)
+	}
+	defer l.wg.Done()
+	w := l.desk.add(k, wake)
+	if err := l.flowing(ctx, w); err != nil {
+		l.desk.remove(w, wake)
+		return nil, fmt.Errorf("redlock: watch %q: %w", key, err)
+	}
+	l.standInLine(ctx, w)
+	return func() {
+		if l.desk.remove(w, wake) {
+			l.leaveLine(k)
+		}
+	}, nil
+}
+
+var errNoNews = errors.New("no news of the key yet")
+
+// flowing waits until news of w's key flow from a quorum, or from some node after
+// the node timeout.
+func (l *Locker) flowing(ctx context.Context, w *watch) error {
+	timeout := time.NewTimer(l.opts.NodeTimeout)
+	defer timeout.Stop()
+	for last := false; ; {
+		live, open, why, changed := l.desk.flow(w)
+		switch {
+		case live >= l.opts.Quorum, live > 0 && (last || open == 0):
+			return nil
+		case last || open == 0:
+			return fmt.Errorf("%w: %w", lock.ErrUnavailable, why)
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			last = true
+		case <-ctx.Done():
+			return ended(ctx)
+		case <-l.done:
+			return lock.ErrClosed
+		}
+	}
+}
+
+// standInLine puts this process into the key's queue on every node, unless it is
+// there, and learns how many are before it and whether the lock is free. It returns
+// when a quorum has answered, bounded by the node timeout; the rest goes on.
+func (l *Locker) standInLine(ctx context.Context, w *watch) {
+	views := l.desk.queueing(w)
+	if views == nil || l.begin(len(l.nodes)) != nil {
+		return
+	}
+	answers := make(chan struct{}, len(l.nodes))
+	for i, n := range l.nodes {
+		go func() {
+			defer l.wg.Done()
+			defer func() { answers <- struct{}{} }()
+			if n.stuck() != nil {
+				return
+			}
+			at, err := parseWait(n.eval(waitScript, w.keys.queue(), l.id, views[i].place, keepQueue))
+			if err == nil && !l.desk.placed(w, i, at, views[i].news) {
+				n.eval(leaveScript, w.keys.queue(), l.id) // it came after the grant or the end of the wait
+			}
+		}()
+	}
+	timeout := time.NewTimer(l.opts.NodeTimeout)
+	defer timeout.Stop()
+	for range l.opts.Quorum {
+		select {
+		case <-answers:
+		case <-timeout.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// keepQueue is how long (ms) a queue outlives the last one who came. Nobody's turn
+// is lost by it: who finds nobody before him asks first.
+const keepQueue = "3600000"
+
+// place is where this process stands in a node's queue.
+type place struct {
+	before int    // how many come first
+	number string // what it stands there with
+	free   bool   // there is no lock
+}
+
+func parseWait(a answer) (place, error) {
+	if a.err != nil {
+		return place{}, a.err
+	}
+	part, err := fields(&a.msg, 3)
+	if err != nil {
+		return place{}, err
+	}
+	before, err1 := integer(&part[0])
+	number, err2 := part[1].ToString()
+	pttl, err3 := integer(&part[2])
+	if err1 != nil || err2 != nil || err3 != nil || before < 0 || len(number) > 32 {
+		return place{}, errReply
+	}
+	return place{before: int(before), number: number, free: pttl == -2}, nil
+}
+
+// leaveLine takes this process out of the key's queue, in the background. (Who gets
+// the lock is out of it by the grant.)
+func (l *Locker) leaveLine(k keys) {
+	if l.begin(len(l.nodes)) != nil {
+		return
+	}
+	for _, n := range l.nodes {
+		go func() {
+			defer l.wg.Done()
+			if n.stuck() == nil {
+				n.eval(leaveScript, k.queue(), l.id)
+			}
+		}()
+	}
+}
