@@ -276,8 +276,10 @@ func newDialer(raw string, opts *settings) (*dialer, string, error) {
 		option.Dialer.Timeout = opts.NodeTimeout
 	}
 	if option.ConnWriteTimeout == 0 {
-		// A node that answers nothing for so long is cut off: its requests end.
-		option.ConnWriteTimeout = 2 * opts.NodeTimeout
+		// A node that answers nothing for so long is cut off: its requests end. A little
+		// before the node timeout, so that the next attempt finds a new connection: bytes
+		// that a black-out swallowed never come.
+		option.ConnWriteTimeout = opts.NodeTimeout * 9 / 10
 	}
 	if option.ClientName == "" {
 		option.ClientName = "lockkeeper"

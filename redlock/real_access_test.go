@@ -27,9 +27,10 @@ import (
 func TestRealLeastPrivilegedUserCanDoEverything(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	s.Do("ACL", "SETUSER", "keeper", "on", ">secret-of-keeper", "resetkeys", "~redlock:*", "~"+redlock.FencePrefix+"*", "resetchannels",
+	s.Do("ACL", "SETUSER", "keeper", "on", ">secret-of-keeper", "resetkeys", "~redlock:*", "~"+redlock.FencePrefix+"*", "~"+redlock.QueuePrefix+"*", "resetchannels", "&"+redlock.WakePrefix+"*",
 		"-@all", "+evalsha", "+eval", "+get", "+set", "+del", "+pttl", "+pexpire", "+hmget", "+hset", "+time", "+info", "+config|get",
-		"+ping", "+hello", "+auth", "+client|setname")
+		"+ping", "+hello", "+auth", "+client|setname",
+		"+client|tracking", "+subscribe", "+publish", "+zadd", "+zscore", "+zrank", "+zrange", "+zrem")
 	l := dialURLs(t, []string{"redis://keeper:secret-of-keeper@" + s.Addr()}, throwaway())
 	lease := acquire(t, l, "k", longTTL)
 	require.NoError(t, extend(t, lease, longTTL))
@@ -39,7 +40,10 @@ func TestRealLeastPrivilegedUserCanDoEverything(t *testing.T) {
 	h, err := l.Health(within(t, patience))
 	require.NoError(t, err)
 	require.NoError(t, h.Nodes[0].Err)
+	wait := waiting(t, []*redistest.Server{s}, dialURLs(t, []string{"redis://keeper:secret-of-keeper@" + s.Addr()}, throwaway()), "k")
 	release(t, lease)
+	release(t, wait())
+	require.Empty(t, s.Do("ACL", "LOG"), "nothing was refused")
 }
 
 func TestRealDialErrorsKeepPasswords(t *testing.T) {
