@@ -7,13 +7,13 @@ var bugs = []struct {
 	caught []string
 }{
 	// 1. Exclusion.
-	{"grants held keys", []string{"Exclusion/AHeldKeyIsRefused", "Exclusion/TermsNeverOverlap", "Error/ContentionIsErrHeldAlone"}},
+	{"grants held keys", []string{"Exclusion/AHeldKeyIsRefused", "Exclusion/TermsNeverOverlap", "Error/ContentionIsErrHeldAlone", "Semaphore/TheLargerNIsNeverExceeded", "All/CallersInOppositeOrdersAllGetThrough"}},
 	{"reentrant", []string{"Exclusion/TheHolderAskingAgainIsRefused"}},
 	{"clients have separate stores", []string{"Exclusion/ClientsExcludeEachOther", "Acquire/AcquireTimeoutIsErrHeld"}},
 	{"checks, then sets", []string{"Exclusion/ConcurrentAttemptsGrantOne", "Exclusion/TermsNeverOverlap", "Acquire/WaitersAllGetTheirTurn"}},
 	{"a refusal robs the holder", []string{"Exclusion/RefusedAttemptsDisturbNothing"}},
 	{"waits for the holder", []string{"Exclusion/TryAcquireNeverWaitsForAHolder"}},
-	{"one lock for all keys", []string{"Exclusion/OtherKeysAreFree"}},
+	{"one lock for all keys", []string{"Exclusion/OtherKeysAreFree", "Semaphore/NAreAdmittedAndTheNextIsRefused"}},
 	{"the store goes by its wall clock", []string{"Exclusion/ClockStepsKeepExclusion"}},
 
 	// 2. ctx bounds the attempt, never the lease.
@@ -24,6 +24,7 @@ var bugs = []struct {
 	// 3. Failed attempts.
 	{"failed attempts are not cleaned up", []string{
 		"Attempt/ACancelledAttemptLeavesNothingHeld", "Attempt/RacingCancellationsLeaveNothingHeld", "Attempt/ALostReplyLeavesNothingHeld",
+		"All/ACancelledAcquireAllLeavesNothingHeld",
 	}},
 	{"cleanup frees whoever holds", []string{"Attempt/CleanupFreesNoLaterHolder"}},
 	{"an outage is granted locally", []string{"Attempt/AnOutageLeavesNothingHeld", "Error/AnOutageIsErrUnavailableAlone"}},
@@ -41,7 +42,7 @@ var bugs = []struct {
 	// 5. Tokens.
 	{"token 0", []string{"Token/TokensAreConstantAndNotZero"}},
 	{"extend changes the token", []string{"Token/TokensAreConstantAndNotZero", "Extend/ExtendMovesExpiry"}},
-	{"counts afresh after release", []string{"Token/TokensRiseAcrossRelease", "Key/AnyNameWorks", "Exclusion/TermsNeverOverlap"}},
+	{"counts afresh after release", []string{"Token/TokensRiseAcrossRelease", "Key/AnyNameWorks", "Exclusion/TermsNeverOverlap", "Semaphore/SlotsHaveTokensOfTheirOwn"}},
 	{"counts afresh after expiry", []string{"Token/TokensRiseAcrossExpiry", "Expiry/ADeadHoldersKeyGetsFree"}},
 	{"counts afresh after a loss", []string{"Token/TokensRiseAcrossLoss", "Optional/TokensRiseAcrossForceRelease"}},
 	{"a refusal counts afresh", []string{"Token/TokensRiseAcrossFailedAttempts"}},
@@ -83,14 +84,14 @@ var bugs = []struct {
 
 	// Extend.
 	{"extend does nothing", []string{"Extend/ExtendMovesExpiry"}},
-	{"extend is local only", []string{"Extend/ExtendKeepsOthersOut"}},
+	{"extend is local only", []string{"Extend/ExtendKeepsOthersOut", "All/AnExtendOfASetKeepsOthersFromAllKeys"}},
 	{"extend never shortens", []string{"Extend/AShorterExtendIsHonoured"}},
 	{"extends expired leases", []string{"Extend/AnExpiredLeaseIsLostThoughNobodyTookIt"}},
 	{"extends whoever holds", []string{"Extend/AnotherHolderIsNotExtended"}},
 	{"extend takes a free key", []string{"Extend/AKeyThatAnotherFreedIsNotRetaken", "Extend/ATakenHoldIsLost"}},
 	{"extend revives a released lease", []string{"Extend/ExtendAfterReleaseIsLost", "Extend/ExtendRacingReleaseLeavesNothingHeld"}},
 	{"extend ignores a Release under way", []string{"Extend/ExtendDuringReleaseIsLost"}},
-	{"extend is never refused", []string{"Extend/ATakenHoldIsLost"}},
+	{"extend is never refused", []string{"Extend/ATakenHoldIsLost", "All/ASetIsLostWithOneMember"}},
 	{"loss is not final", []string{"Extend/LossIsFinal"}},
 	{"a lost lease keeps its Expiry", []string{"Extend/LossIsFinal", "Extend/AnExpiredLeaseIsLostThoughNobodyTookIt", "Release/ReleaseFreesTheKey"}},
 	{"a failed extend loses the lease", []string{"Extend/AFailedExtendSaysNothing", "Extend/ALostReplySaysNothing"}},
@@ -100,7 +101,7 @@ var bugs = []struct {
 	{"accepts answers after expiry", []string{"Extend/AnAnswerAfterExpiryIsLost"}},
 
 	// Release.
-	{"release leaves the key", []string{"Release/ReleaseFreesTheKey", "Acquire/AcquireGetsItAfterRelease"}},
+	{"release leaves the key", []string{"Release/ReleaseFreesTheKey", "Acquire/AcquireGetsItAfterRelease", "All/NothingIsHeldWhileItWaits", "All/ARefusedAcquireAllLeavesNothingHeld", "All/ReleaseOfASetFreesAllThoughOneIsLost"}},
 	{"release is not idempotent", []string{"Release/ReleaseIsIdempotent", "Release/ConcurrentReleasesAgree"}},
 	{"release obeys its ctx", []string{"Release/AnEndedCtxDoesNotStopRelease"}},
 	{"release frees whoever holds", []string{
@@ -115,18 +116,18 @@ var bugs = []struct {
 	{"release is unbounded", []string{"Release/ReleaseIsBoundedWhereTheStoreHangs"}},
 
 	// What a locker may offer.
-	{"Inspect has a wrong token", []string{"Optional/InspectTellsWhoHolds", "Optional/ListStaysWithinThePrefix"}},
+	{"Inspect has a wrong token", []string{"Optional/InspectTellsWhoHolds", "Optional/ListStaysWithinThePrefix", "Semaphore/InspectAndListTellOfSlots"}},
 	{"Inspect has no holder", []string{"Optional/InspectTellsWhoHolds"}},
 	{"Inspect has a wrong ttl", []string{"Optional/InspectTellsWhoHolds"}},
 	{"Inspect shows those who left", []string{"Optional/InspectTellsWhoHolds"}},
 	{"List takes prefixes for globs", []string{"Optional/ListStaysWithinThePrefix"}},
-	{"List is empty", []string{"Optional/ListStaysWithinThePrefix"}},
+	{"List is empty", []string{"Optional/ListStaysWithinThePrefix", "Semaphore/InspectAndListTellOfSlots"}},
 	{"ForceRelease ignores the token", []string{"Optional/ForceReleaseBreaksThatTermOnly"}},
-	{"ForceRelease does nothing", []string{"Optional/ForceReleaseBreaksThatTermOnly"}},
+	{"ForceRelease does nothing", []string{"Optional/ForceReleaseBreaksThatTermOnly", "Semaphore/ForceReleaseBreaksOneTerm"}},
 	{"ForceRelease of a free key fails", []string{"Optional/ForceReleaseBreaksThatTermOnly"}},
 	{"Health is never well", []string{"Optional/HealthSeesTheStore"}},
 	{"Health is always well", []string{"Optional/HealthSeesAnOutage"}},
-	{"no wake on release", []string{"Watch/ReleaseWakes"}},
+	{"no wake on release", []string{"Watch/ReleaseWakes", "Semaphore/AnySlotThatGetsFreeWakes"}},
 	{"no wake on expiry", []string{"Watch/ExpiryWakes"}},
 	{"ctx ends the watch", []string{"Watch/TheCtxOfWatchBoundsItsSettingUpOnly"}},
 	{"wakes block", []string{"Watch/WakesNeverBlock"}},

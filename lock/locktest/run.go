@@ -31,6 +31,8 @@ var groups = []group{
 	{"Acquire", acquireCases},
 	{"Optional", optionalCases},
 	{"Watch", watchCases},
+	{"Semaphore", semaphoreCases},
+	{"All", allCases},
 	{"Leak", leakCases},
 }
 
