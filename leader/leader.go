@@ -40,7 +40,7 @@ type Elector struct {
 	// returned, before the lease is released.
 	term atomic.Pointer[keepalive.Keeper]
 
-	mu      sync.Mutex // guards all below; taken before that of changes
+	mu      sync.Mutex // guards all below; taken before those of changes and of a Keeper
 	running bool
 	status  Status
 	changes *changes // nil without OnChange
@@ -153,9 +153,7 @@ func (e *Elector) lead(ctx context.Context, s settings, k *keepalive.Keeper, fn 
 		resigned = k.Context().Err() == nil
 		e.term.Store(nil)
 		close(fnDone)
-		if resigned {
-			e.setState(Draining)
-		}
+		e.setEnding(k)
 		err = outcome.Join(err, k.Release(ctx))
 		<-watched
 		e.mu.Lock()
@@ -180,15 +178,13 @@ func (e *Elector) watch(s settings, k *keepalive.Keeper, fnDone <-chan struct{})
 		return
 	default:
 	}
-	if !isLost(k) {
-		e.setState(Draining)
-	}
+	e.setEnding(k)
 	select {
 	case <-k.Lost():
 	case <-fnDone:
 		return
 	}
-	e.setState(Lost)
+	e.setEnding(k)
 	s.log.Warn("term lost", "key", e.key, "token", k.Token())
 
 	budget := time.NewTimer(max(0, s.keepalive.Margin))

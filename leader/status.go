@@ -92,3 +92,13 @@ func (e *Elector) set(change func(s *Status)) {
 }
 
 func (e *Elector) setState(state State) { e.set(func(s *Status) { s.State = state }) }
+
+// setEnding says why k's term goes on no more. A loss is final: it is looked for
+// under mu, so that Draining never comes after Lost.
+func (e *Elector) setEnding(k *keepalive.Keeper) {
+	e.set(func(s *Status) {
+		if s.State = Draining; isLost(k) {
+			s.State = Lost
+		}
+	})
+}
