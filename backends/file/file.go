@@ -25,8 +25,8 @@ var (
 	_ io.Closer          = (*Locker)(nil)
 )
 
-// Locker keeps locks in a directory. It is safe for concurrent use, and starts
-// no goroutines. Two Lockers exclude each other whether or not they are of one
+// Locker keeps locks in a directory. It is safe for concurrent use, and has one
+// goroutine while somebody waits. Two Lockers exclude each other whether or not they are of one
 // process.
 type Locker struct {
 	dir  string
@@ -43,6 +43,9 @@ type Locker struct {
 	liveFD int // -1: no sign of life yet, or no more
 	life   life
 	holds  int // leases that need it, and attempts under way
+
+	hub hub
+	lock.Waiters
 }
 
 // New makes a Locker on dir, which it creates, for this user only (0700), if it
@@ -64,6 +67,7 @@ func New(dir string, opts *Options) (*Locker, error) {
 		return nil, fmt.Errorf("file: %w", err)
 	}
 	l := &Locker{dir: dir, opts: o, liveFD: -1}
+	l.hub.l = l
 	if err := l.prepare(); err != nil {
 		return nil, fmt.Errorf("file: %s: %w", dir, err)
 	}
@@ -157,9 +161,9 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		return nil, err
 	}
 	if r, err := readRecord(f.fd, l.boot); err == nil && r.Key == key {
-		if err := l.refusal(r); err != nil {
+		if held := l.held(r); held != nil && !l.hub.wants(key, &r, l.place()) {
 			f.close()
-			return nil, err
+			return nil, held
 		}
 	}
 
@@ -188,17 +192,26 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		return nil, err
 	}
 	r, err := f.read()
-	if err == nil {
-		err = l.refusal(r)
-	}
 	if err != nil {
+		return nil, err
+	}
+	me, found := placeOf(life), r
+	if err := l.refusal(&r, me); err != nil {
+		f.refuse(&r, me, r.Life != found.Life || len(r.Line) != len(found.Line))
 		return nil, err
 	}
 
 	if r.Boot != l.boot {
 		r.Token = max(r.Token, r.Reserved)
+		r.Line = nil
 	}
-	r.Boot, r.Life, r.Holder, r.Expiry = l.boot, lifeless, "", 0
+	if n := r.ahead(me); n < len(r.Line) { // those ahead let their turns pass
+		r.Line = r.Line[n+1:]
+		l.hub.stands(key, false)
+	} else {
+		r.Line = nil
+	}
+	r.Boot, r.Life, r.Holder, r.Expiry, r.Freed = l.boot, lifeless, "", 0, 0
 	if r.Token >= r.Reserved {
 		if err := reserveTokens(f.fd, &r); err != nil {
 			return nil, f.failed(err)
@@ -250,8 +263,8 @@ func (l *Locker) left(r record) time.Duration {
 	return 0
 }
 
-// refusal is nil if the key is free.
-func (l *Locker) refusal(r record) error {
+// held is nil if the key is free.
+func (l *Locker) held(r record) error {
 	left := l.left(r)
 	if left == 0 {
 		return nil
@@ -280,13 +293,14 @@ func ended(ctx context.Context) error {
 
 // Close refuses further attempts: they fail with [lock.ErrClosed]. Leases that
 // are held stay what they are, and can be extended and released; the sign of
-// life goes with the last that is released, so call Close after that. It never
-// fails, and may be called again.
+// life goes with the last that is released, so call Close after that. Waiters are
+// woken, and learn of it. It never fails, and may be called again.
 func (l *Locker) Close() error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.closed = true
 	l.dropSlot()
+	l.mu.Unlock()
+	l.hub.close()
 	return nil
 }
 

@@ -134,7 +134,7 @@ func (l *Locker) forceRelease(ctx context.Context, key string, token uint64) err
 	if err != nil {
 		return err
 	}
-	if held := l.refusal(r); held == nil || token != 0 && token != r.Token {
+	if held := l.held(r); held == nil || token != 0 && token != r.Token {
 		return held
 	}
 	return f.free(&r)

@@ -78,7 +78,7 @@ func (l *Locker) create(key string) error {
 	buf := make([]byte, 0, fileSize)
 	for _, r.seq = range []uint64{2, 1} { // each slot has the numbers of its parity
 		var err error
-		if buf, err = appendSlot(buf, r); err != nil {
+		if buf, err = appendSlot(buf, &r); err != nil {
 			return f.failed(err)
 		}
 	}
@@ -201,20 +201,22 @@ func (f *keyFile) write(r *record) error {
 	return nil
 }
 
-// free ends r's hold.
-func (f *keyFile) free(r *record) error {
-	r.Life, r.Holder, r.Expiry = life{}, "", 0
-	return f.write(r)
-}
-
 func (f *keyFile) failed(err error) error {
 	return fmt.Errorf("%w: %s: %w", lock.ErrUnavailable, f.path, err)
 }
 
 func openFile(path string, flags int, mode uint32) (int, error) {
+	return open(path, syscall.O_RDWR|flags, mode)
+}
+
+// openRead is for those who only look: closing what was open for writing is news
+// to all who watch the file.
+func openRead(path string) (int, error) { return open(path, syscall.O_RDONLY, 0) }
+
+func open(path string, flags int, mode uint32) (int, error) {
 	for {
 		// Close-on-exec: a lock belongs to the open file, and a child would keep it.
-		fd, err := syscall.Open(path, syscall.O_RDWR|syscall.O_CLOEXEC|syscall.O_NOFOLLOW|flags, mode)
+		fd, err := syscall.Open(path, syscall.O_CLOEXEC|syscall.O_NOFOLLOW|flags, mode)
 		if err != syscall.EINTR {
 			return fd, err
 		}

@@ -102,8 +102,7 @@ func (l *Locker) takeSlot() error {
 // dead reports whether the Locker of that life has certainly ended. Where that
 // can't be told the answer is no: the hold ends by its expiry.
 func (l *Locker) dead(of life) bool {
-	path := l.livePath(of.Slot)
-	fd, err := openFile(path, 0, 0)
+	fd, err := openRead(l.livePath(of.Slot))
 	if err != nil {
 		return false
 	}

@@ -36,6 +36,11 @@ type record struct {
 	Holder   string `json:"holder,omitempty"`
 	Expiry   int64  `json:"expiry,omitempty"` // nanoseconds on the machine's clock
 	Life     life   `json:"life,omitzero"`    // zero: free
+	// Line has those who wait, in the order in which they came, and Freed the moment
+	// when the first one's turn began. They say who goes first; who holds the key
+	// never depends on them. A record that gets too long loses the end of the line.
+	Line  []place `json:"line,omitempty"`
+	Freed int64   `json:"freed,omitempty"`
 
 	seq uint64
 }
@@ -99,13 +104,17 @@ func checkSlot(slot []byte) (uint64, error) {
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // appendSlot adds r as it stands on the disk, padded to a page.
-func appendSlot(buf []byte, r record) ([]byte, error) {
+func appendSlot(buf []byte, r *record) ([]byte, error) {
 	start := len(buf)
 	out := bytes.NewBuffer(fmt.Appendf(buf, "%08x %020d ", 0, r.seq))
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false) // six bytes for one, where people should read it
 	if err := enc.Encode(r); err != nil {
 		return nil, err
+	}
+	if n := len(r.Line); n > 0 && out.Len()-start > slotSize {
+		r.Line = r.Line[:n-1]
+		return appendSlot(buf, r)
 	}
 	buf = out.Bytes() // ends with a newline
 	if n := len(buf) - start; n > slotSize {
@@ -125,7 +134,7 @@ func writeRecord(fd int, r *record) error {
 	r.seq++
 	buf := buffers.Get().(*[fileSize]byte)
 	defer buffers.Put(buf)
-	slot, err := appendSlot(buf[:0], *r)
+	slot, err := appendSlot(buf[:0], r)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,386 @@
+//go:build linux || darwin || freebsd
+
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+var _ lock.Watcher = (*Locker)(nil)
+
+const (
+	// lookEvery is how often records are read where the kernel tells no news.
+	lookEvery = 10 * time.Millisecond
+	// linger is how long what a watch has set up stays for the next one: to close an
+	// inotify instance takes the kernel many milliseconds.
+	linger = time.Second
+)
+
+// Watch sends on wake when key becomes free: released, expired, broken, or left
+// by a process that died. Renewals wake nobody. Close wakes too.
+//
+// Lockers that wait are served in the order in which they came. One that is
+// refused while it watches the key stands in line from then on, in the key's
+// record. When the key becomes free it is kept for the first in line, for at most
+// 50ms, then for the second, and so on; all others are refused meanwhile. A Locker
+// that lets its turn pass is out of the line until it asks again.
+//
+// On Linux the kernel tells of changes (inotify): a waiter reads nothing while
+// nothing changes. Elsewhere, and where the user's inotify instances are used up,
+// one goroutine reads each watched record every 10ms.
+func (l *Locker) Watch(ctx context.Context, key string, wake chan<- struct{}) (stop func(), err error) {
+	if err := lock.Check(key, lock.MinTTL); err != nil {
+		return nil, fmt.Errorf("file: watch: %w", err)
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("file: watch %q: %w", key, ended(ctx))
+	}
+	f, err := l.openOrCreate(key) // what is not there can't be watched
+	if err != nil {
+		return nil, fmt.Errorf("file: watch %q: %w", key, err)
+	}
+	f.close()
+	w := &watch{wake}
+	if err := l.hub.add(key, w); err != nil {
+		return nil, fmt.Errorf("file: watch %q: %w", key, err)
+	}
+	return sync.OnceFunc(func() {
+		if l.hub.remove(key, w) {
+			l.leave(key)
+		}
+	}), nil
+}
+
+// watch is one call of Watch.
+type watch struct{ wake chan<- struct{} }
+
+// hub reads the news for all keys that a Locker watches, in one goroutine that
+// ends soon after the last watch. Its zero value is ready, but for l.
+type hub struct {
+	l  *Locker
+	wg sync.WaitGroup // the goroutine
+
+	mu     sync.Mutex // guards all below; never held together with l.mu but in this order
+	closed bool
+	news   *news // nil: there is no goroutine
+	keys   map[string]*watched
+	marks  map[int32][]*watched // by what the kernel calls them
+}
+
+// watched is a key that is watched, or was a moment ago.
+type watched struct {
+	key     string
+	watches []*watch
+	inLine  bool      // this Locker stands in the record's line
+	due     time.Time // when to look next without news; zero: never
+
+	file, life int32  // marks; 0: none
+	of         life   // whose sign of life is marked
+	blind      bool   // a mark could not be made
+	failed     int    // looks in a row that could not read the record
+	told       uint64 // the record that the watches know to be free; 0: none
+
+	died    time.Duration // when its holder was seen dead, on the machine's clock; 0: it was not
+	closing int           // how often its holder was looked for since its file was closed; 0: not
+}
+
+func (h *hub) add(key string, w *watch) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return lock.ErrClosed
+	}
+	if err := h.start(); err != nil {
+		return err
+	}
+	k := h.keys[key]
+	if k == nil {
+		k = &watched{key: key}
+		h.keys[key] = k
+	}
+	idle := len(k.watches) == 0
+	k.watches = append(k.watches, w)
+	if idle {
+		k.told = 0
+		h.look(k, false) // its caller asks once more
+		h.schedule()
+	}
+	return nil
+}
+
+// remove ends a watch, and reports whether the Locker is to leave the line.
+func (h *hub) remove(key string, w *watch) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	k := h.keys[key]
+	if k == nil {
+		return false
+	}
+	k.watches = slices.DeleteFunc(k.watches, func(x *watch) bool { return x == w })
+	if len(k.watches) > 0 {
+		return false
+	}
+	k.due = time.Now().Add(linger)
+	h.schedule()
+	leave := k.inLine
+	k.inLine = false
+	return leave
+}
+
+// wants reports whether me is to be put into the line of key's record.
+func (h *hub) wants(key string, r *record, me place) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	k := h.keys[key]
+	return k != nil && len(k.watches) > 0 && !slices.Contains(r.Line, me)
+}
+
+// stands notes whether this Locker stands in key's line.
+func (h *hub) stands(key string, inLine bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if k := h.keys[key]; k != nil {
+		k.inLine = inLine
+	}
+}
+
+func (h *hub) close() {
+	h.mu.Lock()
+	h.closed = true
+	for _, k := range h.keys {
+		k.send()
+	}
+	n := h.news
+	h.forget()
+	h.mu.Unlock()
+	if n != nil {
+		n.close()
+	}
+	h.wg.Wait()
+}
+
+// forget leaves the goroutine nothing to do. mu is held, and the news are closed
+// without it: that takes long.
+func (h *hub) forget() { h.news, h.keys, h.marks = nil, nil, nil }
+
+// start starts the goroutine if there is none. mu is held.
+func (h *hub) start() error {
+	if h.news != nil {
+		return nil
+	}
+	n, err := openNews()
+	if err != nil {
+		return fmt.Errorf("%w: %w", lock.ErrUnavailable, err)
+	}
+	h.news, h.keys, h.marks = n, map[string]*watched{}, map[int32][]*watched{}
+	h.wg.Go(func() { h.run(n) })
+	return nil
+}
+
+func (h *hub) run(n *news) {
+	buf := make([]byte, 4096)
+	for {
+		size, err := n.file.Read(buf)
+		h.mu.Lock()
+		if h.news != n { // closed
+			h.mu.Unlock()
+			return
+		}
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			for _, k := range h.keys { // never seen; they ask, and watch anew
+				k.send()
+			}
+			clear(h.keys)
+		}
+		n.events(buf[:max(0, size)], h.event)
+		now := time.Now()
+		for _, k := range h.keys {
+			if !k.due.IsZero() && !now.Before(k.due) {
+				h.look(k, true)
+			}
+		}
+		over := len(h.keys) == 0
+		if over {
+			h.forget()
+		} else {
+			h.schedule()
+		}
+		h.mu.Unlock()
+		if over {
+			n.close()
+			return
+		}
+	}
+}
+
+// event takes one piece of news: look at once at what it concerns.
+func (h *hub) event(mark int32, what uint32) {
+	keys := h.marks[mark]
+	if what&newsLost != 0 {
+		for _, k := range h.keys {
+			k.closing, k.due = 1, time.Unix(0, 0)
+		}
+	}
+	for _, k := range keys {
+		switch {
+		case len(k.watches) == 0:
+			continue // until the next watch
+		case what&newsClosed != 0 && mark == k.life:
+			k.closing = 1
+		case what&newsGone != 0 && mark == k.file: // and another may have its name now
+			h.unmark(k, &k.file)
+			k.told = 0
+		}
+		k.due = time.Unix(0, 0)
+	}
+}
+
+// schedule makes run look when the next key is due. mu is held.
+func (h *hub) schedule() {
+	var next time.Time
+	for _, k := range h.keys {
+		if !k.due.IsZero() && (next.IsZero() || k.due.Before(next)) {
+			next = k.due
+		}
+	}
+	if h.news != nil {
+		_ = h.news.file.SetReadDeadline(next)
+	}
+}
+
+// look reads k's record, wakes the watches if it is this Locker's turn to ask,
+// and says when to look again. mu is held.
+func (h *hub) look(k *watched, tell bool) {
+	k.due = time.Time{}
+	if len(k.watches) == 0 {
+		h.unmark(k, &k.file)
+		h.unmark(k, &k.life)
+		delete(h.keys, k.key)
+		return
+	}
+	path := h.l.keyPath(k.key)
+	k.blind = false
+	if k.file == 0 { // before the record is read
+		h.mark(k, &k.file, path, newsChanged)
+	}
+	fd, err := openRead(path)
+	var r record
+	if err == nil {
+		r, err = readRecord(fd, h.l.boot)
+		syscall.Close(fd)
+	}
+	if err != nil || r.Key != k.key {
+		// Half-written, or deleted: those who wait find out, once.
+		if k.failed++; k.failed == 3 && tell {
+			k.send()
+		}
+		k.told = 0
+		k.due = time.Now().Add(min(time.Millisecond<<min(k.failed, 10), 100*time.Millisecond))
+		return
+	}
+	k.failed = 0
+
+	now := h.l.clock.now()
+	at := h.freeAt(k, &r, now) // when it is this Locker's turn, by what is known
+	n := 0
+	if me := h.l.place(); slices.Contains(r.Line, me) {
+		if n = r.ahead(me); at <= now && r.Life != lifeless { // nobody has cleaned the line
+			n = len(slices.DeleteFunc(r.Line[:n:n], h.l.gone))
+		}
+	}
+	at += time.Duration(n) * turn
+	next := at
+	switch {
+	case at > now:
+	case k.told == r.seq:
+		next = 0 // until the record changes
+	default:
+		k.told, next = r.seq, 0
+		if tell {
+			k.send()
+		}
+	}
+	if k.closing > 0 { // the file is closed a little before its lock is let go
+		again := now + 50*time.Microsecond<<k.closing
+		if k.closing++; k.closing > 11 {
+			k.closing = 0
+		} else if next == 0 || again < next {
+			next = again
+		}
+	}
+	if k.blind && (next == 0 || now+lookEvery < next) {
+		next = now + lookEvery
+	}
+	if next != 0 {
+		k.due = time.Now().Add(next - now)
+	}
+}
+
+// freeAt is the moment on the machine's clock when r's key is free for the first
+// in line.
+func (h *hub) freeAt(k *watched, r *record, now time.Duration) time.Duration {
+	if r.Life == lifeless || r.Boot != h.l.boot {
+		k.closing, k.died = 0, 0
+		return min(r.freeSince(), now)
+	}
+	expiry := time.Duration(r.Expiry)
+	if r.Life != k.of {
+		h.unmark(k, &k.life)
+		k.of, k.died = r.Life, 0
+		h.mark(k, &k.life, h.l.livePath(r.Life.Slot), newsClosed)
+		k.closing = max(k.closing, 1) // it may have closed before
+	}
+	if k.died == 0 && (k.closing > 0 || k.blind) && !h.l.isMine(r.Life) && h.l.dead(r.Life) {
+		k.died = now
+	}
+	if k.died == 0 {
+		return expiry
+	}
+	k.closing = 0
+	return min(k.died, expiry)
+}
+
+// mark asks the kernel for news of a file.
+func (h *hub) mark(k *watched, mark *int32, path string, what uint32) {
+	m, err := h.news.mark(path, what)
+	if err == syscall.ENOENT && what == newsClosed {
+		return // nobody can tell of this life: it ends by its expiry
+	}
+	if err != nil {
+		k.blind = true
+		return
+	}
+	*mark = m
+	h.marks[m] = append(h.marks[m], k)
+}
+
+func (h *hub) unmark(k *watched, mark *int32) {
+	m := *mark
+	if m == 0 {
+		return
+	}
+	*mark = 0
+	rest := slices.DeleteFunc(h.marks[m], func(x *watched) bool { return x == k })
+	if h.marks[m] = rest; len(rest) == 0 {
+		delete(h.marks, m)
+		h.news.unmark(m)
+	}
+}
+
+func (k *watched) send() {
+	for _, w := range k.watches {
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+	}
+}
