@@ -23,6 +23,7 @@
 //
 //	redlock:<key>                        string "<owner>/<random>", PX ttl
 //	lockkeeper:fence:{<tag>}redlock:<key>    hash: count, run; kept for Options.Retention
+//	lockkeeper:queue:{<tag>}redlock:<key>    sorted set: who waits
 //
 // The string is what node-redlock, redsync and bsm/redislock use for the same key,
 // so that they exclude us and are excluded. GET, TTL and DEL in redis-cli do what
@@ -49,6 +50,16 @@
 // Validity counts from before the first request: ttl - elapsed - drift, drift = 1 %
 // of the ttl + 2ms, on the monotonic clock, less what the machine was suspended.
 // Wall clocks decide nothing.
+//
+// # Waiting
+//
+// Waiters poll nothing: see [Locker.Watch]. Each node tells them of what is written
+// to the lock, and of whose turn it is:
+//
+//	release ─► node: DEL ─► first in the queue is called ─► asks at once ─► lease
+//	                  └───► the others hear of it too, and go after it if it does not come
+//	expiry, DEL by anybody ─► all hear of it, and go in the order of the queue
+//	no news until the holder's time is up, a connection lost or back ─► they ask
 //
 // # Fencing tokens
 //
