@@ -19,9 +19,9 @@ import (
 // other, in the order of their names. Where one is refused, AcquireAll frees what
 // it has, waits for that key as [Acquire] does, in its line, and tries the others
 // while it holds it. After a round that had to give something back, it first steps
-// aside for a short random time, up to Delay, lest two callers keep refusing each
-// other. A caller of many busy keys has no place in the lines of the others: it
-// may be overtaken without bound.
+// aside for a random time: about as long as a round takes, and up to half a second
+// after many, lest two callers keep refusing each other. A caller of many busy
+// keys has no place in the lines of the others: it may be overtaken without bound.
 //
 // A Set is returned with at least half of ttl left: leases that age while others
 // are acquired are extended. A store that is too slow for that counts as
@@ -221,11 +221,15 @@ func (g *gathering) free(ctx context.Context) (left error) {
 	return left
 }
 
+// maxAside is long against the time for which a store may keep a key for those who
+// wait: to those in step it looks held meanwhile.
+const maxAside = 500 * time.Millisecond
+
 // stepAside pauses at random for up to about as long as a round takes, twice as
 // long after each round lost, so that of callers who refuse each other one gets
 // through.
 func (g *gathering) stepAside(ctx context.Context, round time.Duration) {
-	g.aside = max(minPause, min(max(2*g.aside, round), g.opts.Delay))
+	g.aside = min(max(2*g.aside, round, minPause), maxAside)
 	timer := time.NewTimer(rand.N(g.aside))
 	defer timer.Stop()
 	select {
