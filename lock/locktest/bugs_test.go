@@ -7,13 +7,13 @@ var bugs = []struct {
 	caught []string
 }{
 	// 1. Exclusion.
-	{"grants held keys", []string{"Exclusion/AHeldKeyIsRefused", "Exclusion/TermsNeverOverlap", "Error/ContentionIsErrHeldAlone", "Semaphore/TheLargerNIsNeverExceeded", "All/CallersInOppositeOrdersAllGetThrough"}},
+	{"grants held keys", []string{"Exclusion/AHeldKeyIsRefused", "Exclusion/TermsNeverOverlap", "Error/ContentionIsErrHeldAlone", "Observe/AnObserverThatPanicsChangesNothing", "Semaphore/TheLargerNIsNeverExceeded", "All/CallersInOppositeOrdersAllGetThrough", "Prefix/APrefixedKeyIsTheFullName"}},
 	{"reentrant", []string{"Exclusion/TheHolderAskingAgainIsRefused"}},
 	{"clients have separate stores", []string{"Exclusion/ClientsExcludeEachOther", "Acquire/AcquireTimeoutIsErrHeld"}},
 	{"checks, then sets", []string{"Exclusion/ConcurrentAttemptsGrantOne", "Exclusion/TermsNeverOverlap", "Acquire/WaitersAllGetTheirTurn"}},
 	{"a refusal robs the holder", []string{"Exclusion/RefusedAttemptsDisturbNothing"}},
 	{"waits for the holder", []string{"Exclusion/TryAcquireNeverWaitsForAHolder"}},
-	{"one lock for all keys", []string{"Exclusion/OtherKeysAreFree", "Semaphore/NAreAdmittedAndTheNextIsRefused"}},
+	{"one lock for all keys", []string{"Exclusion/OtherKeysAreFree", "Semaphore/NAreAdmittedAndTheNextIsRefused", "Prefix/PrefixesKeepKeysApart"}},
 	{"the store goes by its wall clock", []string{"Exclusion/ClockStepsKeepExclusion"}},
 
 	// 2. ctx bounds the attempt, never the lease.
@@ -41,7 +41,7 @@ var bugs = []struct {
 
 	// 5. Tokens.
 	{"token 0", []string{"Token/TokensAreConstantAndNotZero"}},
-	{"extend changes the token", []string{"Token/TokensAreConstantAndNotZero", "Extend/ExtendMovesExpiry"}},
+	{"extend changes the token", []string{"Token/TokensAreConstantAndNotZero", "Extend/ExtendMovesExpiry", "Observe/EventsTellALeasesLife"}},
 	{"counts afresh after release", []string{"Token/TokensRiseAcrossRelease", "Key/AnyNameWorks", "Exclusion/TermsNeverOverlap", "Semaphore/SlotsHaveTokensOfTheirOwn"}},
 	{"counts afresh after expiry", []string{"Token/TokensRiseAcrossExpiry", "Expiry/ADeadHoldersKeyGetsFree"}},
 	{"counts afresh after a loss", []string{"Token/TokensRiseAcrossLoss", "Optional/TokensRiseAcrossForceRelease"}},
@@ -51,7 +51,7 @@ var bugs = []struct {
 	{"keeps counts among the keys", []string{"Token/TokensIgnoreNeighbours"}},
 
 	// 6. Keys and ttls.
-	{"keys come back changed", []string{"Key/AnyNameWorks"}},
+	{"keys come back changed", []string{"Key/AnyNameWorks", "Observe/EventsTellALeasesLife", "Observe/EachObserverIsToldOfAWaitOnce"}},
 	{"case-folds keys", []string{"Key/NamesNeverShareALock"}},
 	{"cleans keys as paths", []string{"Key/NamesNeverShareALock"}},
 	{"flattens slashes", []string{"Key/NamesNeverShareALock"}},
@@ -72,13 +72,13 @@ var bugs = []struct {
 	}},
 	{"contention looks like an outage too", []string{"Error/ContentionIsErrHeldAlone"}},
 	{"contention without a HeldError", []string{"Error/HeldErrorTellsKeyAndTime"}},
-	{"HeldError without a key", []string{"Error/HeldErrorTellsKeyAndTime"}},
+	{"HeldError without a key", []string{"Error/HeldErrorTellsKeyAndTime", "Observe/EventsTellWhoRefused"}},
 	{"RetryAfter is too short", []string{"Error/HeldErrorTellsKeyAndTime"}},
 	{"RetryAfter is too long", []string{"Error/HeldErrorTellsKeyAndTime"}},
 	{"an outage is a plain error", []string{"Error/AnOutageIsErrUnavailableAlone", "Acquire/AcquireGoesOnOverAnOutage"}},
 	{"an outage looks held", []string{"Error/AnOutageIsErrUnavailableAlone"}},
 	{"loss looks like the end of ctx", []string{"Error/LossIsErrLostAlone"}},
-	{"loss is a plain error", []string{"Error/LossIsErrLostAlone", "Extend/AnExpiredLeaseIsLostThoughNobodyTookIt"}},
+	{"loss is a plain error", []string{"Error/LossIsErrLostAlone", "Extend/AnExpiredLeaseIsLostThoughNobodyTookIt", "Observe/EventsTellALossOnce"}},
 	{"errors do not name the key", []string{"Error/ErrorsNameTheKey"}},
 	{"closed looks unavailable", []string{"Optional/ClosedIsErrClosed"}},
 
@@ -108,7 +108,7 @@ var bugs = []struct {
 		"Release/RepeatedReleaseFreesNoLaterHolder", "Release/LateReleaseFreesNoLaterHolder",
 		"Release/ReleaseOfATakenHoldFreesNoLaterHolder", "Release/ALostReplyOnReleaseFreesNoLaterHolder",
 	}},
-	{"release past expiry is nil", []string{"Release/ReleasePastExpiryIsLost", "Release/LateReleaseFreesNoLaterHolder"}},
+	{"release past expiry is nil", []string{"Release/ReleasePastExpiryIsLost", "Release/LateReleaseFreesNoLaterHolder", "Observe/EventsTellALossOnce"}},
 	{"release past expiry sends nothing", []string{"Release/ReleaseRemovesWhatALostExtendLeft"}},
 	{"a failed release is final", []string{"Release/AFailedReleaseCanBeRepeated"}},
 	{"a failed release is lost", []string{"Release/AFailedReleaseCanBeRepeated"}},
@@ -116,18 +116,20 @@ var bugs = []struct {
 	{"release is unbounded", []string{"Release/ReleaseIsBoundedWhereTheStoreHangs"}},
 
 	// What a locker may offer.
-	{"Inspect has a wrong token", []string{"Optional/InspectTellsWhoHolds", "Optional/ListStaysWithinThePrefix", "Semaphore/InspectAndListTellOfSlots"}},
+	{"Inspect has a wrong token", []string{"Optional/InspectTellsWhoHolds", "Optional/ListStaysWithinThePrefix", "Observe/WhatTheLockerOffersIsFoundBelowAnObserver", "Semaphore/InspectAndListTellOfSlots", "Prefix/InspectAndListTellOfTheFullName"}},
 	{"Inspect has no holder", []string{"Optional/InspectTellsWhoHolds"}},
 	{"Inspect has a wrong ttl", []string{"Optional/InspectTellsWhoHolds"}},
 	{"Inspect shows those who left", []string{"Optional/InspectTellsWhoHolds"}},
 	{"List takes prefixes for globs", []string{"Optional/ListStaysWithinThePrefix"}},
-	{"List is empty", []string{"Optional/ListStaysWithinThePrefix", "Semaphore/InspectAndListTellOfSlots"}},
+	{"List is empty", []string{"Optional/ListStaysWithinThePrefix", "Semaphore/InspectAndListTellOfSlots", "Prefix/InspectAndListTellOfTheFullName"}},
 	{"ForceRelease ignores the token", []string{"Optional/ForceReleaseBreaksThatTermOnly"}},
-	{"ForceRelease does nothing", []string{"Optional/ForceReleaseBreaksThatTermOnly", "Semaphore/ForceReleaseBreaksOneTerm"}},
+	{"ForceRelease does nothing", []string{"Optional/ForceReleaseBreaksThatTermOnly", "Semaphore/ForceReleaseBreaksOneTerm", "Prefix/ForceReleaseBreaksTheFullName"}},
 	{"ForceRelease of a free key fails", []string{"Optional/ForceReleaseBreaksThatTermOnly"}},
 	{"Health is never well", []string{"Optional/HealthSeesTheStore"}},
 	{"Health is always well", []string{"Optional/HealthSeesAnOutage"}},
-	{"no wake on release", []string{"Watch/ReleaseWakes", "Semaphore/AnySlotThatGetsFreeWakes"}},
+	{"no wake on release", []string{"Watch/ReleaseWakes", "Semaphore/AnySlotThatGetsFreeWakes", "Waiting/WaitersGetItInTheOrderInWhichTheyCame", "Waiting/WhoLeavesTheLineDelaysNobody", "Waiting/WaitersOfOtherClientsGetTheirTurnToo", "Prefix/WatchHearsOfTheFullName"}},
+	{"wakes all the time", []string{"Waiting/AnIdleWaiterThatHearsNewsAsksNothing"}},
+	{"its waiters have no line", []string{"Waiting/OneOfAllWaitersAsks", "Waiting/WaitersGetItInTheOrderInWhichTheyCame"}},
 	{"no wake on expiry", []string{"Watch/ExpiryWakes"}},
 	{"ctx ends the watch", []string{"Watch/TheCtxOfWatchBoundsItsSettingUpOnly"}},
 	{"wakes block", []string{"Watch/WakesNeverBlock"}},

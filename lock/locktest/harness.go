@@ -97,7 +97,7 @@ type Harness struct {
 
 	// AllowSkips lists what may be missing, by the name of a field above ("Delay",
 	// "Wrap") or of what the locker does not offer ("Watcher", "Inspector",
-	// "ForceReleaser", "HealthChecker", "io.Closer", "HeldError"). A case that skips for
+	// "ForceReleaser", "HealthChecker", "io.Closer", "HeldError", "Waiters"). A case that skips for
 	// anything else fails. nil allows every skip; []string{} allows none, which
 	// is what a project's own CI should use.
 	AllowSkips []string
@@ -119,11 +119,12 @@ const (
 	needHealthChecker = "HealthChecker"
 	needCloser        = "io.Closer"
 	needHeldError     = "HeldError"
+	needWaiters       = "Waiters"
 )
 
 var needs = []string{
 	needWrap, needPeer, needDelay, needLoseReply, needOutage, needBreak, needKill, needSkew,
-	needWatcher, needInspector, needForceReleaser, needHealthChecker, needCloser, needHeldError,
+	needWatcher, needInspector, needForceReleaser, needHealthChecker, needCloser, needHeldError, needWaiters,
 }
 
 // withDefaults returns h filled up, or what is wrong with it.

@@ -152,7 +152,8 @@ func (l *refLocker) Watch(ctx context.Context, key string, wake chan<- struct{})
 			s.mu.Lock()
 			before, had := s.holds[key]
 			_, held := s.live(key)
-			if _, watched := s.watches[w]; watched && had && !held && before.key == key && l.bug != "no wake on expiry" {
+			news := had && !held && before.key == key && l.bug != "no wake on expiry"
+			if _, watched := s.watches[w]; watched && (news || l.bug == "wakes all the time") {
 				s.wake(key)
 			}
 			s.mu.Unlock()

@@ -182,6 +182,8 @@ func (s *refStore) remove(key, client, value string) (removed bool) {
 
 // refLocker is one client.
 type refLocker struct {
+	*lock.Waiters
+
 	store *refStore
 	bug   bug
 	id    string
@@ -194,7 +196,11 @@ type refLocker struct {
 }
 
 func newRefLocker(s *refStore) *refLocker {
-	return &refLocker{store: s, bug: s.bug, id: "client-" + rand.Text()[:5]}
+	l := &refLocker{store: s, bug: s.bug, id: "client-" + rand.Text()[:5]}
+	if l.bug != "its waiters have no line" {
+		l.Waiters = new(lock.Waiters)
+	}
+	return l
 }
 
 var _ interface {
