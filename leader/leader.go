@@ -37,7 +37,7 @@ type Elector struct {
 	opts   Options
 
 	// term is what fn works under: set before fn is called, unset when it has
-	// returned, before the lease is released.
+	// returned, before the lease is released. It is set for all of Leading.
 	term atomic.Pointer[keepalive.Keeper]
 
 	mu      sync.Mutex // guards all below; taken before those of changes and of a Keeper
@@ -151,9 +151,9 @@ func (e *Elector) lead(ctx context.Context, s settings, k *keepalive.Keeper, fn 
 	err = errNotReturned
 	defer func() {
 		resigned = k.Context().Err() == nil
+		e.setEnding(k)
 		e.term.Store(nil)
 		close(fnDone)
-		e.setEnding(k)
 		err = outcome.Join(err, k.Release(ctx))
 		<-watched
 		e.mu.Lock()

@@ -77,15 +77,16 @@ func TestOneLeads(t *testing.T) {
 						if under.Add(1) != 1 {
 							t.Error("two lead at the same time")
 						}
-						defer under.Add(-1)
 						if token := lock.Token(ctx); token <= last.Swap(token) {
 							t.Error("the token did not rise")
 						}
 						if terms.Add(1)%5 == 0 {
+							// Nobody but the next leader knows of that: the work has stopped.
+							under.Add(-1)
 							_ = store.ForceRelease(ctx, key, 0)
-							// Nobody knows of that, the token aside: stop at once.
 							return nil
 						}
+						defer under.Add(-1)
 						select {
 						case <-ctx.Done():
 							time.Sleep(ttl / 2) // drain

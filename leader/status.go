@@ -49,13 +49,13 @@ var errNotReturned = errors.New("leader: fn did not return: it panicked or exite
 // never says Leading after fn's context must have ended.
 func (e *Elector) Status() Status {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	s := e.status
-	e.mu.Unlock()
-	if s.State == Leading && !e.IsLeader() {
-		s.State, s.Since = Draining, time.Now()
-		if k := e.term.Load(); k != nil && isLost(k) {
-			s.State = Lost
-		}
+	if s.State != Leading {
+		return s
+	}
+	if k := e.term.Load(); k.Context().Err() != nil {
+		s.State, s.Since = ending(k), time.Now()
 	}
 	return s
 }
@@ -64,15 +64,6 @@ func (e *Elector) Status() Status {
 func (e *Elector) IsLeader() bool {
 	k := e.term.Load()
 	return k != nil && k.Context().Err() == nil
-}
-
-func isLost(k *keepalive.Keeper) bool {
-	select {
-	case <-k.Lost():
-		return true
-	default:
-		return false
-	}
 }
 
 // set changes the status, and passes it on to OnChange.
@@ -96,9 +87,14 @@ func (e *Elector) setState(state State) { e.set(func(s *Status) { s.State = stat
 // setEnding says why k's term goes on no more. A loss is final: it is looked for
 // under mu, so that Draining never comes after Lost.
 func (e *Elector) setEnding(k *keepalive.Keeper) {
-	e.set(func(s *Status) {
-		if s.State = Draining; isLost(k) {
-			s.State = Lost
-		}
-	})
+	e.set(func(s *Status) { s.State = ending(k) })
+}
+
+func ending(k *keepalive.Keeper) State {
+	select {
+	case <-k.Lost():
+		return Lost
+	default:
+		return Draining
+	}
 }

@@ -3,6 +3,7 @@ package leader_test
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -52,12 +53,19 @@ func TestStatus(t *testing.T) {
 					t.Errorf("a lost term is released as %q", state)
 				}
 			}
+			var told atomic.Bool
+			opts := &leader.Options{TTL: ttl, Once: true, OnChange: func(s leader.Status) {
+				if s.State == leader.Lost {
+					told.Store(true)
+				}
+			}}
 			returned := make(chan struct{})
-			r := run(t.Context(), l, &leader.Options{TTL: ttl, Once: true}, func(context.Context) error { <-returned; return nil })
+			r := run(t.Context(), l, opts, func(context.Context) error { <-returned; return nil })
 			e.Store(r.Elector)
 			over.Store(true)
-			for range 50 { // beside the goroutine that notes the loss
+			for !told.Load() { // beside the goroutine that notes the loss
 				require.Equal(t, leader.Lost, r.Status().State)
+				runtime.Gosched()
 			}
 			close(returned)
 			require.ErrorIs(t, r.wait(), lock.ErrLost)
