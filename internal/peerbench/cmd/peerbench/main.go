@@ -40,6 +40,10 @@ type bench struct {
 	out   io.Writer
 
 	observers []rueidis.Client // ask the servers what they used
+
+	players []*player // other processes
+	at      *places   // nil until something asks for it
+	csv     string    // file for the figures of the plot; "" for none
 }
 
 // section is one table.
@@ -55,29 +59,44 @@ var sections = []section{
 	{"hung", hung},
 	{"memory", inMemory},
 	{"held", held},
+	{"handoff", handoff},
+	{"leader", elections},
+	{"crash", crash},
+	{"waiters", waiters},
+	{"fairness", fairness},
+	{"idle", idle},
+	{"blackout", blackout},
 }
 
 func main() {
+	if os.Getenv(actorEnv) != "" {
+		if err := act(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "peerbench: actor:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	short := flag.Bool("short", false, "a quick run, too short for numbers to be quoted")
 	run := flag.String("run", "", "run only the sections whose names match this regular `expression`")
 	only := flag.String("only", "", "measure only contenders whose names match this regular `expression`, for profiles: the ratios mean nothing then")
+	csv := flag.String("csv", "", "write the figures of the section waiters to a `file`, for handoffplot")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of this process to a `file`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := realMain(ctx, os.Stdout, *short, *run, *only, *profile); err != nil {
+	if err := realMain(ctx, os.Stdout, *short, *run, *only, *profile, *csv); err != nil {
 		fmt.Fprintln(os.Stderr, "peerbench:", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func realMain(ctx context.Context, out io.Writer, short bool, run, only, profile string) error {
+func realMain(ctx context.Context, out io.Writer, short bool, run, only, profile, csv string) error {
 	match, err := regexp.Compile(run)
 	if err != nil {
 		return fmt.Errorf("-run: %w", err)
 	}
-	b := &bench{short: short, out: out}
+	b := &bench{short: short, out: out, csv: csv}
 	if only != "" {
 		if b.only, err = regexp.Compile(only); err != nil {
 			return fmt.Errorf("-only: %w", err)
@@ -142,7 +161,7 @@ func (b *bench) facts() {
 	var peers []string
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range info.Deps {
-			if regexp.MustCompile(`redsync/v4$|/go-redis/v9$|redis/rueidis$|redislock$`).MatchString(m.Path) {
+			if regexp.MustCompile(`redsync/v4$|/go-redis/v9$|redis/rueidis$|redislock$|/etcd/client/v3$|/client-go$`).MatchString(m.Path) {
 				peers = append(peers, m.Path+" "+m.Version)
 			}
 		}

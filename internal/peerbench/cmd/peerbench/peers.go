@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -249,17 +250,19 @@ func pings(addrs []string) (contender, func(), error) {
 		return contender{}, nil, err
 	}
 	return contender{"floor: two parallel rounds of PING", func(ctx context.Context, _ int) error {
-		answers := make(chan error, len(clients))
-		for range 2 {
-			for _, c := range clients {
-				go func() { answers <- c.Do(ctx, c.B().Ping().Build()).Error() }()
-			}
-			for range clients {
-				if err := <-answers; err != nil {
-					return err
-				}
-			}
-		}
-		return nil
+		return errors.Join(pingAll(ctx, clients), pingAll(ctx, clients))
 	}}, done, nil
+}
+
+// pingAll is one round trip: all nodes are asked in parallel, and it waits for all.
+func pingAll(ctx context.Context, clients []rueidis.Client) error {
+	answers := make(chan error, len(clients))
+	for _, c := range clients {
+		go func() { answers <- c.Do(ctx, c.B().Ping().Build()).Error() }()
+	}
+	var err error
+	for range clients {
+		err = errors.Join(err, <-answers)
+	}
+	return err
 }

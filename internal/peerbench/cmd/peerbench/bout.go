@@ -1,0 +1,89 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+)
+
+// bout is a while of contention for one key: each worker takes it, holds it, frees it
+// and waits for it again. With n+1 workers, n wait at any time.
+type bout struct {
+	rival   string
+	players []*player
+	workers int // in each player
+	hold    time.Duration
+	length  time.Duration
+}
+
+// turn is a term, and whose it was.
+type turn struct {
+	term
+	who int
+}
+
+// tally is what came of a bout.
+type tally struct {
+	turns    []turn // in the order in which they got the lock
+	waiting  []turn // who had not got it in the end
+	from, to int64  // between two looks at the commands
+	end      int64
+	commands []calls // meanwhile, by node
+	pings    float64
+}
+
+func (b *bench) contend(ctx context.Context, f bout) (t tally, err error) {
+	const warmUp = 5 // the first fifth is for getting into step
+	start := mono() + int64(20*time.Millisecond)
+	t.end = start + int64(f.length)
+	o := order{Do: "contend", Rival: f.rival, Key: "contended", Times: f.workers, Hold: f.hold, Start: start, End: t.end}
+	answers := make([]<-chan report, len(f.players))
+	for i, p := range f.players {
+		answers[i] = p.tell(o)
+	}
+	time.Sleep(untilMono(start) + f.length/warmUp)
+	before, err := b.commands(ctx)
+	if err != nil {
+		return t, err
+	}
+	t.from = mono()
+	time.Sleep(untilMono(t.end) - f.length/20)
+	after, err := b.commands(ctx)
+	if err != nil {
+		return t, err
+	}
+	t.to = mono()
+	t.commands, t.pings = since(before, after)
+	for i, answer := range answers {
+		r, err := await(ctx, o, answer)
+		if err != nil {
+			return t, err
+		}
+		for _, term := range r.Terms {
+			switch {
+			case term.Got == 0:
+				t.waiting = append(t.waiting, turn{term, i})
+			case term.Freed <= t.end: // later, the end had cut it short
+				t.turns = append(t.turns, turn{term, i})
+			}
+		}
+	}
+	slices.SortFunc(t.turns, func(a, b turn) int { return cmp.Compare(a.Got, b.Got) })
+	return t, nil
+}
+
+// handoffs are the times from a release to the next one's success, while commands were
+// counted. overlaps counts those who had the lock before it was released.
+func (t tally) handoffs() (times []time.Duration, overlaps int) {
+	for i := 1; i < len(t.turns); i++ {
+		d := t.turns[i].Got - t.turns[i-1].Freed
+		if d < 0 {
+			overlaps++
+		}
+		if at := t.turns[i].Got; at >= t.from && at <= t.to {
+			times = append(times, time.Duration(d))
+		}
+	}
+	return times, overlaps
+}
