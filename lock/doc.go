@@ -13,8 +13,8 @@
 //     backends/file and redlock.
 //   - It does not renew. A lease ends at its Expiry unless somebody calls Extend:
 //     package keepalive does, and package leader builds on that.
-//   - It is not reentrant, has no readers and writers, and promises no order among
-//     waiters.
+//   - It is not reentrant, and has no readers and writers. It orders the waiters of
+//     one process; what order there is between processes, the backend says.
 //   - It needs no synchronised clocks, and no wall clock ever decides. It needs
 //     clocks that run at nearly the same rate; the backend says how nearly.
 //
@@ -104,14 +104,17 @@
 //
 // TryAcquire asks once. [Acquire] waits: without bounds until ctx ends, or within
 // [AcquireOptions]. How long to wait and the ttl have nothing to do with each
-// other. Where the backend pushes news ([Watcher]), a release wakes the waiter;
-// everywhere else, and underneath, it asks again after a pause with jitter.
+// other. Where the backend pushes news ([Watcher]), a release wakes the waiter, who
+// asks nothing meanwhile but once in a long while; elsewhere it asks again after a
+// pause with jitter. Where the backend has [Waiters], as many as like may wait for
+// a key in one process: they stand in line, and one of them asks.
 //
 // # Writing a backend
 //
 // Implement TryAcquire: [Check] the input, note time.Now, ask the store, and give
 // [NewLease] what it granted, with two closures: one that extends this term, and
 // one that removes it. NewLease does the rest of the obligations of [Lease]. What
-// more the store can do goes into the optional interfaces, which [As] finds. Then
-// run the conformance suite, lock/locktest.
+// more the store can do goes into the optional interfaces, which [As] finds. Embed
+// [Waiters], so that those who wait in one process stand in line. Then run the
+// conformance suite, lock/locktest.
 package lock

@@ -161,3 +161,23 @@ func ExampleAs() {
 	}
 	// Output: can't tell who holds what
 }
+
+// Two tenants share a store, and neither sees the other's keys.
+func ExamplePrefix() {
+	ctx := context.Background()
+	locker := &oneProcess{}
+	acme, blue := lock.Prefix(locker, "acme:"), lock.Prefix(locker, "blue:")
+
+	lease, _ := acme.TryAcquire(ctx, "prices", time.Minute)
+	fmt.Println("acme has", lease.Key())
+
+	lease, _ = blue.TryAcquire(ctx, "prices", time.Minute)
+	fmt.Println("blue has", lease.Key())
+
+	_, err := locker.TryAcquire(ctx, "acme:prices", time.Minute)
+	fmt.Println("the store's own name is held:", errors.Is(err, lock.ErrHeld))
+	// Output:
+	// acme has acme:prices
+	// blue has blue:prices
+	// the store's own name is held: true
+}

@@ -52,7 +52,7 @@ func TestASetIsALease(t *testing.T) {
 	h := composedHarness(func(l *memory.Locker) lock.Locker {
 		return &renaming{&allOf{l}, joint}
 	}, joint)
-	h.AllowSkips = append(h.AllowSkips, "Watcher", "Inspector", "ForceReleaser")
+	h.AllowSkips = append(h.AllowSkips, "Watcher", "Inspector", "ForceReleaser", "Waiters")
 	locktest.Run(t, h)
 }
 
