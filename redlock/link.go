@@ -304,7 +304,7 @@ func (d *desk) broadcast() {
 }
 
 // flow counts the nodes whose news of w's key flow, and those that may follow.
-func (d *desk) flow(w *watch) (live, open int, why error, changed <-chan struct{}) {
+func (d *desk) flow(w *watch) (live, open int, changed <-chan struct{}, why error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	why = errNoNews
@@ -318,5 +318,5 @@ func (d *desk) flow(w *watch) (live, open int, why error, changed <-chan struct{
 			why = fmt.Errorf("node %s: %w", k.node.name, k.err)
 		}
 	}
-	return live, open, why, d.changed
+	return live, open, d.changed, why
 }

@@ -57,7 +57,7 @@ func (l *Locker) flowing(ctx context.Context, w *watch) error {
 	timeout := time.NewTimer(l.opts.NodeTimeout)
 	defer timeout.Stop()
 	for last := false; ; {
-		live, open, why, changed := l.desk.flow(w)
+		live, open, changed, why := l.desk.flow(w)
 		switch {
 		case live >= l.opts.Quorum, live > 0 && (last || open == 0):
 			return nil

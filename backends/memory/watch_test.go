@@ -136,7 +136,7 @@ func TestATurnThatIsNotTakenPassesOn(t *testing.T) {
 		time.Sleep(turn - 1)
 		require.False(t, woken(cWake))
 		require.Equal(t, "b", refused(t, c, "k").Holder)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		require.True(t, woken(cWake))
 		require.Equal(t, "c", refused(t, b, "k").Holder, "b is behind c now")
 		time.Sleep(turn)
@@ -245,7 +245,7 @@ func TestRenewalsWakeNobodyAndMoveTheExpiry(t *testing.T) {
 		require.NoError(t, lease.Extend(t.Context(), time.Second)) // earlier than it was
 		time.Sleep(time.Second - 1)
 		require.False(t, woken(wake))
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		require.True(t, woken(wake))
 		acquire(t, b, "k")
 	})

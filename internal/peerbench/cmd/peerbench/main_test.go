@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 
 // slow sections start a hundred processes, or last minutes on a busy machine even when
 // short: they are run by hand.
-var slow = map[string]bool{"waiters": true, "fairness": true, "leader": true, "blackout": true}
+var slow = map[string]bool{"waiters": true, "fairness": true, "leader": true, "blackout": true, "crash": true, "idle": true}
 
 // Each other section runs and prints a row of numbers for each contender. No time is
 // asserted.
