@@ -89,8 +89,6 @@ func (l *observedLease) Extend(ctx context.Context, ttl time.Duration) error {
 			return err // if it learnt of a loss, Release says so
 		}
 		l.tellLost(ctx, now, err)
-	case err == nil:
-		l.look()
 	}
 	l.o.tell(Event{
 		Kind: EventExtend, Context: ctx, Key: l.Key(), Token: l.Token(),
@@ -119,7 +117,7 @@ func (l *observedLease) Release(ctx context.Context) error {
 	l.mu.Lock()
 	told := l.done
 	l.done = told || lost || err == nil
-	if err == nil && !l.lost {
+	if err == nil {
 		e.Held = l.released.Sub(l.granted)
 	}
 	l.mu.Unlock()

@@ -3,6 +3,7 @@ package lock_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -187,6 +188,20 @@ func TestObserveTellsALossOnce(t *testing.T) {
 		requireLoss(t, lease.Release(t.Context()))
 		require.Equal(t, ttl+ttl/2, e.take()[0].Held)
 	})
+	bubble("TheHoldEndedWithTheFirstRelease", t, func(t *testing.T) {
+		var e events
+		f := &fakeLocker{}
+		f.release = func(context.Context) error { return errStore }
+		lease, err := lock.Observe(f, e.tell).TryAcquire(t.Context(), "k", ttl)
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		require.ErrorIs(t, lease.Release(t.Context()), errStore)
+		time.Sleep(time.Second)
+		f.release = func(context.Context) error { return lock.ErrLost }
+		e.take()
+		requireLoss(t, lease.Release(t.Context()))
+		require.Equal(t, time.Second, e.take()[0].Held)
+	})
 	bubble("AnExtendThatAReleaseCutShortIsNone", t, func(t *testing.T) {
 		for _, learns := range []error{nil, lock.ErrLost} {
 			var e events
@@ -221,6 +236,9 @@ func TestObserveTellsNothingOfBadInput(t *testing.T) {
 	require.ErrorIs(t, err, lock.ErrInvalid)
 	_, err = lock.Acquire(t.Context(), l, "k", 0, nil)
 	require.ErrorIs(t, err, lock.ErrInvalid)
+	long := strings.Repeat("k", lock.MaxKeyLen)
+	_, err = lock.Acquire(t.Context(), lock.Observe(lock.Prefix(l, "tenant:"), e.tell), long, ttl, nil)
+	require.ErrorIs(t, err, lock.ErrInvalid, "only the prefix sees it")
 	require.Empty(t, e.take())
 	lease, err := l.TryAcquire(t.Context(), "k", ttl)
 	require.NoError(t, err)
@@ -328,6 +346,16 @@ func TestObserveTellsAWaitWhole(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		require.Equal(t, []lock.EventKind{lock.EventAttempt, lock.EventRelease, lock.EventWait}, e.kinds())
 	})
+}
+
+func TestObserveTakesTheNameFromARefusal(t *testing.T) {
+	var e events
+	f := &fakeLocker{try: always(&lock.HeldError{Key: "tenant:k"})}
+	_, err := lock.Acquire(t.Context(), lock.Observe(f, e.tell), "k", ttl, &lock.AcquireOptions{Attempts: 1})
+	require.ErrorIs(t, err, lock.ErrHeld)
+	for _, event := range e.take() {
+		require.Equal(t, "tenant:k", event.Key, event.Kind)
+	}
 }
 
 func TestObserveWithoutAFunctionIsTheLockerItself(t *testing.T) {
