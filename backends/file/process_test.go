@@ -54,6 +54,10 @@ func child(args []string) error {
 		return stick(l)
 	case "contend":
 		return contend(l, args[2])
+	case "share":
+		return share(l)
+	case "wait":
+		return wait(l)
 	}
 	return fmt.Errorf("no mode %q", mode)
 }
@@ -71,6 +75,15 @@ func hold(l *Locker, ttl time.Duration) error {
 			fmt.Println(errors.Is(lease.Extend(context.Background(), long), lock.ErrLost))
 		case "release":
 			fmt.Println(lease.Release(context.Background()))
+		case "hand over": // says when it began
+			fmt.Println(time.Now().UnixNano())
+			if err := lease.Release(context.Background()); err != nil {
+				return err
+			}
+			if lease, err = lock.Acquire(context.Background(), l, "k", ttl, nil); err != nil {
+				return err
+			}
+			fmt.Println("token", lease.Token())
 		case "fork":
 			cmd := exec.Command("sleep", "1000")
 			if err := cmd.Start(); err != nil {
@@ -127,18 +140,18 @@ func contend(l *Locker, history string) error {
 }
 
 type process struct {
-	t   *testing.T
+	t   testing.TB
 	cmd *exec.Cmd
 	in  *os.File
 	out *bufio.Scanner
 }
 
-func start(t *testing.T, args ...string) *process {
+func start(t testing.TB, args ...string) *process {
 	t.Helper()
 	return startCommand(t, exec.Command(os.Args[0]), args...)
 }
 
-func startCommand(t *testing.T, cmd *exec.Cmd, args ...string) *process {
+func startCommand(t testing.TB, cmd *exec.Cmd, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: cmd}
 	p.cmd.Env = append(os.Environ(), childEnv+"="+strings.Join(args, "\n"))
@@ -179,9 +192,16 @@ func (p *process) token() uint64 {
 	return token
 }
 
+// signal sends s, and returns once a process that it stops has stopped.
 func (p *process) signal(s syscall.Signal) {
 	p.t.Helper()
 	require.NoError(p.t, p.cmd.Process.Signal(s))
+	if s == syscall.SIGSTOP {
+		var status syscall.WaitStatus
+		_, err := syscall.Wait4(p.cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+		require.NoError(p.t, err)
+		require.True(p.t, status.Stopped())
+	}
 }
 
 func (p *process) kill() {

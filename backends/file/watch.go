@@ -181,9 +181,13 @@ func (h *hub) start() error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", lock.ErrUnavailable, err)
 	}
+	h.begin(n)
+	return nil
+}
+
+func (h *hub) begin(n *news) {
 	h.news, h.keys, h.marks = n, map[string]*watched{}, map[int32][]*watched{}
 	h.wg.Go(func() { h.run(n) })
-	return nil
 }
 
 func (h *hub) run(n *news) {
@@ -292,7 +296,12 @@ func (h *hub) look(k *watched, tell bool) {
 	now := h.l.clock.now()
 	at := h.freeAt(k, &r, now) // when it is this Locker's turn, by what is known
 	n := 0
-	if me := h.l.place(); slices.Contains(r.Line, me) {
+	if me := h.l.place(); !slices.Contains(r.Line, me) {
+		if k.inLine && tell { // it let its turn pass: it must ask to stand in line again
+			k.send()
+		}
+		k.inLine = false
+	} else {
 		if n = r.ahead(me); at <= now && r.Life != lifeless { // nobody has cleaned the line
 			n = len(slices.DeleteFunc(r.Line[:n:n], h.l.gone))
 		}
