@@ -192,7 +192,7 @@ func (g *gathering) refresh(ctx context.Context) (at int, earliest time.Time, er
 		case errors.Is(err, ErrLost):
 			// Of one lease that nobody saw: no loss of the caller's.
 			return i, earliest, fmt.Errorf("%w: lost while the others were acquired: %v", ErrUnavailable, err)
-		case err != nil && (ctx.Err() != nil || errors.Is(err, ErrClosed)):
+		case errors.Is(err, ErrClosed):
 			return i, earliest, err
 		case err != nil:
 			return i, earliest, fmt.Errorf("%w: %w", ErrUnavailable, err)

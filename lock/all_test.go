@@ -286,12 +286,13 @@ func TestAcquireAllIsBounded(t *testing.T) {
 		s.requireNothingHeld(t)
 	})
 	bubble("ByCtxWhileItStepsAside", t, func(t *testing.T) {
-		for range 20 {
+		for range 10 { // a step of up to half a second each time
 			ctx, cancel := context.WithCancel(t.Context())
-			s := &scripted{}
+			var cancelled time.Time
+			s := &scripted{before: func(string) { time.Sleep(time.Second) }}
 			s.refuse = func(key string) error {
 				if key == "b" {
-					time.AfterFunc(time.Microsecond, cancel)
+					time.AfterFunc(time.Microsecond, func() { cancelled = time.Now(); cancel() })
 					return held
 				}
 				return nil
@@ -299,6 +300,7 @@ func TestAcquireAllIsBounded(t *testing.T) {
 			_, err := lock.AcquireAll(ctx, s, keys, ttl, nil)
 			require.ErrorIs(t, err, lock.ErrHeld)
 			require.ErrorIs(t, err, context.Canceled)
+			require.Zero(t, time.Since(cancelled))
 			s.requireNothingHeld(t)
 		}
 	})
