@@ -67,6 +67,5 @@ func TestConformanceInABubble(t *testing.T) {
 				n.mu.Unlock()
 			}
 		},
-		AllowSkips: []string{"Watcher"},
 	})
 }

@@ -68,6 +68,11 @@ func (n *fakeNode) hook(c *server.Peer, cmd string, args ...string) bool {
 	switch {
 	case cmd == "EVALSHA":
 		n.calls = append(n.calls, scriptNames[args[0]])
+	case cmd == "HELLO" && len(args) == 0: // which protocol is it?
+		c.WriteMapLen(1)
+		c.WriteBulk("proto")
+		c.WriteInt(3)
+		return true
 	case cmd == "INFO" && n.info && len(args) == 1 && args[0] == "server":
 		uptime := int(time.Since(n.started) / time.Second)
 		c.WriteBulk(fmt.Sprintf("# Server\r\nrun_id:run%d\r\nuptime_in_seconds:%d\r\n", n.run, uptime))

@@ -54,6 +54,7 @@ type watch struct {
 // view is what is heard of a key from one node.
 type view struct {
 	live   bool   // its news flow
+	deaf   bool   // but only calls, no news of what was written
 	lost   bool   // they did before, and broke off
 	fence  bool   // the counter was touched just now: the lock's news that follow are of a grant or a renewal
 	free   bool   // the last news: the lock went
@@ -75,6 +76,8 @@ const (
 	// maxLate, since such news can come of one's own attempts.
 	minLate = 5 * time.Millisecond
 	maxLate = time.Second
+	// blind bounds the wait for news where too few nodes tell what was written.
+	blind = 2 * time.Second
 	// unknown stands for the time that a holder has left where no node told.
 	unknown = time.Second
 )
@@ -174,7 +177,7 @@ func (d *desk) touched(w *watch, i int, freed bool, now time.Time) {
 	v.free = freed
 	if !freed { // a holder, who may have renewed just now
 		v.called = false
-		w.due = now.Add(w.left + w.stagger())
+		w.due = now.Add(d.patience(w) + w.stagger())
 	}
 	d.look(w, freed, now)
 }
@@ -226,6 +229,20 @@ func (w *watch) rank() {
 	}
 }
 
+// patience is how long to wait for news. mu is held.
+func (d *desk) patience(w *watch) time.Duration {
+	told := 0
+	for _, v := range w.views {
+		if v.live && !v.deaf {
+			told++
+		}
+	}
+	if told < d.l.opts.Quorum {
+		return min(w.left, blind)
+	}
+	return w.left
+}
+
 // stagger is how long after the first one's turn ours is.
 func (w *watch) stagger() time.Duration {
 	d := time.Duration(min(w.ahead, farthest)) * turn
@@ -257,7 +274,7 @@ func (d *desk) arm(w *watch, now time.Time) {
 		w.views[i].free, w.views[i].called = false, false // this news has been used
 	}
 	d.wake(w)
-	w.due = now.Add(max(w.left, turn) + w.stagger())
+	w.due = now.Add(max(d.patience(w), turn) + w.stagger())
 	w.timer.Reset(w.due.Sub(now))
 }
 
@@ -365,7 +382,7 @@ func (d *desk) refused(name string, left time.Duration) {
 		now := time.Now()
 		w.left = left
 		// A little late, and not all at once: keys go within a millisecond of their time.
-		w.due = now.Add(left + time.Millisecond + rand.N(2*time.Millisecond) + w.stagger())
+		w.due = now.Add(d.patience(w) + time.Millisecond + rand.N(2*time.Millisecond) + w.stagger())
 		again = w.asked && w.queued
 		w.asked = false
 		d.arm(w, now)

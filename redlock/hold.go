@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -221,6 +222,9 @@ func (rep *reply) reason(timeout time.Duration, waited bool) error {
 		}
 		return fmt.Errorf("%w within %v", errNoAnswer, timeout)
 	case failed:
+		if errors.Is(rep.err, os.ErrDeadlineExceeded) { // the connection was cut for it
+			return fmt.Errorf("%w within %v", errNoAnswer, timeout)
+		}
 		return rep.err
 	case held:
 		return fmt.Errorf("held by %s", holderName(rep.value))

@@ -118,7 +118,7 @@ func (k *link) listen() (flowed bool, err error) {
 		if len(names) == 0 && settled {
 			return flowed, nil
 		}
-		k.d.up(k, version, gap)
+		k.d.up(k, version, gap, t.callsOnly)
 		flowed = true
 		select {
 		case <-k.kick:
@@ -258,7 +258,7 @@ func (d *desk) wanted() (names []string, version int, settled bool) {
 }
 
 // up: the node tells of everything that was watched at this version.
-func (d *desk) up(k *link, version int, gap bool) {
+func (d *desk) up(k *link, version int, gap, deaf bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	k.err = nil
@@ -268,7 +268,7 @@ func (d *desk) up(k *link, version int, gap bool) {
 		if w.version > version || v.live && !gap {
 			continue
 		}
-		v.live = true
+		v.live, v.deaf = true, deaf
 		changed = true
 		if v.lost || gap { // what happened meanwhile?
 			v.lost = false
