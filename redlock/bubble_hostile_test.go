@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"net"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -107,6 +108,24 @@ func TestAHungNodeDoesNotHoldAttemptsBack(t *testing.T) {
 			require.NoError(t, lease.Release(t.Context()))
 		}
 		require.LessOrEqual(t, time.Since(start), testNodeTimeout/4+2*maxPace, "until it is known to hang, not longer")
+	})
+}
+
+func TestAHungNodeGathersNoMoreThanItsShareOfRequests(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, nets := q.client(nil)
+		nets[0].set(hang)
+		before := runtime.NumGoroutine()
+		for i := range maxUnanswered * 3 / 2 {
+			lease := must(t)(l.TryAcquire(t.Context(), strconv.Itoa(i), ttl))
+			require.NoError(t, lease.Release(t.Context()))
+		}
+		synctest.Wait()
+		require.EqualValues(t, maxUnanswered, l.nodes[0].inflight.Load())
+		require.LessOrEqual(t, runtime.NumGoroutine()-before, maxUnanswered+10)
+		time.Sleep(10 * testNodeTimeout)
+		require.Zero(t, l.nodes[0].inflight.Load(), "the end of the connection ends them, and their releases")
 	})
 }
 

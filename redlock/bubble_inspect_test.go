@@ -45,6 +45,27 @@ func TestInspectCallsLeftoversOfAMinorityFree(t *testing.T) {
 	})
 }
 
+func TestInspectShowsAnEmptyValueAsAForeignHolder(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, _ := q.client(nil)
+		require.NoError(t, q.nodes[0].redis.Set("redlock:k", ""))
+		info, err := l.Inspect(t.Context(), "k")
+		require.NoError(t, err)
+		require.Equal(t, lock.Info{Key: "k"}, info, "one vote is no holder")
+		require.NoError(t, q.nodes[1].redis.Set("redlock:k", ""))
+		q.nodes[1].redis.SetTTL("redlock:k", time.Minute)
+		info, err = l.Inspect(t.Context(), "k")
+		require.NoError(t, err)
+		require.Equal(t, lock.Info{Key: "k", Holder: foreign, TTL: time.Minute}, info)
+		require.Equal(t, []string{"k"}, list(t, l, ""))
+		_, err = l.TryAcquire(t.Context(), "k", ttl)
+		require.ErrorIs(t, err, lock.ErrHeld)
+		require.NoError(t, l.ForceRelease(t.Context(), "k", 0))
+		require.NoError(t, must(t)(l.TryAcquire(t.Context(), "k", ttl)).Release(t.Context()))
+	})
+}
+
 func list(t *testing.T, l lock.Inspector, prefix string) []string {
 	var keys []string
 	for info, err := range l.List(t.Context(), prefix) {

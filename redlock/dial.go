@@ -2,12 +2,7 @@ package redlock
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"net"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,9 +20,12 @@ import (
 // Sentinels; more with addr=host:port), cluster=true (a Redis Cluster counts as
 // one node), and those of rueidis.ParseURL.
 //
+// Other parameters are refused, and so are two URLs of one server: its databases
+// fail together. In user, password and parameters, / ? # @ must be percent-encoded.
+//
 // ctx bounds dialing only. With a deadline, nodes that can't be reached are tried
 // again until then; without one, each is tried once. Without a quorum the error
-// matches [lock.ErrUnavailable].
+// matches [lock.ErrUnavailable], and that of ctx if it has ended.
 func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 	opts, err := o.withDefaults(len(urls))
 	if err != nil {
@@ -36,18 +34,20 @@ func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 	l := newLocker(opts)
 	l.owned = true
 	seen := map[string]int{}
-	for i, u := range urls {
-		d, name, err := newDialer(u, &opts)
+	for i, raw := range urls {
+		u, err := parseURL(raw)
 		if err != nil {
 			return nil, fmt.Errorf("redlock: %w: node %d of %d: %w", lock.ErrInvalid, i+1, len(urls), err)
 		}
-		if j, ok := seen[name]; ok {
-			return nil, fmt.Errorf("redlock: %w: nodes %d and %d are both %s, want an independent server for each vote", lock.ErrInvalid, j+1, i+1, name)
+		n := l.addNode(u.name())
+		for _, server := range u.servers() {
+			if j, ok := seen[server]; ok && j != i {
+				return nil, fmt.Errorf("redlock: %w: nodes %d (%s) and %d (%s) are the same server, want an independent one for each vote",
+					lock.ErrInvalid, j+1, l.nodes[j].name, i+1, n.name)
+			}
+			seen[server] = i
 		}
-		seen[name] = i
-		n := l.addNode(name)
-		n.dial = d
-		d.node = n
+		n.dial = &dialer{option: u.client(&opts), cluster: u.cluster, node: n}
 	}
 	if err := l.connect(ctx); err != nil {
 		_ = l.Close()
@@ -107,10 +107,14 @@ func (l *Locker) connect(ctx context.Context) error {
 			err = n.dial.last()
 		}
 		if err != nil {
-			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.name, err))
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.name, ownTimeout(err)))
 		}
 	}
-	return fmt.Errorf("redlock: dial: %w: %d of %d nodes answered, want %d: %w", lock.ErrUnavailable, up, len(l.nodes), l.opts.Quorum, nodes)
+	err := fmt.Errorf("redlock: dial: %w: %d of %d nodes answered, want %d: %w", lock.ErrUnavailable, up, len(l.nodes), l.opts.Quorum, nodes)
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", ended(ctx), err)
+	}
+	return err
 }
 
 // reach asks the node for a sign of life, again and again until ctx ends or, if
@@ -235,87 +239,4 @@ func (d *dialer) last() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.lastErr
-}
-
-// newDialer reads a node's URL. Its errors never show the URL: there may be a
-// password in it.
-func newDialer(raw string, opts *settings) (*dialer, string, error) {
-	const want = "want redis://[user:password@]host[:port][/db], rediss://... or unix:///path/to.sock"
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil:
-		return nil, "", fmt.Errorf("not a URL, %s", want)
-	case u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "valkey" && u.Scheme != "valkeys" && u.Scheme != "unix":
-		return nil, "", fmt.Errorf("scheme is %q, %s", u.Scheme, want)
-	case u.Scheme == "unix" && u.Path == "", u.Scheme != "unix" && u.Hostname() == "":
-		return nil, "", fmt.Errorf("no address, %s", want)
-	case u.Port() == "0":
-		return nil, "", fmt.Errorf("port is 0, %s", want)
-	}
-	option, err := rueidis.ParseURL(raw)
-	if err != nil {
-		// Not u.Redacted(): parameters have passwords in them, too.
-		return nil, "", fmt.Errorf("%s://%s: %s", u.Scheme, u.Host, strings.TrimPrefix(err.Error(), "redis: "))
-	}
-	query := u.Query()
-	cluster := query.Get("cluster") == "true"
-	if !cluster && option.Sentinel.MasterSet == "" {
-		if len(option.InitAddress) > 1 {
-			return nil, "", errors.New("more than one address (addr=), want cluster=true or master_set=name with them")
-		}
-		option.ForceSingleClient = true
-	}
-	if option.TLSConfig != nil && opts.TLS != nil {
-		option.TLSConfig = mergeTLS(opts.TLS, option.TLSConfig)
-	}
-	if option.Sentinel.MasterSet != "" {
-		option.Sentinel.Username, option.Sentinel.Password = query.Get("sentinel_user"), query.Get("sentinel_password")
-		option.Sentinel.TLSConfig = option.TLSConfig
-	}
-	if option.Dialer.Timeout == 0 {
-		option.Dialer.Timeout = opts.NodeTimeout
-	}
-	if option.ConnWriteTimeout == 0 {
-		// A node that answers nothing for so long is cut off: its requests end. A little
-		// before the node timeout, so that the next attempt finds a new connection: bytes
-		// that a black-out swallowed never come.
-		option.ConnWriteTimeout = opts.NodeTimeout * 9 / 10
-	}
-	if option.ClientName == "" {
-		option.ClientName = "lockkeeper"
-	}
-	option.DisableCache = true // nothing here is read twice
-	option.DisableRetry = true // a request is sent once: the algorithm repeats, with a new value
-	option.PipelineMultiplex = -1
-	option.ClientSetInfo = rueidis.DisableClientSetInfo
-	option.ReadBufferEachConn, option.WriteBufferEachConn = 16<<10, 16<<10
-	return &dialer{option: option, cluster: cluster}, nodeName(u, option), nil
-}
-
-func mergeTLS(own, fromURL *tls.Config) *tls.Config {
-	merged := own.Clone()
-	if merged.ServerName == "" {
-		merged.ServerName = fromURL.ServerName
-	}
-	merged.InsecureSkipVerify = merged.InsecureSkipVerify || fromURL.InsecureSkipVerify
-	merged.MinVersion = max(merged.MinVersion, fromURL.MinVersion)
-	return merged
-}
-
-// nodeName is the node's address without credentials.
-func nodeName(u *url.URL, option rueidis.ClientOption) string {
-	name := option.InitAddress[0]
-	if u.Scheme == "unix" {
-		return "unix:" + u.Path
-	}
-	if host, port, err := net.SplitHostPort(name); err == nil {
-		name = net.JoinHostPort(strings.ToLower(host), port)
-	}
-	if option.SelectDB != 0 {
-		name = fmt.Sprintf("%s/%d", name, option.SelectDB)
-	}
-	if option.Sentinel.MasterSet != "" {
-		name = option.Sentinel.MasterSet + "@" + name
-	}
-	return name
 }

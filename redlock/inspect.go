@@ -21,7 +21,8 @@ var (
 
 // sight is what one node shows of a key.
 type sight struct {
-	value string // "" is free
+	held  bool
+	value string // can be empty: anything is another client's
 	left  time.Duration
 	count uint64
 	err   error
@@ -92,6 +93,11 @@ func parseSight(res rueidis.RedisResult) (sight, error) {
 	if s.value, err = part[0].ToString(); err != nil {
 		return sight{}, errReply
 	}
+	left, err := part[1].AsInt64()
+	if err != nil {
+		return sight{}, errReply
+	}
+	s.held = left != -2 // PTTL of a key that is not there
 	if s.left, err = milliseconds(&part[1]); err != nil {
 		return sight{}, errReply
 	}
@@ -131,9 +137,8 @@ func (l *Locker) inspect(ctx context.Context, key string) (lock.Info, string, er
 		switch {
 		case s.err != nil:
 			unknown++
-		case s.value != "":
-			votes[s.value]++
-			if votes[s.value] > votes[most] {
+		case s.held:
+			if votes[s.value]++; votes[s.value] > votes[most] {
 				most = s.value
 			}
 		}
@@ -171,7 +176,7 @@ func (l *Locker) describe(key, value string, sights []sight) lock.Info {
 	counts := map[uint64]int{}
 	var left []time.Duration
 	for _, s := range sights {
-		if s.err != nil || s.value != value {
+		if s.err != nil || !s.held || s.value != value {
 			continue
 		}
 		if counts[s.count]++; counts[s.count] >= l.opts.Quorum {
@@ -294,7 +299,7 @@ func (l *Locker) forceRelease(ctx context.Context, key string, token uint64) err
 		switch {
 		case err != nil:
 			return err
-		case holder == "":
+		case info.Holder == "":
 			return nil // nobody's, so not that term's
 		case info.Token == 0:
 			return fmt.Errorf("%w: too few nodes agree on the token of the present term", lock.ErrUnavailable)

@@ -170,8 +170,8 @@ func (n *node) probe(run string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), n.opts.NodeTimeout)
 	defer cancel()
 	c, err := n.conn()
-	if err != nil {
-		return false
+	if err != nil || c.Mode() == rueidis.ClientModeCluster {
+		return false // it would tell of any one of its servers
 	}
 	conf, err := durability(ctx, c)
 	if err != nil || !conf.durable() {

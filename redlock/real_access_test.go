@@ -22,8 +22,8 @@ import (
 	"github.com/tonsurance/lockkeeper/redlock"
 )
 
-// The permissions that the documentation lists are enough for all that a lease
-// needs, and each of them is needed.
+// These permissions are enough for leases, waiting, Inspect and Health. That each is
+// needed, and that the documentation lists them, is internal/readme's to show.
 func TestRealLeastPrivilegedUserCanDoEverything(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)

@@ -52,9 +52,9 @@ func TestRealLoadOnAHungNodeDoesNotPileUp(t *testing.T) {
 	wg.Wait()
 	t.Logf("%d acquired and released, at most %d goroutines more", done.Load(), most.Load())
 	require.Positive(t, done.Load())
-	// What waits for the node is what came before it was seen to be stuck. The whole
-	// span's requests would be one each, and a release.
-	require.Less(t, most.Load(), done.Load()+clients*6)
+	// What waits for the node is what came before it was seen to be stuck, on each of
+	// its connections. The whole span's requests would be one each.
+	require.Less(t, most.Load(), done.Load()/2+clients*6)
 	start := time.Now()
 	require.NoError(t, l.Close())
 	require.Less(t, time.Since(start), patience)

@@ -266,3 +266,13 @@ func TestRealTTLAboveTheGuardIsRefused(t *testing.T) {
 	require.ErrorIs(t, lease.Extend(within(t, patience), 2*time.Minute), lock.ErrInvalid)
 	require.Equal(t, expiry, lease.Expiry())
 }
+
+// Its configuration would be that of any one of its servers.
+func TestRealClusterIsNeverTakenForDurable(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, append([]string{"--cluster-enabled", "yes"}, durableArgs...)...)
+	s.Do("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+	eventually(t, "the cluster", func() bool { return strings.Contains(s.Do("CLUSTER", "INFO"), "cluster_state:ok") })
+	l := dialURLs(t, []string{"redis://" + s.Addr() + "?cluster=true"}, nil)
+	require.ErrorContains(t, unavailable(t, l, time.Minute), "votes in ")
+}

@@ -1,0 +1,59 @@
+package redlock
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
+	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// silentServer takes connections, and does not answer PING.
+func silentServer(t *testing.T) string {
+	m := miniredis.RunT(t)
+	ended := make(chan struct{})
+	t.Cleanup(func() { close(ended) }) // before the server waits for its connections
+	m.Server().SetPreHook(func(_ *server.Peer, cmd string, _ ...string) bool {
+		if cmd == "PING" {
+			<-ended
+		}
+		return false
+	})
+	return "redis://" + m.Addr() + "?write_timeout=1m" // the node timeout comes first
+}
+
+func TestDialsErrorTellsTheEndOfCtxFromANodesTimeout(t *testing.T) {
+	node := silentServer(t)
+	o := &Options{NodeTimeout: 50 * time.Millisecond}
+
+	_, err := Dial(t.Context(), []string{node}, o)
+	require.ErrorIs(t, err, lock.ErrUnavailable)
+	require.NotErrorIs(t, err, context.DeadlineExceeded)
+	require.NotErrorIs(t, err, context.Canceled)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err = Dial(ctx, []string{node}, o)
+	require.ErrorIs(t, err, lock.ErrUnavailable)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NotErrorIs(t, err, context.Canceled)
+	require.ErrorContains(t, err, "node "+node[len("redis://"):strings.Index(node, "?")]+": ")
+
+	for _, deadline := range []bool{false, true} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		if deadline {
+			ctx, cancel = context.WithTimeout(ctx, time.Hour)
+			defer cancel()
+		}
+		time.AfterFunc(10*time.Millisecond, cancel)
+		_, err = Dial(ctx, []string{node}, &Options{NodeTimeout: time.Second})
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		require.ErrorIs(t, err, context.Canceled)
+		require.NotErrorIs(t, err, context.DeadlineExceeded)
+	}
+}

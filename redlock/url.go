@@ -1,0 +1,171 @@
+package redlock
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// nodeURL is a node's URL that was found good.
+type nodeURL struct {
+	*url.URL
+	query   url.Values
+	option  rueidis.ClientOption // as rueidis reads it
+	cluster bool
+}
+
+// params are what may stand behind the ? of a node's URL.
+var params = []string{
+	"addr", "client_cache", "client_name", "cluster", "db", "dial_timeout", "master_set", "max_retries", "protocol",
+	"sentinel_password", "sentinel_user", "skip_verify", "write_timeout",
+}
+
+const wantURL = "want redis://[user:password@]host[:port][/db], rediss://... or unix:///path/to.sock"
+
+// parseURL reads a node's URL. Its errors quote nothing of it: where a password was
+// not encoded, any part can be a piece of it.
+func parseURL(raw string) (*nodeURL, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, errors.New("not a URL, " + wantURL)
+	}
+	_, rest, _ := strings.Cut(raw, "://")
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 && strings.Contains(rest[i:], "@") {
+		return nil, errors.New("an @ after the address, want / ? # @ percent-encoded in user, password and parameters")
+	}
+	unix := u.Scheme == "unix"
+	switch {
+	case !unix && !slices.Contains([]string{"redis", "rediss", "valkey", "valkeys"}, u.Scheme):
+		return nil, errors.New("another scheme, " + wantURL)
+	case unix && (u.Path == "" || u.Host != ""), !unix && u.Hostname() == "":
+		return nil, errors.New("no address, " + wantURL)
+	case strings.Contains(raw, "#"):
+		return nil, errors.New("a fragment (#), " + wantURL)
+	}
+	n := &nodeURL{URL: u}
+	if n.query, err = url.ParseQuery(u.RawQuery); err != nil {
+		return nil, errors.New("the parameters are not percent-encoded rightly")
+	}
+	for name := range n.query {
+		if !slices.Contains(params, name) {
+			return nil, fmt.Errorf("an unknown parameter, want some of %s", strings.Join(params, ", "))
+		}
+	}
+	for _, hostport := range append([]string{u.Host}, n.query["addr"]...) {
+		if !portInRange(hostport) {
+			return nil, errors.New("the port is not a number from 1 to 65535")
+		}
+	}
+	for _, name := range []string{"dial_timeout", "write_timeout"} {
+		// Without a limit, a node that hangs would keep its requests for ever.
+		if d, err := time.ParseDuration(n.query.Get(name)); n.query.Has(name) && (err != nil || d <= 0) {
+			return nil, fmt.Errorf("%s is not a duration above 0, such as 2s", name)
+		}
+	}
+	switch n.query.Get("cluster") {
+	case "true":
+		n.cluster = true
+	case "", "false":
+	default:
+		return nil, errors.New("cluster is neither true nor false")
+	}
+	if n.option, err = rueidis.ParseURL(raw); err != nil || n.option.SelectDB < 0 {
+		return nil, errors.New("the database is not a number from 0, or skip_verify not true or false, " + wantURL)
+	}
+	if !n.cluster && !n.sentinel() && len(n.option.InitAddress) > 1 {
+		return nil, errors.New("more than one address (addr=), want cluster=true or master_set=name with them")
+	}
+	return n, nil
+}
+
+// portInRange lets hostport be without a port, too.
+func portInRange(hostport string) bool {
+	_, port, err := net.SplitHostPort(hostport)
+	if err != nil || port == "" {
+		return true
+	}
+	n, err := strconv.Atoi(port)
+	return err == nil && n >= 1 && n <= 65535
+}
+
+func (u *nodeURL) sentinel() bool { return u.option.Sentinel.MasterSet != "" }
+
+// servers names what the URL leads to: two URLs with one of these in common lead to
+// the same server, whatever else differs.
+func (u *nodeURL) servers() []string {
+	if u.Scheme == "unix" {
+		return []string{u.name()}
+	}
+	names := make([]string, len(u.option.InitAddress))
+	for i, addr := range u.option.InitAddress {
+		if names[i] = strings.ToLower(addr); u.sentinel() {
+			names[i] = u.option.Sentinel.MasterSet + "@" + names[i] // Sentinels know many
+		}
+	}
+	return names
+}
+
+// name is the node's address without credentials.
+func (u *nodeURL) name() string {
+	name := u.option.InitAddress[0]
+	if u.Scheme == "unix" {
+		return "unix:" + name
+	}
+	name = strings.ToLower(name)
+	if u.option.SelectDB != 0 {
+		name = fmt.Sprintf("%s/%d", name, u.option.SelectDB)
+	}
+	if u.sentinel() {
+		name = u.option.Sentinel.MasterSet + "@" + name
+	}
+	return name
+}
+
+// client is how to connect to the node.
+func (u *nodeURL) client(opts *settings) rueidis.ClientOption {
+	option := u.option
+	option.ForceSingleClient = !u.cluster && !u.sentinel()
+	if option.TLSConfig != nil && opts.TLS != nil {
+		option.TLSConfig = mergeTLS(opts.TLS, option.TLSConfig)
+	}
+	if u.sentinel() {
+		option.Sentinel.Username, option.Sentinel.Password = u.query.Get("sentinel_user"), u.query.Get("sentinel_password")
+		option.Sentinel.TLSConfig = option.TLSConfig
+	}
+	if option.Dialer.Timeout == 0 {
+		option.Dialer.Timeout = opts.NodeTimeout
+	}
+	if option.ConnWriteTimeout == 0 {
+		// A node that answers nothing for so long is cut off: its requests end. A little
+		// before the node timeout, so that the next attempt finds a new connection: bytes
+		// that a black-out swallowed never come.
+		option.ConnWriteTimeout = opts.NodeTimeout * 9 / 10
+	}
+	if option.ClientName == "" {
+		option.ClientName = "lockkeeper"
+	}
+	option.DisableCache = true // nothing here is read twice
+	option.DisableRetry = true // a request is sent once: the algorithm repeats, with a new value
+	option.PipelineMultiplex = -1
+	option.ClientSetInfo = rueidis.DisableClientSetInfo
+	option.ReadBufferEachConn, option.WriteBufferEachConn = 16<<10, 16<<10
+	return option
+}
+
+func mergeTLS(own, fromURL *tls.Config) *tls.Config {
+	merged := own.Clone()
+	if merged.ServerName == "" {
+		merged.ServerName = fromURL.ServerName
+	}
+	merged.InsecureSkipVerify = merged.InsecureSkipVerify || fromURL.InsecureSkipVerify
+	merged.MinVersion = max(merged.MinVersion, fromURL.MinVersion)
+	return merged
+}
