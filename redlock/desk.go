@@ -38,8 +38,9 @@ type watch struct {
 	views   []view
 
 	ahead int // how many waiters of other processes come before, as most nodes have it
-	// queued: it stands in the queues. asked: it had its turn since.
-	queued, asked bool
+	// queued: it stands in the queues. asked: it had its turn since. done: it waits no
+	// more.
+	queued, asked, done bool
 
 	open bool          // a quorum was heard to be free, and not to be taken since
 	turn time.Time     // while open: when this process may ask
@@ -53,15 +54,16 @@ type watch struct {
 
 // view is what is heard of a key from one node.
 type view struct {
-	live   bool   // its news flow
-	deaf   bool   // but only calls, no news of what was written
-	lost   bool   // they did before, and broke off
-	fence  bool   // the counter was touched just now: the lock's news that follow are of a grant or a renewal
-	free   bool   // the last news: the lock went
-	called bool   // and it is our turn
-	news   uint64 // how many there were
-	place  string // our place in the node's queue; "": none yet
-	rank   int    // how many stand before us there; -1: unknown
+	live   bool      // its news flow
+	deaf   bool      // but only calls, no news of what was written
+	lost   bool      // they did before, and broke off
+	fence  time.Time // the counter was touched then: if just now, the lock's news that follow are of a grant or a renewal
+	told   bool      // called, and the lock's news of that release are still to come
+	free   bool      // the last news: the lock went
+	called bool      // and it is our turn
+	news   uint64    // how many there were
+	place  string    // our place in the node's queue; "": none yet
+	rank   int       // how many stand before us there; -1: unknown
 }
 
 const (
@@ -76,6 +78,8 @@ const (
 	// maxLate, since such news can come of one's own attempts.
 	minLate = 5 * time.Millisecond
 	maxLate = time.Second
+	// sameScript is within what time the two messages of one script are read.
+	sameScript = 300 * time.Microsecond
 	// blind bounds the wait for news where too few nodes tell what was written.
 	blind = 2 * time.Second
 	// unknown stands for the time that a holder has left where no node told.
@@ -106,6 +110,7 @@ func (d *desk) add(k keys, wake chan<- struct{}) *watch {
 		d.startLinks()
 	}
 	w.wakes = append(w.wakes, wake)
+	w.done = false
 	return w
 }
 
@@ -117,6 +122,9 @@ func (d *desk) remove(w *watch, wake chan<- struct{}) (queued bool) {
 	if i := slices.Index(w.wakes, wake); i >= 0 {
 		w.wakes = slices.Delete(w.wakes, i, i+1)
 	}
+	if len(w.wakes) > 0 {
+		w.done = false
+	}
 	if len(w.wakes) > 0 || w.timer == nil {
 		return false
 	}
@@ -126,7 +134,8 @@ func (d *desk) remove(w *watch, wake chan<- struct{}) (queued bool) {
 	delete(d.fences, w.keys.fence)
 	d.removed = time.Now()
 	d.busy.Add(-1)
-	return w.queued
+	queued, w.queued, w.done = w.queued, false, true
+	return queued
 }
 
 // heard takes one message of a node: the names of what was written, or nil if
@@ -147,14 +156,17 @@ func (d *desk) heard(i int, names []rueidis.RedisMessage) {
 			continue
 		}
 		if w := d.fences[name]; w != nil {
-			w.views[i].fence = true
+			w.views[i].fence = now
 		}
 		if w := d.watches[name]; w != nil {
 			// A grant, a renewal and a repair write counter and lock in one script, so that
 			// their news come together, the counter's first. A release, an expiry or a DEL
 			// is of the lock alone.
-			freed := !w.views[i].fence
-			w.views[i].fence = false
+			// (A commit writes the counter alone: that is forgotten soon, since a release
+			// that seems a renewal would be missed. The contrary costs a question.)
+			v := &w.views[i]
+			freed := v.told || now.Sub(v.fence) > sameScript
+			v.fence, v.told = time.Time{}, false
 			d.touched(w, i, freed, now)
 		}
 	}
@@ -166,6 +178,7 @@ func (d *desk) called(i int, name string) {
 	defer d.mu.Unlock()
 	if w := d.watches[name]; w != nil {
 		w.views[i].called = true
+		w.views[i].told = !w.views[i].deaf // the script's call comes before its writes
 		d.touched(w, i, true, time.Now())
 	}
 }
@@ -300,7 +313,7 @@ func (d *desk) expired(w *watch) {
 func (d *desk) queueing(w *watch) []view {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if w.timer == nil {
+	if w.done {
 		return nil
 	}
 	w.queued, w.asked = true, false
@@ -314,8 +327,9 @@ func (d *desk) queueing(w *watch) []view {
 func (d *desk) placed(w *watch, i int, at place, seen uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !w.queued {
-		return false
+	if !w.queued { // it must leave again, unless another wait has begun
+		other := d.watches[w.keys.lock]
+		return other != nil && other != w
 	}
 	v := &w.views[i]
 	v.place, v.rank = at.number, at.before
@@ -404,7 +418,7 @@ func (d *desk) granted(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if w := d.watches[name]; w != nil {
-		w.queued = false
+		w.queued, w.done = false, true
 	}
 }
 
