@@ -30,21 +30,24 @@ var params = []string{
 
 const wantURL = "want redis://[user:password@]host[:port][/db], rediss://... or unix:///path/to.sock"
 
-// parseURL reads a node's URL. Its errors quote nothing of it: where a password was
-// not encoded, any part can be a piece of it.
+// parseURL reads a node's URL. Its errors quote nothing of it but a wrong scheme that
+// stands before a ://: where a password was not encoded, any other part can be a piece of it.
 func parseURL(raw string) (*nodeURL, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return nil, errors.New("not a URL, " + wantURL)
 	}
-	_, rest, _ := strings.Cut(raw, "://")
+	scheme, rest, slashes := strings.Cut(raw, "://")
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 && strings.Contains(rest[i:], "@") {
 		return nil, errors.New("an @ after the address, want / ? # @ percent-encoded in user, password and parameters")
 	}
 	unix := u.Scheme == "unix"
 	switch {
 	case !unix && !slices.Contains([]string{"redis", "rediss", "valkey", "valkeys"}, u.Scheme):
-		return nil, errors.New("another scheme, " + wantURL)
+		if slashes && strings.EqualFold(scheme, u.Scheme) {
+			return nil, fmt.Errorf("the scheme is %q, %s", scheme, wantURL)
+		}
+		return nil, errors.New("no scheme, " + wantURL)
 	case unix && (u.Path == "" || u.Host != ""), !unix && u.Hostname() == "":
 		return nil, errors.New("no address, " + wantURL)
 	case strings.Contains(raw, "#"):

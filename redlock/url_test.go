@@ -17,12 +17,13 @@ func refused(t *testing.T, urls ...string) error {
 	return err
 }
 
-func TestBadURLsAreRefusedAndNothingOfThemIsQuoted(t *testing.T) {
+func TestBadURLsAreRefusedAndOnlyAWrongSchemeIsQuoted(t *testing.T) {
 	for url, says := range map[string]string{
 		"":                                   "want redis://",
-		"localhost:6379":                     "another scheme",
-		"topsecret:x@h:1":                    "another scheme",
-		"http://u:topsecret@h":               "another scheme",
+		"localhost:6379":                     "no scheme",
+		"topsecret:x@h:1":                    "no scheme",
+		"topsecret:x://h:1":                  "no scheme",
+		"http://u:topsecret@h":               `the scheme is "http"`,
 		"redis://:topsecret@":                "no address",
 		"unix://":                            "no address",
 		"unix://topsecret/redis.sock":        "no address",

@@ -118,7 +118,11 @@ func TestAStoppedWaiterHoldsTheOthersUpForOneTurnOnce(t *testing.T) {
 	p := start(t, "wait", dir)
 	require.Equal(t, "waiting", p.line())
 	inLine(t, l, "k", nil)
-	p.signal(syscall.SIGSTOP)
+	f, err := l.open("k")
+	require.NoError(t, err)
+	require.NoError(t, f.lock(t.Context()))
+	p.signal(syscall.SIGSTOP) // not in the middle of a change, which would block all
+	f.close()
 	got := waitFor(t, l)
 	begun := time.Now()
 	release(t, lease)
