@@ -117,16 +117,13 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.token = token
-		h.settle(votes, healLagging)
+		h.settle(votes, tendGrant)
 		return nil
 	}
-	if token, err = h.agree(ctx, highest); err != nil {
+	if err = h.agree(ctx, highest); err != nil {
 		h.abandon()
 		return fmt.Errorf("redlock: acquire %q: %w", h.key, err)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.token = token
 	return nil
 }
 
@@ -138,15 +135,29 @@ func opCommit(h *hold, n *node, r *round, _ reply) reply {
 	return parseCommit(n.eval(commitScript, h.keys, h.value, fmt.Sprint(r.token), h.l.opts.retention))
 }
 
-// healLagging brings the counter of a node that granted a lower count up to the
-// token, so that next time the nodes count alike and one round is enough.
-func healLagging(h *hold, rep reply) *round {
-	if rep.kind != granted || rep.n >= h.token || h.releasing {
-		return nil
+func opLeave(h *hold, n *node, _ *round, _ reply) reply {
+	n.eval(leaveScript, h.keys.queue(), h.waiter)
+	return reply{}
+}
+
+// tendGrant brings the counter of a node that granted a lower count up to the
+// token, so that next time the nodes count alike and one round is enough. It takes
+// this process out of the queue of a node that did not grant: it waits no more.
+func tendGrant(h *hold, rep reply) *round {
+	switch rep.kind {
+	case granted:
+		if rep.n >= h.token || h.releasing {
+			return nil
+		}
+		r := h.newRound(opCommit)
+		r.token = h.token
+		return r
+	case held, recovering, notMine:
+		if h.waiter != "" {
+			return h.newRound(opLeave)
+		}
 	}
-	r := h.newRound(opCommit)
-	r.token = h.token
-	return r
+	return nil
 }
 
 // countVotes tells the outcome of phase 1, if it is certain: the token, or the
@@ -221,10 +232,10 @@ func (h *hold) heldError(r *round) *lock.HeldError {
 	return e
 }
 
-// agree is phase 2: it raises the counts to one token, and starts again if it
+// agree is phase 2: it raises the counts to the lease's token, and starts again if it
 // meets a higher one. While a node has my value, its count rises by my own commits
 // only, so that each node can show a higher one once.
-func (h *hold) agree(ctx context.Context, token uint64) (uint64, error) {
+func (h *hold) agree(ctx context.Context, token uint64) error {
 	for range len(h.slots) + 1 {
 		commit := h.newRound(opCommit)
 		commit.token = token
@@ -256,11 +267,15 @@ func (h *hold) agree(ctx context.Context, token uint64) (uint64, error) {
 		})
 		switch {
 		case err != nil || failed != nil:
-			return 0, cmp.Or(err, failed)
+			return cmp.Or(err, failed)
 		case agreed != 0:
-			return agreed, nil
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.token = agreed
+			h.settle(commit, tendGrant)
+			return nil
 		}
 		token = highest
 	}
-	return 0, fmt.Errorf("%w: a node answers ever higher counts, now %d", lock.ErrUnavailable, token)
+	return fmt.Errorf("%w: a node answers ever higher counts, now %d", lock.ErrUnavailable, token)
 }
