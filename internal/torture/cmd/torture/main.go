@@ -1,0 +1,98 @@
+// Command torture starts Redis servers and client processes, does to them what a bad
+// year does to a data centre, and checks what the clients saw.
+//
+//	cd internal/torture && go run ./cmd/torture -duration 30m
+//
+// Its exit status is not 0 if any rule was broken; then the history is kept, with a
+// timeline that can be read in a browser.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if os.Getenv(clientEnv) != "" {
+		if err := clientMain(); err != nil {
+			fmt.Fprintln(os.Stderr, "torture: client:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := realMain(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "torture:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// errBroken: the run went through, and a rule was broken.
+var errBroken = errors.New("a rule was broken")
+
+func realMain(ctx context.Context, args []string) error {
+	c := config{out: os.Stdout}
+	var names, about []string
+	for _, p := range profiles {
+		names, about = append(names, p.name), append(about, p.name+": "+p.about)
+	}
+	flags := flag.NewFlagSet("torture", flag.ContinueOnError)
+	flags.DurationVar(&c.duration, "duration", 2*time.Minute, "how long")
+	flags.Uint64Var(&c.seed, "seed", 0, "of the faults; 0 takes one at random, and prints it")
+	flags.IntVar(&c.nodes, "nodes", 3, "servers, 3 to 9")
+	flags.IntVar(&c.clients, "clients", 6, "client processes, 2 to 20")
+	flags.IntVar(&c.quorum, "quorum", 0, "nodes that must agree; 0 is a majority. With more, FLUSHALL strikes during the faults too")
+	name := flags.String("profile", "safe", strings.Join(about, "\n"))
+	flags.StringVar(&c.keep, "keep", os.TempDir(), "`folder` in which the history of a failed run is kept, in a folder of its own")
+	flags.StringVar(&c.draw, "draw", "", "write the timeline of the run to a `file` (HTML), also if all went well")
+	flags.StringVar(&c.locker, "locker", "lockkeeper", "the library")
+	flags.DurationVar(&c.pace, "pace", 250*time.Millisecond, "between faults, on average")
+	flags.DurationVar(&c.chaos, "chaos", 2*time.Minute, "between two rolling restarts")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	for _, p := range profiles {
+		if p.name == *name {
+			c.profile = p
+		}
+	}
+	switch {
+	case flags.NArg() > 0:
+		return fmt.Errorf("unknown argument %q", flags.Arg(0))
+	case c.profile.name == "":
+		return fmt.Errorf("-profile is %q, want one of %s", *name, strings.Join(names, ", "))
+	case c.nodes < 3 || c.nodes > 9:
+		return fmt.Errorf("-nodes is %d, want 3 to 9", c.nodes)
+	case c.clients < 2 || c.clients > 20:
+		return fmt.Errorf("-clients is %d, want 2 to 20", c.clients)
+	case c.quorum != 0 && (2*c.quorum <= c.nodes || c.quorum > c.nodes):
+		return fmt.Errorf("-quorum is %d, want more than half of %d nodes and at most all", c.quorum, c.nodes)
+	case c.duration < time.Second, c.pace < time.Millisecond, c.chaos < time.Second:
+		return fmt.Errorf("-duration %v, -pace %v, -chaos %v: want at least 1s, 1ms, 1s", c.duration, c.pace, c.chaos)
+	case lockers[c.locker] == nil:
+		return fmt.Errorf("-locker is %q, which is unknown", c.locker)
+	}
+	if c.seed == 0 {
+		c.seed = rand.Uint64N(1_000_000)
+	}
+	fmt.Fprintf(c.out, "torture: seed %d\n", c.seed)
+	r, err := run(ctx, c)
+	if err != nil {
+		return fmt.Errorf("seed %d: %w", c.seed, err)
+	}
+	r.print(c.out)
+	if len(r.violations) > 0 {
+		return errBroken
+	}
+	return nil
+}
