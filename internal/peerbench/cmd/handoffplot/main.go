@@ -216,7 +216,7 @@ func (decades) Ticks(low, high float64) []plot.Tick {
 	var ticks []plot.Tick
 	for v := 0.001; v <= high; v *= 10 {
 		if v >= low {
-			ticks = append(ticks, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'g', 3, 64)})
+			ticks = append(ticks, plot.Tick{Value: v, Label: fmt.Sprintf("%.6g", v)})
 		}
 	}
 	return ticks
