@@ -174,6 +174,7 @@ func TestRealIdleWaitersCostNoCommands(t *testing.T) {
 func TestRealWaitersTakeTurns(t *testing.T) {
 	servers := redistest.StartN(t, 3)
 	const processes, terms = 6, 15
+	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
 	var mu sync.Mutex
 	var order []int
 	var wg sync.WaitGroup
@@ -195,6 +196,8 @@ func TestRealWaitersTakeTurns(t *testing.T) {
 			}
 		})
 	}
+	eventually(t, "everybody's place in line", func() bool { return standing(servers, "k") == processes*len(servers) })
+	release(t, held)
 	wg.Wait()
 	require.Len(t, order, processes*terms)
 	// Nobody is far ahead of the others at any time: a process that took the lock as
