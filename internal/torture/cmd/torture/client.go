@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
-	"github.com/tonsurance/lockkeeper/redlock"
 )
 
 // clientEnv makes a process a client; its value is a brief.
@@ -31,22 +30,6 @@ type brief struct {
 	Quorum      int
 	Guard       time.Duration
 	Locker      string // a key of lockers
-	NoTokens    bool   // its leases have no tokens
-}
-
-// lockers are the libraries that can be tortured. open is called again until it
-// succeeds.
-var lockers = map[string]func(ctx context.Context, b brief) (lock.Locker, func(), error){
-	"lockkeeper": func(ctx context.Context, b brief) (lock.Locker, func(), error) {
-		l, err := redlock.Dial(ctx, b.URLs, &redlock.Options{
-			Owner:  fmt.Sprintf("client-%d.%d", b.Client, b.Run),
-			Quorum: b.Quorum, NodeTimeout: b.NodeTimeout, RestartGuard: b.Guard,
-		})
-		if err != nil {
-			return nil, nil, err
-		}
-		return l, func() { _ = l.Close() }, nil
-	},
 }
 
 // client is the process.
@@ -125,13 +108,13 @@ func clientMain() error {
 }
 
 func (c *client) open(ctx context.Context) (lock.Locker, func(), error) {
-	open, ok := lockers[c.Locker]
+	library, ok := lockers[c.Locker]
 	if !ok {
 		return nil, nil, fmt.Errorf("no locker %q", c.Locker)
 	}
 	for {
 		dial, cancel := context.WithTimeout(ctx, 5*time.Second)
-		l, done, err := open(dial, c.brief)
+		l, done, err := library.open(dial, c.brief)
 		cancel()
 		if err == nil || ctx.Err() != nil {
 			return l, done, err

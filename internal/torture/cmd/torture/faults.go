@@ -129,6 +129,9 @@ func restart(change func(*torture, *node, planned) (string, error)) func(*tortur
 
 // revive starts a killed node, and notes for how long it will not vote.
 func (t *torture) revive(n *node, i int) error {
+	if t.delayed && n.keeping != always {
+		t.sleep(maxTTL)
+	}
 	n.Restart(false)
 	if t.guard > 0 && n.keeping != always {
 		from := mono()

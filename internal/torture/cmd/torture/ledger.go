@@ -19,7 +19,7 @@ type ledger struct {
 	odd      []history.Violation
 	stalls   []history.Span
 	register map[string]*cell
-	changed  chan struct{} // closed and replaced when a lease comes or goes
+	open     bool // the register takes operations without tokens, which it can't compare
 }
 
 // id names a lease or a wait.
@@ -37,7 +37,7 @@ type cell struct {
 }
 
 func newLedger() *ledger {
-	return &ledger{leases: map[id]*history.Lease{}, wants: map[id]*history.Want{}, register: map[string]*cell{}, changed: make(chan struct{})}
+	return &ledger{leases: map[id]*history.Lease{}, wants: map[id]*history.Want{}, register: map[string]*cell{}}
 }
 
 // take notes what a client said, and gives the answer to a question.
@@ -48,7 +48,6 @@ func (g *ledger) take(client, run int, m said) (answer *told) {
 	switch m.What {
 	case saidLease:
 		g.leases[name] = &history.Lease{Key: m.Key, Client: client, Run: run, Token: m.Token, Asked: m.Asked, Got: m.At, Until: m.Until}
-		g.tell()
 	case saidUntil:
 		if l := g.leases[name]; l != nil {
 			l.Until = m.Until
@@ -57,7 +56,6 @@ func (g *ledger) take(client, run int, m said) (answer *told) {
 	case saidEnded, saidLost:
 		if l := g.leases[name]; l != nil && l.Ended == 0 {
 			l.Ended, l.Lost = m.At, m.What == saidLost
-			g.tell()
 		}
 	case saidWant:
 		g.wants[name] = &history.Want{Key: m.Key, Client: client, Span: history.Span{From: m.At}}
@@ -76,12 +74,6 @@ func (g *ledger) take(client, run int, m said) (answer *told) {
 	return nil
 }
 
-// tell wakes who waits for a change of the leases. mu is held.
-func (g *ledger) tell() {
-	close(g.changed)
-	g.changed = make(chan struct{})
-}
-
 // operate carries out a read or a write: accepted with the largest token seen, or a
 // larger one. A read counts as seeing it, so that a late write can't slip in between
 // the next holder's read and write. The plain store takes everything.
@@ -92,7 +84,7 @@ func (g *ledger) operate(client, run int, m said) *told {
 		g.register[m.Key] = c
 	}
 	op := history.Op{Key: m.Key, Client: client, Run: run, Token: m.Token, Write: m.What == saidWrite,
-		OK: m.Token >= c.seen && m.Token > 0, Sure: m.Sure, Called: m.At, Applied: mono()}
+		OK: m.Token >= c.seen && (m.Token > 0 || g.open), Sure: m.Sure, Called: m.At, Applied: mono()}
 	if op.Write {
 		c.plain = m.Plain
 		c.writes++
@@ -146,17 +138,41 @@ func (g *ledger) stalled(from int64) (worst history.Span) {
 	return worst
 }
 
-// holding gives the lease of key that is valid now, and what tells of a change.
-func (g *ledger) holding(key string) (l history.Lease, ok bool, changed <-chan struct{}) {
+// holding gives the lease of key that is valid now.
+func (g *ledger) holding(key string) (l history.Lease, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := mono()
 	for _, l := range g.leases {
 		if l.Key == key && now < l.End() && l.Ended == 0 {
-			return *l, true, g.changed
+			return *l, true
 		}
 	}
-	return history.Lease{}, false, g.changed
+	return history.Lease{}, false
+}
+
+// acquiredSince reports whether key was.
+func (g *ledger) acquiredSince(key string, from int64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, l := range g.leases {
+		if l.Key == key && l.Got > from {
+			return true
+		}
+	}
+	return false
+}
+
+// waiting is how many want key.
+func (g *ledger) waiting(key string) (n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, w := range g.wants {
+		if w.Key == key && w.To == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // lostUpdates is how many writes to the plain store were undone by others.

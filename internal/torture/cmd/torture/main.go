@@ -12,9 +12,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -55,11 +57,17 @@ func realMain(ctx context.Context, args []string) error {
 	name := flags.String("profile", "safe", strings.Join(about, "\n"))
 	flags.StringVar(&c.keep, "keep", os.TempDir(), "`folder` in which the history of a failed run is kept, in a folder of its own")
 	flags.StringVar(&c.draw, "draw", "", "write the timeline of the run to a `file` (HTML), also if all went well")
-	flags.StringVar(&c.locker, "locker", "lockkeeper", "the library")
+	flags.StringVar(&c.locker, "locker", "lockkeeper", "the library: "+strings.Join(slices.Sorted(maps.Keys(lockers)), ", ")+". Those without tokens are judged by exclusion alone")
+	flags.BoolVar(&c.delayed, "delayed-restarts", false, "a node that may have forgotten stays down for the longest ttl, as the Redlock description asks of operators")
 	flags.DurationVar(&c.pace, "pace", 250*time.Millisecond, "between faults, on average")
 	flags.DurationVar(&c.chaos, "chaos", 2*time.Minute, "between two rolling restarts")
+	flags.BoolVar(&c.noRolls, "no-rolls", false, "no rolling restarts")
+	check := flags.String("check", "", "start nothing: check the history in a kept `file` again, and draw it if -draw is set")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *check != "" {
+		return checkAgain(c.out, *check, c.draw)
 	}
 	for _, p := range profiles {
 		if p.name == *name {
@@ -79,7 +87,7 @@ func realMain(ctx context.Context, args []string) error {
 		return fmt.Errorf("-quorum is %d, want more than half of %d nodes and at most all", c.quorum, c.nodes)
 	case c.duration < time.Second, c.pace < time.Millisecond, c.chaos < time.Second:
 		return fmt.Errorf("-duration %v, -pace %v, -chaos %v: want at least 1s, 1ms, 1s", c.duration, c.pace, c.chaos)
-	case lockers[c.locker] == nil:
+	case lockers[c.locker].open == nil:
 		return fmt.Errorf("-locker is %q, which is unknown", c.locker)
 	}
 	if c.seed == 0 {
@@ -87,12 +95,19 @@ func realMain(ctx context.Context, args []string) error {
 	}
 	fmt.Fprintf(c.out, "torture: seed %d\n", c.seed)
 	r, err := run(ctx, c)
-	if err != nil {
-		return fmt.Errorf("seed %d: %w", c.seed, err)
+	if len(r.Leases) > 0 {
+		r.print(c.out)
 	}
-	r.print(c.out)
+	if c.draw != "" {
+		err = errors.Join(err, r.drawTo(c.draw, true))
+	}
 	if len(r.violations) > 0 {
-		return errBroken
+		err = errors.Join(err, errBroken)
 	}
-	return nil
+	if err != nil && len(r.Leases) > 0 {
+		dir, kept := r.keepIn(c.keep)
+		fmt.Fprintf(c.out, "\nkept in %s: the history, this report and a timeline; -seed %d plans the same faults\n", dir, c.seed)
+		err = errors.Join(err, kept)
+	}
+	return err
 }

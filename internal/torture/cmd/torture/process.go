@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tonsurance/lockkeeper/internal/redistest"
-	"github.com/tonsurance/lockkeeper/internal/torture/history"
 )
 
 // process is one of the client processes, over all its lives.
@@ -241,9 +240,4 @@ func (p *process) stopped(during func()) error {
 	err := l.cmd.Process.Signal(unix.SIGCONT)
 	p.resumed = mono()
 	return err
-}
-
-// faultOf is the record of a fault that hits this process.
-func (p *process) faultOf(kind string, from int64) history.Fault {
-	return history.Fault{Kind: kind, Node: -1, Client: p.slot, Impair: history.Process, Span: history.Span{From: from, To: mono()}}
 }

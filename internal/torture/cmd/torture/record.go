@@ -28,9 +28,17 @@ func (r recorder) TryAcquire(ctx context.Context, key string, ttl time.Duration)
 		return nil, err
 	}
 	l := &recorded{Lease: lease, say: r.say, id: r.last.Add(1)}
-	r.say(said{What: saidLease, ID: l.id, Key: key, Token: lease.Token(), Asked: asked, At: mono(), Until: monoOf(lease.Expiry())})
+	got, until := mono(), monoOf(lease.Expiry())
+	if _, ok := lease.(looker); ok {
+		until = got
+	}
+	r.say(said{What: saidLease, ID: l.id, Key: key, Token: lease.Token(), Asked: asked, At: got, Until: until})
 	return l, nil
 }
+
+// looker is a lease that does not tell its validity, only whether it is alive: it is
+// held for as long as somebody has just looked.
+type looker interface{ Alive() bool }
 
 type recorded struct {
 	lock.Lease
@@ -45,6 +53,10 @@ func (l *recorded) Extend(ctx context.Context, ttl time.Duration) error {
 	defer l.mu.Unlock()
 	err := l.Lease.Extend(ctx, ttl)
 	expiry := l.Expiry()
+	if _, ok := l.Lease.(looker); ok {
+		expiry = time.Time{}
+		l.sure()
+	}
 	switch {
 	case err == nil && !expiry.IsZero(): // zero: a release has begun meanwhile
 		l.say(said{What: saidUntil, ID: l.id, Until: monoOf(expiry)})
@@ -57,4 +69,20 @@ func (l *recorded) Extend(ctx context.Context, ttl time.Duration) error {
 func (l *recorded) Release(ctx context.Context) error {
 	l.say(said{What: saidEnded, ID: l.id, At: mono()})
 	return l.Lease.Release(ctx)
+}
+
+// sure looks whether the lease is alive, and says when; 0 means that it is not.
+func (l *recorded) sure() int64 {
+	at := time.Now()
+	if lk, ok := l.Lease.(looker); ok {
+		if !lk.Alive() {
+			return 0
+		}
+		l.say(said{What: saidUntil, ID: l.id, Until: monoOf(at)})
+		return monoOf(at)
+	}
+	if !time.Now().Before(l.Expiry()) {
+		return 0
+	}
+	return monoOf(at)
 }

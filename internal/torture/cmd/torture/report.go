@@ -24,6 +24,7 @@ type report struct {
 	stalls                   []history.Span
 	checked                  time.Duration
 	head                     string
+	rules                    history.Rules
 }
 
 func (t *torture) report() report {
@@ -31,7 +32,7 @@ func (t *torture) report() report {
 	h.Seed, h.Nodes, h.Quorum, h.Clients, h.Span = t.seed, len(t.nodes), t.quorum, len(t.clients), history.Span{From: t.began, To: mono()}
 	start := time.Now()
 	r := report{History: h, Figures: h.Figures(), violations: append(t.ledger.odd, h.Check(t.profile.rules)...), renewals: t.ledger.renewals,
-		rolls: t.rolls, survived: t.survived, spoiled: t.spoiled, flushes: t.flushes, stalls: t.ledger.stalls}
+		rolls: t.rolls, survived: t.survived, spoiled: t.spoiled, flushes: t.flushes, stalls: t.ledger.stalls, rules: t.profile.rules}
 	if !t.profile.rules.Exclusive {
 		r.overlaps = len(h.Overlaps())
 	}

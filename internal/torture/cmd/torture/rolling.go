@@ -30,7 +30,7 @@ func (t *torture) roll() error {
 	keeper.tell(told{Order: orderHold, Key: rollingKey})
 	var lease history.Lease
 	if err := t.until("somebody holds "+rollingKey, func() (ok bool, err error) {
-		lease, ok, _ = t.ledger.holding(rollingKey)
+		lease, ok = t.ledger.holding(rollingKey)
 		return ok, keeper.alive()
 	}); err != nil {
 		return err
@@ -40,7 +40,7 @@ func (t *torture) roll() error {
 		for _, i := range behind {
 			t.clients[i].tell(told{Order: orderQueue, Key: rollingKey})
 		}
-		return t.until("others wait for "+rollingKey, func() (bool, error) { return t.waiting(rollingKey) >= len(behind), nil })
+		return t.until("others wait for "+rollingKey, func() (bool, error) { return t.ledger.waiting(rollingKey) >= len(behind), nil })
 	}
 	if err := queue(); err != nil {
 		return err
@@ -64,7 +64,7 @@ func (t *torture) roll() error {
 		return err
 	}
 	keeper.tell(told{Order: orderFree})
-	if err := t.until("who waits for "+rollingKey+" gets it", func() (bool, error) { return t.waiting(rollingKey) == 0, nil }); err != nil {
+	if err := t.until("who waits for "+rollingKey+" gets it", func() (bool, error) { return t.ledger.waiting(rollingKey) == 0, nil }); err != nil {
 		if t.ctx.Err() != nil {
 			return t.ctx.Err()
 		}
@@ -72,18 +72,6 @@ func (t *torture) roll() error {
 	}
 	t.tellAll(orderContend)
 	return nil
-}
-
-// waiting is how many want key.
-func (t *torture) waiting(key string) (n int) {
-	t.ledger.mu.Lock()
-	defer t.ledger.mu.Unlock()
-	for _, w := range t.ledger.wants {
-		if w.Key == key && w.To == 0 {
-			n++
-		}
-	}
-	return n
 }
 
 // rollUnder says at which step the lease was gone; "" if it survived.
@@ -148,7 +136,7 @@ func (t *torture) stands(lease history.Lease, after string) (lost string, err er
 	owner := fmt.Sprintf("client-%d.%d/", lease.Client, lease.Run)
 	where := make([]string, len(t.nodes))
 	err = t.until("repair", func() (bool, error) {
-		if now, ok, _ := t.ledger.holding(rollingKey); !ok || now.Token != lease.Token {
+		if now, ok := t.ledger.holding(rollingKey); !ok || now.Token != lease.Token {
 			lost = after
 			return true, nil
 		}

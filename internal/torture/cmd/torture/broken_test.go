@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// Lockers with one mistake each. They are in the clients too, which are this test
+// program.
+func init() {
+	lockers["released without an owner check"] = library{open: broken(func(l lock.Lease, nodes []rueidis.Client) lock.Lease {
+		return ownerless{l, nodes}
+	}), tokens: true}
+	lockers["valid for longer than the store keeps it"] = library{open: broken(func(l lock.Lease, _ []rueidis.Client) lock.Lease {
+		return lateLease{l}
+	}), tokens: true}
+	lockers["one token for all"] = library{open: broken(func(l lock.Lease, _ []rueidis.Client) lock.Lease { return sameToken{l} }), tokens: true}
+}
+
+// broken is lockkeeper with its leases changed.
+func broken(spoil func(lock.Lease, []rueidis.Client) lock.Lease) func(context.Context, brief) (lock.Locker, func(), error) {
+	return func(ctx context.Context, b brief) (lock.Locker, func(), error) {
+		good, done, err := openOurs(ctx, b)
+		if err != nil {
+			return nil, nil, err
+		}
+		var nodes []rueidis.Client
+		for _, u := range b.URLs {
+			// Where a node is down just now, this client does no harm there.
+			if c, err := rueidis.NewClient(rueidis.MustParseURL(u)); err == nil {
+				nodes = append(nodes, c)
+			}
+		}
+		return spoiled{good, func(l lock.Lease) lock.Lease { return spoil(l, nodes) }}, func() {
+			for _, c := range nodes {
+				c.Close()
+			}
+			done()
+		}, nil
+	}
+}
+
+type spoiled struct {
+	lock.Locker
+	spoil func(lock.Lease) lock.Lease
+}
+
+func (s spoiled) Unwrap() lock.Locker { return s.Locker }
+
+func (s spoiled) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
+	lease, err := s.Locker.TryAcquire(ctx, key, ttl)
+	if err != nil {
+		return nil, err
+	}
+	return s.spoil(lease), nil
+}
+
+type ownerless struct {
+	lock.Lease
+	nodes []rueidis.Client
+}
+
+func (l ownerless) Release(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), nodeTimeout)
+	defer cancel()
+	for _, c := range l.nodes {
+		go c.Do(ctx, c.B().Del().Key("redlock:"+l.Key()).Build())
+	}
+	<-ctx.Done()
+	return l.Lease.Release(ctx)
+}
+
+type lateLease struct{ lock.Lease }
+
+func (l lateLease) Expiry() time.Time {
+	if t := l.Lease.Expiry(); !t.IsZero() {
+		return t.Add(maxTTL / 10)
+	}
+	return time.Time{}
+}
+
+type sameToken struct{ lock.Lease }
+
+func (sameToken) Token() uint64 { return 7 }
+
+// The torture sees what is wrong with each.
+func TestBrokenLockersAreCaught(t *testing.T) {
+	for name, want := range map[string]string{
+		"released without an owner check":          "at most one lease of a key is valid at a time",
+		"valid for longer than the store keeps it": "at most one lease of a key is valid at a time",
+		"one token for all":                        "tokens are unique",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := settings(t)
+			c.locker, c.noRolls = name, true
+			c.duration, c.pace = 15*time.Second, 100*time.Millisecond
+			r := tortured(t, c)
+			var rules []string
+			for _, v := range r.violations {
+				rules = append(rules, v.Rule)
+			}
+			require.Contains(t, rules, want)
+			dir, err := r.keepIn(t.TempDir())
+			require.NoError(t, err)
+			require.ErrorIs(t, checkAgain(t.Output(), dir+"/history.json", dir+"/again.html"), errBroken)
+		})
+	}
+}
