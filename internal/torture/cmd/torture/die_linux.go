@@ -5,5 +5,8 @@ import (
 	"syscall"
 )
 
-// dieWithUs ends the process with the parent, however that one ends.
-func dieWithUs(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
+// dieWithUs ends the process with the parent, however that one ends. A Ctrl-C is the
+// parent's: it tells the others.
+func dieWithUs(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+}

@@ -95,7 +95,10 @@ func (p *process) start() error {
 			case saidReady:
 				close(l.ready)
 			case saidIdle:
-				l.idle <- struct{}{}
+				select {
+				case l.idle <- struct{}{}:
+				default: // nobody has waited for the last one
+				}
 			case saidStall:
 				p.mu.Lock()
 				meant := m.Asked <= p.resumed // it was stopped on purpose

@@ -152,8 +152,8 @@ func run(ctx context.Context, c config) (r report, err error) {
 		stop()
 		pulse.Wait()
 		r = t.report()
-		if err == nil && ctx.Err() != nil {
-			err = ctx.Err()
+		if ctx.Err() != nil { // a Ctrl-C reaches the servers too: what fails then is no news
+			return ctx.Err()
 		}
 		return err
 	})
