@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"sync"
 	"syscall"
@@ -36,6 +37,7 @@ type order struct {
 	TTL    time.Duration // open: of the leases
 	Times  int           // ping: rounds; contend: workers
 	Hold   time.Duration // contend: how long each holds
+	Rest   time.Duration // contend: how long each pauses after that, at random up to twice as long
 	Start  int64         // contend: when, by mono
 	End    int64
 }
@@ -328,6 +330,9 @@ func contend(ctx context.Context, w waiter, o order) (terms []term, err error) {
 		terms = append(terms, t)
 		if err := h.unlock(context.WithoutCancel(ctx)); err != nil {
 			return terms, err
+		}
+		if o.Rest > 0 {
+			time.Sleep(rand.N(2 * o.Rest))
 		}
 	}
 	return terms, nil

@@ -14,6 +14,7 @@ type bout struct {
 	players []*player
 	workers int // in each player
 	hold    time.Duration
+	rest    time.Duration // after each term: without, a poller takes back what it freed
 	length  time.Duration
 }
 
@@ -37,7 +38,7 @@ func (b *bench) contend(ctx context.Context, f bout) (t tally, err error) {
 	const warmUp = 5 // the first fifth is for getting into step
 	start := mono() + int64(20*time.Millisecond)
 	t.end = start + int64(f.length)
-	o := order{Do: "contend", Rival: f.rival, Key: "contended", Times: f.workers, Hold: f.hold, Start: start, End: t.end}
+	o := order{Do: "contend", Rival: f.rival, Key: "contended", Times: f.workers, Hold: f.hold, Rest: f.rest, Start: start, End: t.end}
 	answers := make([]<-chan report, len(f.players))
 	for i, p := range f.players {
 		answers[i] = p.tell(o)
@@ -73,15 +74,17 @@ func (b *bench) contend(ctx context.Context, f bout) (t tally, err error) {
 	return t, nil
 }
 
-// handoffs are the times from a release to the next one's success, while commands were
-// counted. overlaps counts those who had the lock before it was released.
+// handoffs are the times from a release to the success of one who had waited for it,
+// while commands were counted. overlaps counts those who had the lock before it was
+// released.
 func (t tally) handoffs() (times []time.Duration, overlaps int) {
 	for i := 1; i < len(t.turns); i++ {
 		d := t.turns[i].Got - t.turns[i-1].Freed
 		if d < 0 {
 			overlaps++
 		}
-		if at := t.turns[i].Got; at >= t.from && at <= t.to {
+		waited := t.turns[i].Begun < t.turns[i-1].Freed
+		if at := t.turns[i].Got; waited && at >= t.from && at <= t.to {
 			times = append(times, time.Duration(d))
 		}
 	}

@@ -119,6 +119,8 @@ func (p *player) tell(o order) <-chan report {
 	return answer
 }
 
+var errSilent = errors.New("no report")
+
 // ask gives an order and waits for its report.
 func (p *player) ask(ctx context.Context, o order) (report, error) {
 	return await(ctx, o, p.tell(o))
@@ -138,7 +140,7 @@ func await(ctx context.Context, o order, answer <-chan report) (report, error) {
 	case <-ctx.Done():
 		return report{}, context.Cause(ctx)
 	case <-time.After(patience):
-		return report{}, fmt.Errorf("%s: %s %s: no report within %v", o.Rival, o.Do, o.Key, patience)
+		return report{}, fmt.Errorf("%s: %s %s: %w within %v", o.Rival, o.Do, o.Key, errSilent, patience)
 	}
 }
 

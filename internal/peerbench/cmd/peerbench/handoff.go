@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -39,14 +40,21 @@ func handoff(ctx context.Context, b *bench) error {
 	times := map[string][]time.Duration{}
 	var paced, b2b []time.Duration // round trips
 	early := 0
+	stalled := map[string]error{}
 	for round := range rounds {
 		for k := range names {
 			name := names[(round+k)%len(names)]
+			if stalled[name] != nil {
+				continue
+			}
 			pass := passing{b: b, name: name, at: at, players: [2]*player(players), ping: name == us}
 			if rivals[name].inside {
 				pass.players[1] = players[0]
 			}
-			if err := pass.run(ctx, each(name)); err != nil {
+			switch err := pass.run(ctx, each(name)); {
+			case errors.Is(err, errSilent) && name != us:
+				stalled[name] = err // a waiter that was never woken: told below, and no reason to lose the rest
+			case err != nil:
 				return err
 			}
 			times[name] = append(times[name], pass.times...)
@@ -77,6 +85,9 @@ func handoff(ctx context.Context, b *bench) error {
 		row("round trip: PING to all 3 nodes in parallel, amid the hand-offs", paced)
 	}
 	row("round trip, one right after the other", b2b)
+	for name, err := range stalled {
+		b.printf("\n%s has only %d hand-offs above: then %v.\n", rivals[name].title, len(times[name]), err)
+	}
 	if early > 0 {
 		b.printf("\n%d hand-offs were left out: the waiter had only just begun.\n", early)
 	}

@@ -52,9 +52,9 @@ func waiters(ctx context.Context, b *bench) error {
 		}
 	}
 	b.printf("\n### Hand-off by number of waiters\n\n")
-	b.printf("One key; each holds it for %v and waits for it again, so that at any time one holds it and the others wait. p50, p99 in brackets.\n", crowdHold)
+	b.printf("One key; each holds it for %v and waits for it again, so that at any time one holds it and the others wait (who polls pauses before he waits again: else he would take back what he freed). Only who had waited at the release counts. p50, p99 in brackets.\n", crowdHold)
 	for _, where := range []string{oneProcess, processes} {
-		b.pointTable("Waiters are "+where+": from release to the next one's success", where, names, sizes, points, func(p point) string {
+		b.pointTable("Waiters are "+where+": from release to the waiter's success", where, names, sizes, points, func(p point) string {
 			return fmt.Sprintf("%s [%s]", long(p.p50), long(p.p99))
 		})
 	}
@@ -84,12 +84,13 @@ const crowdHold = 2 * time.Millisecond
 // there.
 func (b *bench) crowd(ctx context.Context, name, where string, sizes []int, players []*player, points *[]point) (bool, error) {
 	length := time.Duration(b.scale(1500, 300)) * time.Millisecond
-	if rivals[name].poll > 0 {
-		length += time.Duration(b.scale(500, 700)) * time.Millisecond
+	rest := rivals[name].poll
+	if rest > 0 {
+		length += time.Duration(b.scale(3000, 700)) * time.Millisecond
 	}
 	open := 0
 	for _, n := range sizes {
-		f := bout{rival: name, players: players[:1], workers: n + 1, hold: crowdHold, length: length}
+		f := bout{rival: name, players: players[:1], workers: n + 1, hold: crowdHold, rest: rest, length: length}
 		if where == processes {
 			f.players, f.workers = players[:n+1], 1
 		}
