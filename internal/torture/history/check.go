@@ -21,10 +21,13 @@ func (h *History) Check(r Rules) (found []Violation) {
 	found = append(found, h.malformed(r)...)
 	if r.Exclusive {
 		found = append(found, h.Overlaps()...)
-		found = append(found, h.unsure()...)
 	}
 	if r.Fenced {
-		found = append(found, h.tokens()...)
+		tokens := h.tokens()
+		found = append(found, tokens...)
+		if r.Exclusive && len(tokens) == 0 { // they name the leases
+			found = append(found, h.unsure()...)
+		}
 		found = append(found, h.register()...)
 		if len(found) == 0 { // or it would only tell the same again, at length
 			found = append(found, h.linearizable(r)...)

@@ -16,6 +16,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -61,6 +62,7 @@ func realMain(ctx context.Context, args []string) error {
 	flags.BoolVar(&c.delayed, "delayed-restarts", false, "a node that may have forgotten stays down for the longest ttl, as the Redlock description asks of operators")
 	flags.DurationVar(&c.pace, "pace", 250*time.Millisecond, "between faults, on average")
 	flags.DurationVar(&c.chaos, "chaos", 2*time.Minute, "between two rolling restarts")
+	only := flags.String("only", "", "only faults whose names match this regular `expression`")
 	flags.BoolVar(&c.noRolls, "no-rolls", false, "no rolling restarts")
 	check := flags.String("check", "", "start nothing: check the history in a kept `file` again, and draw it if -draw is set")
 	if err := flags.Parse(args); err != nil {
@@ -68,6 +70,12 @@ func realMain(ctx context.Context, args []string) error {
 	}
 	if *check != "" {
 		return checkAgain(c.out, *check, c.draw)
+	}
+	if *only != "" {
+		var err error
+		if c.only, err = regexp.Compile(*only); err != nil {
+			return fmt.Errorf("-only: %w", err)
+		}
 	}
 	for _, p := range profiles {
 		if p.name == *name {

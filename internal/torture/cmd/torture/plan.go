@@ -2,6 +2,7 @@ package main
 
 import (
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"time"
 )
@@ -61,8 +62,9 @@ type planner struct {
 	rng            *rand.Rand
 	nodes, clients int
 	quorum         int
-	unsafe         bool          // also what no quorum survives
-	guard          time.Duration // a node that restarts does not vote for so long; 0 if it does
+	unsafe         bool           // also what no quorum survives
+	only           *regexp.Regexp // kinds of faults; nil: all
+	guard          time.Duration  // a node that restarts does not vote for so long; 0 if it does
 	maxTTL         time.Duration
 
 	faults []planned
@@ -79,7 +81,7 @@ func (p *planner) plan(length, pace time.Duration) []planned {
 		total += kinds[i].weight
 	}
 	for t := time.Duration(0); t < length; t += time.Duration(p.rng.ExpFloat64() * float64(pace)) {
-		for range 8 { // what can't be done now is drawn again
+		for range 64 { // what can't be done now is drawn again
 			n, k := p.rng.IntN(total), 0
 			for n -= kinds[k].weight; n >= 0; n -= kinds[k].weight {
 				k++
@@ -106,6 +108,9 @@ func (p *planner) draw(k *kind, t time.Duration) (f planned, ok bool) {
 		f.client = p.rng.IntN(p.clients)
 	case aPath:
 		f.node, f.client = p.rng.IntN(p.nodes), p.rng.IntN(p.clients)
+	}
+	if p.only != nil && !p.only.MatchString(k.name) {
+		return f, false
 	}
 	if k.unsafe && !p.unsafe && !(k.forgets && p.mayForget(f)) {
 		return f, false

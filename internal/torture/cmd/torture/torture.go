@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,10 +29,11 @@ type config struct {
 	keep     string // folder for failures
 	draw     string // file for the timeline of any run; "" for none
 	locker   string
-	pace     time.Duration // between faults, on average
-	chaos    time.Duration // between two rolling restarts
-	noRolls  bool          // no rolling restarts
-	delayed  bool          // the operator keeps nodes that may have forgotten down for the longest ttl
+	pace     time.Duration  // between faults, on average
+	chaos    time.Duration  // between two rolling restarts
+	only     *regexp.Regexp // kinds of faults; nil: all
+	noRolls  bool           // no rolling restarts
+	delayed  bool           // the operator keeps nodes that may have forgotten down for the longest ttl
 	out      io.Writer
 }
 
@@ -324,7 +326,7 @@ func (t *torture) torment() error {
 // strike carries out one plan.
 func (t *torture) strike(round int, length time.Duration) error {
 	p := planner{rng: rand.New(rand.NewPCG(t.seed, uint64(round)+100)), nodes: len(t.nodes), clients: len(t.clients),
-		quorum: t.quorum, unsafe: t.profile.unsafe, guard: t.recovery(), maxTTL: maxTTL}
+		quorum: t.quorum, unsafe: t.profile.unsafe, only: t.only, guard: t.recovery(), maxTTL: maxTTL}
 	plan := p.plan(length, t.pace)
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -118,7 +118,7 @@ func TestEveryKindOfFaultComesUp(t *testing.T) {
 }
 
 func TestBadFlagsAreRefused(t *testing.T) {
-	for _, args := range [][]string{{"-nodes", "2"}, {"-clients", "1"}, {"-profile", "x"}, {"-quorum", "1"}, {"-locker", "x"},
+	for _, args := range [][]string{{"-nodes", "2"}, {"-clients", "1"}, {"-profile", "x"}, {"-quorum", "1"}, {"-locker", "x"}, {"-only", "("},
 		{"-duration", "0s"}, {"-check", "/no/such/file"}, {"extra"}} {
 		require.Error(t, realMain(context.Background(), args), args)
 	}
