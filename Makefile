@@ -27,7 +27,8 @@ servers: ## install the servers that the tests need, if missing
 .PHONY: bench
 bench: servers ## the benchmarks, those against other libraries included
 	$(GO) test -run='^$$' -bench='$(BENCH)' -benchtime=$(BENCHTIME) -benchmem ./...
-	cd internal/peerbench && $(GO) run ./cmd/peerbench
+	cd internal/peerbench && $(GO) run ./cmd/peerbench -csv ../docs/handoff.csv
+	cd internal/peerbench && $(GO) run ./cmd/handoffplot ../docs/handoff.csv ../docs/handoff.svg
 
 .PHONY: check
 check: fmt vet lint imports tidy cross test ## everything that CI checks

@@ -172,6 +172,7 @@ func (p *panel) plot() (*plot.Plot, error) {
 	grid.Horizontal.Color = color.Gray{Y: 0xdd}
 	pl.Add(grid)
 	pl.Legend.Top, pl.Legend.Left = true, true
+	pl.Legend.Padding = vg.Points(2)
 	for i, c := range p.curves {
 		colour := palette[i%len(palette)]
 		line, dots, err := plotter.NewLinePoints(c.p50)
@@ -206,7 +207,7 @@ func limits(panels []*panel) (low, high float64) {
 			}
 		}
 	}
-	return low / 2, high * 30
+	return low / 2, high * 60
 }
 
 // decades marks the powers of ten.
