@@ -53,8 +53,8 @@ var profiles = []profile{
 const (
 	maxTTL      = 2 * time.Second
 	nodeTimeout = 300 * time.Millisecond
-	keyCount    = 6
-	workerCount = 4
+	keyCount    = 8
+	workerCount = 5
 	rollingKey  = "rolling"
 )
 

@@ -186,7 +186,7 @@ func (w *worker) abandon(ctx context.Context, key string, ttl time.Duration) err
 func (w *worker) keep(ctx context.Context, key string, ttl time.Duration) error {
 	want := w.wanting(key)
 	defer want()
-	d := w.between(0, ttl+ttl/4)
+	d := w.between(0, 3*ttl/4)
 	return keepalive.Do(ctx, w.locker, key, ttl, func(ctx context.Context) error {
 		want()
 		w.work(ctx, key, lock.Token(ctx), d, live(ctx))
@@ -197,7 +197,7 @@ func (w *worker) keep(ctx context.Context, key string, ttl time.Duration) error 
 func (w *worker) lead(ctx context.Context, key string, ttl time.Duration) error {
 	want := w.wanting(key)
 	defer want()
-	d := w.between(0, ttl+ttl/4)
+	d := w.between(0, 3*ttl/4)
 	return leader.Run(ctx, w.locker, key, func(ctx context.Context) error {
 		want()
 		w.work(ctx, key, lock.Token(ctx), d, live(ctx))
