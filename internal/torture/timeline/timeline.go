@@ -33,6 +33,8 @@ type window struct {
 func Draw(w io.Writer, h *history.History, head string, violations []history.Violation, all bool) error {
 	out := bufio.NewWriter(w)
 	d := drawing{out: out, h: h, violations: violations}
+	d.keys, d.leases = h.LeasesByKey()
+	_, d.ops = h.OpsByKey()
 	d.printf(`<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>torture, seed %d</title>
 <style>body{font:13px sans-serif;margin:1em}svg{display:block;margin:4px 0 14px;background:#fff}text{font:11px sans-serif}
 pre{white-space:pre-wrap;background:#fee;padding:6px}.k{display:inline-block;width:12px;height:12px;margin:0 4px 0 12px;vertical-align:middle}</style>
@@ -56,6 +58,10 @@ type drawing struct {
 	out        *bufio.Writer
 	h          *history.History
 	violations []history.Violation
+
+	keys   []string
+	leases map[string][]history.Lease
+	ops    map[string][]history.Op
 }
 
 func (d *drawing) printf(format string, args ...any) { fmt.Fprintf(d.out, format, args...) }
@@ -148,9 +154,7 @@ Ticks in a key's row: <b style="color:#d00">operations refused as late</b>.<br>F
 
 // strip draws one window.
 func (d *drawing) strip(win window) {
-	keys, of := d.h.LeasesByKey()
-	_, ops := d.h.OpsByKey()
-	rows := d.h.Nodes + d.h.Clients + len(keys)
+	rows := d.h.Nodes + d.h.Clients + len(d.keys)
 	height := (rows + 2) * row
 	scale := float64(width-left) / float64(win.To-win.From)
 	x := func(at int64) float64 { return left + float64(min(max(at, win.From), win.To)-win.From)*scale }
@@ -195,9 +199,9 @@ func (d *drawing) strip(win window) {
 			}
 		}
 	}
-	for i, key := range keys {
+	for i, key := range d.keys {
 		y := name(d.h.Nodes+d.h.Clients+i, html.EscapeString(key))
-		leases := of[key]
+		leases := d.leases[key]
 		for j, l := range leases {
 			if l.End() < win.From || l.Asked > win.To {
 				continue
@@ -210,7 +214,7 @@ func (d *drawing) strip(win window) {
 			bar(at, l.Got, l.End(), tall, colour(l.Client), fmt.Sprintf("client %d.%d, token %d, %s to %s (%v)", l.Client, l.Run, l.Token,
 				d.since(l.Got), d.since(l.End()), time.Duration(l.End()-l.Got)))
 		}
-		for _, o := range ops[key] {
+		for _, o := range d.ops[key] {
 			if !o.OK {
 				bar(y, o.Applied, o.Applied, row, "#d00", o.String())
 			}

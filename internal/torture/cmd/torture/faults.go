@@ -132,7 +132,16 @@ func (t *torture) revive(n *node, i int) error {
 	if t.delayed && n.keeping != always {
 		t.sleep(maxTTL)
 	}
-	n.Restart(false)
+	var err error
+	for range 3 { // another program may have taken its port meanwhile, for a moment
+		if err = caught(func() error { n.Restart(false); return nil }); err == nil {
+			break
+		}
+		t.sleep(time.Second)
+	}
+	if err != nil {
+		return err
+	}
 	if t.guard > 0 && n.keeping != always {
 		from := mono()
 		t.ledger.fault(history.Fault{Kind: recovering, Node: i, Client: -1, Impair: history.OneNode,

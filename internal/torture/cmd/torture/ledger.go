@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/tonsurance/lockkeeper/internal/torture/history"
@@ -12,6 +13,7 @@ import (
 type ledger struct {
 	mu       sync.Mutex // guards all below
 	leases   map[id]*history.Lease
+	byKey    map[string][]*history.Lease // the same, in the order in which they came
 	wants    map[id]*history.Want
 	ops      []history.Op
 	faults   []history.Fault
@@ -37,7 +39,7 @@ type cell struct {
 }
 
 func newLedger() *ledger {
-	return &ledger{leases: map[id]*history.Lease{}, wants: map[id]*history.Want{}, register: map[string]*cell{}}
+	return &ledger{leases: map[id]*history.Lease{}, byKey: map[string][]*history.Lease{}, wants: map[id]*history.Want{}, register: map[string]*cell{}}
 }
 
 // take notes what a client said, and gives the answer to a question.
@@ -47,7 +49,9 @@ func (g *ledger) take(client, run int, m said) (answer *told) {
 	name := id{client, run, m.ID}
 	switch m.What {
 	case saidLease:
-		g.leases[name] = &history.Lease{Key: m.Key, Client: client, Run: run, Token: m.Token, Asked: m.Asked, Got: m.At, Until: m.Until}
+		l := &history.Lease{Key: m.Key, Client: client, Run: run, Token: m.Token, Asked: m.Asked, Got: m.At, Until: m.Until}
+		g.leases[name] = l
+		g.byKey[m.Key] = append(g.byKey[m.Key], l)
 	case saidUntil:
 		if l := g.leases[name]; l != nil {
 			l.Until = m.Until
@@ -143,8 +147,8 @@ func (g *ledger) holding(key string) (l history.Lease, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := mono()
-	for _, l := range g.leases {
-		if l.Key == key && now < l.End() && l.Ended == 0 {
+	for _, l := range slices.Backward(g.byKey[key]) {
+		if now < l.End() && l.Ended == 0 {
 			return *l, true
 		}
 	}
@@ -155,12 +159,7 @@ func (g *ledger) holding(key string) (l history.Lease, ok bool) {
 func (g *ledger) acquiredSince(key string, from int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, l := range g.leases {
-		if l.Key == key && l.Got > from {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(g.byKey[key], func(l *history.Lease) bool { return l.Got > from })
 }
 
 // waiting is how many want key.
