@@ -49,7 +49,7 @@ func init() { // not in the declaration: the functions refer to it
 		{name: "node: full memory", weight: 4, target: aNode, shortest: 100 * ms, longest: 3000 * ms, impair: history.OneNode, do: fullMemory},
 		{name: "node: SCRIPT FLUSH", weight: 5, target: aNode, do: command("SCRIPT", "FLUSH")},
 		{name: "node: CLIENT KILL", weight: 5, target: aNode, do: clientKill},
-		{name: "nodes: all killed, restarted without what they need not keep", weight: 1, target: everyNode, shortest: 1 * ms, longest: 800 * ms,
+		{name: "nodes: all killed, restarted without what they need not keep", weight: 2, target: everyNode, shortest: 1 * ms, longest: 800 * ms,
 			impair: history.OneNode, restarts: true, do: killAll},
 		{name: "nodes: a majority stopped (SIGSTOP)", weight: 1, target: everyNode, shortest: 100 * ms, longest: 4000 * ms, impair: history.OneNode, do: stopMost},
 
