@@ -180,6 +180,9 @@ func (w *worker) abandon(ctx context.Context, key string, ttl time.Duration) err
 		return err
 	}
 	w.work(ctx, key, lease.Token(), w.between(0, ttl), alive(lease))
+	if _, ok := lease.(*recorded).Lease.(looker); ok {
+		return lease.Release(ctx) // it renews itself: it would never end
+	}
 	return nil
 }
 
