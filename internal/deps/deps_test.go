@@ -35,6 +35,7 @@ var layers = []struct{ pkg, imports string }{
 	{"backends/*", "lock internal/*"},
 	{"examples/*", "lock keepalive leader leader/leaderhttp redlock backends backends/*"},
 	{"cmd/*", "lock keepalive leader leader/leaderhttp redlock backends backends/* internal/*"},
+	{"internal/simulation", "lock keepalive leader redlock internal/*"},
 	{"internal/*", "lock internal/*"},
 }
 

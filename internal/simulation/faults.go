@@ -139,7 +139,7 @@ func (w *world) fault(ctx context.Context) {
 
 // memory is what a restart leaves, in this profile.
 func (w *world) memory() memory {
-	if w.profile.Durable {
+	if w.profile.Durable || w.profile.Steps { // tokens need clocks that are close where counts are lost
 		return keepsAll
 	}
 	return memory(w.rng.IntN(3))
