@@ -1,0 +1,130 @@
+// Command mutants puts one known mistake after another into the library, by go's
+// -overlay, and runs the simulation on it, which must find each:
+//
+//	go run ./internal/mutants            all
+//	go run ./internal/mutants -only no-drift,no-guard
+//
+// It prints a table of what was caught and how soon, and fails if a mutant was not, or
+// if its lines are no longer in the source.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/internal/overlay"
+)
+
+var (
+	only  = flag.String("only", "", "names, with commas between them; empty: all")
+	seed  = flag.Uint64("seed", 1, "of the first run of each simulation")
+	hours = flag.Float64("hours", 3000, "simulated for each mutant at most")
+	limit = flag.Duration("limit", 2*time.Minute, "for each mutant, in the real world")
+	trace = flag.Bool("trace", false, "print what each checker saw")
+)
+
+func main() {
+	flag.Parse()
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	root, err := overlay.Root()
+	if err != nil {
+		return err
+	}
+	var names, missed []string
+	if *only != "" {
+		names = strings.Split(*only, ",")
+	}
+	fmt.Println("| mutant | what it does | caught by the simulation as | after simulated | in |\n|---|---|---|---|---|")
+	for _, m := range mutants {
+		if names != nil && !slices.Contains(names, m.name) {
+			continue
+		}
+		names = slices.DeleteFunc(names, func(n string) bool { return n == m.name })
+		caught, err := m.try(root)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+		if caught.by == "" {
+			missed = append(missed, m.name)
+			caught.by = "**not caught**"
+		}
+		fmt.Printf("| %s | %s | %s | %.0f h, %d runs | %v |\n", m.name, m.what, caught.by, caught.hours, caught.runs, caught.took.Round(10*time.Millisecond))
+	}
+	switch {
+	case len(names) > 0:
+		return fmt.Errorf("no mutants of these names: %v", names)
+	case len(missed) > 0:
+		return fmt.Errorf("not caught: %v", missed)
+	}
+	return nil
+}
+
+type caught struct {
+	by    string
+	hours float64
+	runs  int
+	took  time.Duration
+}
+
+var (
+	violation = regexp.MustCompile(`VIOLATION: (.*)`)
+	after     = regexp.MustCompile(`caught after ([0-9.]+) simulated hours, .*, (\d+) runs`)
+	figure    = regexp.MustCompile(`[0-9]+(\.[0-9]+)?([hms]+[0-9.hms]*)?`)
+)
+
+// try builds the simulation with the mistake in it, and runs it.
+func (m mutant) try(root string) (caught, error) {
+	dir, err := os.MkdirTemp("", "mutant-")
+	if err != nil {
+		return caught{}, err
+	}
+	defer os.RemoveAll(dir)
+	path, err := overlay.Write(root, dir, slices.Concat(overlay.Seeded, m.changes))
+	if err != nil {
+		return caught{}, err
+	}
+	binary := filepath.Join(dir, "simulation.test")
+	build := exec.Command("go", "test", "-c", "-overlay", path, "-o", binary, "./internal/simulation")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		return caught{}, fmt.Errorf("it does not build: %w\n%s", err, out)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), *limit)
+	defer cancel()
+	began := time.Now()
+	sim := exec.CommandContext(ctx, binary, "-test.run=UnderRandomFaults", "-test.timeout=0",
+		"-seed", fmt.Sprint(*seed), "-hours", fmt.Sprint(*hours), "-profile", m.profile)
+	sim.Dir = root
+	sim.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1", "GOGC=off", "GOMEMLIMIT=1GiB")
+	out, err := sim.CombinedOutput()
+	if *trace {
+		fmt.Printf("%s\n", out)
+	}
+	c := caught{took: time.Since(began)}
+	if found := after.FindSubmatch(out); found != nil {
+		c.hours, _ = strconv.ParseFloat(string(found[1]), 64)
+		c.runs, _ = strconv.Atoi(string(found[2]))
+	}
+	switch found := violation.FindSubmatch(out); {
+	case found != nil:
+		c.by = figure.ReplaceAllString(string(found[1]), "N")
+	case err != nil && ctx.Err() == nil:
+		c.by = "a panic or a goroutine left"
+	}
+	return c, nil
+}
