@@ -61,7 +61,7 @@ func realMain(ctx context.Context, args []string) error {
 	flags.StringVar(&c.locker, "locker", "lockkeeper", "the library: "+strings.Join(slices.Sorted(maps.Keys(lockers)), ", ")+". Those without tokens are judged by exclusion alone")
 	flags.BoolVar(&c.delayed, "delayed-restarts", false, "a node that may have forgotten stays down for the longest ttl, as the Redlock description asks of operators")
 	flags.DurationVar(&c.pace, "pace", 250*time.Millisecond, "between faults, on average")
-	flags.DurationVar(&c.chaos, "chaos", 2*time.Minute, "between two rolling restarts")
+	flags.DurationVar(&c.chaos, "chaos", time.Minute, "between two rolling restarts")
 	only := flags.String("only", "", "only faults whose names match this regular `expression`")
 	flags.BoolVar(&c.noRolls, "no-rolls", false, "no rolling restarts")
 	check := flags.String("check", "", "start nothing: check the history in a kept `file` again, and draw it if -draw is set")
