@@ -1,4 +1,5 @@
-// Command simulate builds the simulation with seeded jitter, and runs it:
+// Command simulate builds the simulation so that a seed replays exactly, and runs it
+// (the first build compiles Go's runtime, too, which takes a minute):
 //
 //	go run ./internal/simulation/simulate -hours 10000
 //	go run ./internal/simulation/simulate -seed 42 -runs 1 -each
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/tonsurance/lockkeeper/internal/overlay"
 )
@@ -32,7 +34,11 @@ func run(args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	path, err := overlay.Write(root, dir, overlay.Seeded)
+	goroot, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return err
+	}
+	path, err := overlay.Write(root, dir, append(overlay.Ordered(strings.TrimSpace(string(goroot))), overlay.Seeded...))
 	if err != nil {
 		return err
 	}
