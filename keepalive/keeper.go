@@ -14,6 +14,11 @@ import (
 // errReleased is the cause of a context that Release ended.
 var errReleased = fmt.Errorf("keepalive: released: %w", context.Canceled)
 
+// ErrNotRenewed is found, besides [lock.ErrLost], in a loss whose reason is that no
+// renewal succeeded in time: the store was away, or this process was. Without it the
+// store took the lease away.
+var ErrNotRenewed = errors.New("not renewed in time")
+
 // Keeper keeps one lease, and is one itself: extend and release the lease through
 // its Keeper only. It is safe for concurrent use. A Keeper that is not released
 // renews for as long as its context lives.
@@ -46,6 +51,7 @@ type Keeper struct {
 type settings struct {
 	interval, margin, drain time.Duration
 	log                     *slog.Logger
+	onLost                  func(*Keeper, error)
 }
 
 // renewal is one call of Extend under way.
@@ -76,7 +82,7 @@ func Start(ctx context.Context, lease lock.Lease, ttl time.Duration, opts *Optio
 func start(ctx context.Context, lease lock.Lease, ttl time.Duration, o Options) (*Keeper, error) {
 	k := &Keeper{
 		lease: lease, ttl: ttl,
-		opts: settings{o.Interval, max(0, o.Margin), max(0, o.DrainTimeout), o.Logger},
+		opts: settings{o.Interval, max(0, o.Margin), max(0, o.DrainTimeout), o.Logger, o.OnLost},
 	}
 	now, expiry := time.Now(), lease.Expiry()
 	k.deadline = expiry.Add(-k.opts.margin)

@@ -1,10 +1,8 @@
 package keepalive
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"log/slog"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -334,54 +332,3 @@ type foreign struct {
 
 func (f foreign) Done() <-chan struct{} { return f.done }
 func (f foreign) Value(any) any         { return nil }
-
-func TestLogger(t *testing.T) {
-	bubble(t, "GetsFailuresAndOneLoss", func(t *testing.T) {
-		var buf bytes.Buffer
-		k := keep(t, t.Context(), &store{onExtend: failing}, &Options{Logger: slog.New(slog.NewTextHandler(&buf, nil))})
-		<-k.Context().Done()
-		require.Error(t, k.Extend(t.Context(), ttl))
-		require.ErrorIs(t, k.Release(t.Context()), lock.ErrLost)
-		synctest.Wait()
-		require.Equal(t, 1, bytes.Count(buf.Bytes(), []byte(`msg="lease lost"`)))
-		require.Contains(t, buf.String(), "renewal failed")
-		require.Contains(t, buf.String(), key)
-	})
-
-	bubble(t, "ThatHangsIsNotInTheWayOfWhoeverSeesTheLoss", func(t *testing.T) {
-		stuck := make(chan struct{})
-		defer close(stuck)
-		for name, look := range map[string]func(k *Keeper){
-			"Err":     func(k *Keeper) { require.Error(t, k.Context().Err()) },
-			"Done":    func(k *Keeper) { <-k.Context().Done() },
-			"Lost":    func(k *Keeper) { <-k.Lost() },
-			"Expiry":  func(k *Keeper) { require.Zero(t, k.Expiry()) },
-			"Extend":  func(k *Keeper) { require.ErrorIs(t, k.Extend(t.Context(), ttl), lock.ErrLost) },
-			"Release": func(k *Keeper) { require.ErrorIs(t, k.Release(t.Context()), lock.ErrLost) },
-		} {
-			k := keep(t, t.Context(), &store{}, &Options{Logger: slog.New(hanging{slog.DiscardHandler, stuck})})
-			k.timer.Stop() // as if the process had been stopped
-			time.Sleep(ttl)
-			seen := make(chan struct{})
-			go func() {
-				defer close(seen)
-				look(k)
-			}()
-			select {
-			case <-seen:
-			case <-time.After(time.Second):
-				require.Fail(t, "waits for the logger", name)
-			}
-		}
-	})
-}
-
-// hanging is a log that nobody reads.
-type hanging struct {
-	slog.Handler
-	stuck chan struct{}
-}
-
-func (hanging) Enabled(context.Context, slog.Level) bool    { return true }
-func (h hanging) WithAttrs([]slog.Attr) slog.Handler        { return h }
-func (h hanging) Handle(context.Context, slog.Record) error { <-h.stuck; return nil }

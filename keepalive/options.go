@@ -30,9 +30,15 @@ type Options struct {
 	// wait until ctx ends.
 	Acquire *lock.AcquireOptions
 
-	// Logger gets failed renewals (Warn) and losses (Error). A slow one delays
-	// neither the loss signal nor Release, so its last call may outlast Release.
-	// nil is silent.
+	// OnLost is told of the loss of a lease, once, with the error that the context
+	// has as its cause: for metrics. It is called beside the work, on a goroutine of
+	// its own and not for long: work that must stop waits for Context. Its call may
+	// outlast Release.
+	OnLost func(k *Keeper, err error)
+
+	// Logger gets failed renewals (Warn), the first that succeeds after those
+	// (Info), and losses (Error). A slow one delays neither the loss signal nor
+	// Release, so its last call may outlast Release. nil is silent.
 	Logger *slog.Logger
 }
 

@@ -23,6 +23,9 @@ func (k *Keeper) tick() {
 		k.unlock()
 		if first {
 			k.opts.log.Error("lease lost", "key", k.Key(), "token", k.Token(), "err", k.lost)
+			if k.opts.onLost != nil {
+				k.opts.onLost(k, k.lost)
+			}
 		}
 	case k.released:
 		k.unlock()
@@ -56,11 +59,14 @@ func (k *Keeper) renew(now time.Time) {
 	k.mu.Lock()
 	k.renewal = nil
 	now = time.Now()
-	failed := false
+	failed, again := false, 0
 	switch {
 	case k.released || k.lost != nil:
 	case err == nil:
-		k.renewed(now)
+		failures := k.failures
+		if k.renewed(now); k.lost == nil {
+			again = failures
+		}
 	case errors.Is(err, lock.ErrLost):
 		k.lose(err)
 	default:
@@ -72,6 +78,9 @@ func (k *Keeper) renew(now time.Time) {
 	}
 	failures, until := k.failures, k.deadline
 	k.unlock()
+	if again > 0 {
+		k.opts.log.Info("renewed again", "key", k.Key(), "token", k.Token(), "failures", again)
+	}
 	if failed {
 		k.opts.log.Warn("renewal failed", "key", k.Key(), "token", k.Token(), "err", err,
 			"failures", failures, "left", until.Sub(now))
@@ -82,13 +91,13 @@ func (k *Keeper) renew(now time.Time) {
 func (k *Keeper) renewed(now time.Time) {
 	if !now.Before(k.deadline) {
 		// Work may have been told already that the lease is lost, and that is final.
-		k.lose(fmt.Errorf("%w: renewed too late, after the context's deadline", lock.ErrLost))
+		k.lose(fmt.Errorf("%w: %w: renewed after the context's deadline", lock.ErrLost, ErrNotRenewed))
 		return
 	}
 	expiry := k.lease.Expiry()
 	deadline := expiry.Add(-k.opts.margin)
 	if expiry.IsZero() || !now.Before(deadline) {
-		k.lose(fmt.Errorf("%w: renewed with no more than the margin of %v left", lock.ErrLost, k.opts.margin))
+		k.lose(fmt.Errorf("%w: %w: renewed with no more than the margin of %v left", lock.ErrLost, ErrNotRenewed, k.opts.margin))
 		return
 	}
 	k.deadline, k.failures, k.last = deadline, 0, nil
@@ -122,11 +131,11 @@ func (k *Keeper) expire(now time.Time) {
 	}
 	switch {
 	case k.last != nil:
-		k.lose(fmt.Errorf("%w: not renewed in time; last try: %w", lock.ErrLost, k.last))
+		k.lose(fmt.Errorf("%w: %w; last try: %w", lock.ErrLost, ErrNotRenewed, k.last))
 	case k.renewal != nil:
-		k.lose(fmt.Errorf("%w: not renewed in time; the store has not answered", lock.ErrLost))
+		k.lose(fmt.Errorf("%w: %w; the store has not answered", lock.ErrLost, ErrNotRenewed))
 	default:
-		k.lose(fmt.Errorf("%w: not renewed in time", lock.ErrLost))
+		k.lose(fmt.Errorf("%w: %w", lock.ErrLost, ErrNotRenewed))
 	}
 }
 

@@ -1,0 +1,151 @@
+package lockotel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/keepalive"
+	"github.com/tonsurance/lockkeeper/lock"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// scope names this package as the origin of metrics and spans.
+const scope = "github.com/tonsurance/lockkeeper/lock/lockotel"
+
+// Options for [New]. nil means the defaults.
+type Options struct {
+	// MeterProvider gets the metrics. Defaults to the global one.
+	MeterProvider metric.MeterProvider
+
+	// TracerProvider gets the spans. Defaults to the global one.
+	TracerProvider trace.TracerProvider
+
+	// KeyName maps a key to the value of the attribute lock.name: one of few, such
+	// as "account" for "account:4711", because each value is a time series of its
+	// own for ever. It gets the full key, or an Elector's as that was given; "" is
+	// no attribute. It is called for each event and must be safe for concurrent
+	// use. nil means that metrics do not tell keys apart.
+	KeyName func(key string) string
+
+	// Attributes are added to every metric: where a program has several stores,
+	// give each a Telemetry with a name of its own.
+	Attributes []attribute.KeyValue
+}
+
+// Telemetry turns what happens to locks into metrics and spans. It is safe for
+// concurrent use.
+type Telemetry struct {
+	opts   Options
+	meter  metric.Meter
+	tracer trace.Tracer
+	common metric.MeasurementOption
+
+	attempt, wait, extend, release, hold, request metric.Float64Histogram
+	losses                                        metric.Int64Counter
+
+	hasHealth atomic.Bool
+}
+
+// New makes the instruments. An error is that of the MeterProvider.
+func New(o *Options) (*Telemetry, error) {
+	t := &Telemetry{}
+	if o != nil {
+		t.opts = *o
+	}
+	if t.opts.MeterProvider == nil {
+		t.opts.MeterProvider = otel.GetMeterProvider()
+	}
+	if t.opts.TracerProvider == nil {
+		t.opts.TracerProvider = otel.GetTracerProvider()
+	}
+	t.meter = t.opts.MeterProvider.Meter(scope)
+	t.tracer = t.opts.TracerProvider.Tracer(scope)
+	t.common = metric.WithAttributeSet(attribute.NewSet(t.opts.Attributes...))
+
+	var errs []error
+	seconds := func(m Metric, buckets []float64) metric.Float64Histogram {
+		h, err := t.meter.Float64Histogram(m.Name, metric.WithUnit(m.Unit), metric.WithDescription(m.Description),
+			metric.WithExplicitBucketBoundaries(buckets...))
+		errs = append(errs, err)
+		return h
+	}
+	t.attempt = seconds(attemptDuration, brief)
+	t.wait = seconds(waitDuration, long)
+	t.extend = seconds(extendDuration, brief)
+	t.release = seconds(releaseDuration, brief)
+	t.hold = seconds(holdDuration, long)
+	t.request = seconds(requestDuration, brief)
+	var err error
+	t.losses, err = t.meter.Int64Counter(keeperLosses.Name, metric.WithUnit(keeperLosses.Unit), metric.WithDescription(keeperLosses.Description))
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return nil, fmt.Errorf("lockotel: %w", err)
+	}
+	if t.opts.KeyName == nil {
+		// From 0 on: a counter that begins at 1 shows no increase for the first loss.
+		for _, cause := range []string{notRenewed, taken} {
+			t.losses.Add(context.Background(), 0, t.common, metric.WithAttributes(lossCause.String(cause)))
+		}
+	}
+	return t, nil
+}
+
+// Buckets in seconds: for calls to a store, and for what takes as long as it takes.
+var (
+	brief = []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
+	long  = []float64{.001, .01, .1, .5, 1, 5, 10, 30, 60, 300, 900, 3600, 6 * 3600, 24 * 3600}
+)
+
+// named are the attributes of a measurement about key.
+func (t *Telemetry) named(key string, attrs ...attribute.KeyValue) metric.MeasurementOption {
+	if t.opts.KeyName != nil {
+		if name := t.opts.KeyName(key); name != "" {
+			attrs = append(attrs, lockName.String(name))
+		}
+	}
+	return metric.WithAttributes(attrs...)
+}
+
+// Lost counts a loss that a keeper has seen: for [keepalive.Options].OnLost.
+func (t *Telemetry) Lost(k *keepalive.Keeper, err error) {
+	cause := taken
+	if errors.Is(err, keepalive.ErrNotRenewed) {
+		cause = notRenewed
+	}
+	t.losses.Add(context.Background(), 1, t.common, t.named(k.Key(), lossCause.String(cause)))
+}
+
+// Request measures a request to one node of a store: for redlock's
+// Options.OnRequest.
+func (t *Telemetry) Request(node string, took time.Duration, err error) {
+	result := "ok"
+	if err != nil {
+		result = "error"
+	}
+	t.request.Record(context.Background(), took.Seconds(), t.common,
+		metric.WithAttributes(nodeName.String(node), lockOutcome.String(result)))
+}
+
+// outcome says in a word how a call that returned err ended.
+func outcome(err error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return "canceled" // the last cause is joined to it
+	case errors.Is(err, lock.ErrLost):
+		return "lost"
+	case errors.Is(err, lock.ErrClosed):
+		return "closed"
+	case errors.Is(err, lock.ErrHeld):
+		return "held"
+	case errors.Is(err, lock.ErrUnavailable):
+		return "unavailable"
+	}
+	return "error"
+}
