@@ -33,7 +33,7 @@ type node struct {
 	probed  string    // the run of the last probe
 	nextAt  time.Time // when to probe that run again
 
-	warned atomic.Bool // told the log that it is unguarded
+	notes notes
 
 	batch batcher
 
@@ -63,6 +63,19 @@ func (n *node) conn() (rueidis.Client, error) {
 // eval runs a script, and returns when the node has answered or the connection has
 // died.
 func (n *node) eval(s *script, k keys, args ...string) answer {
+	if n.opts.OnRequest == nil {
+		a := n.send(s, k, args...)
+		n.answered(a.err)
+		return a
+	}
+	start := time.Now()
+	a := n.send(s, k, args...)
+	n.opts.OnRequest(n.name, time.Since(start), ownTimeout(a.err))
+	n.answered(a.err)
+	return a
+}
+
+func (n *node) send(s *script, k keys, args ...string) answer {
 	c, err := n.conn()
 	if err != nil {
 		return answer{err: err, unsent: true}
@@ -125,8 +138,8 @@ func (n *node) acquire(k keys, value, ttl, waiter string) reply {
 		return reply{kind: failed, err: err, unsent: true}
 	}
 	rep := n.guarded(parseAcquire, acquireScript, k, value, ttl, waiter)
-	if rep.unguarded && n.opts.RestartGuard != -1 && !n.opts.AssumeDurable && n.warned.CompareAndSwap(false, true) {
-		n.log.Warn("redis node is unguarded: it does not tell its run and uptime (INFO server), so that it votes at once after a restart that lost its data", "node", n.name)
+	if rep.unguarded && n.opts.RestartGuard != -1 && !n.opts.AssumeDurable {
+		n.unguarded()
 	}
 	return rep
 }
@@ -152,6 +165,9 @@ func (n *node) guarded(parse func(answer) reply, s *script, k keys, value, ttl, 
 	rep := ask()
 	if (rep.kind == recovering || rep.kind == prolonged) && n.probe(rep.run) {
 		rep = ask()
+	}
+	if rep.kind == recovering || rep.kind == prolonged {
+		n.sitsOut(rep)
 	}
 	return rep
 }

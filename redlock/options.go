@@ -60,7 +60,18 @@ type Options struct {
 	// Without a ServerName, each node's host is used.
 	TLS *tls.Config
 
-	// Logger hears of nodes that can't be guarded. nil is silent.
+	// OnRequest is told of each request about a lock to a node, for metrics: the
+	// node's address without credentials, how long its answer took (its turn in a
+	// batch included), and why there was none that is of use, which no context
+	// error matches. A node that is left out because it hangs is not asked. It is
+	// called from many goroutines at once, before the answer is used, and must not
+	// block or panic.
+	OnRequest func(node string, took time.Duration, err error)
+
+	// Logger hears of nodes that fail (Warn) and answer again (Info), that
+	// have restarted and do not vote yet (Warn) or can't be guarded (Warn), and that
+	// wake nobody up (Debug): of each change once, and of one that comes and goes
+	// not more than once a minute. nil is silent.
 	Logger *slog.Logger
 }
 

@@ -1,0 +1,202 @@
+package redlock
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// lines keeps the level, message and node of what is logged.
+type lines struct {
+	slog.Handler
+	mu  sync.Mutex
+	all []string
+}
+
+func (*lines) Enabled(context.Context, slog.Level) bool { return true }
+func (l *lines) Handle(_ context.Context, r slog.Record) error {
+	line := r.Level.String() + " " + r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "node" {
+			line = a.Value.String() + " " + line
+		}
+		return true
+	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, line)
+	return nil
+}
+
+// since gives what was logged since the last call.
+func (l *lines) since() []string {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := l.all
+	l.all = nil
+	slices.Sort(all)
+	return all
+}
+
+// use takes and frees a lock.
+func use(t *testing.T, l *Locker) {
+	t.Helper()
+	lease, err := l.TryAcquire(t.Context(), "prices", 10*time.Second)
+	if err == nil {
+		require.NoError(t, lease.Extend(t.Context(), 10*time.Second))
+		require.NoError(t, lease.Release(t.Context()))
+	}
+	time.Sleep(5 * time.Second) // until what is under way at a hung node is over
+}
+
+func logged(q *quorum) (*Locker, []*network, *lines) {
+	log := &lines{Handler: slog.DiscardHandler}
+	for _, n := range q.nodes {
+		n.guarded(time.Hour)
+	}
+	l, nets := q.client(&Options{Logger: slog.New(log)})
+	return l, nets, log
+}
+
+func TestLogIsSilentWhileAllIsWell(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l, _, log := logged(newQuorum(t, 3))
+		for range 20 {
+			use(t, l)
+		}
+		lease, err := l.TryAcquire(t.Context(), "held", time.Minute)
+		require.NoError(t, err)
+		_, err = l.TryAcquire(t.Context(), "held", time.Minute)
+		require.ErrorIs(t, err, lock.ErrHeld)
+		time.Sleep(time.Hour)
+		require.ErrorIs(t, lease.Extend(t.Context(), time.Minute), lock.ErrLost)
+		require.NoError(t, l.Close())
+		require.Empty(t, log.since())
+	})
+}
+
+func TestLogTellsOnceThatANodeIsDownAndBack(t *testing.T) {
+	const down, back = "fake2:6379 WARN redis node does not answer as it should: its vote is missing", "fake2:6379 INFO redis node answers again"
+	bubble(t, func(t *testing.T) {
+		l, nets, log := logged(newQuorum(t, 3))
+		use(t, l)
+		require.Empty(t, log.since())
+		for _, fault := range []func(w *network){
+			func(w *network) { w.down = true },
+			func(w *network) { w.hang = true },
+		} {
+			nets[1].set(fault)
+			for range 20 { // for longer than downPause
+				use(t, l)
+			}
+			require.Equal(t, []string{down}, log.since())
+			nets[1].set(func(w *network) { w.down = true }) // what hung is over
+			nets[1].set(func(w *network) { w.down, w.hang = false, false })
+			for range 5 {
+				use(t, l)
+			}
+			require.Equal(t, []string{back}, log.since())
+			time.Sleep(downPause)
+		}
+	})
+}
+
+func TestLogOfANodeThatComesAndGoesIsBounded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l, nets, log := logged(newQuorum(t, 3))
+		start := time.Now()
+		for range 100 {
+			nets[0].set(refuse)
+			use(t, l)
+			nets[0].set(func(w *network) { w.down = false })
+			use(t, l)
+		}
+		minutes := int(time.Since(start)/downPause) + 1
+		all := log.since()
+		require.NotEmpty(t, all)
+		require.LessOrEqual(t, len(all), 2*minutes)
+	})
+}
+
+func TestLogTellsOfARestartOnceARun(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, _, log := logged(q)
+		for range 2 {
+			q.nodes[2].restart(true)
+			for range 4 {
+				use(t, l)
+			}
+			require.Equal(t, []string{"fake3:6379 WARN redis node has restarted and is not known to be durable: it does not vote for a while"}, log.since())
+			time.Sleep(time.Hour)
+			use(t, l)
+			require.Empty(t, log.since())
+		}
+	})
+}
+
+func TestLogTellsOnceThatANodeIsUnguarded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		log := &lines{Handler: slog.DiscardHandler}
+		l, _ := newQuorum(t, 1).client(&Options{Logger: slog.New(log)})
+		use(t, l)
+		use(t, l)
+		all := log.since()
+		require.Len(t, all, 1)
+		require.True(t, strings.HasPrefix(all[0], "fake1:6379 WARN redis node is unguarded"), all[0])
+	})
+}
+
+func TestOnRequestIsToldOfEachRequest(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		type request struct {
+			node string
+			took time.Duration
+			err  error
+		}
+		var mu sync.Mutex
+		var told []request
+		q := newQuorum(t, 3)
+		l, nets := q.client(&Options{OnRequest: func(node string, took time.Duration, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, request{node, took, err})
+		}})
+		nets[1].set(func(w *network) { w.delay = 50 * time.Millisecond })
+		nets[2].set(func(w *network) { w.hang = true })
+		use(t, l)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		answered := map[string]int{}
+		for _, r := range told {
+			switch r.node {
+			case "fake1:6379":
+				require.NoError(t, r.err)
+				require.Zero(t, r.took)
+			case "fake2:6379":
+				require.NoError(t, r.err)
+				require.GreaterOrEqual(t, r.took, 50*time.Millisecond)
+			default:
+				require.Error(t, r.err)
+				require.NotErrorIs(t, r.err, context.DeadlineExceeded)
+				continue
+			}
+			answered[r.node]++
+		}
+		for i, node := range q.nodes[:2] {
+			sent := node.seen("acquire") + node.seen("commit") + node.seen("extend") + node.seen("repair") + node.seen("release") + node.seen("batch")
+			require.Equal(t, sent, answered[node.name], "node %d", i)
+		}
+		require.NotEmpty(t, told)
+	})
+}

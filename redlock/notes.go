@@ -1,0 +1,57 @@
+package redlock
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// notes are what the log was told of a node: each change once, and never what goes
+// on.
+type notes struct {
+	unguarded atomic.Bool
+	down      atomic.Bool            // it does not answer
+	downAt    atomic.Int64           // when that was told last: time since epoch; 0: never
+	sitsOut   atomic.Pointer[string] // in this run it does not vote yet
+}
+
+// downPause is the least time between two notes that a node does not answer: one
+// that comes and goes, or fails for one key only, must not fill the log.
+const downPause = time.Minute
+
+// answered notes that a request was answered, or why not.
+func (n *node) answered(err error) {
+	down := n.notes.down.Load()
+	switch {
+	case err == nil && !down, err != nil && down:
+	case err == nil:
+		if n.notes.down.CompareAndSwap(true, false) {
+			n.log.Info("redis node answers again", "node", n.name)
+		}
+	case errors.Is(err, rueidis.ErrClosing), errors.Is(err, errClosed), errors.Is(err, errConnecting):
+	default:
+		now, at := int64(time.Since(epoch)), n.notes.downAt.Load()
+		if at != 0 && now-at < int64(downPause) || !n.notes.downAt.CompareAndSwap(at, now) {
+			return
+		}
+		n.notes.down.Store(true)
+		n.log.Warn("redis node does not answer as it should: its vote is missing", "node", n.name, "err", ownTimeout(err))
+	}
+}
+
+func (n *node) unguarded() {
+	if n.notes.unguarded.CompareAndSwap(false, true) {
+		n.log.Warn("redis node is unguarded: it does not tell its run and uptime (INFO server), so that it votes at once after a restart that lost its data", "node", n.name)
+	}
+}
+
+// sitsOut notes that the node has restarted and may have forgotten what it promised.
+func (n *node) sitsOut(rep reply) {
+	told := n.notes.sitsOut.Load()
+	if told != nil && *told == rep.run || !n.notes.sitsOut.CompareAndSwap(told, &rep.run) {
+		return
+	}
+	n.log.Warn("redis node has restarted and is not known to be durable: it does not vote for a while", "node", n.name, "left", rep.left)
+}
