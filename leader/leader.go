@@ -109,7 +109,7 @@ func (e *Elector) stop(s settings) {
 func (e *Elector) campaign(ctx context.Context, s settings) (*keepalive.Keeper, error) {
 	e.setState(StandingBy)
 	for {
-		lease, err := lock.Acquire(ctx, attempts{e.locker, e}, e.key, s.ttl, s.acquire)
+		lease, err := lock.Acquire(ctx, &attempts{Locker: e.locker, e: e, log: s.log}, e.key, s.ttl, s.acquire)
 		switch {
 		case err != nil && ctx.Err() != nil:
 			s.log.Info("campaign ended", "key", e.key, "err", err)
@@ -222,20 +222,3 @@ func (e *Elector) Leader(ctx context.Context) (lock.Info, error) {
 	}
 	return inspector.Inspect(ctx, e.key)
 }
-
-// attempts notes why each attempt failed, for Status.
-type attempts struct {
-	lock.Locker
-	e *Elector
-}
-
-func (a attempts) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
-	lease, err := a.Locker.TryAcquire(ctx, key, ttl)
-	a.e.mu.Lock()
-	defer a.e.mu.Unlock()
-	a.e.status.LastAttempt = err
-	return lease, err
-}
-
-// Unwrap lets Acquire find what the locker can do.
-func (a attempts) Unwrap() lock.Locker { return a.Locker }

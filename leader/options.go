@@ -38,8 +38,10 @@ type Options struct {
 	// methods.
 	OnChange func(Status)
 
-	// Logger gets terms that begin and end (Info), losses and failed renewals
-	// (Warn), and overdue terms (Error). nil is silent.
+	// Logger gets terms that begin and end, campaigns in which another was found
+	// leading, and renewals that succeed again (Info), failed renewals, lost terms,
+	// and a store that can't decide (Warn), lost leases and overdue terms (Error).
+	// Each change is told once; standing by and leading are silent. nil is silent.
 	Logger *slog.Logger
 }
 
