@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -88,11 +91,15 @@ func TestComposeNodesAreIndependentAndOnLoopback(t *testing.T) {
 }
 
 func TestComposeDemoRunsTwoKeepersOverAllNodes(t *testing.T) {
-	f := compose(t)
-	require.Len(t, f.Services, 5)
-	for _, name := range []string{"keeper-1", "keeper-2"} {
+	requireKeepers(t, compose(t), "demo", "keeper-1", "keeper-2")
+}
+
+// requireKeepers requires two of them under a profile, built of what is there.
+func requireKeepers(t *testing.T, f composeFile, profile string, names ...string) {
+	t.Helper()
+	for _, name := range names {
 		s := f.Services[name]
-		require.Equal(t, []string{"demo"}, s.Profiles, name)
+		require.Equal(t, []string{profile}, s.Profiles, name)
 		require.Equal(t, "redis-1:6379,redis-2:6379,redis-3:6379", s.Environment["REDIS_NODES"])
 		require.FileExists(t, filepath.Join(s.Build.Context, s.Build.Dockerfile))
 		for _, node := range nodeNames {
@@ -105,6 +112,86 @@ func TestComposeDemoRunsTwoKeepersOverAllNodes(t *testing.T) {
 		}
 		require.Contains(t, string(dockerfile), "\nUSER 65532:65532\n")
 	}
+}
+
+func TestComposeServesTheProfilesAndNoMore(t *testing.T) {
+	profiles := map[string][]string{}
+	for name, s := range compose(t).Services {
+		profile := strings.Join(s.Profiles, " ")
+		profiles[profile] = append(profiles[profile], name)
+	}
+	for _, names := range profiles {
+		slices.Sort(names)
+	}
+	require.Equal(t, map[string][]string{
+		"": nodeNames, "demo": {"keeper-1", "keeper-2"},
+		"observe": {"grafana", "observed-1", "observed-2", "prometheus"},
+	}, profiles)
+}
+
+// What the profile needs is there, and finds each other by the right names.
+func TestComposeObserveShowsTheKeepersMetrics(t *testing.T) {
+	f := compose(t)
+	requireKeepers(t, f, "observe", "observed-1", "observed-2")
+	for _, name := range []string{"observed-1", "observed-2"} {
+		s := f.Services[name]
+		require.Empty(t, s.Ports, "metrics are for Prometheus alone")
+		require.Equal(t, []string{"-listen=:9464"}, s.Command)
+		require.DirExists(t, filepath.Join(s.Build.Context, s.Build.Args["MODULE"], s.Build.Args["PROGRAM"]))
+	}
+	mounted := map[string]string{} // what is in a container, to what it is of
+	for _, name := range []string{"prometheus", "grafana"} {
+		for _, volume := range f.Services[name].Volumes {
+			part := strings.Split(volume, ":")
+			require.Len(t, part, 3, volume)
+			require.Equal(t, "ro", part[2], volume)
+			require.FileExists(t, part[0])
+			mounted[part[1]] = part[0]
+		}
+	}
+	var scrapes struct {
+		Global struct {
+			ScrapeInterval string `yaml:"scrape_interval"`
+		}
+		Configs []struct {
+			Static []struct{ Targets []string } `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	readYAML(t, mounted["/etc/prometheus/prometheus.yml"], &scrapes)
+	require.Equal(t, []string{"observed-1:9464", "observed-2:9464"}, scrapes.Configs[0].Static[0].Targets)
+
+	var sources struct {
+		Datasources []struct {
+			UID, URL string
+			JSONData struct {
+				TimeInterval string `yaml:"timeInterval"`
+			} `yaml:"jsonData"`
+		}
+	}
+	readYAML(t, mounted["/etc/grafana/provisioning/datasources/lockkeeper.yml"], &sources)
+	require.Equal(t, "http://prometheus:9090", sources.Datasources[0].URL)
+	require.Equal(t, scrapes.Global.ScrapeInterval, sources.Datasources[0].JSONData.TimeInterval)
+
+	var providers struct {
+		Providers []struct{ Options struct{ Path string } }
+	}
+	readYAML(t, mounted["/etc/grafana/provisioning/dashboards/lockkeeper.yml"], &providers)
+	dashboard := f.Services["grafana"].Environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+	require.Equal(t, providers.Providers[0].Options.Path, path.Dir(dashboard))
+	text, err := os.ReadFile(mounted[dashboard])
+	require.NoError(t, err)
+	uids := regexp.MustCompile(`"type": "prometheus",\s*"uid": "([^"]*)"`).FindAllStringSubmatch(string(text), -1)
+	require.NotEmpty(t, uids)
+	for _, uid := range uids {
+		require.Equal(t, sources.Datasources[0].UID, uid[1])
+	}
+}
+
+func readYAML(t *testing.T, name string, v any) {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	require.NoError(t, err)
+	require.NoError(t, yaml.Unmarshal(text, v))
 }
 
 func TestComposeOptionsMakeADurableNode(t *testing.T) {
