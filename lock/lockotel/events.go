@@ -29,7 +29,7 @@ func (t *Telemetry) Event(e lock.Event) {
 		t.measure(ctx, t.extend, e, now)
 	case lock.EventRelease:
 		t.measure(ctx, t.release, e, now)
-		if e.Err == nil && e.Held > 0 {
+		if e.Err == nil {
 			t.ended(ctx, e, released, now.Add(-e.Duration))
 		}
 	case lock.EventLost:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -24,7 +25,7 @@ func (t *Telemetry) Elector(e *leader.Elector) (stop func() error, err error) {
 	r, err := t.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		s := e.Status()
 		for _, each := range []leader.State{leader.Stopped, leader.StandingBy, leader.Leading, leader.Draining, leader.Lost} {
-			o.ObserveInt64(state, one(s.State == each), t.common, t.named(s.Key, leaderState.String(string(each))))
+			o.ObserveInt64(state, one(s.State == each), t.common, t.named(s.Key, leaderState.String(strings.ReplaceAll(string(each), " ", "_"))))
 		}
 		o.ObserveInt64(terms, int64(s.Terms), t.common, t.named(s.Key))
 		o.ObserveInt64(overdue, one(s.Overdue), t.common, t.named(s.Key))
