@@ -171,6 +171,7 @@ func TestForbiddenImportsAreSeen(t *testing.T) {
 		{"redlock", "github.com/stretchr/testify/require", "links github.com/stretchr/testify/require"},
 		{"examples/keeper", "github.com/alicebob/miniredis/v2", "links github.com/alicebob/miniredis/v2"},
 		{"examples/keeper", "github.com/google/uuid", "no reason to be there"},
+		{"leader", "go.opentelemetry.io/otel/trace", "no reason to be there"},
 		{"utils", "fmt", "in no layer"},
 	} {
 		bad := &pkg{ImportPath: module + "/" + test.from, GoFiles: []string{"a.go"},

@@ -18,8 +18,7 @@ func (t *Telemetry) Observe(l lock.Locker) lock.Locker { return lock.Observe(l, 
 
 // Event measures e: for [lock.Observe], where a program has an observer of its own.
 func (t *Telemetry) Event(e lock.Event) {
-	ctx := context.WithoutCancel(e.Context) // an SDK may drop what an ended one brings
-	now := time.Now()
+	ctx, now := e.Context, time.Now()
 	switch e.Kind {
 	case lock.EventAttempt:
 		t.measure(ctx, t.attempt, e, now)

@@ -21,6 +21,7 @@ type patient struct {
 	health lock.Health
 	err    error
 	hangs  bool
+	deaf   time.Duration // for how long ctx does not end a question
 	asked  int
 }
 
@@ -28,7 +29,9 @@ func (p *patient) Health(ctx context.Context) (lock.Health, error) {
 	p.mu.Lock()
 	p.asked++
 	health, err, hangs := p.health, p.err, p.hangs
+	deaf := p.deaf
 	p.mu.Unlock()
+	time.Sleep(deaf)
 	if hangs {
 		<-ctx.Done()
 		return lock.Health{}, ctx.Err()
@@ -86,6 +89,16 @@ func TestHealth(t *testing.T) {
 		start := time.Now()
 		require.NoError(t, stop())
 		require.Zero(t, time.Since(start))
+	})
+
+	bubble(t, "StopWaitsForAQuestionThatGoesOn", func(t *testing.T) {
+		s := scrape(t, lockotel.Options{})
+		stop, err := s.Health(&patient{Locker: memory.New(), deaf: time.Minute}, time.Second)
+		require.NoError(t, err)
+		synctest.Wait()
+		start := time.Now()
+		require.NoError(t, stop())
+		require.Equal(t, time.Minute, time.Since(start))
 	})
 
 	bubble(t, "RefusesWhatCantWork", func(t *testing.T) {

@@ -66,6 +66,16 @@ func TestSpans(t *testing.T) {
 		require.Contains(t, hold.Attributes(), attribute.String("lock.hold.end", "released"))
 	})
 
+	bubble(t, "OfAHoldEndsWhenItsReleaseBegan", func(t *testing.T) {
+		tel, r, ctx := traced(t)
+		time.Sleep(time.Minute)
+		tel.Event(lock.Event{Kind: lock.EventRelease, Context: ctx, Key: key, Duration: 5 * time.Second, Held: 20 * time.Second})
+		release, hold := r.Ended()[0], r.Ended()[1]
+		require.Equal(t, 5*time.Second, release.EndTime().Sub(release.StartTime()))
+		require.True(t, hold.EndTime().Equal(release.StartTime()))
+		require.Equal(t, 20*time.Second, hold.EndTime().Sub(hold.StartTime()))
+	})
+
 	bubble(t, "AreNotMadeWithoutOneAround", func(t *testing.T) {
 		tel, r, _ := traced(t)
 		lease, err := tel.Observe(memory.New()).TryAcquire(t.Context(), key, ttl)
