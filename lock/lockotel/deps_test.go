@@ -10,8 +10,11 @@ import (
 
 // A program that uses this package chooses its SDK, exporter and store itself.
 func TestLinksTheAPIAlone(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
-	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", ".")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	require.NoError(t, err, stderr.String())
 	linked := strings.Fields(string(out))
 	require.Contains(t, linked, "go.opentelemetry.io/otel/metric")
 	for _, pkg := range linked {
