@@ -34,7 +34,8 @@ var layers = []struct{ pkg, imports string }{
 	{"backends", "lock redlock backends/* internal/*"},
 	{"backends/*", "lock internal/*"},
 	{"examples/*", "lock keepalive leader leader/leaderhttp redlock backends backends/*"},
-	{"cmd/*", "lock keepalive leader leader/leaderhttp redlock backends backends/* internal/*"},
+	{"cmd/*", "internal/cli"},
+	{"internal/cli", "lock keepalive leader redlock backends internal/*"},
 	{"internal/simulation", "lock keepalive leader redlock internal/*"},
 	{"internal/*", "lock internal/*"},
 }
@@ -46,6 +47,15 @@ var modules = []string{
 	"github.com/hashicorp/go-multierror",
 	"github.com/hashicorp/errwrap", // of go-multierror
 	"golang.org/x/sys",             // of rueidis
+}
+
+// commandModules are those of the command line: internal/cli may link them, and what
+// is a thin main over it.
+var commandModules = []string{
+	"github.com/spf13/cobra",
+	"github.com/spf13/pflag",               // of cobra
+	"github.com/inconshreveable/mousetrap", // of cobra, on Windows
+	"golang.org/x/term",
 }
 
 // testOnly are packages that exist for tests: they may link testing, and no other
@@ -112,6 +122,7 @@ func violations(pkgs map[string]*pkg) []string {
 				say("lock/locktest links %s, want lock and the standard library alone", dep)
 			case !matchAny(testOnly, name) && matchAny(testLibraries, dep):
 				say("%s links %s, which is for tests only", name, dep)
+			case (name == "internal/cli" || match("cmd/*", name)) && !d.Standard && slices.Contains(commandModules, d.Module.Path):
 			case !d.Standard && !matchAny(testOnly, name) && !slices.Contains(modules, d.Module.Path):
 				say("%s links %s of a module that has no reason to be there", name, dep)
 			}
@@ -171,6 +182,8 @@ func TestForbiddenImportsAreSeen(t *testing.T) {
 		{"redlock", "github.com/stretchr/testify/require", "links github.com/stretchr/testify/require"},
 		{"examples/keeper", "github.com/alicebob/miniredis/v2", "links github.com/alicebob/miniredis/v2"},
 		{"examples/keeper", "github.com/google/uuid", "no reason to be there"},
+		{"redlock", "github.com/spf13/cobra", "no reason to be there"},
+		{"examples/keeper", "golang.org/x/term", "no reason to be there"},
 		{"leader", "go.opentelemetry.io/otel/trace", "no reason to be there"},
 		{"utils", "fmt", "in no layer"},
 	} {

@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// Exit statuses. Those of sysexits.h, so that they stay clear of the small numbers
+// that commands use themselves and of what shells use from 126 on.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 64 // EX_USAGE
+	exitUnavailable = 69 // EX_UNAVAILABLE: the store can't decide
+	exitHeld        = 75 // EX_TEMPFAIL: another holds it, try later
+	exitLost        = 76 // the lease was lost, and the command ended for it
+	exitNoExec      = 126
+	exitNotFound    = 127
+	exitSignal      = 128 // plus the signal's number
+)
+
+const exitHelp = `Exit status:
+  0    done
+  1    failed
+  64   usage: a bad flag, key, ttl or URL; nothing was sent
+  69   the store can't decide: no quorum, connection refused
+  75   held by another
+`
+
+// status is an error that says with what the program ends. With a nil err it ends
+// without a word.
+type status struct {
+	code int
+	err  error
+}
+
+func (s *status) Error() string {
+	if s.err == nil {
+		return fmt.Sprintf("exit status %d", s.code)
+	}
+	return s.err.Error()
+}
+
+func (s *status) Unwrap() error { return s.err }
+
+func usage(format string, args ...any) error {
+	return &status{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// codeOf is the status for an error.
+func codeOf(err error) int {
+	var s *status
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &s):
+		return s.code
+	case errors.Is(err, lock.ErrInvalid):
+		return exitUsage
+	case errors.Is(err, lock.ErrLost):
+		return exitLost
+	case errors.Is(err, lock.ErrUnavailable):
+		return exitUnavailable
+	case errors.Is(err, lock.ErrHeld):
+		return exitHeld
+	}
+	var sig signalled
+	if errors.As(err, &sig) {
+		return exitSignal + int(sig.Signal)
+	}
+	return exitFailed
+}
+
+// signalled is why a context ended.
+type signalled struct{ syscall.Signal }
+
+func (s signalled) Error() string { return "stopped by a signal: " + s.String() }
