@@ -101,9 +101,7 @@ func (g *group) empty() bool {
 // gone waits until nothing is left of the group, until limit ends.
 func (g *group) gone(limit time.Duration) bool {
 	deadline := time.Now().Add(limit)
-	select {
-	case <-g.done:
-	case <-time.After(limit):
+	if !closedWithin(g.done, limit) {
 		return false
 	}
 	for pause := time.Millisecond; !g.empty(); pause = min(2*pause, 20*time.Millisecond) {

@@ -73,13 +73,11 @@ func (g *group) kill() { _ = windows.TerminateJobObject(g.job, exitFailed) }
 
 // gone waits for the command, and kills what it has left.
 func (g *group) gone(limit time.Duration) bool {
-	select {
-	case <-g.done:
-		g.kill()
-		return true
-	case <-time.After(limit):
+	if !closedWithin(g.done, limit) {
 		return false
 	}
+	g.kill()
+	return true
 }
 
 const guardArg = "__guard"

@@ -358,6 +358,23 @@ const (
 	deathTime = 500 * time.Millisecond
 )
 
+// closedWithin waits for ch. One that is closed already is, also if limit is 0.
+func closedWithin(ch <-chan struct{}, limit time.Duration) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-ch:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
 // stop ends the group because the lease is lost, within what is left of it.
 func (r *runner) stop(g *group, lease lock.Lease) {
 	left := takenGrace

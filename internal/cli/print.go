@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// outputFlag gives a command --output.
+func (a *app) outputFlag(c *cobra.Command) {
+	c.Flags().StringVarP(&a.output, "output", "o", "table", "`format`: table or json")
+	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (a *app) checkOutput() error {
+	if a.output != "table" && a.output != "json" {
+		return usage("--output is %q, want table or json", a.output)
+	}
+	return nil
+}
+
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// terminalOf is the descriptor of a terminal.
+func terminalOf(stream any) (fd int, ok bool) {
+	f, ok := stream.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0, false
+	}
+	return int(f.Fd()), true
+}
+
+// width is how many columns there are; 0: as many as it takes.
+func (a *app) width() int {
+	fd, ok := terminalOf(a.out)
+	if !ok {
+		return 0
+	}
+	if n, err := strconv.Atoi(a.getenv("COLUMNS")); err == nil && n > 0 {
+		return n
+	}
+	n, _, err := term.GetSize(fd)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// Colours, by what they say.
+const (
+	good = "32"
+	bad  = "31"
+	warn = "33"
+)
+
+// paint colours s on a terminal, unless NO_COLOR or TERM forbid it.
+func (a *app) paint(colour, s string) string {
+	if _, ok := terminalOf(a.out); !ok || colour == "" || a.getenv("NO_COLOR") != "" || a.getenv("TERM") == "dumb" {
+		return s
+	}
+	return "\x1b[" + colour + "m" + s + "\x1b[0m"
+}
+
+// table is rows under a heading. On a narrow terminal the widest columns are cut.
+type table struct {
+	rows    [][]string
+	colours map[int]string // of the row with that number, its second column
+}
+
+func (t *table) add(cells ...string) {
+	for i, cell := range cells {
+		cells[i] = printable(cell)
+	}
+	t.rows = append(t.rows, cells)
+}
+
+// printable keeps a name that somebody else chose from steering the terminal.
+func printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+const gap = 2
+
+func (t *table) print(a *app, w io.Writer) error {
+	if len(t.rows) == 0 {
+		return nil
+	}
+	widths := make([]int, len(t.rows[0]))
+	for _, row := range t.rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	fit(widths, a.width())
+	for n, row := range t.rows {
+		var line strings.Builder
+		for i, cell := range row {
+			cell = cut(cell, widths[i])
+			pad := widths[i] - utf8.RuneCountInString(cell) + gap
+			if i == 1 {
+				cell = a.paint(t.colours[n], cell)
+			}
+			line.WriteString(cell)
+			line.WriteString(strings.Repeat(" ", pad))
+		}
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line.String(), " ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const leastWidth = 8
+
+// fit takes from the widest column until all fit into total.
+func fit(widths []int, total int) {
+	if total == 0 {
+		return
+	}
+	for {
+		sum, widest := gap*(len(widths)-1), 0
+		for i, w := range widths {
+			if sum += w; w > widths[widest] {
+				widest = i
+			}
+		}
+		if sum <= total || widths[widest] <= leastWidth {
+			return
+		}
+		widths[widest]--
+	}
+}
+
+func cut(s string, width int) string {
+	if utf8.RuneCountInString(s) <= width {
+		return s
+	}
+	return string([]rune(s)[:width-1]) + "…"
+}
+
+// short is a duration as people read it.
+func short(d time.Duration) string {
+	switch {
+	case d >= time.Minute:
+		return d.Round(time.Second).String()
+	case d >= time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	case d >= time.Millisecond:
+		return d.Round(100 * time.Microsecond).String()
+	}
+	return d.Round(time.Microsecond).String()
+}

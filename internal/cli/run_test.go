@@ -1,0 +1,212 @@
+//go:build unix
+
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/redistest"
+)
+
+// family is a command that ignores SIGTERM and so does what it has started: it
+// writes both pids to the file.
+func family(file string) []string {
+	const script = `trap "" TERM; echo $$ >>$0; sh -c 'echo $$ >>'$0'; while :; do sleep 1; done' & wait; while :; do sleep 1; done`
+	return []string{"--", "sh", "-c", script, file}
+}
+
+func args(flags []string, command []string) []string { return append(flags, command...) }
+
+func TestRunTheStatusIsTheCommands(t *testing.T) {
+	url := fileURL(t)
+	for command, want := range map[string]int{"exit 0": 0, "exit 3": 3, "kill -9 $$": 128 + 9} {
+		out, code := do(t, url, nil, "run", "k", "-q", "--", "sh", "-c", command)
+		require.Equal(t, want, code, command)
+		require.Empty(t, out)
+	}
+	_, code := do(t, url, nil, "run", "k", "--", "no-such-command")
+	require.Equal(t, exitNotFound, code)
+	_, code = do(t, url, nil, "run", "k", "--", "/dev/null")
+	require.Equal(t, exitNoExec, code)
+}
+
+func TestRunTheCommandKnowsKeyAndTokenAndNoCredential(t *testing.T) {
+	url := fileURL(t)
+	env := []string{"REDIS_NODES=redis://:hunter2@h:1", "REDISCLI_AUTH=hunter2", "REDIS_USER=hunter2",
+		"OTHER=kept", "LOCKKEEPER_TOKEN=9"}
+	out, code := do(t, url+"?owner=hunter2", env, "run", "k", "-q", "--", "env")
+	require.Zero(t, code)
+	require.Contains(t, out, "LOCKKEEPER_KEY=k\n")
+	require.Regexp(t, `(?m)^LOCKKEEPER_TOKEN=\d{2,}$`, out)
+	require.Equal(t, 1, strings.Count(out, "LOCKKEEPER_TOKEN="), out)
+	require.Contains(t, out, "OTHER=kept\n")
+	require.NotContains(t, out, "hunter2")
+
+	out, _ = do(t, url, env, "run", "k", "-q", "--keep-credentials", "--", "env")
+	require.Contains(t, out, "REDISCLI_AUTH=hunter2\n")
+}
+
+func TestRunTokensRise(t *testing.T) {
+	url, last := fileURL(t), 0
+	for range 3 {
+		out, _ := do(t, url, nil, "run", "k", "-q", "--", "sh", "-c", "echo $LOCKKEEPER_TOKEN")
+		token, err := strconv.Atoi(strings.TrimSpace(out))
+		require.NoError(t, err)
+		require.Greater(t, token, last)
+		last = token
+	}
+}
+
+func TestRunWhileAnotherHolds(t *testing.T) {
+	url, file := fileURL(t), filepath.Join(t.TempDir(), "pids")
+	first := start(t, url, nil, args([]string{"run", "k"}, family(file))...)
+	pids(t, file, 2)
+	out, code := do(t, url, nil, "run", "k", "--once", "--", "echo", "ran")
+	require.Equal(t, exitHeld, code, out)
+	require.NotContains(t, out, "ran\n")
+	_, code = do(t, url, nil, "run", "k", "--wait", "10ms", "--", "echo", "ran")
+	require.Equal(t, exitHeld, code)
+
+	second := start(t, url, nil, "run", "k", "--", "echo", "ran")
+	second.sees(t, "standing by: held by ")
+	require.NoError(t, second.Process.Signal(syscall.SIGTERM))
+	require.Equal(t, exitSignal+15, second.exits(t))
+
+	third := start(t, url, nil, "run", "k", "--", "echo", "ran")
+	third.sees(t, "standing by")
+	require.NoError(t, first.Process.Kill())
+	third.sees(t, "ran\n")
+	require.Zero(t, third.exits(t))
+}
+
+func TestRunSharedLetsNIn(t *testing.T) {
+	url := fileURL(t)
+	for i := range 2 {
+		file := filepath.Join(t.TempDir(), strconv.Itoa(i))
+		start(t, url, nil, args([]string{"run", "k", "--shared=2", "--once"}, family(file))...)
+		pids(t, file, 2)
+	}
+	_, code := do(t, url, nil, "run", "k", "--shared=2", "--once", "--", "true")
+	require.Equal(t, exitHeld, code)
+	out, code := do(t, url, nil, "run", "k", "--shared=3", "--once", "-q", "--", "sh", "-c", "echo $LOCKKEEPER_KEY")
+	require.Zero(t, code)
+	require.Equal(t, "k;slot=3\n", out)
+}
+
+func TestRunSignalsArePassedOn(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		ready := filepath.Join(t.TempDir(), "pids")
+		p := start(t, fileURL(t), nil, "run", "k", "--", "sh", "-c",
+			`trap "exit 41" INT TERM HUP; echo $$ >`+ready+`; while :; do sleep 0.01; done`)
+		pids(t, ready, 1)
+		require.NoError(t, p.Process.Signal(s))
+		require.Equal(t, 41, p.exits(t), "%v: %s", s, &p.out)
+	}
+}
+
+func TestRunAKilledLockkeeperTakesTheWholeGroupAlong(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pids")
+	p := start(t, fileURL(t), nil, args([]string{"run", "k"}, family(file))...)
+	all := pids(t, file, 2)
+	require.NoError(t, p.Process.Kill())
+	require.Eventually(t, func() bool { return !alive(all[0]) && !alive(all[1]) }, patience, 5*time.Millisecond)
+}
+
+func TestRunALostLeaseEndsTheWholeGroup(t *testing.T) {
+	url, file := fileURL(t), filepath.Join(t.TempDir(), "pids")
+	p := start(t, url, nil, args([]string{"run", "k", "--ttl=2s"}, family(file))...)
+	all := pids(t, file, 2)
+	out, code := do(t, url, nil, "release", "k", "--force", "--yes")
+	require.Zero(t, code, out)
+	require.Contains(t, out, "broke the hold of k")
+	require.Equal(t, exitLost, p.exits(t), &p.out)
+	requireDead(t, all)
+}
+
+func TestRunWhatTheCommandLeftIsEndedBeforeTheLockIsFreed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pids")
+	p := start(t, fileURL(t), nil, "run", "k", "--ttl=2s", "--", "sh", "-c",
+		`sh -c 'trap "" TERM; echo $$ >`+file+`; while :; do sleep 1; done' & while [ ! -s `+file+` ]; do sleep 0.01; done; exit 5`)
+	all := pids(t, file, 1)
+	require.Equal(t, 5, p.exits(t), &p.out)
+	requireDead(t, all)
+	require.Contains(t, p.out.String(), "left processes")
+}
+
+func TestRunRestartCampaignsAgainUntilASignal(t *testing.T) {
+	url, file := fileURL(t), filepath.Join(t.TempDir(), "pids")
+	p := start(t, url, nil, "run", "k", "--restart", "--restart-delay=1ms", "--", "sh", "-c", "echo $$ >>"+file+"; exit 1")
+	pids(t, file, 3)
+	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
+	require.Contains(t, []int{1, exitSignal + 15}, p.exits(t), &p.out)
+
+	again := start(t, url, nil, args([]string{"run", "k", "--restart", "--ttl=2s"}, family(file))...)
+	first := pids(t, file, 5)
+	_, code := do(t, url, nil, "release", "k", "--force", "--yes")
+	require.Zero(t, code)
+	again.sees(t, "campaigning again")
+	requireDead(t, first)
+	require.Regexp(t, `(?s)holding k.*holding k`, func() string {
+		again.sees(t, "campaigning again in 1s\nlockkeeper: holding k")
+		return again.out.String()
+	}())
+}
+
+// One that is cut off from the nodes has stopped before the next one begins, though
+// its command ignores SIGTERM.
+func TestRunOneThatIsCutOffStopsBeforeTheNextBegins(t *testing.T) {
+	s := redistest.StartN(t, 1, "--appendonly", "yes", "--appendfsync", "always")[0]
+	proxy := redistest.NewProxy(t, s.Addr())
+	log := filepath.Join(t.TempDir(), "log")
+	cutOff := start(t, "redlock://"+proxy.Addr(), nil, "run", "k", "--ttl=8s", "--grace=3s", "--", "sh", "-c",
+		`trap "" TERM; sh -c 'while :; do echo first >>`+log+`; sleep 0.01; done' & wait`)
+	read := func() string {
+		text, _ := os.ReadFile(log)
+		return string(text)
+	}
+	require.Eventually(t, func() bool { return strings.Contains(read(), "first") }, patience, 5*time.Millisecond, &cutOff.out)
+	next := start(t, "redlock://"+s.Addr(), nil, "run", "k", "--", "sh", "-c", "echo next >>"+log+"; sleep 1")
+	next.sees(t, "standing by")
+	proxy.Blackhole(true)
+	require.Zero(t, next.exits(t), &next.out)
+	require.Equal(t, exitLost, cutOff.exits(t), &cutOff.out)
+	require.True(t, strings.HasSuffix(read(), "first\nnext\n"), "the first still worked")
+	require.Regexp(t, regexp.MustCompile("ending the command"), cutOff.out.String())
+}
+
+func TestRunBadInputIsToldBeforeAnythingRuns(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"run"}, "requires at least 1 arg"},
+		{[]string{"run", "k"}, "want one KEY"},
+		{[]string{"run", "k", "true"}, "want one KEY"},
+		{[]string{"run", "k", "x", "--", "true"}, "want one KEY"},
+		{[]string{"run", "", "--", "true"}, "key is empty"},
+		{[]string{"run", "k", "--ttl=0s", "--", "true"}, "ttl"},
+		{[]string{"run", "k", "--grace=30s", "--", "true"}, "--grace is 30s"},
+		{[]string{"run", "k", "--once", "--wait=1s", "--", "true"}, "--once and --wait"},
+		{[]string{"run", "k", "--shared=0", "--", "true"}, "--shared is 0"},
+		{[]string{"run", "k", "--nonsense", "--", "true"}, "--nonsense"},
+		{[]string{"nonsense"}, "nonsense"},
+		{[]string{"list", "--output=x"}, `--output is "x"`},
+		{[]string{"list", "--url=http://user:hunter2@h"}, "file:"},
+		{[]string{"list", "--nodes=user:hunter2@h"}, "host:port"},
+		{[]string{"release", "k"}, "--force"},
+	} {
+		out, code := do(t, "file:///nowhere/at/all", nil, c.args...)
+		require.Equal(t, exitUsage, code, "%v: %s", c.args, out)
+		require.Contains(t, out, c.want, c.args)
+		require.NotContains(t, out, "hunter2")
+		require.LessOrEqual(t, strings.Count(out, "\n"), 2, out)
+	}
+}
