@@ -23,7 +23,6 @@ var secretEnv = []string{"LOCKKEEPER_URL", "REDIS_NODES", "REDIS_USER", "REDISCL
 
 // store is what the flags and the environment name.
 type store struct {
-	name  string   // for people: the scheme, without credentials
 	url   string   // for backends.Open
 	nodes []string // in place of url: one URL a Redis node
 }
