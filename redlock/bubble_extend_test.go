@@ -48,7 +48,7 @@ func TestAConfirmedHolderRepairsNodesThatLostTheLock(t *testing.T) {
 	})
 }
 
-func TestARepairIsRefusedByANewerTokenAnotherRunOrAnotherHolder(t *testing.T) {
+func TestARepairIsRefusedByAnotherRunAnotherHolderOrABrokenCount(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 1)
 		l, _ := q.client(nil)
@@ -59,14 +59,45 @@ func TestARepairIsRefusedByANewerTokenAnotherRunOrAnotherHolder(t *testing.T) {
 			return parseRepair(l.nodes[0].eval(repairScript, k, "me/X", "1000", "60000", "50", run)).kind
 		}
 		require.Equal(t, notMine, repair("run7"), "another run")
-		n.redis.HSet(k.fence, "count", "51", "run", "run0")
-		require.Equal(t, notMine, repair("run0"), "a newer token was counted here")
+		n.redis.HSet(k.fence, "count", "many", "run", "run0")
+		require.Equal(t, notMine, repair("run0"), "a count that is no number")
 		n.redis.HSet(k.fence, "count", "50")
 		require.NoError(t, n.redis.Set(k.lock, "other"))
 		require.Equal(t, notMine, repair("run0"), "another holder")
 		n.redis.Del(k.lock)
 		require.Equal(t, repaired, repair("run0"))
 		require.Equal(t, "me/X", n.value("k"))
+	})
+}
+
+// Somebody who waits is granted the lock by a node that lost it, for a moment: the
+// node's count is then above the holder's token.
+func TestARepairLeavesAHigherCountAlone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, _ := q.client(nil)
+		waiter, _ := q.client(nil)
+		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
+		synctest.Wait()
+		q.nodes[0].redis.Del("redlock:k")
+		_, err := waiter.TryAcquire(t.Context(), "k", ttl)
+		require.ErrorIs(t, err, lock.ErrHeld)
+		synctest.Wait()
+		k, _ := newKeys("redlock:", "k")
+		higher := q.nodes[0].redis.HGet(k.fence, "count")
+		require.NotEqual(t, higher, q.nodes[1].redis.HGet(k.fence, "count"), "the waiter was granted here")
+
+		require.NoError(t, lease.Extend(t.Context(), ttl))
+		synctest.Wait()
+		require.NotEmpty(t, q.nodes[0].value("k"), "the lease stands on all nodes again")
+		require.Equal(t, higher, q.nodes[0].redis.HGet(k.fence, "count"), "a count never falls")
+
+		token := lease.Token()
+		require.NoError(t, lease.Release(t.Context()))
+		synctest.Wait()
+		next := must(t)(waiter.TryAcquire(t.Context(), "k", ttl))
+		require.Greater(t, next.Token(), token)
+		require.NoError(t, next.Release(t.Context()))
 	})
 }
 

@@ -170,8 +170,11 @@ func (n *node) repair(lock, fence, value, ttl, retention, token, seen string) an
 	f, _ := n.fence(fence)
 	if f.count != "" {
 		count, ok := number(f.count)
-		if t, _ := strconv.ParseFloat(token, 64); !ok || count > t {
+		if !ok {
 			return int64(0)
+		}
+		if t, _ := strconv.ParseFloat(token, 64); count > t {
+			token = f.count // a count never falls
 		}
 	}
 	f.count, f.until = token, n.clock()+millis(retention)

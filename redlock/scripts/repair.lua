@@ -1,7 +1,7 @@
 -- Give a confirmed holder's lock back to a node that lost it.
 -- lock and fence are the keys; value and token are mine; ttl and retention are in
 -- ms; seen is the run that answered "missing".
--- Reply: 1 repaired; 0 not: another run, another holder, or a newer token here
+-- Reply: 1 repaired; 0 not: another run, another holder, or a count that is no number
 local function repair(lock, fence, value, ttl, retention, token, seen)
   if redis.call('GET', lock) then return 0 end
   local run = server()
@@ -9,13 +9,14 @@ local function repair(lock, fence, value, ttl, retention, token, seen)
   local count = redis.call('HMGET', fence, 'count')[1]
   if count then
     local digits = string.match(count, '^%d+$')
-    count = digits and tonumber(digits)
-    -- Without this test a late repair would give one token to two holders.
-    if not count or count > tonumber(token) then return 0 end
+    if not digits then return 0 end
+    -- A count never falls: others were granted here since, if only to let go again.
+    -- Lowered, it would be given to two holders.
+    if tonumber(digits) > tonumber(token) then token = nil end
   end
   -- The run stays as it is, unset if nothing was counted: a repair must not vouch
   -- for what this node forgot.
-  redis.call('HSET', fence, 'count', token)
+  if token then redis.call('HSET', fence, 'count', token) end
   redis.call('PEXPIRE', fence, retention)
   redis.call('SET', lock, value, 'PX', ttl)
   return 1
