@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,10 +16,9 @@ import (
 // nodes with nothing under way survives one node's forgetting. It must be the same
 // lease from beginning to end.
 //
-// Others wait for it while those nodes are restarted that sit out the guard time. A node
-// that votes without having the lock (flushed, late, or durable and down for longer than
-// the ttl) counts the attempts of those who wait, and is not repaired for this lease any
-// more. So nobody waits while such nodes are restarted.
+// Others wait for it all the while that nodes are restarted. A node that votes without
+// having the lock (late, or durable and down for longer than the ttl) grants it to them
+// for a moment and counts on; it must be repaired for this lease all the same.
 func (t *torture) roll() error {
 	if err := t.allVote(); err != nil {
 		return err
@@ -85,19 +83,11 @@ func (t *torture) rollUnder(lease history.Lease, queue func() error) (lost strin
 	stands := func(after string) (string, error) {
 		return t.stands(lease, after)
 	}
-	order := t.rng.Perm(len(t.nodes))
-	slices.SortStableFunc(order, func(a, b int) int { // those that never forget come first
-		return cmp.Compare(min(t.nodes[a].keeping, everysec), min(t.nodes[b].keeping, everysec))
-	})
-	waiting := false
-	for _, i := range order {
+	if err := queue(); err != nil {
+		return "", err
+	}
+	for _, i := range t.rng.Perm(len(t.nodes)) {
 		n := t.nodes[i]
-		if n.keeping != always && !waiting {
-			if err := queue(); err != nil {
-				return "", err
-			}
-			waiting = true
-		}
 		var fits []*kind
 		for k := range kinds {
 			if kinds[k].restarts && kinds[k].target == aNode && !kinds[k].unsafe && slices.Contains(kinds[k].on, n.keeping) {
