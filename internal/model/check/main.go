@@ -1,0 +1,82 @@
+// Check searches the models of the algorithm and prints what holds, which rules are
+// needed, and what crosses the limits: see package model.
+//
+//	go run ./internal/model/check                      # the table; status 1 if a row is not as wanted
+//	go run ./internal/model/check -only Phase2 -trace  # one counterexample, step by step
+//	go run ./internal/model/check -walks 100000 -seed 7 # random walks: 5 nodes, 4 attempts
+package main
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/internal/model"
+)
+
+func main() {
+	only := flag.String("only", "", "cases with this in their `name`; by default all")
+	trace := flag.Bool("trace", false, "print counterexamples")
+	walks := flag.Int("walks", 0, "take so many random walks instead")
+	seed := flag.Uint64("seed", 1, "of the walks")
+	flag.Parse()
+	if flag.NArg() > 0 || *walks < 0 {
+		fmt.Fprintln(os.Stderr, "check: want flags only, and -walks of 0 or more; see -help")
+		os.Exit(2)
+	}
+	ok := false
+	if *walks > 0 {
+		ok = walk(*seed, *walks)
+	} else {
+		ok = search(*only, *trace)
+	}
+	if !ok {
+		os.Exit(1)
+	}
+}
+
+func search(only string, trace bool) bool {
+	ok, n := true, 0
+	const row = "%-10s %-60s %9v %7v  %s\n"
+	fmt.Printf(row, "MODEL", "CASE", "STATES", "TIME", "FOUND")
+	for _, c := range model.Cases() {
+		if !strings.Contains(c.Model+"/"+c.Name, only) {
+			continue
+		}
+		n++
+		begin := time.Now()
+		r := c.Search()
+		found := "nothing wrong"
+		if r.Wrong != "" {
+			found = fmt.Sprintf("%d steps: %s", len(r.Trace), r.Wrong)
+		}
+		if wrong := c.Check(r); wrong != "" {
+			ok = false
+			found += "; NOT AS IT MUST BE: " + wrong
+		}
+		fmt.Printf(row, c.Model, c.Name, r.States, time.Since(begin).Round(10*time.Millisecond), found)
+		if trace && r.Wrong != "" {
+			fmt.Printf("     %s: %s\n", c.Wants, c.Says)
+			r.Print(os.Stdout)
+		}
+	}
+	if n == 0 {
+		fmt.Fprintf(os.Stderr, "check: no case has %q in its name\n", only)
+		return false
+	}
+	return ok
+}
+
+func walk(seed uint64, walks int) bool {
+	tokens, exclusion := model.Walks(rand.New(rand.NewPCG(seed, 0)), walks)
+	for name, r := range map[string]model.Result{"tokens": tokens, "exclusion": exclusion} {
+		fmt.Printf("%s: 5 nodes, 4 attempts: %d walks, %d steps\n", name, walks, r.States)
+		if r.Wrong != "" {
+			r.Print(os.Stdout)
+		}
+	}
+	return tokens.Wrong == "" && exclusion.Wrong == ""
+}

@@ -1,0 +1,20 @@
+// Package model checks the algorithm itself, apart from the code: every order in
+// which messages, crashes and the passing of time can hit a few nodes and attempts.
+// There are two models, because tokens must be right without any assumption about
+// time, and exclusion can't be.
+//
+//   - [Tokens]: keys vanish at any moment, messages are late, lost or doubled, nodes
+//     restart with all, stale or none of their data, and their clocks lag. Checked:
+//     tokens are unique, and rise in real time.
+//   - [Exclusion]: time passes in ticks; there are ttls, the restart guard, extends,
+//     repairs and clock drift. Checked: at most one attempt holds at a time.
+//
+// Each rule of the algorithm can be switched off, and each limit that the library
+// documents can be crossed: the checker must then find a counterexample, and prints
+// it ([Cases]). [Search] is breadth first, so that it finds a shortest one; [Walk]
+// takes random walks where there is too much for that.
+//
+// The models are smaller than the world: a few nodes and attempts, bounded numbers of
+// crashes and counts, one extend round under way at a time, time in a few ticks. What
+// they can't show is a fault that needs more than that.
+package model

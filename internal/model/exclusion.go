@@ -1,0 +1,341 @@
+package model
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Exclusion is the model of who holds. Time passes in ticks, for all at once; a lock
+// vanishes when its ttl is over, and not earlier. Messages and replies are as in
+// [Tokens]: late, lost or doubled. It leaves out the counters, which decide nothing
+// here.
+type Exclusion struct {
+	Nodes, Attempts, Quorum int
+
+	TTL   int // ticks
+	Drift int // ticks by which validity is shorter than the ttl
+	Guard int // ticks for which a node that has restarted does not vote
+
+	// How much may happen, for the number of states to stay finite.
+	Restarts int // of all nodes together
+	Fast     int // ticks that a node's clock gains on the others, on each node
+	Extends  bool
+
+	Off   ExclusionRules // rules that are broken
+	Cross ExclusionLimits
+}
+
+// ExclusionRules are the rules of the algorithm on which exclusion depends.
+type ExclusionRules struct {
+	Guard        bool // a node votes as soon as it has restarted
+	GuardLength  bool // the guard time is shorter than the ttl
+	GuardExtend  bool // a confirmation by a node that may not vote counts
+	FromStart    bool // validity counts from the last reply, not from before the requests
+	DriftMargin  bool // validity is the whole ttl
+	ReleaseMine  bool // a release does not ask whose the lock is
+	Majority     bool // half of the nodes are enough
+	ExtendBlind  bool // an extend makes the lock anew where it is missing, and that counts
+	RepairCounts bool // a repair counts in the round that brought it
+	RepairAbsent bool // a repair does not ask whether another has the lock by now
+	Deadline     bool // an extend that is confirmed after the local deadline counts
+}
+
+// ExclusionLimits are what the library does not promise to survive, but for FlushWhole.
+type ExclusionLimits struct {
+	Flush      bool // one FLUSHALL, DEL or eviction, on one node
+	FlushWhole bool // the same, but the lease stands on all nodes: that it does survive
+	Jump       bool // one node's clock jumps forward
+	Unguarded  bool // one node restarts without its data, and does not tell its uptime
+}
+
+type exclusionNode struct {
+	lock uint8 // attempt + 1; 0: free
+	left uint8 // ticks until it expires
+	up   uint8 // ticks since the start, up to the guard time
+	fast uint8 // ticks gained
+
+	savedLock, savedLeft uint8 // on disk; the time of keys goes on while the server is down
+
+	// answer to each attempt: granted while it tries, the outcome of its extend once
+	// it holds; with repairDue once a repair was sent, which can arrive at any moment.
+	answer [maxAttempts]uint8
+}
+
+// Answers, but for the outcomes of an extend, which are those of [Tokens].
+const (
+	grantedHere = 1
+	repairDue   = 8
+)
+
+type exclusionAttempt struct {
+	phase    uint8
+	age      uint8 // ticks since before its first request
+	valid    uint8 // ticks that it may hold
+	round    uint8 // of extending
+	roundAge uint8 // ticks since before the round's first request
+	lapsed   bool  // its deadline has passed, and it has not heard
+}
+
+const (
+	waiting = iota
+	trying
+	holding
+	over // released, given up or expired: what it has sent can still arrive
+)
+
+const (
+	noRound = iota
+	underWay
+	roundPast // its extends can still arrive
+)
+
+// ExclusionState is a state of Exclusion.
+type ExclusionState struct {
+	node     [maxNodes]exclusionNode
+	attempt  [maxAttempts]exclusionAttempt
+	restarts uint8
+	crossed  bool
+	shape    [2]uint8
+}
+
+// Init implements [System]: nodes that have been up for long.
+func (m Exclusion) Init() ExclusionState {
+	s := ExclusionState{shape: [2]uint8{uint8(m.Nodes), uint8(m.Attempts)}}
+	for i := range m.Nodes {
+		s.node[i].up = uint8(m.guard())
+	}
+	return s
+}
+
+func (m Exclusion) guard() int {
+	switch {
+	case m.Off.Guard:
+		return 0
+	case m.Off.GuardLength:
+		return max(m.TTL-m.Drift-1, 0)
+	}
+	return m.Guard
+}
+
+// valid is for how long a lease holds whose requests began so many ticks ago.
+func (m Exclusion) valid(age uint8) int {
+	valid := m.TTL
+	if !m.Off.DriftMargin {
+		valid -= m.Drift
+	}
+	if !m.Off.FromStart {
+		valid -= int(age)
+	}
+	return valid
+}
+
+func (m Exclusion) quorum() int {
+	if m.Off.Majority {
+		return m.Nodes / 2
+	}
+	return m.Quorum
+}
+
+// has says whether a quorum gave that answer to attempt k.
+func (m Exclusion) has(s ExclusionState, k int, answer uint8) bool {
+	n := 0
+	for i := range m.Nodes {
+		if s.node[i].answer[k]&^repairDue == answer {
+			n++
+		}
+	}
+	return n >= m.quorum()
+}
+
+// Next implements [System].
+func (m Exclusion) Next(s ExclusionState, step func(ExclusionState, Step)) {
+	if next := m.tick(s); next != s {
+		step(next, Step{"a tick passes", -1, -1, -1})
+	}
+	for k := range m.Attempts {
+		m.nextOfAttempt(s, k, step)
+	}
+	for i := range m.Nodes {
+		m.nextOfNode(s, i, step)
+		for k := range m.Attempts {
+			if s.attempt[k].phase != waiting {
+				m.nextMessage(s, k, i, step)
+			}
+		}
+	}
+}
+
+func (m Exclusion) tick(s ExclusionState) ExclusionState {
+	for i := range m.Nodes {
+		s.node[i].pass(m.guard())
+	}
+	for k := range m.Attempts {
+		a := &s.attempt[k]
+		if a.phase == trying {
+			a.age = uint8(min(int(a.age)+1, m.TTL))
+			if m.valid(a.age) <= 0 { // it can't become a lease any more
+				s = s.end(k)
+			}
+		}
+		if a.round == underWay {
+			a.roundAge = uint8(min(int(a.roundAge)+1, m.TTL))
+		}
+		if a.valid > 0 {
+			a.valid--
+		}
+		if a.phase == holding && a.valid == 0 {
+			a.lapsed = true
+			if !m.Off.Deadline {
+				s = s.end(k)
+			}
+		}
+	}
+	return s
+}
+
+// pass lets one tick of the node's own clock pass.
+func (n *exclusionNode) pass(guard int) {
+	n.up = uint8(min(int(n.up)+1, guard))
+	if n.left > 0 {
+		if n.left--; n.left == 0 {
+			n.lock = 0
+		}
+	}
+	if n.savedLeft > 0 {
+		if n.savedLeft--; n.savedLeft == 0 {
+			n.savedLock = 0
+		}
+	}
+}
+
+func (s ExclusionState) end(k int) ExclusionState {
+	a := &s.attempt[k]
+	extends := uint8(noRound)
+	if a.round != noRound {
+		extends = roundPast
+	}
+	*a = exclusionAttempt{phase: over, round: extends}
+	return s.forget(k)
+}
+
+// forget drops the answers to attempt k; its repairs go on.
+func (s ExclusionState) forget(k int) ExclusionState {
+	for i := range s.node {
+		s.node[i].answer[k] &= repairDue
+	}
+	return s
+}
+
+// nextOfAttempt: what the program does by itself. Replies that were lost are those
+// that it does not wait for.
+func (m Exclusion) nextOfAttempt(s ExclusionState, k int, step func(ExclusionState, Step)) {
+	does := func(next ExclusionState, what string, ticks int) {
+		step(next, Step{what, int8(k), -1, int16(ticks)})
+	}
+	a := s.attempt[k]
+	switch a.phase {
+	case waiting:
+		if k > 0 && s.attempt[k-1].phase == waiting {
+			return // they are alike: the order of their names is no loss
+		}
+		next := s
+		next.attempt[k].phase = trying
+		does(next, "begins", -1)
+	case trying:
+		does(s.end(k), "gives up", -1)
+		if valid := m.valid(a.age); m.has(s, k, grantedHere) && valid > 0 {
+			next := s.forget(k)
+			next.attempt[k] = exclusionAttempt{phase: holding, valid: uint8(valid)}
+			does(next, "holds, for so many ticks", valid)
+		}
+	case holding:
+		does(s.end(k), "releases", -1)
+		if !m.Extends {
+			return
+		}
+		if a.round != underWay && a.valid > 0 {
+			next := s.forget(k)
+			next.attempt[k].round, next.attempt[k].roundAge = underWay, 0
+			does(next, "begins to extend", -1)
+		}
+		if valid := m.valid(a.roundAge); a.round == underWay && m.has(s, k, confirmedHere) && valid > 0 {
+			next := s
+			for i := range m.Nodes {
+				if next.node[i].answer[k] == missingHere {
+					next.node[i].answer[k] |= repairDue
+				}
+			}
+			next = next.forget(k)
+			next.attempt[k].round, next.attempt[k].roundAge = roundPast, 0
+			next.attempt[k].valid = uint8(valid)
+			does(next, "has extended, to so many ticks", valid)
+		}
+	}
+}
+
+// Wrong implements [System].
+func (m Exclusion) Wrong(s ExclusionState) string {
+	holder := -1
+	for k := range m.Attempts {
+		if s.attempt[k].phase != holding || s.attempt[k].valid == 0 {
+			continue
+		}
+		if s.attempt[k].lapsed {
+			return fmt.Sprintf("%c holds again, after the loss was told", 'A'+k)
+		}
+		if holder >= 0 {
+			return fmt.Sprintf("%c and %c both hold", 'A'+holder, 'A'+k)
+		}
+		holder = k
+	}
+	return ""
+}
+
+// Canon implements [System]: nodes are alike, so any order of them will do.
+func (m Exclusion) Canon(s ExclusionState) ExclusionState {
+	for i := 1; i < m.Nodes; i++ {
+		for j := i; j > 0 && s.node[j].less(&s.node[j-1]); j-- {
+			s.node[j], s.node[j-1] = s.node[j-1], s.node[j]
+		}
+	}
+	return s
+}
+
+func (n *exclusionNode) less(o *exclusionNode) bool {
+	a, b := n.number(), o.number()
+	if a != b {
+		return a < b
+	}
+	for k := range n.answer {
+		if n.answer[k] != o.answer[k] {
+			return n.answer[k] < o.answer[k]
+		}
+	}
+	return false
+}
+
+func (n *exclusionNode) number() uint64 {
+	return uint64(n.lock)<<40 | uint64(n.left)<<32 | uint64(n.up)<<24 | uint64(n.fast)<<16 | uint64(n.savedLock)<<8 | uint64(n.savedLeft)
+}
+
+// String shows each node as holder:ticks left, with a ! if it has restarted and does
+// not vote, and who holds, for how long.
+func (s ExclusionState) String() string {
+	var b strings.Builder
+	for i, n := range s.node[:s.shape[0]] {
+		if i > 0 {
+			b.WriteString("  ")
+		}
+		holder := byte('-')
+		if n.lock > 0 {
+			holder = 'A' + n.lock - 1
+		}
+		fmt.Fprintf(&b, "%c:%d", holder, n.left)
+	}
+	for k, a := range s.attempt[:s.shape[1]] {
+		if a.phase == holding && a.valid > 0 {
+			fmt.Fprintf(&b, "  %c holds for %d", 'A'+k, a.valid)
+		}
+	}
+	return b.String()
+}

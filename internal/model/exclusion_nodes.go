@@ -1,0 +1,163 @@
+package model
+
+// nextOfNode: what happens to a node.
+func (m Exclusion) nextOfNode(s ExclusionState, i int, step func(ExclusionState, Step)) {
+	n := s.node[i]
+	happens := func(n exclusionNode, what string, restarts uint8) {
+		next := s
+		next.node[i] = n
+		next.restarts += restarts
+		if int(next.restarts) == m.Restarts { // nobody will read it
+			for j := range m.Nodes {
+				next.node[j].savedLock, next.node[j].savedLeft = 0, 0
+			}
+		}
+		step(next, Step{what, -1, int8(i), -1})
+	}
+	if int(n.fast) < m.Fast && n.left > 0 {
+		next := n
+		next.fast++
+		next.pass(m.guard())
+		happens(next, "the clock gains a tick", 0)
+	}
+	if n.lock != 0 && !s.crossed {
+		m.cross(s, i, step)
+	}
+	if int(s.restarts) == m.Restarts {
+		return
+	}
+	saved := n.savedLock == n.lock && n.savedLeft == n.left
+	if !saved {
+		next := n
+		next.savedLock, next.savedLeft = n.lock, n.left
+		happens(next, "the data is saved", 0)
+	}
+	if n.lock == 0 && n.savedLock == 0 {
+		return // nothing to forget
+	}
+	restart := n
+	restart.up = 0
+	for k, a := range s.attempt {
+		// A repair asks for the run that missed the lock: these will do nothing.
+		restart.answer[k] &^= repairDue
+		if a.phase == holding && restart.answer[k] == missingHere {
+			restart.answer[k] = missingFormerRun
+		}
+	}
+	happens(restart, "restart with all data", 1)
+	if !saved {
+		stale := restart
+		stale.lock, stale.left = n.savedLock, n.savedLeft
+		happens(stale, "restart with stale data", 1)
+	}
+	if n.savedLock != 0 {
+		empty := restart
+		empty.lock, empty.left, empty.savedLock, empty.savedLeft = 0, 0, 0, 0
+		happens(empty, "restart without data", 1)
+	}
+}
+
+// cross lets node i do what is beyond the limits, once.
+func (m Exclusion) cross(s ExclusionState, i int, step func(ExclusionState, Step)) {
+	next := s
+	next.crossed = true
+	next.node[i].lock, next.node[i].left = 0, 0
+	happens := func(what string) { step(next, Step{what, -1, int8(i), -1}) }
+	switch {
+	case m.Cross.Flush, m.Cross.FlushWhole && m.stands(s, int(s.node[i].lock-1)):
+		happens("FLUSHALL")
+	case m.Cross.Jump:
+		happens("the clock jumps forward")
+	case m.Cross.Unguarded:
+		for k := range next.node[i].answer {
+			next.node[i].answer[k] &^= repairDue
+		}
+		happens("restart without data, and no uptime told")
+	}
+}
+
+// stands says whether the last request of lease k has been applied by all nodes.
+func (m Exclusion) stands(s ExclusionState, k int) bool {
+	a := s.attempt[k]
+	for _, n := range s.node[:m.Nodes] {
+		applied := int(n.left+n.fast) >= int(a.valid)+m.Drift
+		if int(n.lock) != k+1 || !applied || int(n.up) < m.guard() {
+			return false
+		}
+	}
+	return a.phase == holding && a.round != underWay
+}
+
+// nextMessage: what attempt k has sent to node i arrives.
+func (m Exclusion) nextMessage(s ExclusionState, k, i int, step func(ExclusionState, Step)) {
+	n, me, ttl := s.node[i], uint8(k+1), uint8(m.TTL)
+	a := s.attempt[k]
+	arrives := func(n exclusionNode, what string) {
+		if n != s.node[i] {
+			next := s
+			next.node[i] = n
+			step(next, Step{what, int8(k), int8(i), -1})
+		}
+	}
+	mayVote := int(n.up) >= m.guard()
+
+	if n.lock == 0 && mayVote || n.lock == me { // acquire.lua
+		grant := n
+		if n.lock == 0 {
+			grant.lock, grant.left = me, ttl
+		}
+		if a.phase == trying {
+			grant.answer[k] |= grantedHere
+		}
+		arrives(grant, "granted")
+	}
+	if a.phase == over && (n.lock == me || m.Off.ReleaseMine && n.lock != 0) { // release.lua
+		freed := n
+		freed.lock, freed.left = 0, 0
+		arrives(freed, "released")
+	}
+	m.extend(s, k, i, mayVote, arrives)
+	if n.answer[k]&repairDue != 0 && (n.lock == 0 || m.Off.RepairAbsent && n.lock != me) { // repair.lua
+		next := n
+		next.lock, next.left = me, ttl
+		arrives(next, "repaired")
+	}
+}
+
+// extend is extend.lua.
+func (m Exclusion) extend(s ExclusionState, k, i int, mayVote bool, arrives func(exclusionNode, string)) {
+	n, me, ttl := s.node[i], uint8(k+1), uint8(m.TTL)
+	a := s.attempt[k]
+	if a.round == noRound {
+		return
+	}
+	if n.lock == me && n.left < ttl {
+		late := n // of this round or another: whoever sent it may not hear of it
+		late.left = ttl
+		arrives(late, "prolonged")
+	}
+	answer := n.answer[k] &^ repairDue
+	if a.round != underWay || answer != 0 && !(m.Off.RepairCounts && answer == missingHere) {
+		return
+	}
+	next := n
+	switch {
+	case n.lock == me:
+		if mayVote || m.Off.GuardExtend {
+			next.left = max(n.left, ttl)
+			next.answer[k] |= confirmedHere
+			arrives(next, "extended")
+		}
+	case n.lock != 0:
+	case answer == missingHere: // a repair, without waiting for a quorum
+		next.lock, next.left, next.answer[k] = me, ttl, n.answer[k]&repairDue|confirmedHere
+		arrives(next, "repaired, and that counts")
+	case m.Off.ExtendBlind:
+		next.lock, next.left = me, ttl
+		next.answer[k] |= confirmedHere
+		arrives(next, "made anew by an extend")
+	default:
+		next.answer[k] |= missingHere
+		arrives(next, "extend: missing")
+	}
+}

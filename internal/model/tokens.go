@@ -1,0 +1,326 @@
+package model
+
+import (
+	"fmt"
+	"strings"
+)
+
+const (
+	maxNodes    = 5
+	maxAttempts = 4
+)
+
+// Tokens is the model of fencing tokens. It has no time: a lock can vanish from a node
+// at any moment, which stands for expiry, DEL, eviction and any release, and an attempt
+// can go on at any moment. Whatever was sent can arrive at any moment from then on,
+// any number of times, or never; likewise replies.
+type Tokens struct {
+	Nodes, Attempts, Quorum int
+
+	// How much may happen, for the number of states to stay finite.
+	Counts   int // grants that would count above this do not happen; nodes begin at 1
+	Restarts int // of all nodes together
+	Forgets  int // times that a counter goes and the server does not: FLUSHALL, or the end of the retention
+	Repairs  bool
+
+	Off   TokenRules // rules that are broken
+	Cross TokenLimits
+}
+
+// TokenRules are the rules of the algorithm on which tokens depend.
+type TokenRules struct {
+	Phase2       bool // who is granted by a quorum takes the highest count for his token
+	CommitMine   bool // a commit does not ask whose the lock is
+	CommitRun    bool // a commit does not ask whether the count is of the present run
+	EqualOnly    bool // any answer to a commit counts as agreement
+	RepairLowers bool // a repair sets the count to the lease's token, even if it was higher
+	RepairRun    bool // a repair vouches for the count: it writes the present run
+	Run          bool // a counter from an earlier run is counted on
+	Outlives     bool // the counter goes when the lock goes
+	NewValue     bool // all attempts have one value
+	Majority     bool // half of the nodes are enough
+}
+
+// TokenLimits are what the library does not promise to survive.
+type TokenLimits struct {
+	Clocks bool // clocks lag by more than the time that a counter was away
+	NoRun  bool // nodes do not tell their run
+}
+
+// tokenNode is one column of a state: a node, and what attempts know of it.
+type tokenNode struct {
+	lock    uint8 // attempt + 1; 0: free
+	count   uint8 // 0: no counter
+	present uint8 // 1: the counter was counted in the present run
+	clock   uint8 // above all counts up to this, whenever the counter was last lost
+
+	savedLock, savedCount uint8 // on disk
+
+	// answer to each attempt: the count granted while it asks, the count committed
+	// while it agrees, the outcome of its extend once it is a lease; 0: none.
+	answer [maxAttempts]uint8
+}
+
+// Outcomes of an extend.
+const (
+	confirmedHere = 1 + iota
+	missingHere
+	missingFormerRun // by a server that has restarted since
+)
+
+// tokenAttempt is one attempt, which becomes a lease.
+type tokenAttempt struct {
+	phase    uint8
+	token    uint8  // proposed, or issued
+	after    uint8  // bits: whose tokens had been issued when this began
+	proposed uint16 // bits: tokens that it has proposed
+}
+
+const (
+	notBegun = iota
+	asking   // phase 1
+	agreeing // phase 2
+	issued
+)
+
+// TokenState is a state of Tokens.
+type TokenState struct {
+	node     [maxNodes]tokenNode
+	attempt  [maxAttempts]tokenAttempt
+	high     uint8 // the highest count that there ever was
+	restarts uint8
+	forgets  uint8
+	nodes    uint8
+}
+
+// Init implements [System]: nodes that have counted together.
+func (m Tokens) Init() TokenState {
+	s := TokenState{nodes: uint8(m.Nodes), high: 1}
+	for i := range m.Nodes {
+		s.node[i].count, s.node[i].present = 1, 1
+		if m.Restarts > 0 {
+			s.node[i].savedCount = 1
+		}
+	}
+	return s
+}
+
+func (m Tokens) quorum() int {
+	if m.Off.Majority {
+		return m.Nodes / 2
+	}
+	return m.Quorum
+}
+
+// Next implements [System].
+func (m Tokens) Next(s TokenState, step func(TokenState, Step)) {
+	for k := range m.Attempts {
+		m.nextOfAttempt(s, k, step)
+	}
+	for i := range m.Nodes {
+		m.nextOfNode(s, i, step)
+		for k := range m.Attempts {
+			m.nextMessage(s, k, i, step)
+		}
+	}
+}
+
+// nextOfAttempt: what the program does by itself. Replies that were lost are those
+// that it does not wait for.
+func (m Tokens) nextOfAttempt(s TokenState, k int, step func(TokenState, Step)) {
+	does := func(next TokenState, what string, token uint8) {
+		step(next, Step{what, int8(k), -1, int16(token)})
+	}
+	a := s.attempt[k]
+	switch a.phase {
+	case notBegun:
+		if k > 0 && s.attempt[k-1].phase == notBegun {
+			return // they are alike: the order of their names is no loss
+		}
+		next := s
+		next.attempt[k].phase = asking
+		for j := range m.Attempts {
+			if s.attempt[j].phase == issued {
+				next.attempt[k].after |= 1 << j
+			}
+		}
+		step(next, Step{"begins", int8(k), -1, -1})
+	case asking:
+		for i := range m.Nodes { // T is one of the votes
+			token := s.node[i].answer[k]
+			if token == 0 || m.votedBefore(s, k, i, token) {
+				continue
+			}
+			same, upTo := 0, 0
+			for j := range m.Nodes {
+				if v := s.node[j].answer[k]; v == token {
+					same++
+					upTo++
+				} else if v != 0 && v < token {
+					upTo++
+				}
+			}
+			switch {
+			case same >= m.quorum(), m.Off.Phase2 && upTo >= m.quorum():
+				does(s.become(k, issued, token), "has its token, from the votes", token)
+			case upTo >= m.quorum():
+				does(s.become(k, agreeing, token), "has a quorum, proposes the highest count", token)
+			}
+		}
+	case agreeing:
+		same, higher := 0, uint8(0)
+		for i := range m.Nodes {
+			switch c := s.node[i].answer[k]; {
+			case c == a.token, c != 0 && m.Off.EqualOnly:
+				same++
+			case c > a.token:
+				higher = max(higher, c)
+			}
+		}
+		if same >= m.quorum() {
+			does(s.become(k, issued, a.token), "has its token, by agreement", a.token)
+		}
+		if higher > 0 {
+			does(s.become(k, agreeing, higher), "meets a higher count, proposes that", higher)
+		}
+	}
+}
+
+func (m Tokens) votedBefore(s TokenState, k, i int, count uint8) bool {
+	for j := range i {
+		if s.node[j].answer[k] == count {
+			return true
+		}
+	}
+	return false
+}
+
+// become begins a phase, in which only answers to that phase's requests count.
+func (s TokenState) become(k int, phase, token uint8) TokenState {
+	a := &s.attempt[k]
+	a.phase, a.token = phase, token
+	a.proposed |= 1 << token
+	for i := range s.node {
+		s.node[i].answer[k] = 0
+	}
+	return s
+}
+
+// nextOfNode: what happens to a node. That a lock vanishes is seen only by a message
+// that misses it, so that it happens at the latest moment, in [Tokens.nextMessage].
+func (m Tokens) nextOfNode(s TokenState, i int, step func(TokenState, Step)) {
+	n := s.node[i]
+	happens := func(n tokenNode, what string, restarts, forgets uint8) {
+		next := s
+		next.node[i] = n
+		next.restarts += restarts
+		next.forgets += forgets
+		if next.restarts == uint8(m.Restarts) { // nobody will read it
+			for j := range m.Nodes {
+				next.node[j].savedLock, next.node[j].savedCount = 0, 0
+			}
+		}
+		step(next, Step{what, -1, int8(i), -1})
+	}
+	if n.count != 0 && int(s.forgets) < m.Forgets {
+		gone := n
+		gone.lock, gone.count, gone.present, gone.clock = 0, 0, 0, s.high
+		happens(gone, "everything is flushed", 0, 1)
+	}
+	if int(s.restarts) == m.Restarts {
+		return
+	}
+	saved := n.savedLock == n.lock && n.savedCount == n.count
+	if !saved {
+		next := n
+		next.savedLock, next.savedCount = n.lock, n.count
+		happens(next, "the data is saved", 0, 0)
+	}
+	restart := n
+	restart.clock = s.high
+	if !m.Cross.NoRun {
+		restart.present = 0
+		for k, a := range s.attempt {
+			if a.phase == issued && n.answer[k] == missingHere {
+				restart.answer[k] = missingFormerRun
+			}
+		}
+	}
+	happens(restart, "restart with all data", 1, 0)
+	if !saved {
+		stale := restart
+		stale.lock, stale.count = n.savedLock, n.savedCount
+		happens(stale, "restart with stale data", 1, 0)
+	}
+	if n.savedCount != 0 {
+		empty := restart
+		empty.lock, empty.count, empty.present = 0, 0, 0
+		empty.savedLock, empty.savedCount = 0, 0
+		happens(empty, "restart without data", 1, 0)
+	}
+}
+
+// Wrong implements [System].
+func (m Tokens) Wrong(s TokenState) string {
+	for k := range m.Attempts {
+		for j := range m.Attempts {
+			a, b := s.attempt[k], s.attempt[j]
+			if k == j || a.phase != issued || b.phase != issued {
+				continue
+			}
+			if a.token == b.token {
+				return fmt.Sprintf("%c and %c both have token %d", 'A'+k, 'A'+j, a.token)
+			}
+			if b.after&(1<<k) != 0 && b.token < a.token {
+				return fmt.Sprintf("%c began when %c had token %d, and has %d", 'A'+j, 'A'+k, a.token, b.token)
+			}
+		}
+	}
+	return ""
+}
+
+// Canon implements [System]: nodes are alike, so any order of them will do.
+func (m Tokens) Canon(s TokenState) TokenState {
+	for i := 1; i < m.Nodes; i++ {
+		for j := i; j > 0 && s.node[j].less(&s.node[j-1]); j-- {
+			s.node[j], s.node[j-1] = s.node[j-1], s.node[j]
+		}
+	}
+	return s
+}
+
+func (n *tokenNode) less(o *tokenNode) bool {
+	a, b := n.number(), o.number()
+	if a != b {
+		return a < b
+	}
+	for k := range n.answer {
+		if n.answer[k] != o.answer[k] {
+			return n.answer[k] < o.answer[k]
+		}
+	}
+	return false
+}
+
+func (n *tokenNode) number() uint64 {
+	return uint64(n.lock)<<40 | uint64(n.count)<<32 | uint64(n.present)<<24 | uint64(n.clock)<<16 | uint64(n.savedLock)<<8 | uint64(n.savedCount)
+}
+
+// String shows each node as holder:count, with a ! if the count is not of its present run.
+func (s TokenState) String() string {
+	var b strings.Builder
+	for i, n := range s.node[:s.nodes] {
+		if i > 0 {
+			b.WriteString("  ")
+		}
+		holder := byte('-')
+		if n.lock > 0 {
+			holder = 'A' + n.lock - 1
+		}
+		fmt.Fprintf(&b, "%c:%d", holder, n.count)
+		if n.count > 0 && n.present == 0 {
+			b.WriteByte('!')
+		}
+	}
+	return b.String()
+}
