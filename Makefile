@@ -8,6 +8,11 @@ MODULES := $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path '
 SYSTEMS ?= linux darwin windows freebsd
 BENCH ?= .
 BENCHTIME ?= 1s
+# Simulated, and the seed of the first run.
+HOURS ?= 10000
+SEED ?= 1000
+# More flags for the torture, such as -seed 202.
+TORTURE ?=
 
 # each runs a command in every module.
 each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd "$$m" && $(1)); done
@@ -30,8 +35,24 @@ bench: servers ## the benchmarks, those against other libraries included
 	cd internal/peerbench && $(GO) run ./cmd/peerbench -csv ../docs/handoff.csv
 	cd internal/peerbench && $(GO) run ./cmd/handoffplot ../docs/handoff.csv ../docs/handoff.svg
 
+.PHONY: model
+model: ## search the models of the algorithm, and one counterexample for each rule left out
+	$(GO) run ./internal/model/check
+
+.PHONY: simulate
+simulate: ## the real code on fake time against simulated nodes: HOURS and SEED
+	$(GO) run ./internal/simulation/simulate -hours $(HOURS) -seed $(SEED)
+
+.PHONY: mutants
+mutants: ## put mistakes into the code, each of which the simulation must find
+	$(GO) run ./internal/mutants
+
+.PHONY: torture
+torture: servers ## half an hour of faults on real servers and processes: TORTURE='-seed 202'
+	cd internal/torture && $(GO) run ./cmd/torture -duration 30m -nodes 5 -clients 8 $(TORTURE)
+
 .PHONY: check
-check: fmt vet lint imports tidy cross test ## everything that CI checks
+check: fmt vet lint imports tidy cross test model simulate mutants ## everything that CI checks
 
 .PHONY: fmt
 fmt: ## fail if a file is not gofmt-ed
