@@ -99,7 +99,7 @@ func start(ctx context.Context, lease lock.Lease, ttl time.Duration, o Options) 
 		k.detach = context.AfterFunc(k.inner, k.drain)
 	}
 	k.timer = time.AfterFunc(time.Until(k.due), k.tick)
-	k.arm(now)
+	k.arm(now, k.deadline.Sub(now))
 	return k, nil
 }
 

@@ -12,7 +12,8 @@ import (
 type Options struct {
 	// Interval is how long after one renewal the next is due; it counts from
 	// when the lease was asked for. Each comes up to a tenth earlier, at random, so
-	// that leases taken together are not renewed in step. Defaults to half the ttl.
+	// that leases taken together are not renewed in step; many leases are renewed in
+	// groups, which a backend can send together. Defaults to half the ttl.
 	Interval time.Duration
 
 	// Margin is how long before the lease's Expiry the context ends: the time

@@ -15,7 +15,7 @@ import (
 func (k *Keeper) tick() {
 	k.mu.Lock()
 	now := time.Now()
-	k.expire(now)
+	left := k.expire(now)
 	switch {
 	case k.lost != nil:
 		first := !k.told
@@ -30,16 +30,15 @@ func (k *Keeper) tick() {
 	case k.released:
 		k.unlock()
 	case k.renewal != nil || now.Before(k.due) || k.drained(now):
-		k.arm(now)
+		k.arm(now, left)
 		k.unlock()
 	default:
-		k.renew(now)
+		k.renew(now, left)
 	}
 }
 
 // renew makes one try. It is called with mu held, and unlocks it.
-func (k *Keeper) renew(now time.Time) {
-	left := k.left(now)
+func (k *Keeper) renew(now time.Time, left time.Duration) {
 	// Half of what is left: a connection that hangs must leave time for another
 	// try on a fresh one. But not less and less for ever.
 	bound := max(left/2, min(left, k.ttl/64))
@@ -47,7 +46,7 @@ func (k *Keeper) renew(now time.Time) {
 	r := &renewal{cancel: cancel, done: make(chan struct{})}
 	defer close(r.done)
 	k.renewal = r
-	k.arm(now)
+	k.arm(now, left)
 	k.unlock()
 
 	err := k.lease.Extend(ctx, k.ttl)
@@ -72,9 +71,10 @@ func (k *Keeper) renew(now time.Time) {
 	default:
 		failed = true
 		k.last = err
-		k.due = now.Add(k.pause(now))
+		left = k.left(now)
+		k.due = now.Add(k.pause(left))
 		k.failures++
-		k.arm(now)
+		k.arm(now, left)
 	}
 	failures, until := k.failures, k.deadline
 	k.unlock()
@@ -105,29 +105,43 @@ func (k *Keeper) renewed(now time.Time) {
 	if soon := now.Add(k.opts.interval / 16); k.due.Before(soon) {
 		k.due = soon // a lease shorter than asked for must not be renewed in a spin
 	}
-	k.arm(now)
+	k.arm(now, deadline.Sub(now))
 }
 
 // dueFor is when a lease that ends at expiry is renewed: Interval after it was asked
-// for, or somewhat earlier, so that leases taken in one burst do not stay in step.
+// for, or up to a tenth of it earlier, at random: leases taken in one burst do not
+// stay in step. But they are renewed in groups, of which an Interval has a few
+// hundred: for a process that wakes once for all of a group, and a store that is
+// asked for them together, that is a fraction of the work.
 func (k *Keeper) dueFor(expiry time.Time) time.Time {
-	early := rand.N(k.opts.interval/10 + 1)
-	return expiry.Add(k.opts.interval - early - k.ttl)
+	step := k.opts.interval/groups + 1
+	early := rand.N(max(0, k.opts.interval/10-step) + 1)
+	due := expiry.Add(k.opts.interval - early - k.ttl)
+	// The wall clock says where the groups' moments are, not when a lease is due: a
+	// jump of it moves a renewal by less than a step.
+	return due.Add(-time.Duration(due.UnixNano()) % step)
 }
+
+// groups is how many moments there are for renewals in an Interval.
+const groups = 256
 
 // pause is how long to wait after a failed try: a doubling time, so that a store
 // in trouble is not flooded, but at most half of what is left, so that there is
 // another try. mu is held.
-func (k *Keeper) pause(now time.Time) time.Duration {
-	pause := min(k.opts.interval/16<<min(k.failures, 4), k.left(now)/2)
+func (k *Keeper) pause(left time.Duration) time.Duration {
+	pause := min(k.opts.interval/16<<min(k.failures, 4), left/2)
 	pause = max(pause, k.opts.interval/64, time.Millisecond)
 	return time.Duration(float64(pause) * (0.75 + 0.5*rand.Float64()))
 }
 
-// expire notes that the deadline has passed. mu is held.
-func (k *Keeper) expire(now time.Time) {
-	if k.lost != nil || k.released || k.left(now) > 0 {
-		return
+// expire notes that the deadline has passed. It returns what is left until then,
+// for callers that need it: asking the lease can cost a few system calls. mu is held.
+func (k *Keeper) expire(now time.Time) (left time.Duration) {
+	if k.lost != nil || k.released {
+		return 0
+	}
+	if left = k.left(now); left > 0 {
+		return left
 	}
 	switch {
 	case k.last != nil:
@@ -137,6 +151,7 @@ func (k *Keeper) expire(now time.Time) {
 	default:
 		k.lose(fmt.Errorf("%w: %w", lock.ErrLost, ErrNotRenewed))
 	}
+	return left
 }
 
 // left is the time until the context must end: until the deadline last set, or
@@ -157,9 +172,9 @@ func (k *Keeper) drained(now time.Time) bool {
 	return !k.drainEnd.IsZero() && !now.Before(k.drainEnd)
 }
 
-// arm sets the timer for what comes next. mu is held.
-func (k *Keeper) arm(now time.Time) {
-	next := k.left(now)
+// arm sets the timer for what comes next; left is until the deadline. mu is held.
+func (k *Keeper) arm(now time.Time, left time.Duration) {
+	next := left
 	if k.renewal == nil && !k.drained(now) {
 		next = min(next, k.due.Sub(now))
 	}

@@ -137,19 +137,33 @@ func (l *lease) Expiry() time.Time {
 }
 
 // deadline is expiry less what the machine was suspended since. mu is held.
-func (l *lease) deadline() time.Time {
-	if l.suspended == nil || l.expiry.IsZero() {
+func (l *lease) deadline() time.Time { return l.deadlineAt(l.suspension()) }
+
+// suspension is for how long the machine has been suspended, counted as base is.
+func (l *lease) suspension() time.Duration {
+	if l.suspended == nil {
+		return 0
+	}
+	return l.suspended()
+}
+
+// deadlineAt is the deadline as of a reading of suspension. mu is held.
+func (l *lease) deadlineAt(suspension time.Duration) time.Time {
+	if l.expiry.IsZero() {
 		return l.expiry
 	}
-	return l.expiry.Add(-max(0, l.suspended()-l.base))
+	return l.expiry.Add(-max(0, suspension-l.base))
 }
 
 // held reports whether the hold is certain now. mu is held.
-func (l *lease) held() bool {
+func (l *lease) held() bool { return l.heldUntil(l.deadline()) }
+
+// heldUntil is held for a deadline just read. mu is held.
+func (l *lease) heldUntil(deadline time.Time) bool {
 	// True only strictly before the deadline, which was counted from before the
 	// request that the store granted, on a clock that nobody can set. Until then
 	// the store refuses all others. A zero deadline is never after now.
-	return l.lost == nil && time.Until(l.deadline()) > 0
+	return l.lost == nil && time.Until(deadline) > 0
 }
 
 // lose makes the loss final. Each later call returns it, so it must not match the
@@ -223,10 +237,13 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
 	if err := l.wait(ctx, true); err != nil {
 		return extendCut(ctx)
 	}
+	// From before the request, like the new expiry that is counted from it.
+	base := l.suspension()
+	deadline := l.deadlineAt(base)
 	switch {
 	case l.releasing:
 		return errReleased
-	case !l.held():
+	case !l.heldUntil(deadline):
 		// No I/O: what the store would say now can not make the gap undone.
 		return l.lose(errExpired)
 	case ctx.Err() != nil:
@@ -235,11 +252,7 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
 
 	// An answer after the deadline is worth nothing, so nobody waits for it.
 	// (The deadline is known again at the end; a suspension only moves it earlier.)
-	bounded, cancel := context.WithDeadline(ctx, l.deadline())
-	var base time.Duration
-	if l.suspended != nil {
-		base = l.suspended() // before the request, like the new expiry
-	}
+	bounded, cancel := context.WithDeadline(ctx, deadline)
 	l.cancel = cancel
 	expiry, err := l.askExtend(bounded, ttl)
 	cancel()

@@ -12,6 +12,13 @@ const (
 	clockBoottime  = 7
 )
 
+// look is total or more: by what passed between the two readings.
+func look() (time.Duration, bool) {
+	monotonic, ok1 := read(clockMonotonic)
+	boot, ok2 := read(clockBoottime)
+	return boot - monotonic, ok1 && ok2
+}
+
 // total is how long this machine has been suspended since it booted:
 // CLOCK_BOOTTIME counts suspension, CLOCK_MONOTONIC (Go's) does not, and both
 // start at boot. A thread held up between the two readings sees too much; the
