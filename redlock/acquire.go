@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
@@ -127,18 +128,25 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 	return nil
 }
 
-func opAcquire(h *hold, n *node, r *round, _ reply) reply {
-	return n.acquire(h.keys, h.value, r.ttl, h.waiter)
-}
-
-func opCommit(h *hold, n *node, r *round, _ reply) reply {
-	return parseCommit(n.eval(commitScript, h.keys, h.value, fmt.Sprint(r.token), h.l.opts.retention))
-}
-
-func opLeave(h *hold, n *node, _ *round, _ reply) reply {
-	n.eval(leaveScript, h.keys.queue(), h.waiter)
-	return reply{}
-}
+var (
+	opAcquire = &op{script: acquireScript, parse: parseAcquire, attempt: true, votes: true,
+		args: func(h *hold, n *node, r *round, _ reply, c *call) {
+			least, durable := n.mayVote()
+			c.put(h.value, r.ttl, n.opts.retention, least, durable, h.waiter)
+			if h.waiter == "" {
+				c.nargs--
+			}
+		}}
+	opCommit = &op{script: commitScript, parse: parseCommit,
+		args: func(h *hold, n *node, r *round, _ reply, c *call) {
+			c.put(h.value, strconv.FormatUint(r.token, 10), n.opts.retention)
+		}}
+	opLeave = &op{script: leaveScript, parse: func(answer) reply { return reply{} },
+		args: func(h *hold, _ *node, _ *round, _ reply, c *call) {
+			c.keys = h.keys.queue()
+			c.put(h.waiter)
+		}}
+)
 
 // tendGrant brings the counter of a node that granted a lower count up to the
 // token, so that next time the nodes count alike and one round is enough. It takes

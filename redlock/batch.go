@@ -3,34 +3,59 @@ package redlock
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redis/rueidis"
 )
 
-// batcher sends requests to one node, one script call at a time: what arrives while
-// a call is under way goes into the next one, together. It is the group commit of
-// databases' logs. Under load it takes a third of the server's time of a call for
-// each request, and what waits behind a node that hangs was never sent, so that it
-// needs no cleanup. The first to wait sends for the others: no goroutine of its own.
+// batcher lines up requests to one node, which are sent one script call at a time:
+// what arrives while a call is under way goes into the next one, together. It is the
+// group commit of databases' logs. Under load it takes a third of the server's time
+// of a call for each request, and no goroutine for any of them; and what waits
+// behind a node that hangs was never sent, so that it needs no cleanup.
 type batcher struct {
 	mu      sync.Mutex // guards all below; not held while sending
-	sending bool
+	sending bool       // a goroutine is at it
 	queue   []*call
-	free    []*call // to be used again
+	batch   []*call // the sender's own
 }
 
-// call is a request that waits.
+// call is a request to a node.
 type call struct {
 	script *script
 	keys   keys
 	args   [maxArgs]string
 	nargs  int
-	turn   chan struct{} // sent on when answered, or when it must send batch
-	batch  []*call       // with itself; nil: it was answered
-	answer answer
+	who    caller
+	start  time.Time // of the request; only for Options.OnRequest
+
+	// Of a hold's request: which one.
+	node   int
+	round  *round
+	probed bool // sent again after the node was found durable
+}
+
+// caller hears once of each call, which is its own again then: of the answer, or of
+// the connection's death. It must not block: others wait behind it.
+type caller interface{ done(*call, answer) }
+
+var calls = sync.Pool{New: func() any { return new(call) }}
+
+func newCall(who caller, s *script, k keys) *call {
+	c := calls.Get().(*call)
+	c.who, c.script, c.keys = who, s, k
+	return c
+}
+
+func (c *call) put(args ...string) { c.nargs = copy(c.args[:], args) }
+
+func (c *call) recycle() {
+	*c = call{}
+	calls.Put(c)
 }
 
 const (
@@ -56,94 +81,90 @@ func broken(err error) bool {
 	return err != nil && !reply
 }
 
-// do returns when the node has answered, the connection has died, or one that died
-// took along what waited behind it.
-func (b *batcher) do(c rueidis.Client, s *script, k keys, args ...string) answer {
-	b.mu.Lock()
-	if !b.sending {
-		b.sending = true
-		b.mu.Unlock()
-		a := answered(s.eval(context.Background(), c, k, args...))
-		b.next(a.err)
-		return a
-	}
-	w := b.enqueue(s, k, args)
-	b.mu.Unlock()
-	<-w.turn
-	if batch := w.batch; batch != nil {
-		err := sendBatch(c, batch)
-		for _, other := range batch[1:] {
-			other.turn <- struct{}{}
-		}
-		b.next(err)
-	}
-	return b.recycle(w)
-}
-
-// enqueue lines a request up. mu is held.
-func (b *batcher) enqueue(s *script, k keys, args []string) *call {
-	var w *call
-	if n := len(b.free); n > 0 {
-		w, b.free = b.free[n-1], b.free[:n-1]
-	} else {
-		w = &call{turn: make(chan struct{}, 1)}
-	}
-	w.script, w.keys, w.nargs = s, k, copy(w.args[:], args)
-	b.queue = append(b.queue, w)
-	return w
-}
-
-// recycle takes a call back, and gives what was answered to it.
-func (b *batcher) recycle(w *call) answer {
-	a := w.answer
-	*w = call{turn: w.turn}
+// add lines a call up, and reports whether a sender must be started.
+func (b *batcher) add(c *call) (first bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.free) < maxBatch {
-		b.free = append(b.free, w)
-	}
-	return a
+	b.queue = append(b.queue, c)
+	first = !b.sending
+	b.sending = true
+	return first
 }
 
-// next lets the first of those who wait send the next batch. If the connection has
-// died, they all fail: one that hangs would hold up each batch for its time-out.
-func (b *batcher) next(err error) {
+// take gives the sender what to send next; nothing ends it.
+func (b *batcher) take(most int) []*call {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if broken(err) {
-		for _, w := range b.queue {
-			w.answer = answer{err: err, unsent: true}
-			w.turn <- struct{}{}
-		}
-		b.queue = nil
-	}
-	if len(b.queue) == 0 {
-		b.sending = false
-		return
-	}
-	n := min(len(b.queue), maxBatch)
-	first := b.queue[0]
-	first.batch = b.queue[:n:n]
-	b.queue = b.queue[n:]
-	first.turn <- struct{}{}
+	n := min(len(b.queue), most)
+	clear(b.batch) // recycled meanwhile
+	b.batch = append(b.batch[:0], b.queue[:n]...)
+	rest := copy(b.queue, b.queue[n:])
+	clear(b.queue[rest:])
+	b.queue = b.queue[:rest]
+	b.sending = n > 0
+	return b.batch
 }
 
-// sendBatch sends the requests as one and fills in their answers.
-func sendBatch(c rueidis.Client, batch []*call) error {
+// work sends what is lined up until nothing is left.
+func (n *node) work() {
+	defer n.wg.Done()
+	for {
+		batch := n.batch.take(maxBatch)
+		if len(batch) == 0 {
+			return
+		}
+		c, err := n.conn()
+		switch {
+		case err != nil:
+			n.fail(batch, err)
+		case c.Mode() == rueidis.ClientModeCluster: // one script call takes one hash slot
+			for _, w := range batch {
+				n.wg.Add(1)
+				go func() {
+					defer n.wg.Done()
+					n.finish(w, answered(w.eval(c)))
+				}()
+			}
+		default:
+			err = n.sendBatch(c, batch)
+		}
+		if broken(err) {
+			// What waits behind a connection that died fails with it: one that hangs
+			// would hold up each batch for its time-out.
+			for batch = n.batch.take(math.MaxInt); len(batch) > 0; batch = n.batch.take(math.MaxInt) {
+				n.fail(batch, err)
+			}
+			return
+		}
+	}
+}
+
+func (n *node) fail(batch []*call, err error) {
+	for _, w := range batch {
+		n.finish(w, answer{err: err, unsent: true})
+	}
+}
+
+// sendBatch sends the calls as one and hands out their answers.
+func (n *node) sendBatch(c rueidis.Client, batch []*call) error {
 	if len(batch) == 1 {
-		w := batch[0]
-		w.answer = answered(w.script.eval(context.Background(), c, w.keys, w.args[:w.nargs]...))
-		return w.answer.err
+		a := answered(batch[0].eval(c))
+		n.finish(batch[0], a)
+		return a.err
 	}
 	parts, err := evalBatch(c, batch)
 	for i, w := range batch {
-		if err != nil {
-			w.answer = answer{err: err}
-			continue
+		a := answer{err: err}
+		if err == nil {
+			a = answer{msg: parts[i], err: parts[i].Error()}
 		}
-		w.answer = answer{msg: parts[i], err: parts[i].Error()}
+		n.finish(w, a)
 	}
 	return err
+}
+
+func (c *call) eval(client rueidis.Client) rueidis.RedisResult {
+	return c.script.eval(context.Background(), client, c.keys, c.args[:c.nargs]...)
 }
 
 func evalBatch(c rueidis.Client, batch []*call) ([]rueidis.RedisMessage, error) {

@@ -10,13 +10,18 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-func opExtend(h *hold, n *node, r *round, _ reply) reply { return n.extend(h.keys, h.value, r.ttl) }
-
-// opRepair follows an extend that answered "missing", in prev.run.
-func opRepair(h *hold, n *node, r *round, prev reply) reply {
-	token := strconv.FormatUint(r.token, 10)
-	return parseRepair(n.eval(repairScript, h.keys, h.value, r.ttl, h.l.opts.retention, token, prev.run))
-}
+var (
+	opExtend = &op{script: extendScript, parse: parseExtend, votes: true,
+		args: func(h *hold, n *node, r *round, _ reply, c *call) {
+			least, durable := n.mayVote()
+			c.put(h.value, r.ttl, n.opts.retention, least, durable)
+		}}
+	// opRepair follows an extend that answered "missing", in prev.run.
+	opRepair = &op{script: repairScript, parse: parseRepair,
+		args: func(h *hold, n *node, r *round, prev reply, c *call) {
+			c.put(h.value, r.ttl, n.opts.retention, strconv.FormatUint(r.token, 10), prev.run)
+		}}
+)
 
 // repairMissing gives the lock back to a node that lost it, for the ttl that was
 // just confirmed.

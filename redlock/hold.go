@@ -27,29 +27,41 @@ type hold struct {
 	// follow one another, so one serves all its rounds.
 	wake chan struct{}
 
-	mu        sync.Mutex // guards all below, and the replies of every round
-	token     uint64     // 0 until it is certain
-	ttl       string     // ms, of the last extend that a quorum confirmed
-	releasing bool       // from here on nothing is healed or repaired
-	released  bool       // a release has been sent before: its reply may be lost
-	slots     []slot     // one a node
-	few       [5]slot    // where slots usually are
+	// mu guards all below, and the replies of every round. It is taken before a
+	// node's.
+	mu        sync.Mutex
+	token     uint64  // 0 until it is certain
+	ttl       string  // ms, of the last extend that a quorum confirmed
+	releasing bool    // from here on nothing is healed or repaired
+	released  bool    // a release has been sent before: its reply may be lost
+	slots     []slot  // one a node
+	few       [5]slot // where slots usually are
 }
 
 // slot is what this hold has under way on one node.
 type slot struct {
-	busy bool
-	next *round // waits for its turn; a newer round takes its place
-	// asked: something was sent to the node. Only the run under way reads or sets it.
-	asked bool
+	busy  bool
+	next  *round // waits for its turn; a newer round takes its place
+	asked bool   // something was sent to the node
 }
 
-// op is what a round asks of a node. It is called without locks.
-type op func(h *hold, n *node, r *round, prev reply) reply
+// op is what a round asks of a node.
+type op struct {
+	script *script
+	args   func(h *hold, n *node, r *round, prev reply, c *call) // puts them into c
+	parse  func(answer) reply
+	// attempt: it is left out at a node where requests pile up unanswered.
+	attempt bool
+	// votes: the answer can be that the node may have forgotten. Its configuration is
+	// asked then, once a run, since a durable node has forgotten nothing.
+	votes bool
+	// paused: it comes after a pause.
+	paused bool
+}
 
 // round asks all nodes the same in parallel.
 type round struct {
-	op      op
+	op      *op
 	ttl     string
 	token   uint64
 	frees   bool // a release: not sent to a node that was never asked
@@ -63,7 +75,7 @@ type round struct {
 	tend func(h *hold, rep reply) *round
 }
 
-func (h *hold) newRound(do op) *round {
+func (h *hold) newRound(do *op) *round {
 	n, q := len(h.l.nodes), h.l.opts.Quorum
 	return &round{
 		op:      do,
@@ -84,37 +96,88 @@ func (h *hold) send(r *round) {
 		}
 		h.slots[i].busy = true
 		h.l.wg.Add(1)
-		go h.run(i, r, reply{})
+		h.start(i, r, reply{})
 	}
 }
 
-// run does r and what follows it on node i, until nothing is left to do there.
-func (h *hold) run(i int, r *round, prev reply) {
-	defer h.l.wg.Done()
+// start asks node i for r, or goes on with what follows there without asking; the
+// node's slot is busy until nothing is left to do. mu is held.
+func (h *hold) start(i int, r *round, prev reply) {
+	n := h.l.nodes[i]
 	for r != nil {
-		rep := reply{kind: missing} // what was never asked for is not there
-		if h.slots[i].asked || !r.frees {
-			rep = r.op(h, h.l.nodes[i], r, prev)
+		if err := n.refuses(r.op); err != nil {
+			r, prev = h.record(i, r, reply{kind: failed, err: err, unsent: true})
+			continue
 		}
-		h.mu.Lock()
-		h.slots[i].asked = h.slots[i].asked || !rep.unsent
-		r.replies[i] = rep
-		r.answers++
-		if r.answers >= r.enough {
-			select {
-			case h.wake <- struct{}{}:
-			default:
-			}
+		if r.frees && !h.slots[i].asked { // what was never asked for is not there
+			r, prev = h.record(i, r, reply{kind: missing})
+			continue
 		}
-		next := h.slots[i].next
-		h.slots[i].next = nil
-		if next == nil && r.tend != nil {
-			next = r.tend(h, rep)
+		c := newCall(h, r.op.script, h.keys)
+		c.node, c.round = i, r
+		r.op.args(h, n, r, prev, c)
+		if r.op.paused {
+			go h.askLater(c)
+			return
 		}
-		h.slots[i].busy = next != nil
-		h.mu.Unlock()
-		r, prev = next, rep
+		n.ask(c)
+		return
 	}
+	h.l.wg.Done()
+}
+
+// record takes node i's answer to r, and gives what is to do there next. mu is held.
+func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
+	s := &h.slots[i]
+	s.asked = s.asked || !rep.unsent
+	r.replies[i] = rep
+	r.answers++
+	if r.answers >= r.enough {
+		select {
+		case h.wake <- struct{}{}:
+		default:
+		}
+	}
+	next, s.next = s.next, nil
+	if next == nil && r.tend != nil {
+		next = r.tend(h, rep)
+	}
+	s.busy = next != nil
+	return next, rep
+}
+
+// done implements caller.
+func (h *hold) done(c *call, a answer) {
+	rep := c.round.op.parse(a)
+	if c.round.op.votes && !c.probed && (rep.kind == recovering || rep.kind == prolonged) {
+		h.l.wg.Add(1)
+		go h.probe(c, rep) // it asks the node, and others wait behind this call
+		return
+	}
+	h.answered(c, rep)
+}
+
+// probe asks again if the node turns out to be durable.
+func (h *hold) probe(c *call, rep reply) {
+	defer h.l.wg.Done()
+	if n := h.l.nodes[c.node]; n.probe(rep.run) {
+		c.probed, c.args[durableArg] = true, rep.run
+		n.ask(c)
+		return
+	}
+	h.answered(c, rep)
+}
+
+func (h *hold) answered(c *call, rep reply) {
+	i, r := c.node, c.round
+	c.recycle()
+	if r.op.votes {
+		h.l.nodes[i].voted(rep)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	next, prev := h.record(i, r, rep)
+	h.start(i, next, prev)
 }
 
 // settle ends r with an outcome: tend looks after the nodes that have answered,
@@ -128,7 +191,7 @@ func (h *hold) settle(r *round, tend func(h *hold, rep reply) *round) {
 		if next := tend(h, rep); next != nil {
 			h.slots[i].busy = true
 			h.l.wg.Add(1)
-			go h.run(i, next, rep)
+			h.start(i, next, rep)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,7 @@ type node struct {
 	name string // address, without credentials
 	opts *settings
 	log  *slog.Logger
+	wg   *sync.WaitGroup // the locker's
 
 	client atomic.Pointer[rueidis.Client] // nil: not connected yet
 	dial   *dialer                        // connects it; nil for a caller's own client
@@ -60,40 +62,50 @@ func (n *node) conn() (rueidis.Client, error) {
 	return n.dial.ask()
 }
 
-// eval runs a script, and returns when the node has answered or the connection has
-// died.
-func (n *node) eval(s *script, k keys, args ...string) answer {
-	if n.opts.OnRequest == nil {
-		a := n.send(s, k, args...)
-		n.answered(a.err)
-		return a
-	}
-	start := time.Now()
-	a := n.send(s, k, args...)
-	n.opts.OnRequest(n.name, time.Since(start), ownTimeout(a.err))
-	n.answered(a.err)
-	return a
-}
-
-func (n *node) send(s *script, k keys, args ...string) answer {
-	c, err := n.conn()
-	if err != nil {
-		return answer{err: err, unsent: true}
+// ask hands a request in and returns; its caller, who is told of the answer, has
+// begun, so that the locker waits for it.
+func (n *node) ask(c *call) {
+	if n.opts.OnRequest != nil {
+		c.start = time.Now()
 	}
 	if n.inflight.Add(1) == 1 {
 		n.progress.Store(int64(time.Since(epoch)))
 	}
-	defer n.inflight.Add(-1)
-	var a answer
-	if c.Mode() == rueidis.ClientModeCluster {
-		a = answered(s.eval(context.Background(), c, k, args...)) // one script call takes one hash slot
-	} else {
-		a = n.batch.do(c, s, k, args...)
+	if n.batch.add(c) {
+		n.wg.Add(1)
+		go n.work()
 	}
+}
+
+// finish hands an answer to who asked.
+func (n *node) finish(c *call, a answer) {
 	if !broken(a.err) { // the end of a connection is no sign of life
 		n.progress.Store(int64(time.Since(epoch)))
 	}
-	return a
+	n.inflight.Add(-1)
+	if n.opts.OnRequest != nil {
+		n.opts.OnRequest(n.name, time.Since(c.start), ownTimeout(a.err))
+	}
+	n.answered(a.err)
+	c.who.done(c, a)
+}
+
+// eval runs a script, and returns when the node has answered or the connection has
+// died.
+func (n *node) eval(s *script, k keys, args ...string) answer {
+	w := make(await, 1)
+	c := newCall(w, s, k)
+	c.put(args...)
+	n.ask(c)
+	return <-w
+}
+
+// await is a caller that waits.
+type await chan answer
+
+func (w await) done(c *call, a answer) {
+	c.recycle()
+	w <- a
 }
 
 // stuck reports that requests pile up unanswered. An attempt then leaves the node
@@ -104,6 +116,14 @@ func (n *node) stuck() error {
 		return nil
 	}
 	return fmt.Errorf("%w for %v, with %d requests waiting", errNoAnswer, quiet.Round(time.Millisecond), n.inflight.Load())
+}
+
+// refuses is why this must not be asked of the node.
+func (n *node) refuses(o *op) error {
+	if !o.attempt {
+		return nil
+	}
+	return n.stuck()
 }
 
 // quiet is for how long the node has shown no sign of life, if it was asked.
@@ -133,43 +153,26 @@ const (
 	maxPace  = 20 * time.Millisecond
 )
 
-func (n *node) acquire(k keys, value, ttl, waiter string) reply {
-	if err := n.stuck(); err != nil {
-		return reply{kind: failed, err: err, unsent: true}
+// mayVote are the arguments by which a script knows whether the node may vote:
+// the uptime in seconds that it must have, and a run in which it needs none.
+func (n *node) mayVote() (least, durable string) {
+	if r := n.durable.Load(); r != nil {
+		durable = *r
 	}
-	rep := n.guarded(parseAcquire, acquireScript, k, value, ttl, waiter)
-	if rep.unguarded && n.opts.RestartGuard != -1 && !n.opts.AssumeDurable {
+	return n.opts.least, durable
+}
+
+// durableArg is where acquire and extend have the latter.
+const durableArg = 4
+
+// voted notes what a node said of its right to vote.
+func (n *node) voted(rep reply) {
+	switch {
+	case rep.kind == recovering || rep.kind == prolonged:
+		n.sitsOut(rep)
+	case rep.unguarded && n.opts.RestartGuard != -1 && !n.opts.AssumeDurable:
 		n.unguarded()
 	}
-	return rep
-}
-
-func (n *node) extend(k keys, value, ttl string) reply {
-	return n.guarded(parseExtend, extendScript, k, value, ttl, "")
-}
-
-// guarded runs a script that asks whether the node may vote. If it says no because
-// it has restarted lately, its configuration is asked, once a run: a durable node
-// has forgotten nothing.
-func (n *node) guarded(parse func(answer) reply, s *script, k keys, value, ttl, waiter string) reply {
-	ask := func() reply {
-		run := ""
-		if r := n.durable.Load(); r != nil {
-			run = *r
-		}
-		if waiter != "" {
-			return parse(n.eval(s, k, value, ttl, n.opts.retention, n.opts.least, run, waiter))
-		}
-		return parse(n.eval(s, k, value, ttl, n.opts.retention, n.opts.least, run))
-	}
-	rep := ask()
-	if (rep.kind == recovering || rep.kind == prolonged) && n.probe(rep.run) {
-		rep = ask()
-	}
-	if rep.kind == recovering || rep.kind == prolonged {
-		n.sitsOut(rep)
-	}
-	return rep
 }
 
 // probe reports whether the node is durable in this run, and remembers it. It asks

@@ -1,7 +1,9 @@
 package redlock
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -28,7 +30,7 @@ func (n *node) answered(err error) {
 	case err == nil && !down, err != nil && down:
 	case err == nil:
 		if n.notes.down.CompareAndSwap(true, false) {
-			n.log.Info("redis node answers again", "node", n.name)
+			n.tell(slog.LevelInfo, "redis node answers again")
 		}
 	case errors.Is(err, rueidis.ErrClosing), errors.Is(err, errClosed), errors.Is(err, errConnecting):
 	default:
@@ -37,13 +39,13 @@ func (n *node) answered(err error) {
 			return
 		}
 		n.notes.down.Store(true)
-		n.log.Warn("redis node does not answer as it should: its vote is missing", "node", n.name, "err", ownTimeout(err))
+		n.tell(slog.LevelWarn, "redis node does not answer as it should: its vote is missing", "err", ownTimeout(err))
 	}
 }
 
 func (n *node) unguarded() {
 	if n.notes.unguarded.CompareAndSwap(false, true) {
-		n.log.Warn("redis node is unguarded: it does not tell its run and uptime (INFO server), so that it votes at once after a restart that lost its data", "node", n.name)
+		n.tell(slog.LevelWarn, "redis node is unguarded: it does not tell its run and uptime (INFO server), so that it votes at once after a restart that lost its data")
 	}
 }
 
@@ -53,5 +55,15 @@ func (n *node) sitsOut(rep reply) {
 	if told != nil && *told == rep.run || !n.notes.sitsOut.CompareAndSwap(told, &rep.run) {
 		return
 	}
-	n.log.Warn("redis node has restarted and is not known to be durable: it does not vote for a while", "node", n.name, "left", rep.left)
+	n.tell(slog.LevelWarn, "redis node has restarted and is not known to be durable: it does not vote for a while", "left", rep.left)
+}
+
+// tell logs on a goroutine of its own: a slow logger must not hold up the answers of
+// a node. Its caller has begun.
+func (n *node) tell(level slog.Level, msg string, args ...any) {
+	n.wg.Add(1)
+	go func() {
+		defer n.wg.Done()
+		n.log.Log(context.Background(), level, msg, append([]any{"node", n.name}, args...)...)
+	}()
 }

@@ -67,7 +67,7 @@ func newLocker(opts settings) *Locker {
 }
 
 func (l *Locker) addNode(name string) *node {
-	n := &node{name: name, opts: &l.opts, log: l.opts.Logger, probing: make(chan struct{}, 1)}
+	n := &node{name: name, opts: &l.opts, log: l.opts.Logger, wg: &l.wg, probing: make(chan struct{}, 1)}
 	l.nodes = append(l.nodes, n)
 	return n
 }

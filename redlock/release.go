@@ -9,25 +9,33 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-func opRelease(h *hold, n *node, r *round, _ reply) reply {
+var (
+	opRelease = &op{script: releaseScript, parse: parseRelease, args: releaseArgs}
+	// opReleaseAgain is opRelease after a pause, for a node that could not be reached.
+	opReleaseAgain = &op{script: releaseScript, parse: parseRelease, args: releaseArgs, paused: true}
+)
+
+func releaseArgs(h *hold, _ *node, r *round, _ reply, c *call) {
 	call := "0"
 	if r.calls {
 		call = "1"
 	}
-	return parseRelease(n.eval(releaseScript, h.keys, h.value, call))
+	c.put(h.value, call)
 }
 
-// opReleaseAgain is opRelease after a pause, for a node that could not be reached.
-func opReleaseAgain(h *hold, n *node, r *round, prev reply) reply {
+// askLater is node.ask after a pause.
+func (h *hold) askLater(c *call) {
+	n := h.l.nodes[c.node]
 	n.inflight.Add(1) // what waits to be sent again counts against new attempts, too
-	defer n.inflight.Add(-1)
 	pause := time.NewTimer(h.l.opts.NodeTimeout / 2)
 	defer pause.Stop()
 	select {
 	case <-pause.C:
-		return opRelease(h, n, r, prev)
+		n.inflight.Add(-1)
+		n.ask(c)
 	case <-h.l.done:
-		return failure(lock.ErrClosed)
+		n.inflight.Add(-1)
+		h.answered(c, failure(lock.ErrClosed))
 	}
 }
 

@@ -25,7 +25,7 @@ var mutants = []mutant{
 			{File: "redlock/extend.go", Old: "return start.Add(ttl - h.l.opts.drift(ttl)), nil", New: "_ = start\n\treturn time.Now().Add(ttl - h.l.opts.drift(ttl)), nil"},
 		}},
 	{name: "no-owner-check", what: "release deletes whatever is there",
-		changes: []overlay.Change{{File: "redlock/release.go", Old: "parseRelease(n.eval(releaseScript, h.keys, h.value, call))", New: "parseRelease(n.eval(releaseScript, h.keys, \"*\", call))"}}},
+		changes: one("redlock/release.go", "\tc.put(h.value, call)\n", "\tc.put(\"*\", call)\n")},
 	{name: "no-cleanup", what: "a failed attempt leaves its votes",
 		changes: []overlay.Change{
 			{File: "redlock/release.go", Old: "func (h *hold) abandon() { h.sendRelease(false) }", New: "func (h *hold) abandon() {}"},
