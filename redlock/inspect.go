@@ -14,10 +14,7 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-var (
-	_ lock.Inspector     = (*Locker)(nil)
-	_ lock.ForceReleaser = (*Locker)(nil)
-)
+var _ lock.Inspector = (*Locker)(nil)
 
 // sight is what one node shows of a key.
 type sight struct {
@@ -26,6 +23,8 @@ type sight struct {
 	left  time.Duration
 	count uint64
 	err   error
+
+	waiters []string // in their order, if it was asked for
 }
 
 // each asks all nodes at once and returns when all have answered, or failed, or
@@ -34,6 +33,9 @@ type sight struct {
 func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func(ctx context.Context, n *node, c rueidis.Client) (T, error)) ([]T, []error, error) {
 	if err := l.begin(len(l.nodes)); err != nil {
 		return nil, nil, err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, max(0, time.Until(deadline)))
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -58,7 +60,7 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 	}
 	all, errs := make([]T, len(l.nodes)), make([]error, len(l.nodes))
 	for i := range errs {
-		errs[i] = fmt.Errorf("%w within %v", errNoAnswer, timeout)
+		errs[i] = fmt.Errorf("%w within %v", errNoAnswer, timeout.Round(time.Millisecond))
 	}
 	for range l.nodes {
 		select {
@@ -71,9 +73,13 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 	return all, errs, nil
 }
 
-func (l *Locker) look(ctx context.Context, k keys) ([]sight, error) {
+// look asks all nodes for key, and for up to waiters of those who wait for it.
+func (l *Locker) look(ctx context.Context, k keys, waiters int) ([]sight, error) {
 	all, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, _ *node, c rueidis.Client) (sight, error) {
-		return parseSight(inspectScript.eval(ctx, c, k))
+		if waiters == 0 {
+			return parseSight(inspectScript.eval(ctx, c, k))
+		}
+		return parseSight(inspectScript.eval(ctx, c, k, strconv.Itoa(waiters)))
 	})
 	for i := range all {
 		all[i].err = errs[i]
@@ -86,7 +92,7 @@ func parseSight(res rueidis.RedisResult) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
-	if len(part) != 3 {
+	if len(part) != 3 && len(part) != 4 {
 		return sight{}, errReply
 	}
 	var s sight
@@ -106,6 +112,11 @@ func parseSight(res rueidis.RedisResult) (sight, error) {
 		return sight{}, errReply
 	}
 	s.count, _ = strconv.ParseUint(count, 10, 64) // "": never counted
+	if len(part) == 4 {
+		if s.waiters, err = part[3].AsStrSlice(); err != nil {
+			return sight{}, errReply
+		}
+	}
 	return s, nil
 }
 
@@ -128,28 +139,19 @@ func (l *Locker) inspect(ctx context.Context, key string) (lock.Info, string, er
 	if err != nil {
 		return lock.Info{}, "", err
 	}
-	sights, err := l.look(ctx, k)
+	sights, err := l.look(ctx, k, 0)
 	if err != nil {
 		return lock.Info{}, "", err
 	}
-	votes, unknown, most := map[string]int{}, 0, ""
-	for _, s := range sights {
-		switch {
-		case s.err != nil:
-			unknown++
-		case s.held:
-			if votes[s.value]++; votes[s.value] > votes[most] {
-				most = s.value
-			}
+	switch state, value := judge(sights, l.opts.Quorum); state {
+	case StateUnknown:
+		return lock.Info{}, "", l.noQuorum(ctx, "answered", sights)
+	default:
+		if votes(sights, value) >= l.opts.Quorum {
+			return l.describe(key, value, sights), value, nil
 		}
-	}
-	switch {
-	case votes[most] >= l.opts.Quorum:
-		return l.describe(key, most, sights), most, nil
-	case votes[most]+unknown < l.opts.Quorum:
 		return lock.Info{Key: key}, "", nil // no value can have a quorum
 	}
-	return lock.Info{}, "", l.noQuorum(ctx, "answered", sights)
 }
 
 // noQuorum tells why, node by node, unless it is because ctx has ended.
@@ -281,54 +283,4 @@ func scan(ctx context.Context, c rueidis.Client, pattern string) ([]string, erro
 
 func escapeGlob(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
-}
-
-// ForceRelease implements [lock.ForceReleaser]. With token 0 it deletes whatever
-// value each node has, another library's and leftovers included.
-func (l *Locker) ForceRelease(ctx context.Context, key string, token uint64) error {
-	if err := l.forceRelease(ctx, key, token); err != nil {
-		return fmt.Errorf("redlock: force release %q (token %d): %w", key, token, err)
-	}
-	return nil
-}
-
-func (l *Locker) forceRelease(ctx context.Context, key string, token uint64) error {
-	value := "*"
-	if token != 0 {
-		info, holder, err := l.inspect(ctx, key)
-		switch {
-		case err != nil:
-			return err
-		case info.Holder == "":
-			return nil // nobody's, so not that term's
-		case info.Token == 0:
-			return fmt.Errorf("%w: too few nodes agree on the token of the present term", lock.ErrUnavailable)
-		case info.Token != token:
-			return fmt.Errorf("another term has it, token %d: %w", info.Token, &lock.HeldError{Key: key, Holder: info.Holder, RetryAfter: max(0, info.TTL)})
-		}
-		value = holder // its term alone has this value
-	} else if err := lock.Check(key, lock.MinTTL); err != nil {
-		return err
-	}
-	k, err := l.keysOf(key)
-	if err != nil {
-		return err
-	}
-	replies, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, _ *node, c rueidis.Client) (reply, error) {
-		rep := parseRelease(answered(releaseScript.eval(ctx, c, k, value, "1")))
-		return rep, rep.err
-	})
-	if err != nil {
-		return err
-	}
-	without, sights := 0, make([]sight, len(errs))
-	for i := range replies {
-		if sights[i].err = errs[i]; errs[i] == nil {
-			without++
-		}
-	}
-	if without < l.opts.Quorum {
-		return l.noQuorum(ctx, "freed it", sights)
-	}
-	return nil
 }

@@ -1,0 +1,185 @@
+package redlock
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// ours is a value as a client of ours has it.
+func ours(owner string) string { return newValue(owner) }
+
+func TestViewTellsHowAKeyStands(t *testing.T) {
+	a, b, theirs := ours("alpha:1"), ours("beta:2"), "theirs"
+	for _, tc := range []struct {
+		name   string
+		values []string // "" is none, "-" a node that is down
+		want   State
+		holder string
+		terms  []int
+	}{
+		{"nothing", []string{"", "", ""}, StateFree, "", []int{0, 0, 0}},
+		{"all", []string{a, a, a}, StateHeld, "alpha:1", []int{1, 1, 1}},
+		{"a quorum", []string{"", a, a}, StateHeld, "alpha:1", []int{0, 1, 1}},
+		{"a quorum beside another's", []string{b, a, a}, StateHeld, "alpha:1", []int{2, 1, 1}},
+		{"a quorum without a node", []string{a, "-", a}, StateHeld, "alpha:1", []int{1, 0, 1}},
+		{"one and one", []string{a, b, ""}, StateSplit, "", []int{1, 2, 0}},
+		{"one each", []string{a, b, theirs}, StateSplit, "", []int{1, 2, 3}},
+		{"one", []string{"", a, ""}, StateOrphaned, "", []int{0, 1, 0}},
+		{"one of another library", []string{"", "", theirs}, StateForeign, "", []int{0, 0, 1}},
+		{"a quorum of another library", []string{a, theirs, theirs}, StateForeign, foreign, []int{2, 1, 1}},
+		{"one that could be more", []string{a, "-", ""}, StateUnknown, "", []int{1, 0, 0}},
+		{"free as far as one can see", []string{"", "-", "-"}, StateUnknown, "", []int{0, 0, 0}},
+		{"free with one away", []string{"", "-", ""}, StateFree, "", []int{0, 0, 0}},
+		{"split, whatever one says", []string{a, b, "-", "", ""}, StateSplit, "", []int{1, 2, 0, 0, 0}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				q := newQuorum(t, len(tc.values))
+				l, nets := q.client(nil)
+				for i, value := range tc.values {
+					switch value {
+					case "":
+					case "-":
+						nets[i].set(refuse)
+					default:
+						require.NoError(t, q.nodes[i].redis.Set("redlock:k", value))
+						q.nodes[i].redis.SetTTL("redlock:k", time.Minute)
+					}
+				}
+				v, err := l.View(t.Context(), "k")
+				require.NoError(t, err)
+				require.Equal(t, tc.want, v.State)
+				require.Equal(t, tc.holder, v.Holder)
+				require.Equal(t, "k", v.Key)
+				require.Equal(t, len(tc.values)/2+1, v.Quorum)
+				require.NotContains(t, fmt.Sprintf("%+v %#v", v, v), theirs, "whoever knows a value can free the lock")
+				require.NotContains(t, fmt.Sprintf("%+v %#v", v, v), a[len("alpha:1/"):])
+				for i, n := range v.Nodes {
+					require.Equal(t, q.nodes[i].name, n.Node)
+					require.Equal(t, tc.values[i] == "-", n.Err != nil)
+					require.Equal(t, tc.terms[i], n.Term, "node %d", i)
+					require.Equal(t, tc.values[i] == theirs, n.Foreign)
+					if n.Term > 0 {
+						require.Equal(t, time.Minute, n.TTL)
+					}
+				}
+				info, err := l.Inspect(t.Context(), "k")
+				if tc.want == StateUnknown {
+					require.ErrorIs(t, err, lock.ErrUnavailable)
+				} else {
+					require.NoError(t, err)
+					require.Equal(t, v.Info, info)
+				}
+				var listed []string
+				for v, err := range l.Views(t.Context(), "") {
+					if err != nil {
+						require.ErrorIs(t, err, lock.ErrUnavailable)
+						require.Equal(t, "free as far as one can see", tc.name, "a quorum can be listed")
+						break
+					}
+					listed = append(listed, fmt.Sprint(v.Key, " ", v.State))
+				}
+				if tc.want == StateFree || tc.name == "free as far as one can see" {
+					require.Empty(t, listed)
+				} else {
+					require.Equal(t, []string{fmt.Sprint("k ", tc.want)}, listed)
+				}
+			})
+		})
+	}
+}
+
+func TestViewNamesThoseWhoWaitInTheOrderOfMostNodes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, nets := q.client(nil)
+		a, b, c := ours("a:1"), ours("b:2"), ours("c:3")
+		k, _ := newKeys("redlock:", "k")
+		for i, order := range [][]string{{a, b, c}, {b, a, c}, {a, b}} {
+			for place, id := range order {
+				_, err := q.nodes[i].redis.ZAdd(k.queue().fence, float64(place+1), id)
+				require.NoError(t, err)
+			}
+		}
+		v, err := l.View(t.Context(), "k")
+		require.NoError(t, err)
+		require.Equal(t, []string{"a:1", "b:2", "c:3"}, v.Waiters)
+		require.Equal(t, StateFree, v.State)
+		q.nodes[0].redis.Del(k.queue().fence)
+		require.NoError(t, q.nodes[0].redis.Set(k.queue().fence, "no queue")) // is no reason to hide the lock
+		nets[1].set(refuse)
+		v, err = l.View(t.Context(), "k")
+		require.NoError(t, err)
+		require.Equal(t, []string{"a:1", "b:2"}, v.Waiters)
+		require.NoError(t, v.Nodes[0].Err)
+	})
+}
+
+func TestBreakTellsWhatItDidOnEachNode(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 5)
+		l, nets := q.client(nil)
+		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
+		time.Sleep(time.Second) // it stands on all five
+		q.nodes[1].redis.Del("redlock:k")
+		require.NoError(t, q.nodes[2].redis.Set("redlock:k", ours("other:1")))
+		v, err := l.View(t.Context(), "k")
+		require.NoError(t, err)
+		nets[3].set(refuse)
+		all, err := l.Break(t.Context(), v)
+		require.NoError(t, err)
+		for i, want := range []Did{Freed, WasFree, Anothers, "", Freed} {
+			require.Equal(t, want, all[i].Did, "node %d", i)
+			require.Equal(t, q.nodes[i].name, all[i].Node)
+			require.Equal(t, i == 3, all[i].Err != nil)
+		}
+		require.Empty(t, q.nodes[0].value("k"))
+		require.NotEmpty(t, q.nodes[2].value("k"), "another's is left alone")
+		require.ErrorIs(t, lease.Extend(t.Context(), ttl), lock.ErrLost)
+
+		nets[0].set(refuse)
+		nets[4].set(refuse)
+		all, err = l.Break(t.Context(), v)
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		require.Len(t, all, 5, "what was done is told all the same")
+		_, err = l.Break(t.Context(), View{})
+		require.ErrorIs(t, err, lock.ErrInvalid)
+	})
+}
+
+func TestBreakFreesNothingThatCameLater(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, _ := q.client(nil)
+		for _, values := range [][]string{{ours("a:1"), "", ""}, {ours("a:1"), "theirs", ours("b:2")}, {"theirs", "theirs", ""}} {
+			for i, value := range values {
+				if value != "" {
+					require.NoError(t, q.nodes[i].redis.Set("redlock:k", value))
+				}
+			}
+			v, err := l.View(t.Context(), "k")
+			require.NoError(t, err)
+			stale := v
+			all, err := l.Break(t.Context(), v)
+			require.NoError(t, err)
+			for i, value := range values {
+				require.Equal(t, map[bool]Did{true: WasFree, false: Freed}[value == ""], all[i].Did)
+			}
+			q.free("k")
+			lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
+			time.Sleep(time.Second)
+			all, err = l.Break(t.Context(), stale)
+			require.NoError(t, err)
+			for _, node := range all {
+				require.Equal(t, Anothers, node.Did)
+			}
+			require.NoError(t, lease.Extend(t.Context(), ttl))
+			require.NoError(t, lease.Release(t.Context()))
+			time.Sleep(time.Second)
+		}
+	})
+}

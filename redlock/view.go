@@ -1,0 +1,212 @@
+package redlock
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// State is how a key stands on all nodes together.
+type State string
+
+const (
+	StateFree State = "free" // no node has a value
+	StateHeld State = "held" // a quorum has one value
+	// StateForeign: the value that most nodes have is not lockkeeper's. With a quorum it
+	// is a holder as any other; with fewer it is in the way there until it ends, if it
+	// ever does.
+	StateForeign State = "foreign"
+	// StateSplit: nodes have several values, none of which has a quorum. Attempts that
+	// met look like this for a moment.
+	StateSplit State = "split"
+	// StateOrphaned: fewer nodes than a quorum have a value, and no other has one. It is
+	// left over, or an attempt under way, and ends with its ttl.
+	StateOrphaned State = "orphaned"
+	// StateUnknown: too few nodes answered to tell.
+	StateUnknown State = "unknown"
+)
+
+// View is what each node shows of one key, at one moment.
+type View struct {
+	lock.Info // of the holder, if a quorum has one value; else only Key is set
+	State     State
+	Quorum    int // how many nodes must agree
+	Nodes     []NodeView
+	// Waiters names the processes that stand in the nodes' queues, in their order as
+	// most nodes have it, 100 at most. The queue is a hint: one that died may stand there
+	// until its turn.
+	Waiters []string
+}
+
+// Votes is how many nodes have the value that most nodes have.
+func (v View) Votes() int {
+	n := 0
+	for _, node := range v.Nodes {
+		if node.Term == 1 {
+			n++
+		}
+	}
+	return n
+}
+
+// NodeView is what one node shows of a key.
+type NodeView struct {
+	Node string // address, without credentials
+	Err  error  // why it could not be asked; then the rest is zero
+	// Term numbers the values in the View: the same number is the same value. 1 is
+	// what most nodes have, 0 is no value.
+	Term    int
+	Holder  string        // readable name
+	Foreign bool          // the value is not lockkeeper's, and Holder says so
+	TTL     time.Duration // until the node frees it unless renewed; -1 means never
+	Count   uint64        // the fence counter; 0: never counted
+
+	value *string // a pointer, so that printing a NodeView shows no value
+}
+
+const mostWaiters = 100
+
+// View tells what each node shows of key. Nodes that can't be asked are part of the
+// answer.
+func (l *Locker) View(ctx context.Context, key string) (View, error) {
+	v, err := l.view(ctx, key)
+	if err != nil {
+		return View{}, fmt.Errorf("redlock: view %q: %w", key, err)
+	}
+	return v, nil
+}
+
+func (l *Locker) view(ctx context.Context, key string) (View, error) {
+	if err := lock.Check(key, lock.MinTTL); err != nil {
+		return View{}, err
+	}
+	k, err := l.keysOf(key)
+	if err != nil {
+		return View{}, err
+	}
+	sights, err := l.look(ctx, k, mostWaiters)
+	switch {
+	case err != nil:
+		return View{}, err
+	case ctx.Err() != nil:
+		return View{}, ended(ctx)
+	}
+	v := View{Info: lock.Info{Key: key}, Quorum: l.opts.Quorum, Waiters: waitersOf(sights)}
+	var most string
+	if v.State, most = judge(sights, l.opts.Quorum); v.State != StateUnknown && votes(sights, most) >= l.opts.Quorum {
+		v.Info = l.describe(key, most, sights)
+	}
+	terms := map[string]int{most: 1}
+	for i, s := range sights {
+		n := NodeView{Node: l.nodes[i].name, Err: s.err, Count: s.count}
+		if s.err == nil && s.held {
+			if terms[s.value] == 0 {
+				terms[s.value] = len(terms) + 1
+			}
+			n.value, n.Term, n.TTL = &s.value, terms[s.value], s.left
+			n.Holder = holderName(s.value)
+			n.Foreign = n.Holder == foreign
+		}
+		v.Nodes = append(v.Nodes, n)
+	}
+	return v, nil
+}
+
+// Views yields a View of each key that starts with prefix and has a value on some
+// node, by name: as List, and those without a holder, too. A node that can't be
+// listed is passed over as long as a quorum can; what stands on it alone is missed.
+func (l *Locker) Views(ctx context.Context, prefix string) iter.Seq2[View, error] {
+	return func(yield func(View, error) bool) {
+		names, err := l.names(ctx, prefix)
+		for _, name := range names {
+			var v View
+			if v, err = l.view(ctx, name); err != nil {
+				break
+			}
+			if v.State != StateFree && !yield(v, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(View{}, fmt.Errorf("redlock: list %q: %w", prefix, err))
+		}
+	}
+}
+
+// votes counts the nodes that have value.
+func votes(sights []sight, value string) int {
+	n := 0
+	for _, s := range sights {
+		if s.err == nil && s.held && s.value == value {
+			n++
+		}
+	}
+	return n
+}
+
+// judge tells how a key stands, and the value that most nodes have.
+func judge(sights []sight, quorum int) (State, string) {
+	var most string
+	unknown, held, different := 0, 0, false
+	for _, s := range sights {
+		switch {
+		case s.err != nil:
+			unknown++
+		case s.held:
+			if held++; held == 1 || votes(sights, s.value) > votes(sights, most) {
+				most = s.value
+			}
+		}
+	}
+	for _, s := range sights {
+		different = different || s.err == nil && s.held && s.value != most
+	}
+	n := votes(sights, most)
+	switch {
+	case n < quorum && n+unknown >= quorum:
+		return StateUnknown, most
+	case held == 0:
+		return StateFree, ""
+	case n < quorum && different:
+		return StateSplit, most
+	case holderName(most) == foreign:
+		return StateForeign, most
+	case n < quorum:
+		return StateOrphaned, most
+	}
+	return StateHeld, most
+}
+
+// waitersOf merges the nodes' queues: who stands further ahead on average comes
+// first. One that a node does not have stands at that node's end.
+func waitersOf(sights []sight) []string {
+	places := map[string]int{}
+	var ids []string
+	for _, s := range sights {
+		for _, id := range s.waiters {
+			if _, ok := places[id]; !ok {
+				places[id] = 0
+				ids = append(ids, id)
+			}
+		}
+	}
+	for _, s := range sights {
+		for id := range places {
+			if at := slices.Index(s.waiters, id); at >= 0 {
+				places[id] += at
+			} else {
+				places[id] += len(s.waiters)
+			}
+		}
+	}
+	slices.SortStableFunc(ids, func(a, b string) int { return cmp.Compare(places[a], places[b]) })
+	for i, id := range ids {
+		ids[i] = holderName(id)
+	}
+	return ids
+}
