@@ -64,8 +64,10 @@ func Register(scheme string, open Opener) {
 // redlock takes user:password@ before the first host, for all nodes, and these
 // parameters, each as the option of its name in [redlock.Options] and with its
 // default: prefix (empty: none), owner, quorum, node-timeout, restart-guard ("off"
-// for none), retention, drift-factor, assume-durable; and db, the number of the
-// database. Characters that mean something in a URL are percent-encoded, in a
+// for none), retention, drift-factor, assume-durable, lazy; and db, the number of the
+// database. redlocks takes tls-ca, tls-cert and tls-key, too: PEM files with the
+// authorities to trust in place of the system's, and the client's own certificate and
+// key. Characters that mean something in a URL are percent-encoded, in a
 // password above all.
 //
 // A URL or parameter that can't be used gives an error matching

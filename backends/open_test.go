@@ -2,9 +2,14 @@ package backends
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -120,6 +125,9 @@ func TestBadURLsAreRefusedByNameAndWithoutSecrets(t *testing.T) {
 		"redlock://h1,h2,h3?quorum=1":                    "uorum",
 		"redlock://u:" + secret + "@h1?node-timeout=-5s": "NodeTimeout",
 		"redlock://u:" + secret + "@h1,h1":               "h1",
+		"redlocks://h1?tls-ca=/no/such/file":             "/no/such/file",
+		"redlocks://h1?tls-cert=/no/such/file":           "both or neither",
+		"redlock://h1?lazy=maybe":                        "lazy",
 	} {
 		l, err := Open(t.Context(), rawURL)
 		require.ErrorIs(t, err, lock.ErrInvalid, rawURL)
@@ -136,6 +144,25 @@ func TestAnUnreachableQuorumIsUnavailableWithoutThePassword(t *testing.T) {
 	require.ErrorIs(t, err, lock.ErrUnavailable)
 	require.Nil(t, l)
 	require.NotContains(t, err.Error(), "hunter2")
+}
+
+func TestALazyLockerOpensWithoutAStore(t *testing.T) {
+	l := open(t, "redlock://127.0.0.1:1?lazy=true")
+	_, err := l.TryAcquire(t.Context(), "k", time.Second)
+	require.ErrorIs(t, err, lock.ErrUnavailable)
+}
+
+func TestTLSFilesAreForTLSOnly(t *testing.T) {
+	ca := filepath.Join(t.TempDir(), "ca.crt")
+	server := httptest.NewTLSServer(nil)
+	server.Close()
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	require.NoError(t, os.WriteFile(ca, text, 0o600))
+	_, opts, err := parseRedlock("redlocks", "//h1?tls-ca="+ca)
+	require.NoError(t, err)
+	require.True(t, opts.TLS.RootCAs.Equal(server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs))
+	_, _, err = parseRedlock("redlock", "//h1?tls-ca="+ca)
+	require.ErrorIs(t, err, lock.ErrInvalid, "who gives an authority must not get a plain connection")
 }
 
 func TestRegisteredSchemesOpen(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tonsurance/lockkeeper/internal/tlsfile"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
 )
@@ -63,8 +64,15 @@ func parseRedlock(scheme, rest string) (urls []string, opts *redlock.Options, er
 	if db < 0 {
 		p.fail("db", "0 or more")
 	}
+	ca, cert, key := p.text("tls-ca"), p.text("tls-cert"), p.text("tls-key")
 	if err := p.done(); err != nil {
 		return nil, nil, err
+	}
+	if opts.TLS, err = tlsfile.Load(ca, cert, key); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", lock.ErrInvalid, err)
+	}
+	if opts.TLS != nil && scheme != "redlocks" {
+		return nil, nil, fmt.Errorf("%w: files for TLS with %s://, want redlocks://", lock.ErrInvalid, scheme)
 	}
 	if db > 0 {
 		node.Path = "/" + strconv.Itoa(db)
@@ -89,6 +97,7 @@ func redlockOptions(p *params) *redlock.Options {
 		Retention:     p.duration("retention"),
 		DriftFactor:   p.float("drift-factor"),
 		AssumeDurable: p.flag("assume-durable"),
+		Lazy:          p.flag("lazy"),
 	}
 	opts.RestartGuard = read(p, "restart-guard", "a duration such as 60s, or off", func(s string) (time.Duration, error) {
 		if s == "off" {

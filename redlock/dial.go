@@ -25,7 +25,8 @@ import (
 //
 // ctx bounds dialing only. With a deadline, nodes that can't be reached are tried
 // again until then; without one, each is tried once. Without a quorum the error
-// matches [lock.ErrUnavailable], and that of ctx if it has ended.
+// matches [lock.ErrUnavailable], and that of ctx if it has ended. With
+// [Options.Lazy] none is tried.
 func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 	opts, err := o.withDefaults(len(urls))
 	if err != nil {
@@ -48,6 +49,9 @@ func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 			seen[server] = i
 		}
 		n.dial = &dialer{option: u.client(&opts), cluster: u.cluster, node: n}
+	}
+	if opts.Lazy {
+		return l, nil
 	}
 	if err := l.connect(ctx); err != nil {
 		_ = l.Close()

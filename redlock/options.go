@@ -60,6 +60,11 @@ type Options struct {
 	// Without a ServerName, each node's host is used.
 	TLS *tls.Config
 
+	// Lazy lets Dial return without a look at the nodes, whose connections are made
+	// when they are first asked: to start while the store is down, or to ask a store
+	// without a quorum for its Health.
+	Lazy bool
+
 	// OnRequest is told of each request about a lock to a node, for metrics: the
 	// node's address without credentials, how long its answer took (its turn in a
 	// batch included), and why there was none that is of use, which no context

@@ -1,0 +1,44 @@
+// Package tlsfile reads what TLS to a store takes from PEM files.
+package tlsfile
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// Load makes a client's configuration: ca is the file of the authorities that may
+// sign the servers' certificates, in place of the system's; cert and key are of the
+// client's own. Each may be "", cert and key only together. Without any, it is nil.
+func Load(ca, cert, key string) (*tls.Config, error) {
+	switch {
+	case ca == "" && cert == "" && key == "":
+		return nil, nil
+	case (cert == "") != (key == ""):
+		return nil, fmt.Errorf("the client's certificate is %q and its key is %q, want files for both or neither", cert, key)
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if ca != "" {
+		pem, err := os.ReadFile(ca)
+		if err != nil {
+			return nil, fmt.Errorf("the authority's certificate: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("the authority's certificate: %s: no certificate in it, want PEM", ca)
+		}
+	}
+	if cert != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if path, ok := errors.AsType[*os.PathError](err); ok {
+			return nil, fmt.Errorf("the client's certificate: %w", path)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("the client's certificate: %s with the key %s: want a pair in PEM: %w", cert, key, err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
