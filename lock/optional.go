@@ -80,7 +80,13 @@ type NodeHealth struct {
 	Err      error         // why it can't vote; nil: it votes
 	Latency  time.Duration // of the question
 	Warnings []string      // what an operator should change
+	Facts    []Fact        // what else it tells of itself, in the order to show it
 }
+
+// Fact is one thing that a node tells of itself, as text for people: ("role",
+// "primary"). Name is lower case, and has the same meaning on all nodes of a store. A
+// Value that can't be known says so. Nothing is decided by facts.
+type Fact struct{ Name, Value string }
 
 // Voting counts the nodes that would vote now.
 func (h Health) Voting() int {

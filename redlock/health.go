@@ -2,12 +2,13 @@ package redlock
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"strconv"
+	"net"
+	"slices"
+	"strings"
 	"time"
-
-	"crypto/rand"
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
@@ -18,6 +19,10 @@ var _ lock.HealthChecker = (*Locker)(nil)
 // Health asks every node for a real vote, on a key of its own that is freed at
 // once: a server that answers PING may refuse writes all the same. It waits for
 // slow nodes up to twice the node timeout, or until ctx ends.
+//
+// Its facts are, in this order and where a node answers: reachable, version, role,
+// persistence, memory, eviction, uptime, clock (how far the node's is ahead of this
+// machine's) and guard. What the user may not ask for says "not permitted".
 func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 	all, errs, err := each(ctx, l, 2*l.opts.NodeTimeout, l.checkNode)
 	if err != nil {
@@ -25,29 +30,52 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 	}
 	h := lock.Health{Quorum: l.opts.Quorum, Nodes: make([]lock.NodeHealth, len(all))}
 	for i, n := range l.nodes {
-		h.Nodes[i] = all[i]
+		h.Nodes[i] = all[i].NodeHealth
 		h.Nodes[i].Name = n.name
 		if errs[i] != nil {
-			h.Nodes[i].Err = errs[i]
+			h.Nodes[i].Err = l.explain(errs[i])
+		}
+		if len(h.Nodes[i].Facts) == 0 {
+			h.Nodes[i].Facts = []lock.Fact{{Name: "reachable", Value: yesNo(refusal(errs[i]) != nil)}}
 		}
 	}
+	warnOfClocks(h.Nodes, all)
 	return h, nil
 }
 
 // probeTTL is how long a health check's lock would stand if it could not free it.
 const probeTTL = time.Second
 
-func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (lock.NodeHealth, error) {
+// checkup is what a health check finds out about one node.
+type checkup struct {
+	lock.NodeHealth
+	clock clock
+}
+
+func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (checkup, error) {
 	start := time.Now()
 	if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil {
-		return lock.NodeHealth{}, err
+		return checkup{}, err
 	}
-	h := lock.NodeHealth{Latency: time.Since(start)}
-
+	h := checkup{NodeHealth: lock.NodeHealth{Latency: time.Since(start)}}
 	k, err := l.keysOf("lockkeeper:health:" + rand.Text())
 	if err != nil { // the prefix: no key can be locked
 		return h, err
 	}
+	rep := l.probeVote(ctx, n, c, k)
+	h.Err = l.explain(rep.reason(l.opts.NodeTimeout, true))
+	s := takeSurvey(ctx, c)
+	h.clock = s.clock
+	h.Facts = append([]lock.Fact{{Name: "reachable", Value: "yes"}}, s.facts()...)
+	if guard := l.guardFact(rep); guard != "" {
+		h.Facts = append(h.Facts, lock.Fact{Name: "guard", Value: guard})
+	}
+	h.Warnings = append(l.guardAdvice(rep.unguarded), s.advice(l.restartEffect())...)
+	return h, nil
+}
+
+// probeVote asks for a vote as an attempt does, and gives it back.
+func (l *Locker) probeVote(ctx context.Context, n *node, c rueidis.Client, k keys) reply {
 	ttl, run := ms(probeTTL), ""
 	value := newValue(l.opts.Owner)
 	vote := func() reply {
@@ -56,72 +84,44 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (lock
 	rep := vote()
 	if rep.kind == recovering && n.probe(rep.run) {
 		run = rep.run
-		rep = vote()
+		if rep = vote(); rep.kind == granted {
+			rep.run = run
+		}
 	}
 	if rep.kind == granted {
 		_ = releaseScript.eval(ctx, c, k, value, "0").Error() // or its ttl ends it
-	} else {
-		h.Err = rep.reason(l.opts.NodeTimeout, true)
 	}
-	h.Warnings = l.advise(ctx, c, rep.unguarded)
-	return h, nil
+	return rep
 }
 
-// advise says what an operator should change on a node.
-func (l *Locker) advise(ctx context.Context, c rueidis.Client, unguarded bool) []string {
-	var warnings []string
-	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+// guardFact is how the restart guard stands to a node's vote; "" if it did not come
+// to that.
+func (l *Locker) guardFact(rep reply) string {
+	switch {
+	case rep.kind == recovering:
+		return fmt.Sprintf("votes in %v", rep.left)
+	case rep.kind != granted:
+		return ""
+	case l.opts.RestartGuard == -1:
+		return "off"
+	case l.opts.AssumeDurable:
+		return "not needed"
+	case rep.unguarded:
+		return "can't work"
+	case rep.run != "": // younger than the guard, and durable
+		return "not needed"
+	}
+	return "passed"
+}
+
+func (l *Locker) guardAdvice(unguarded bool) []string {
 	switch {
 	case l.opts.RestartGuard == -1:
-		warn("the restart guard is off (Options.RestartGuard is -1): if the node restarts without its data, a held lock can get a second holder")
+		return []string{"the restart guard is off (Options.RestartGuard is -1): if the node restarts without its data, a held lock can get a second holder"}
 	case unguarded:
-		warn("unguarded: it does not tell its run and uptime (allow INFO server, ACL +info): it votes at once after a restart that lost its data")
+		return []string{"unguarded: it does not tell its run and uptime (allow INFO server, ACL +info): it votes at once after a restart that lost its data"}
 	}
-	conf, err := durability(ctx, c)
-	var refused *rueidis.RedisError
-	switch {
-	case errors.As(err, &refused):
-		warn("its configuration can't be read (allow CONFIG GET, ACL +config|get): after each restart it sits out the restart guard, durable or not")
-	case err != nil:
-		return append(warnings, "its configuration could not be read: "+err.Error())
-	case !conf.durable():
-		warn("not durable (appendonly %s, appendfsync %s, no-appendfsync-on-rewrite %s; want yes, always, no): after a restart it %s",
-			conf["appendonly"], conf["appendfsync"], conf["no-appendfsync-on-rewrite"], l.restartEffect())
-	}
-	memory, err := c.Do(ctx, c.B().Arbitrary("CONFIG", "GET", "maxmemory-policy").Build()).AsStrMap()
-	if policy := memory["maxmemory-policy"]; err == nil && policy != "noeviction" {
-		warn("maxmemory-policy is %s, want noeviction: a full node could evict a held lock", policy)
-	}
-	if text, err := c.Do(ctx, c.B().Info().Build()).ToString(); err == nil {
-		warnings = append(warnings, adviseInfo(parseInfo(text), time.Now())...)
-	}
-	return warnings
-}
-
-// adviseInfo reads INFO. Clocks are compared for the operator's sake: no decision
-// depends on them but how tokens go on after lost counters.
-func adviseInfo(info map[string]string, now time.Time) []string {
-	var warnings []string
-	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
-	if info["role"] == "slave" {
-		warn("is a replica of %s:%s: a vote must be a primary of its own", info["master_host"], info["master_port"])
-	} else if n, _ := strconv.Atoi(info["connected_slaves"]); n > 0 {
-		warn("has %d replicas: a fail-over to one that lags can forget locks; count on fencing tokens, not on the lock alone", n)
-	}
-	if info["aof_last_write_status"] == "err" || info["rdb_last_bgsave_status"] == "err" {
-		warn("its last write to disk failed (aof_last_write_status %s, rdb_last_bgsave_status %s)", info["aof_last_write_status"], info["rdb_last_bgsave_status"])
-	}
-	used, _ := strconv.ParseFloat(info["used_memory"], 64)
-	limit, _ := strconv.ParseFloat(info["maxmemory"], 64)
-	if limit > 0 && used > 0.9*limit {
-		warn("memory is %.0f%% full: a full node refuses locks", 100*used/limit)
-	}
-	if micros, err := strconv.ParseInt(info["server_time_usec"], 10, 64); err == nil {
-		if off := time.UnixMicro(micros).Sub(now).Round(time.Millisecond); off.Abs() > 10*time.Second {
-			warn("its clock is %v from this machine's: locks don't need equal clocks, but tokens keep rising after lost data only if clocks are close", off)
-		}
-	}
-	return warnings
+	return nil
 }
 
 func (l *Locker) restartEffect() string {
@@ -129,4 +129,97 @@ func (l *Locker) restartEffect() string {
 		return "votes at once, whatever it forgot"
 	}
 	return fmt.Sprintf("does not vote for %v", l.opts.RestartGuard)
+}
+
+// far is how far nodes' clocks may be apart without a word.
+const far = 10 * time.Second
+
+// warnOfClocks compares the nodes' clocks with each other, for the operator's sake:
+// no decision depends on them but how tokens go on after lost counters. This
+// machine's clock does not matter.
+func warnOfClocks(nodes []lock.NodeHealth, all []checkup) {
+	var known []int
+	for i := range all {
+		if all[i].clock.known() {
+			known = append(known, i)
+		}
+	}
+	if len(known) < 2 {
+		return
+	}
+	slices.SortStableFunc(known, func(i, j int) int { return int(all[i].clock.ahead - all[j].clock.ahead) })
+	middle := known[(len(known)-1)/2]
+	for _, i := range known {
+		apart := all[i].clock.ahead - all[middle].clock.ahead
+		if apart.Abs() <= far+all[i].clock.slack+all[middle].clock.slack {
+			continue
+		}
+		word := "ahead of"
+		if apart < 0 {
+			word = "behind"
+		}
+		nodes[i].Warnings = append(nodes[i].Warnings, fmt.Sprintf("its clock is %v %s that of %s: locks don't need equal clocks, but after lost data tokens keep rising only if clocks are close",
+			apart.Abs().Round(time.Second), word, nodes[middle].Name))
+	}
+}
+
+// refusal is a server's own error; nil if err is none.
+func refusal(err error) *rueidis.RedisError {
+	var refused *rueidis.RedisError
+	errors.As(err, &refused)
+	return refused
+}
+
+// explain puts before a node's error what it means for an operator.
+func (l *Locker) explain(err error) error {
+	slow, ok := errors.AsType[net.Error](err)
+	switch {
+	case ok && slow.Timeout(): // the connection was cut for it
+		return fmt.Errorf("%w within %v: it hangs, or the network does", errNoAnswer, l.opts.NodeTimeout)
+	case errors.Is(err, errNoAnswer):
+		return fmt.Errorf("%w: it hangs, or the network does", err)
+	case refusal(err) == nil:
+		return err
+	}
+	for _, m := range meanings {
+		switch {
+		case !strings.Contains(err.Error(), m.code):
+		case m.code == "NOAUTH": // what follows is about the protocol
+			return &explained{m.text + " (NOAUTH)", err}
+		default:
+			return fmt.Errorf("%s: %w", m.text, err)
+		}
+	}
+	return fmt.Errorf("answers, but refuses: %w", err)
+}
+
+// meanings of the codes of servers' errors. Inside a script Redis 6.2 puts words of
+// its own before them.
+var meanings = []struct{ code, text string }{
+	{"NOAUTH", "asks for a password"},
+	{"WRONGPASS", "refuses the user or the password"},
+	{"NOPERM", "the user lacks a permission"},
+	{"run this command", "the user lacks a permission"}, // how a script is told
+	{"CLUSTERDOWN", "answers, but refuses writes: cluster mode is on and the cluster is not formed or not whole"},
+	{"READONLY", "answers, but refuses writes: it is a read-only replica"},
+	{"OOM", "answers, but refuses writes: its memory is full"},
+	{"MISCONF", "answers, but refuses writes: it can't save to disk"},
+	{"NOREPLICAS", "answers, but refuses writes: too few replicas are in sync"},
+	{"LOADING", "is still loading its data"},
+}
+
+// explained is an error in other words.
+type explained struct {
+	text string
+	err  error
+}
+
+func (e *explained) Error() string { return e.text }
+func (e *explained) Unwrap() error { return e.err }
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }

@@ -1,0 +1,308 @@
+package redlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// survey is what a node tells of itself, for people.
+type survey struct {
+	info   map[string]string // of INFO, as far as it is told
+	conf   config            // of CONFIG GET
+	denied map[string]error  // by command: why it told nothing
+	clock  clock
+	// members is how many servers a Redis Cluster has; 0: it is none. What differs
+	// from one to the other is not told then.
+	members int
+}
+
+// clock is how far a node's is ahead of this machine's, with an uncertainty of slack
+// either way, which is half of the round trip.
+type clock struct {
+	ahead, slack time.Duration
+	err          error // not told
+}
+
+func (c clock) known() bool { return c.err == nil && c.slack > 0 }
+
+var surveyed = []string{"appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save", "maxmemory", "maxmemory-policy"}
+
+func takeSurvey(ctx context.Context, c rueidis.Client) survey {
+	if c.Mode() != rueidis.ClientModeCluster {
+		return surveyServer(ctx, c)
+	}
+	servers := c.Nodes()
+	var whole survey
+	for _, addr := range slices.Sorted(maps.Keys(servers)) {
+		s := surveyServer(ctx, servers[addr])
+		if whole.members++; whole.members == 1 {
+			whole.info, whole.conf, whole.denied = s.info, s.conf, s.denied
+			continue
+		}
+		common(whole.info, s.info)
+		common(whole.conf, s.conf)
+		maps.Copy(whole.denied, s.denied)
+	}
+	whole.clock.err = errors.New("not told: a Redis Cluster has many")
+	return whole
+}
+
+// common keeps of a what b has, too.
+func common(a, b map[string]string) {
+	maps.DeleteFunc(a, func(name, value string) bool { return b[name] != value })
+}
+
+func surveyServer(ctx context.Context, c rueidis.Client) survey {
+	s := survey{info: map[string]string{}, conf: config{}, denied: map[string]error{}}
+	asks := []rueidis.Completed{c.B().Info().Build()}
+	for _, name := range surveyed {
+		asks = append(asks, c.B().Arbitrary("CONFIG", "GET", name).Build())
+	}
+	answers := c.DoMulti(ctx, asks...)
+	s.readInfo("INFO", answers[0])
+	if s.denied["INFO"] != nil {
+		s.readInfo("INFO server", c.Do(ctx, c.B().Info().Section("server").Build()))
+	}
+	for i, name := range surveyed {
+		got, err := answers[i+1].AsStrMap()
+		if err != nil {
+			s.denied["CONFIG GET"] = err
+			break
+		}
+		s.conf[name] = got[name]
+	}
+	// Some of it stands in INFO, too.
+	if v := s.conf["maxmemory-policy"]; v != "" {
+		s.info["maxmemory"], s.info["maxmemory_policy"] = s.conf["maxmemory"], v
+	}
+	s.clock = readClock(ctx, c)
+	return s
+}
+
+func (s *survey) readInfo(what string, res rueidis.RedisResult) {
+	text, err := res.ToString()
+	if err != nil {
+		s.denied[what] = err
+		return
+	}
+	s.info = parseInfo(text)
+}
+
+// readClock compares the node's clock with this machine's in the middle of a round
+// trip of its own, where nothing stands before it.
+func readClock(ctx context.Context, c rueidis.Client) clock {
+	start := time.Now()
+	part, err := c.Do(ctx, c.B().Time().Build()).AsStrSlice()
+	trip := time.Since(start)
+	if err != nil {
+		return clock{err: notTold("TIME", err)}
+	}
+	if len(part) != 2 {
+		return clock{err: errReply}
+	}
+	seconds, err1 := strconv.ParseInt(part[0], 10, 64)
+	micros, err2 := strconv.ParseInt(part[1], 10, 64)
+	if err := errors.Join(err1, err2); err != nil || seconds < 0 || seconds > 1<<40 || micros < 0 || micros >= 1e6 {
+		return clock{err: errReply}
+	}
+	// Wall clocks, on purpose: that is what is compared.
+	return clock{ahead: time.Unix(seconds, micros*1e3).Sub(start.Round(0).Add(trip / 2)), slack: max(trip/2, time.Microsecond)}
+}
+
+// notTold is why what command answers is not known.
+func notTold(command string, err error) error {
+	if refused := refusal(err); refused != nil && strings.Contains(refused.Error(), "NOPERM") {
+		return fmt.Errorf("not permitted (%s)", command)
+	}
+	return errors.New("not told")
+}
+
+func (s *survey) facts() []lock.Fact {
+	return []lock.Fact{
+		{Name: "version", Value: s.version()},
+		{Name: "role", Value: s.role()},
+		{Name: "persistence", Value: s.persistence()},
+		{Name: "memory", Value: s.memory()},
+		{Name: "eviction", Value: s.field("maxmemory_policy")},
+		{Name: "uptime", Value: s.uptime()},
+		{Name: "clock", Value: s.clock.String()},
+	}
+}
+
+// field is one of INFO's, or why it is not known.
+func (s *survey) field(name string) string {
+	if value := s.info[name]; value != "" {
+		return value
+	}
+	if err := s.denied["INFO"]; err != nil {
+		return notTold("INFO", err).Error()
+	}
+	if s.members > 1 {
+		return "differs"
+	}
+	return "not told"
+}
+
+func (s *survey) version() string {
+	if v := s.info["valkey_version"]; v != "" {
+		return "Valkey " + v
+	}
+	if v := s.info["redis_version"]; v != "" {
+		return "Redis " + v
+	}
+	return s.field("redis_version")
+}
+
+func (s *survey) role() string {
+	if s.members > 0 {
+		return fmt.Sprintf("cluster of %d servers", s.members)
+	}
+	role := s.field("role")
+	switch role {
+	case "slave":
+		return fmt.Sprintf("replica of %s:%s", s.info["master_host"], s.info["master_port"])
+	case "master":
+		role = "primary"
+		if n := s.info["connected_slaves"]; n != "" && n != "0" {
+			role += ", replicas: " + n
+		}
+		if s.info["cluster_enabled"] == "1" {
+			role += ", cluster mode"
+		}
+	}
+	return role
+}
+
+func (s *survey) persistence() string {
+	if err := s.denied["CONFIG GET"]; err != nil {
+		switch s.info["aof_enabled"] {
+		case "1":
+			return "aof, fsync " + notTold("CONFIG GET", err).Error()
+		case "0":
+			return "no aof, snapshots " + notTold("CONFIG GET", err).Error()
+		}
+		return notTold("CONFIG GET", err).Error()
+	}
+	save, told := s.conf["save"]
+	switch {
+	case s.conf.durable():
+		return "durable (aof, always)"
+	case s.conf["appendonly"] == "yes" && s.conf["appendfsync"] == "":
+		return "aof, fsync differs"
+	case s.conf["appendonly"] == "yes" && s.conf["no-appendfsync-on-rewrite"] == "yes":
+		return "aof, " + s.conf["appendfsync"] + ", not during rewrites"
+	case s.conf["appendonly"] == "yes":
+		return "aof, " + s.conf["appendfsync"]
+	case s.conf["appendonly"] == "" || !told:
+		return "differs"
+	case save != "":
+		return "snapshots"
+	}
+	return "none"
+}
+
+func (s *survey) memory() string {
+	used, err1 := strconv.ParseInt(s.info["used_memory"], 10, 64)
+	limit, err2 := strconv.ParseInt(s.info["maxmemory"], 10, 64)
+	switch {
+	case err2 != nil:
+		return s.field("maxmemory")
+	case limit == 0 && err1 == nil:
+		return megabytes(used) + ", no limit"
+	case limit == 0:
+		return "no limit"
+	case err1 != nil:
+		return "limit " + megabytes(limit)
+	}
+	return megabytes(used) + " of " + megabytes(limit)
+}
+
+func megabytes(n int64) string {
+	if mb := float64(n) / (1 << 20); mb < 100 {
+		return strconv.FormatFloat(mb, 'f', 1, 64) + " MB"
+	}
+	return strconv.FormatInt(n>>20, 10) + " MB"
+}
+
+func (s *survey) uptime() string {
+	seconds, err := strconv.ParseInt(s.info["uptime_in_seconds"], 10, 64)
+	switch {
+	case err != nil:
+		return s.field("uptime_in_seconds")
+	case seconds >= 86400:
+		return fmt.Sprintf("%dd%dh", seconds/86400, seconds%86400/3600)
+	case seconds >= 3600:
+		return fmt.Sprintf("%dh%dm", seconds/3600, seconds%3600/60)
+	case seconds >= 60:
+		return fmt.Sprintf("%dm%ds", seconds/60, seconds%60)
+	}
+	return fmt.Sprintf("%ds", seconds)
+}
+
+func (c clock) String() string {
+	if c.err != nil {
+		return c.err.Error()
+	}
+	unit := time.Microsecond
+	if c.slack >= time.Millisecond {
+		unit = 100 * time.Microsecond
+	}
+	if c.ahead.Abs() >= time.Minute {
+		unit = time.Second
+	}
+	sign := "+"
+	if c.ahead < 0 {
+		sign = "-"
+	}
+	if c.slack < unit {
+		return sign + c.ahead.Abs().Round(unit).String()
+	}
+	return sign + c.ahead.Abs().Round(unit).String() + " ±" + c.slack.Round(unit).String()
+}
+
+// advice says what an operator should change on a node.
+func (s *survey) advice(restartEffect string) []string {
+	var warnings []string
+	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+	err := s.denied["CONFIG GET"]
+	switch {
+	case refusal(err) != nil:
+		warn("its configuration can't be read (allow CONFIG GET, ACL +config|get): after each restart it sits out the restart guard, durable or not")
+	case err != nil:
+		return append(warnings, "its configuration could not be read: "+err.Error())
+	case !s.conf.durable():
+		warn("not durable (appendonly %s, appendfsync %s, no-appendfsync-on-rewrite %s; want yes, always, no): after a restart it %s",
+			s.conf["appendonly"], s.conf["appendfsync"], s.conf["no-appendfsync-on-rewrite"], restartEffect)
+	}
+	if policy := s.info["maxmemory_policy"]; policy != "" && policy != "noeviction" {
+		warn("maxmemory-policy is %s, want noeviction: a full node could evict a held lock", policy)
+	}
+	replicas, _ := strconv.Atoi(s.info["connected_slaves"])
+	switch {
+	case s.members > 0: // has replicas as a rule
+	case s.info["cluster_enabled"] == "1":
+		warn("cluster mode is on: switch cluster-enabled off, because a node is a server of its own (or list a whole, formed cluster as one node, with cluster=true)")
+	case s.info["role"] == "slave":
+		warn("is a replica of %s:%s: a vote must be a primary of its own (REPLICAOF NO ONE)", s.info["master_host"], s.info["master_port"])
+	case replicas > 0:
+		warn("has %d replicas: a fail-over to one that lags can forget locks; count on fencing tokens, not on the lock alone", replicas)
+	}
+	if s.info["aof_last_write_status"] == "err" || s.info["rdb_last_bgsave_status"] == "err" {
+		warn("its last write to disk failed (aof_last_write_status %s, rdb_last_bgsave_status %s)", s.info["aof_last_write_status"], s.info["rdb_last_bgsave_status"])
+	}
+	used, _ := strconv.ParseFloat(s.info["used_memory"], 64)
+	limit, _ := strconv.ParseFloat(s.info["maxmemory"], 64)
+	if limit > 0 && used > 0.9*limit {
+		warn("memory is %.0f%% full: a full node refuses locks", 100*used/limit)
+	}
+	return warnings
+}
