@@ -1,6 +1,7 @@
 package redlock
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,12 @@ func TestHealthTellsANodeThatRefusesFromOneThatIsDown(t *testing.T) {
 		require.ErrorContains(t, h.Nodes[1].Err, "no answer within ")
 		require.Equal(t, "no", fact(h.Nodes[2], "reachable"))
 		require.Error(t, h.Nodes[2].Err)
+
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		h, err = l.Health(ctx)
+		require.NoError(t, err)
+		require.ErrorContains(t, h.Nodes[1].Err, "no answer within 10ms: it hangs, or the network does")
 	})
 }
 

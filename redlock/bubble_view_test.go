@@ -99,7 +99,7 @@ func TestViewNamesThoseWhoWaitInTheOrderOfMostNodes(t *testing.T) {
 		l, nets := q.client(nil)
 		a, b, c := ours("a:1"), ours("b:2"), ours("c:3")
 		k, _ := newKeys("redlock:", "k")
-		for i, order := range [][]string{{a, b, c}, {b, a, c}, {a, b}} {
+		for i, order := range [][]string{{a, b}, {b, a}, {c, a, b}} {
 			for place, id := range order {
 				_, err := q.nodes[i].redis.ZAdd(k.queue().fence, float64(place+1), id)
 				require.NoError(t, err)
@@ -114,7 +114,7 @@ func TestViewNamesThoseWhoWaitInTheOrderOfMostNodes(t *testing.T) {
 		nets[1].set(refuse)
 		v, err = l.View(t.Context(), "k")
 		require.NoError(t, err)
-		require.Equal(t, []string{"a:1", "b:2"}, v.Waiters)
+		require.Equal(t, []string{"c:3", "a:1", "b:2"}, v.Waiters)
 		require.NoError(t, v.Nodes[0].Err)
 	})
 }
