@@ -73,6 +73,10 @@ or by REDIS_NODES, host:port or redis:// URLs separated by commas, with the user
 REDIS_USER and the password in REDISCLI_AUTH. Give passwords in the environment:
 other users of the machine can see the arguments of a process.
 
+TLS to Redis: rediss:// or redlocks://. LOCKKEEPER_TLS_CA is the file (PEM) of the
+authorities to trust in place of the system's, LOCKKEEPER_TLS_CERT and
+LOCKKEEPER_TLS_KEY are the client's own; with them, host:port is reached over TLS.
+
 ` + exitHelp + `
 The commands run and health have more: see their help.`,
 		Example: `  lockkeeper run nightly-report --once -- ./report.sh

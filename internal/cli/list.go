@@ -24,6 +24,13 @@ type lockReport struct {
 	Holder string `json:"holder,omitempty"`
 	Token  string `json:"token,omitempty"` // none: unknown
 	LeftMS *int64 `json:"left_ms,omitempty"`
+
+	// Of a quorum of Redis nodes only.
+	State   string       `json:"state,omitempty"`
+	Votes   int          `json:"votes,omitempty"`  // nodes that have the value that most have
+	Quorum  int          `json:"quorum,omitempty"` // how many must
+	Nodes   []viewReport `json:"nodes,omitempty"`
+	Waiting []string     `json:"waiting,omitempty"`
 }
 
 func lockReportOf(i lock.Info) lockReport {
@@ -105,6 +112,11 @@ func (a *app) listCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list [PREFIX]",
 		Short: "List the locks that are held",
+		Long: `List shows the locks that are held, and on a quorum of Redis nodes also the keys
+that are held by nobody although a node has a value. These have a STATE:
+
+` + statesHelp + `
+Lockkeeper show KEY tells more.`,
 		Example: `  lockkeeper list
   lockkeeper list tenant: --output json`,
 		Args: cobra.MaximumNArgs(1),
@@ -113,12 +125,8 @@ func (a *app) listCommand() *cobra.Command {
 				return err
 			}
 			return a.with(cmd.Context(), func(ctx context.Context, l lock.Locker) error {
-				i, err := inspectorOf(l)
-				if err != nil {
-					return err
-				}
 				// What could be read is shown in any case.
-				all, err := held(ctx, i, optional(args))
+				all, err := looks(ctx, l, optional(args))
 				return errors.Join(a.printLocks(all, err == nil), err)
 			})
 		},
@@ -127,11 +135,11 @@ func (a *app) listCommand() *cobra.Command {
 	return c
 }
 
-func (a *app) printLocks(all []lock.Info, complete bool) error {
+func (a *app) printLocks(all []look, complete bool) error {
 	if a.output == "json" {
 		reports := []lockReport{}
-		for _, info := range all {
-			reports = append(reports, lockReportOf(info))
+		for _, k := range all {
+			reports = append(reports, k.report())
 		}
 		return a.printJSON(reports)
 	}
@@ -142,55 +150,18 @@ func (a *app) printLocks(all []lock.Info, complete bool) error {
 		_, err := fmt.Fprintln(a.out, "no lock is held")
 		return err
 	}
+	plain := !slices.ContainsFunc(all, func(k look) bool { return !k.plain() })
 	var t table
-	t.add("KEY", "HOLDER", "TOKEN", "LEFT")
-	for _, info := range all {
-		t.add(info.Key, info.Holder, tokenText(info.Token), leftText(info.TTL))
+	head := []string{"KEY", "HOLDER", "TOKEN", "LEFT", "STATE"}
+	for i, k := range append([]look{{}}, all...) {
+		row := head
+		if i > 0 {
+			row = []string{k.Key, k.holders(), k.tokenText(), leftText(k.left()), k.state()}
+		}
+		if plain {
+			row = row[:4]
+		}
+		t.add(row...)
 	}
-	return t.print(a, a.out)
-}
-
-func (a *app) showCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "show KEY",
-		Short: "Show who holds a lock",
-		Long:  "Show tells who holds a lock, with which token, and for how long without renewal.\n\nExit status 0 also if it is free.",
-		Example: `  lockkeeper show pricing-oracle-keeper
-  lockkeeper show pricing-oracle-keeper --output json`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.checkOutput(); err != nil {
-				return err
-			}
-			return a.with(cmd.Context(), func(ctx context.Context, l lock.Locker) error {
-				i, err := inspectorOf(l)
-				if err != nil {
-					return err
-				}
-				info, err := i.Inspect(ctx, args[0])
-				if err != nil {
-					return err
-				}
-				return a.printLock(info)
-			})
-		},
-	}
-	a.outputFlag(c)
-	return c
-}
-
-func (a *app) printLock(info lock.Info) error {
-	if a.output == "json" {
-		return a.printJSON(lockReportOf(info))
-	}
-	if info.Holder == "" {
-		_, err := fmt.Fprintf(a.out, "%s is free\n", printable(info.Key))
-		return err
-	}
-	var t table
-	t.add("key", info.Key)
-	t.add("holder", info.Holder)
-	t.add("token", tokenText(info.Token))
-	t.add("left", leftText(info.TTL)+" unless renewed")
 	return t.print(a, a.out)
 }

@@ -8,23 +8,33 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/backends"
+	"github.com/tonsurance/lockkeeper/internal/tlsfile"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
 )
 
+// The files of TLS to the store.
+const (
+	tlsCA   = "LOCKKEEPER_TLS_CA"
+	tlsCert = "LOCKKEEPER_TLS_CERT"
+	tlsKey  = "LOCKKEEPER_TLS_KEY"
+)
+
 // secretEnv are the variables that may hold what it takes to reach the store. The
 // command under a lock does not get them.
-var secretEnv = []string{"LOCKKEEPER_URL", "REDIS_NODES", "REDIS_USER", "REDISCLI_AUTH"}
+var secretEnv = []string{"LOCKKEEPER_URL", "REDIS_NODES", "REDIS_USER", "REDISCLI_AUTH", tlsCA, tlsCert, tlsKey}
 
 // store is what the flags and the environment name.
 type store struct {
-	url   string   // for backends.Open
-	nodes []string // in place of url: one URL a Redis node
+	url   string          // for backends.Open
+	nodes []string        // in place of url: one URL a Redis node
+	opts  redlock.Options // for nodes
 }
 
 // store finds the store: a flag before the environment, and in each the URL before
@@ -34,12 +44,12 @@ func (a *app) store() (store, error) {
 	case a.url != "" && a.nodes != "":
 		return store{}, usage("--url and --nodes are given, want one of them")
 	case a.url != "":
-		return store{url: a.url}, nil
+		return a.storeURL(a.url), nil
 	case a.nodes != "":
 		return a.redisNodes("--nodes", a.nodes)
 	}
 	if u := a.getenv("LOCKKEEPER_URL"); u != "" {
-		return store{url: u}, nil
+		return a.storeURL(u), nil
 	}
 	if list := a.getenv("REDIS_NODES"); list != "" {
 		return a.redisNodes("REDIS_NODES", list)
@@ -48,31 +58,79 @@ func (a *app) store() (store, error) {
 	return store{url: (&url.URL{Scheme: "file", Path: filepath.ToSlash(dir)}).String()}, nil
 }
 
+// storeURL is raw with the environment's files for TLS, which backends.Open reads.
+func (a *app) storeURL(raw string) store {
+	s := store{url: raw}
+	for name, env := range map[string]string{"tls-ca": tlsCA, "tls-cert": tlsCert, "tls-key": tlsKey} {
+		if file := a.getenv(env); file != "" {
+			s.param(name, file)
+		}
+	}
+	return s
+}
+
+// param sets a parameter of a quorum's URL, unless it is there.
+func (s *store) param(name, value string) {
+	if !strings.HasPrefix(s.url, "redlock:") && !strings.HasPrefix(s.url, "redlocks:") {
+		return
+	}
+	sep := "?"
+	if _, query, ok := strings.Cut(s.url, "?"); ok {
+		sep = "&"
+		if values, err := url.ParseQuery(query); err != nil || values.Has(name) {
+			return
+		}
+	}
+	s.url += sep + name + "=" + url.QueryEscape(value)
+}
+
 // redisNodes turns a list of host:port into URLs; what is one already stays so, and
 // is checked by redlock.Dial, whose errors show no password.
 func (a *app) redisNodes(name, list string) (store, error) {
 	var s store
+	var err error
+	if s.opts.TLS, err = tlsfile.Load(a.getenv(tlsCA), a.getenv(tlsCert), a.getenv(tlsKey)); err != nil {
+		return s, usage("%s, %s, %s: %w", tlsCA, tlsCert, tlsKey, err)
+	}
+	var user *url.Userinfo
+	if password := a.getenv("REDISCLI_AUTH"); password != "" {
+		user = url.UserPassword(a.getenv("REDIS_USER"), password)
+	}
 	for i, node := range strings.Split(list, ",") {
 		node = strings.TrimSpace(node)
-		if strings.Contains(node, "://") {
+		if scheme, _, ok := strings.Cut(node, "://"); ok {
+			if s.opts.TLS != nil && (scheme == "redis" || scheme == "valkey") {
+				return s, usage("%s: node %d is %s:// and files for TLS are given (%s), want rediss://", name, i+1, scheme, tlsCA)
+			}
+			if u, err := url.Parse(node); err == nil && u.User == nil && !strings.Contains(node, "@") && user != nil {
+				u.User = user
+				node = u.String()
+			}
 			s.nodes = append(s.nodes, node)
 			continue
 		}
-		host, port, err := net.SplitHostPort(node)
-		n, perr := strconv.ParseUint(port, 10, 16)
-		if err != nil || perr != nil || n == 0 || host == "" || strings.ContainsAny(host, "@/ ") {
+		if !isHostPort(node) {
 			if at := strings.LastIndex(node, "@"); at >= 0 {
 				node = "..." + node[at:] // what stands before it may be a password
 			}
 			return s, usage("%s: node %d is %q, want host:port or a redis:// URL", name, i+1, node)
 		}
-		u := url.URL{Scheme: "redis", Host: net.JoinHostPort(host, port)}
-		if password := a.getenv("REDISCLI_AUTH"); password != "" {
-			u.User = url.UserPassword(a.getenv("REDIS_USER"), password)
+		u := url.URL{Scheme: "redis", User: user, Host: node}
+		if s.opts.TLS != nil {
+			u.Scheme = "rediss"
 		}
 		s.nodes = append(s.nodes, u.String())
 	}
 	return s, nil
+}
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
+
+// isHostPort: a name or an address, that of IPv6 in brackets, and a port.
+func isHostPort(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	n, perr := strconv.ParseUint(port, 10, 16)
+	return err == nil && perr == nil && n > 0 && (hostName.MatchString(host) || strings.Contains(host, ":") && net.ParseIP(host) != nil)
 }
 
 // open connects. ctx bounds that, and with a deadline a store that is away is tried
@@ -81,11 +139,20 @@ func (s store) open(ctx context.Context) (lock.Locker, error) {
 	if s.nodes == nil {
 		return backends.Open(ctx, s.url)
 	}
-	l, err := redlock.Dial(ctx, s.nodes, nil)
+	l, err := redlock.Dial(ctx, s.nodes, &s.opts)
 	if err != nil {
 		return nil, err // not l: a nil *redlock.Locker is no nil Locker
 	}
 	return l, nil
+}
+
+// openAnyway opens a store that can't decide, too, where each node may take as long as
+// timeout.
+func (s store) openAnyway(ctx context.Context, timeout time.Duration) (lock.Locker, error) {
+	s.opts.Lazy, s.opts.NodeTimeout = true, timeout
+	s.param("lazy", "true")
+	s.param("node-timeout", timeout.String())
+	return s.open(ctx)
 }
 
 func closeLocker(l lock.Locker) {

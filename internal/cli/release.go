@@ -5,10 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock"
 )
 
 func (a *app) releaseCommand() *cobra.Command {
@@ -17,7 +21,9 @@ func (a *app) releaseCommand() *cobra.Command {
 		Use:   "release KEY --force",
 		Short: "Break somebody's hold of a lock",
 		Long: `Release shows who holds KEY, asks, and breaks that term and no other: if the lock
-changes hands meanwhile, nothing is broken.
+changes hands meanwhile, nothing is broken, and the exit status is 75. What nodes have
+of a lock that nobody holds (see lockkeeper show --help) is removed in the same way. It
+tells what it did on each node of a quorum.
 
 The broken holder learns of it at its next renewal, up to half a ttl later. Until
 then two may work at the same time, and the fencing token alone protects what they
@@ -38,33 +44,93 @@ write to.`,
 }
 
 func (a *app) release(ctx context.Context, l lock.Locker, key string, yes bool) error {
-	i, err := inspectorOf(l)
+	k, err := lookAt(ctx, l, key)
 	if err != nil {
 		return err
 	}
-	breaker, err := breakerOf(l)
+	if err := a.printLook(k); err != nil {
+		return err
+	}
+	switch redlock.State(k.state()) {
+	case redlock.StateFree:
+		return nil
+	case redlock.StateUnknown:
+		return k.unavailable()
+	}
+	if _, err := fmt.Fprintln(a.out); err != nil {
+		return err
+	}
+	question := fmt.Sprintf("Nobody holds %s. Remove what nodes have of it?", printable(key))
+	if k.Holder != "" {
+		question = fmt.Sprintf("Break this hold of %s? Its holder learns of it at its next renewal and may work until then.", printable(key))
+	}
+	if err := a.ask(ctx, question, yes); err != nil {
+		return err
+	}
+	breakOne, err := oneBreaker(l)
 	if err != nil {
 		return err
 	}
-	info, err := i.Inspect(ctx, key)
-	if err != nil {
+	did, err := breakOne(ctx, k)
+	if perr := a.printOutcomes(did); perr != nil || err != nil {
+		return errors.Join(perr, err)
+	}
+	if did != nil && !freedAny(did) {
+		return &status{exitHeld, fmt.Errorf("nothing was broken: %s has changed hands meanwhile, or was freed", printable(key))}
+	}
+	if err := a.printBroken(k); err != nil {
 		return err
 	}
-	if err := a.printLock(info); err != nil {
-		return err
+	for _, n := range did {
+		if n.Err != nil {
+			fmt.Fprintf(a.out, "%s may still have it: it ends there by itself, %s\n", printable(n.Node), endText(k.left()))
+		}
 	}
-	if info.Holder == "" {
+	return nil
+}
+
+func endText(left time.Duration) string {
+	if left < 0 {
+		return "unless it has no expiry: look again when the node is back"
+	}
+	return "within " + leftText(left)
+}
+
+func (a *app) printBroken(k look) error {
+	what := fmt.Sprintf("removed what nodes had of %s: it was nobody's", printable(k.Key))
+	if k.Holder != "" {
+		what = fmt.Sprintf("broke the hold of %s: token %s of %s is over", printable(k.Key), tokenText(k.Token), printable(k.Holder))
+	}
+	_, err := fmt.Fprintln(a.out, what)
+	return err
+}
+
+// printOutcomes tells what a break did on each node.
+func (a *app) printOutcomes(did []redlock.Outcome) error {
+	if len(did) == 0 {
 		return nil
 	}
-	if err := a.ask(ctx, fmt.Sprintf("Break this hold of %s?", printable(key)), yes); err != nil {
+	var t table
+	t.add("NODE", "DID")
+	for _, n := range did {
+		what := string(n.Did)
+		switch {
+		case n.Err != nil:
+			what = "no answer: " + oneLine(n.Err)
+		case n.Did == redlock.Anothers:
+			what = "has another's, left alone"
+		}
+		t.add(n.Node, what)
+	}
+	if err := t.print(a, a.out); err != nil {
 		return err
 	}
-	// Token 0, of another library's hold, means any: no term can be named then.
-	if err := breaker.ForceRelease(ctx, key, info.Token); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(a.out, "broke the hold of %s: token %s of %s is over\n", printable(key), tokenText(info.Token), printable(info.Holder))
+	_, err := fmt.Fprintln(a.out)
 	return err
+}
+
+func freedAny(did []redlock.Outcome) bool {
+	return slices.ContainsFunc(did, func(n redlock.Outcome) bool { return n.Did == redlock.Freed })
 }
 
 func breakerOf(l lock.Locker) (lock.ForceReleaser, error) {
@@ -121,15 +187,7 @@ lockkeeper release --help. An empty PREFIX ("") means all.`,
 }
 
 func (a *app) clear(ctx context.Context, l lock.Locker, prefix string, yes bool) error {
-	i, err := inspectorOf(l)
-	if err != nil {
-		return err
-	}
-	breaker, err := breakerOf(l)
-	if err != nil {
-		return err
-	}
-	all, err := held(ctx, i, prefix)
+	all, err := looks(ctx, l, prefix)
 	if err != nil {
 		return err
 	}
@@ -139,12 +197,40 @@ func (a *app) clear(ctx context.Context, l lock.Locker, prefix string, yes bool)
 	if err := a.ask(ctx, fmt.Sprintf("Break these %d?", len(all)), yes); err != nil {
 		return err
 	}
+	breakOne, err := oneBreaker(l)
+	if err != nil {
+		return err
+	}
 	var errs []error
-	for _, info := range all {
-		if err := breaker.ForceRelease(ctx, info.Key, info.Token); err != nil {
+	silent := map[string]int{} // nodes that could not be asked, and of how many keys
+	for _, k := range all {
+		did, err := breakOne(ctx, k)
+		if err != nil {
 			errs = append(errs, err)
+		}
+		for _, n := range did {
+			if n.Err != nil {
+				silent[n.Node]++
+			}
 		}
 	}
 	fmt.Fprintf(a.out, "broke %d of %d\n", len(all)-len(errs), len(all))
+	for _, node := range slices.Sorted(maps.Keys(silent)) {
+		fmt.Fprintf(a.out, "%s did not answer for %d of them, and may still have them until they end\n", printable(node), silent[node])
+	}
 	return errors.Join(errs...)
+}
+
+// oneBreaker is how this store breaks what was seen of one key.
+func oneBreaker(l lock.Locker) (func(context.Context, look) ([]redlock.Outcome, error), error) {
+	if r, ok := lock.As[*redlock.Locker](l); ok {
+		return func(ctx context.Context, k look) ([]redlock.Outcome, error) { return r.Break(ctx, *k.view) }, nil
+	}
+	breaker, err := breakerOf(l)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, k look) ([]redlock.Outcome, error) {
+		return nil, breaker.ForceRelease(ctx, k.Key, k.Token)
+	}, nil
 }

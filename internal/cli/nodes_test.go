@@ -1,0 +1,301 @@
+//go:build unix
+
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+var durable = []string{"--appendonly", "yes", "--appendfsync", "always"}
+
+// quorum is three servers that vote at once, and the environment that leads there.
+func quorum(t *testing.T) ([]*redistest.Server, []string) {
+	t.Helper()
+	s := redistest.StartN(t, 3, durable...)
+	return s, []string{"REDIS_NODES=" + strings.Join(redistest.Addrs(s), ",")}
+}
+
+// on runs lockkeeper on the nodes of env.
+func on(t *testing.T, env []string, args ...string) (string, int) {
+	t.Helper()
+	p := start(t, "", env, args...)
+	code := p.exits(t)
+	return p.out.String(), code
+}
+
+// value is one as a client of ours has it.
+func value(owner string) string { return owner + "/ABCDEFGHIJKLMNOPQRSTUVWXYZ" }
+
+// row requires a line that begins with these cells.
+func row(t *testing.T, out string, cells ...string) {
+	t.Helper()
+	for i, cell := range cells {
+		cells[i] = regexp.QuoteMeta(cell)
+	}
+	require.Regexp(t, `(?m)^`+strings.Join(cells, ` +`)+`( |$)`, out)
+}
+
+// holdIt holds k in a process of its own until the test ends.
+func holdIt(t *testing.T, env []string, k string) *process {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "pids")
+	p := start(t, "", env, args([]string{"run", k, "-q"}, family(file))...)
+	pids(t, file, 2)
+	return p
+}
+
+func TestShowTellsTheHolderEachNodesPartAndWhoWaits(t *testing.T) {
+	servers, env := quorum(t)
+	out, code := on(t, env, "show", "k")
+	require.Zero(t, code)
+	require.Equal(t, "k is free\n", out)
+
+	holder := holdIt(t, env, "k")
+	waiter := start(t, "", env, "run", "k", "--", "true")
+	require.Eventually(t, func() bool {
+		out, code = on(t, env, "show", "k")
+		return code == 0 && strings.Contains(out, "waiting ")
+	}, patience, 50*time.Millisecond)
+	name := regexp.MustCompile(`(?m)^holder +(\S+:\d+)$`).FindStringSubmatch(out)
+	require.NotNil(t, name, out)
+	require.Contains(t, name[1], fmt.Sprint(":", holder.Process.Pid))
+	require.Regexp(t, fmt.Sprintf(`(?m)^waiting +\S+:%d$`, waiter.Process.Pid), out)
+	row(t, out, "state", "held, on 3 of 3 nodes, 2 needed")
+	for _, s := range servers {
+		row(t, out, s.Addr(), name[1])
+	}
+
+	servers[2].Kill()
+	out, code = on(t, env, "show", "k")
+	require.Zero(t, code)
+	row(t, out, "state", "held, on 2 of 3 nodes, 2 needed")
+	row(t, out, servers[2].Addr(), "no answer")
+	out, code = on(t, env, "show", "k", "-o", "json")
+	require.Zero(t, code)
+	var r lockReport
+	require.NoError(t, json.Unmarshal([]byte(out), &r))
+	require.True(t, r.Held)
+	require.Equal(t, "held", r.State)
+	require.Equal(t, []int{2, 2}, []int{r.Votes, r.Quorum})
+	require.Len(t, r.Waiting, 1)
+	require.Contains(t, r.Nodes[2].Error, "refused")
+	require.Equal(t, []int{1, 1, 0}, []int{r.Nodes[0].Term, r.Nodes[1].Term, r.Nodes[2].Term})
+}
+
+func TestListAndShowTellSplitOrphanedForeignAndUnknownApart(t *testing.T) {
+	servers, env := quorum(t)
+	out, code := on(t, env, "list")
+	require.Zero(t, code)
+	require.Equal(t, "no lock is held\n", out)
+	holdIt(t, env, "held")
+	require.Eventually(t, func() bool { return servers[0].Do("EXISTS", "redlock:held") == "1" }, patience, 5*time.Millisecond)
+	out, _ = on(t, env, "list")
+	require.Equal(t, []string{"KEY", "HOLDER", "TOKEN", "LEFT"}, strings.Fields(strings.Split(out, "\n")[0]), "no column for what is plain")
+
+	set := func(i int, key, value string) { servers[i].Do("SET", "redlock:"+key, value, "PX", "600000") }
+	set(0, "split", value("a:1"))
+	set(1, "split", value("b:2"))
+	set(1, "orphan", value("a:1"))
+	servers[2].Do("SET", "redlock:lone", "their secret")
+	set(0, "theirs", "their secret")
+	set(1, "theirs", "their secret")
+	for key, want := range map[string][]string{
+		"split":  {"split", "a:1, b:2", "-"},
+		"orphan": {"orphaned", "a:1", "-"},
+		"lone":   {"foreign", "another client (not lockkeeper)", "-"},
+		"theirs": {"foreign", "another client (not lockkeeper)", "unknown"},
+	} {
+		out, code := on(t, env, "list")
+		require.Zero(t, code, out)
+		require.Regexp(t, fmt.Sprintf(`(?m)^%s +%s +%s +.* +%s$`, key, regexp.QuoteMeta(want[1]), want[2], want[0]), out)
+		require.NotContains(t, out, "secret")
+		require.NotContains(t, out, "ABCDEF")
+		out, code = on(t, env, "show", key)
+		require.Zero(t, code, out)
+		require.NotContains(t, out, "secret")
+		require.NotContains(t, out, "ABCDEF")
+		out, _ = on(t, env, "show", key, "-o", "json")
+		require.Contains(t, out, `"state": "`+want[0]+`"`)
+		require.NotContains(t, out, "secret")
+	}
+	out, _ = on(t, env, "show", "lone")
+	require.Contains(t, out, "never ends: lockkeeper release lone --force removes it")
+
+	servers[2].Kill()
+	out, code = on(t, env, "show", "orphan")
+	require.Equal(t, exitUnavailable, code, out)
+	row(t, out, "state", "unknown: too few nodes answer to tell")
+	require.Contains(t, out, `too few to tell who holds "orphan"`)
+	out, code = on(t, env, "release", "orphan", "--force", "--yes")
+	require.Equal(t, exitUnavailable, code, out)
+	require.Equal(t, "1", servers[1].Do("EXISTS", "redlock:orphan"), "what can't be known is not broken")
+}
+
+func TestReleaseTellsWhatItDidOnEachNode(t *testing.T) {
+	servers, env := quorum(t)
+	holdIt(t, env, "k")
+	require.Eventually(t, func() bool { return servers[1].Do("EXISTS", "redlock:k") == "1" }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return servers[0].Do("EXISTS", "redlock:k") == "1" }, patience, 5*time.Millisecond)
+	out, code := on(t, env, "release", "k")
+	require.Equal(t, exitUsage, code, out)
+	out, code = on(t, env, "release", "k", "--force")
+	require.Equal(t, exitUsage, code, "nobody can be asked: %s", out)
+	servers[2].Kill()
+	out, code = on(t, env, "release", "k", "--force", "--yes")
+	require.Zero(t, code, out)
+	row(t, out, "state", "held, on 2 of 3 nodes, 2 needed")
+	row(t, out, servers[0].Addr(), "freed")
+	row(t, out, servers[1].Addr(), "freed")
+	require.Contains(t, out, servers[2].Addr()+"  no answer: ")
+	require.Contains(t, out, "broke the hold of k: token ")
+	require.Contains(t, out, servers[2].Addr()+" may still have it: it ends there by itself, within ")
+
+	servers[2].Restart(false) // a durable node: it has its vote still, which is nobody's now
+	servers[1].Do("SET", "redlock:k", "their secret")
+	servers[0].Do("DEL", "redlock:k")
+	require.Eventually(t, func() bool { return servers[2].Do("EXISTS", "redlock:k") == "1" }, patience, 5*time.Millisecond)
+	out, code = on(t, env, "release", "k", "--force", "--yes")
+	require.Zero(t, code, out)
+	row(t, out, servers[0].Addr(), "was free")
+	row(t, out, servers[1].Addr(), "freed")
+	row(t, out, servers[2].Addr(), "freed")
+	require.Contains(t, out, "removed what nodes had of k: it was nobody's")
+	require.NotContains(t, out, "secret")
+
+	out, code = on(t, env, "release", "k", "--force", "--yes")
+	require.Zero(t, code)
+	require.Equal(t, "k is free\n", out)
+}
+
+func TestClearTellsWhichNodesDidNotAnswer(t *testing.T) {
+	servers, env := quorum(t)
+	for _, s := range servers[:2] {
+		for _, key := range []string{"test:a", "test:b", "other"} {
+			s.Do("SET", "redlock:"+key, value("a:1"), "PX", "600000")
+		}
+	}
+	servers[2].Kill()
+	out, code := on(t, env, "clear", "test:", "--yes")
+	require.Zero(t, code, out)
+	require.Contains(t, out, "broke 2 of 2\n")
+	require.Contains(t, out, servers[2].Addr()+" did not answer for 2 of them")
+	require.Equal(t, "1", servers[0].Do("DBSIZE"), "the other is left")
+}
+
+func TestTheCommandsOfOperatorsWorkOnFiles(t *testing.T) {
+	url := fileURL(t)
+	file := filepath.Join(t.TempDir(), "pids")
+	start(t, url, nil, args([]string{"run", "k", "-q"}, family(file))...)
+	pids(t, file, 2)
+	out, code := do(t, url, nil, "list")
+	require.Zero(t, code)
+	require.Equal(t, []string{"KEY", "HOLDER", "TOKEN", "LEFT"}, strings.Fields(strings.Split(out, "\n")[0]))
+	out, code = do(t, url, nil, "show", "k")
+	require.Zero(t, code)
+	require.Regexp(t, `^key +k\nholder +\S+:\d+\ntoken +\d+\nleft +\S+ unless renewed\n$`, out)
+	out, code = do(t, url, nil, "health")
+	require.Zero(t, code)
+	require.Contains(t, out, "1 of 1 nodes vote, 1 needed: all healthy")
+	out, code = do(t, url, nil, "release", "k", "--force", "--yes")
+	require.Zero(t, code, out)
+	require.Contains(t, out, "broke the hold of k: token ")
+	out, _ = do(t, url, nil, "show", "k")
+	require.Equal(t, "k is free\n", out)
+	out, code = do(t, url, nil, "clear", "", "--yes")
+	require.Zero(t, code)
+	require.Equal(t, "no lock is held\n", out)
+}
+
+func TestHealthTellsWhatEachNodeIsAndWhatToChange(t *testing.T) {
+	good := redistest.StartN(t, 3, durable...)
+	cache := redistest.Start(t, "--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
+	locked := redistest.Start(t, "--requirepass", "hunter2")
+	servers := append(good, cache, locked)
+	env := []string{"REDIS_NODES=" + strings.Join(redistest.Addrs(servers), ",")}
+	out, code := on(t, env, "health")
+	require.Equal(t, exitDegraded, code, out)
+	require.Regexp(t, `(?m)^NODE +STATE +LATENCY +VERSION +ROLE +PERSISTENCE +MEMORY +EVICTION +UPTIME +CLOCK +GUARD$`, out)
+	for _, s := range good {
+		require.Regexp(t, `(?m)^`+s.Addr()+` +votes +\S+ +(Redis|Valkey) \S+ +primary +durable \(aof, always\) +\S+ MB, no limit +noeviction +\S+ +\S.* not needed$`, out)
+	}
+	require.Regexp(t, `(?m)^`+cache.Addr()+` +refuses .* votes in `, out)
+	require.Regexp(t, `(?m)^`+locked.Addr()+` +refuses +- `, out)
+	require.Contains(t, out, locked.Addr()+" does not vote: asks for a password: set REDISCLI_AUTH")
+	require.Contains(t, out, "! "+cache.Addr()+": maxmemory-policy is allkeys-lru, want noeviction")
+	require.Contains(t, out, "3 of 5 nodes vote, 3 needed: degraded, locks work, and losing 1 more would stop them")
+
+	good[0].Kill()
+	out, code = on(t, env, "health")
+	require.Equal(t, exitNoQuorum, code, out)
+	require.Regexp(t, `(?m)^`+good[0].Addr()+` +down +- `, out)
+	require.Regexp(t, `(?m)^`+good[1].Addr()+` +votes `, out, "the others are told all the same")
+	out, code = on(t, env, "health", "-o", "json")
+	require.Equal(t, exitNoQuorum, code, out)
+	var r healthReport
+	require.NoError(t, json.Unmarshal([]byte(out), &r))
+	require.Equal(t, []string{"down", "votes", "votes", "refuses", "refuses"},
+		[]string{r.Nodes[0].State, r.Nodes[1].State, r.Nodes[2].State, r.Nodes[3].State, r.Nodes[4].State})
+	require.Equal(t, "primary", r.Nodes[1].Facts["role"])
+	require.Equal(t, "no", r.Nodes[0].Facts["reachable"])
+
+	url := "LOCKKEEPER_URL=redlock://" + strings.Join(redistest.Addrs(servers), ",") + "?quorum=5"
+	out, code = on(t, []string{url}, "health", "--output", "lines")
+	require.Equal(t, exitNoQuorum, code, out)
+	require.Contains(t, out, "Healthy nodes: 2 / 5\nQuorum: NO (5 needed)\n", "a URL's own options count")
+}
+
+func TestHealthFitsOnANarrowTerminal(t *testing.T) {
+	a := &app{out: io.Discard, getenv: os.Getenv}
+	r := reportOf(lock.Health{Quorum: 1, Nodes: []lock.NodeHealth{
+		{Name: "redis-1.example:6379", Latency: time.Millisecond, Facts: []lock.Fact{{Name: "reachable", Value: "yes"}, {Name: "version", Value: "Redis 7.0.15"}, {Name: "persistence", Value: "aof, always, not during rewrites"}}},
+		{Name: "redis-2.example:6379", Err: io.ErrUnexpectedEOF, Facts: []lock.Fact{{Name: "reachable", Value: "no"}}},
+	}})
+	var wide, narrow strings.Builder
+	table := healthTable(r)
+	require.NoError(t, table.print(a, &wide))
+	widest := 0
+	for line := range strings.Lines(wide.String()) {
+		widest = max(widest, len(strings.TrimSuffix(line, "\n")))
+	}
+	require.Equal(t, widest, table.natural(), wide.String())
+	a.writeFacts(&narrow, r)
+	require.Equal(t, `redis-1.example:6379  votes  1ms
+  version      Redis 7.0.15
+  persistence  aof, always, not during rewrites
+
+redis-2.example:6379  down  -
+`, narrow.String())
+}
+
+func TestBadNodesAreNamedBeforeAnythingIsSent(t *testing.T) {
+	server := redistest.Start(t)
+	before := server.Do("INFO", "stats")
+	for nodes, want := range map[string]string{
+		"localhost": `node 2 is "localhost"`, "": `node 2 is ""`, "a:0": `node 2 is "a:0"`, "a:65536": `"a:65536"`, "-x:1": `"-x:1"`, "a:x": `"a:x"`,
+		"$(x):1": `"$(x):1"`, "user:pw@a:1": `"...@a:1"`, server.Addr(): "are the same server", "[::g]:1": `"[::g]:1"`,
+	} {
+		out, code := on(t, nil, "health", "--nodes", server.Addr()+","+nodes)
+		require.Equal(t, exitUnchecked, code, nodes)
+		require.Contains(t, out, want)
+		require.NotContains(t, out, "pw@")
+	}
+	connections := regexp.MustCompile(`total_connections_received:(\d+)`)
+	count := func(info string) (n int) {
+		_, err := fmt.Sscan(connections.FindStringSubmatch(info)[1], &n)
+		require.NoError(t, err)
+		return n
+	}
+	require.Equal(t, count(before)+1, count(server.Do("INFO", "stats")), "only the test's own")
+}
