@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,13 +19,30 @@ import (
 
 const ready = "Ready for distributed locking!"
 
-// check runs check.sh, in an environment of PATH, HOME and env alone.
+// bin is a folder with lockkeeper alone.
+var bin string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if bin, err = os.MkdirTemp("", "lockkeeper-bin"); err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(bin)
+		if out, err := exec.Command("go", "build", "-o", bin, "../cmd/lockkeeper").CombinedOutput(); err != nil {
+			panic(string(out))
+		}
+		return m.Run()
+	}())
+}
+
+// check runs check.sh, in an environment of PATH (with lockkeeper), HOME and env alone.
 func check(t *testing.T, env []string, args ...string) (output string, status int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", append([]string{"check.sh"}, args...)...)
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir()}, env...)
+	cmd.Env = append([]string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir()}, env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
@@ -35,6 +53,9 @@ func check(t *testing.T, env []string, args ...string) (output string, status in
 	require.NoError(t, err)
 	return out.String(), 0
 }
+
+// durable nodes vote as soon as they are started, as those of compose.yml do.
+var durable = []string{"--appendonly", "yes", "--appendfsync", "always"}
 
 func nodes(servers []*redistest.Server) []string {
 	return []string{"REDIS_NODES=" + strings.Join(redistest.Addrs(servers), ",")}
@@ -58,7 +79,7 @@ func down(s *redistest.Server, why string) string {
 }
 
 func TestCheckAllUp(t *testing.T) {
-	s := redistest.StartN(t, 3)
+	s := redistest.StartN(t, 3, durable...)
 	requireCheck(t, s, nil, 0, up(s[0]), up(s[1]), up(s[2]),
 		"Healthy nodes: 3 / 3\n", "Status: ALL NODES HEALTHY\n")
 	out, status := check(t, nil, s[0].Addr()) // arguments in place of REDIS_NODES
@@ -67,30 +88,31 @@ func TestCheckAllUp(t *testing.T) {
 }
 
 func TestCheckLeavesNothingBehind(t *testing.T) {
-	s := redistest.StartN(t, 1)
+	s := redistest.StartN(t, 1, durable...)
 	requireCheck(t, s, nil, 0)
-	left := s[0].Do("PTTL", "lockkeeper:fence:{health}")
-	require.NotEqual(t, "-1", left, "the probe has no expiry")
+	for key := range strings.Lines(s[0].Do("KEYS", "*")) {
+		require.NotEqual(t, "-1", s[0].Do("PTTL", strings.TrimSpace(key)), "%s has no expiry", key)
+	}
 	require.Eventually(t, func() bool { return s[0].Do("DBSIZE") == "0" }, 30*time.Second, 10*time.Millisecond)
 }
 
 func TestCheckTellsQuorumFromNoQuorum(t *testing.T) {
-	s := redistest.StartN(t, 3)
+	s := redistest.StartN(t, 3, durable...)
 	s[1].Kill()
-	requireCheck(t, s, nil, 1, up(s[0]), down(s[1], "Could not connect"), up(s[2]),
+	requireCheck(t, s, nil, 1, up(s[0]), down(s[1], "dial tcp "), up(s[2]),
 		"Healthy nodes: 2 / 3\n", "Quorum: yes (2 needed)\n", "DEGRADED", "1 more")
 	s[0].Kill()
 	requireCheck(t, s, nil, 2, "Healthy nodes: 1 / 3\n", "Quorum: NO (2 needed)\n", "NO QUORUM")
 }
 
 func TestCheckHalfOfAnEvenNumberIsNoQuorum(t *testing.T) {
-	s := redistest.StartN(t, 2)
+	s := redistest.StartN(t, 2, durable...)
 	s[1].Kill()
 	requireCheck(t, s, nil, 2, "Quorum: NO (2 needed)\n")
 }
 
 func TestCheckEndsWhenANodeHangs(t *testing.T) {
-	s := redistest.StartN(t, 3)
+	s := redistest.StartN(t, 3, durable...)
 	s[2].Pause()
 	requireCheck(t, s, []string{"REDIS_CHECK_TIMEOUT=1"}, 1,
 		up(s[0]), up(s[1]), down(s[2], "no answer within 1s"))
@@ -108,7 +130,7 @@ func TestCheckSeesThatAnAnsweringNodeRefusesWrites(t *testing.T) {
 		"no password given":    {[]string{"--requirepass", "secret"}, "asks for a password: set REDISCLI_AUTH"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := append(redistest.StartN(t, 2), redistest.Start(t, test.options...))
+			s := append(redistest.StartN(t, 2, durable...), redistest.Start(t, append(test.options, durable...)...))
 			require.Equal(t, "PONG", s[2].Do("PING"))
 			requireCheck(t, s, nil, 1, down(s[2], test.why), "Healthy nodes: 2 / 3\n")
 		})
@@ -116,81 +138,117 @@ func TestCheckSeesThatAnAnsweringNodeRefusesWrites(t *testing.T) {
 }
 
 func TestCheckPassword(t *testing.T) {
-	s := redistest.StartN(t, 1, "--requirepass", "secret")
+	s := redistest.StartN(t, 1, append([]string{"--requirepass", "secret"}, durable...)...)
 	requireCheck(t, s, []string{"REDISCLI_AUTH=secret"}, 0, up(s[0]))
 
 	out, status := check(t, append(nodes(s), "REDISCLI_AUTH=hunter2"))
 	require.Equal(t, 2, status, out)
-	require.Contains(t, out, "refuses the password in REDISCLI_AUTH")
+	require.Contains(t, out, "refuses the user or the password: see REDIS_USER and REDISCLI_AUTH")
 	require.NotContains(t, out, "hunter2")
 
 	// The password stays in the environment, which other users can not read.
 	seen := filepath.Join(t.TempDir(), "seen")
-	fake := fakeCLI(t, fmt.Sprintf("echo \"$@\" >>%s; echo OK", seen))
-	_, status = check(t, []string{"PATH=" + fake + ":" + os.Getenv("PATH"), "REDISCLI_AUTH=secret"})
+	fake := fakeProgram(t, "lockkeeper", fmt.Sprintf("echo \"$REDIS_NODES $REDISCLI_AUTH $LOCKKEEPER_URL $@\" >>%s", seen))
+	_, status = check(t, []string{"PATH=" + fake + ":" + os.Getenv("PATH"), "REDISCLI_AUTH=secret", "REDIS_CHECK_TIMEOUT=7", "LOCKKEEPER_URL=file:///x"})
 	require.Zero(t, status)
 	args, err := os.ReadFile(seen)
 	require.NoError(t, err)
-	require.Contains(t, string(args), "-h localhost -p 6381 SET")
-	require.NotContains(t, string(args), "secret")
+	require.Equal(t, "localhost:6379,localhost:6380,localhost:6381 secret  health --output lines --timeout 7s\n", string(args))
+	out, status = check(t, nil, "redis://:hunter2@localhost:1")
+	require.Equal(t, 3, status, out)
+	require.Contains(t, out, "an argument has a user or password in it (not shown)")
+	require.NotContains(t, out, "hunter2")
 }
 
 func TestCheckWithALocksOnlyUser(t *testing.T) {
-	s := redistest.StartN(t, 1)
-	s[0].Do("ACL", "SETUSER", "keeper", "on", ">secret", "-@all", "+set", "~redlock:*", "~lockkeeper:fence:*")
+	s := redistest.StartN(t, 1, durable...)
+	s[0].Do(append([]string{"ACL", "SETUSER", "keeper", "on", ">secret"}, strings.Fields("-@all +ping +evalsha +eval +get +set +del +pttl +pexpire +hmget +hset +time +info +config|get ~redlock:* ~lockkeeper:fence:*")...)...)
 	s[0].Do("ACL", "SETUSER", "default", "off")
 	requireCheck(t, s, []string{"REDIS_USER=keeper", "REDISCLI_AUTH=secret"}, 0, up(s[0]))
+	requireCheck(t, s, nil, 2, down(s[0], "asks for a password: set REDISCLI_AUTH"))
 }
 
-// fakeCLI gives a folder with a redis-cli of its own.
-func fakeCLI(t *testing.T, script string) string {
+// fakeProgram gives a folder with a program of that name.
+func fakeProgram(t *testing.T, name, script string) string {
 	t.Helper()
 	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "redis-cli"), []byte("#!/bin/sh\n"+script+"\n"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700))
 	return dir
 }
 
 func TestCheckBadInputIsNamedBeforeAnythingIsSent(t *testing.T) {
-	sent := filepath.Join(t.TempDir(), "sent")
-	path := "PATH=" + fakeCLI(t, "touch "+sent) + ":" + os.Getenv("PATH")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	good := listener.Addr().String()
 	for env, want := range map[string]string{
-		"REDIS_NODES=":                       "REDIS_NODES is empty",
-		"REDIS_NODES=localhost":              "node 'localhost' is not host:port",
-		"REDIS_NODES=a:1,,b:2":               "node '' is not host:port",
-		"REDIS_NODES=a:1,":                   "node '' is not host:port",
-		"REDIS_NODES=a:1, b:2":               "without spaces",
-		"REDIS_NODES=a:0":                    "port 0 is not 1 to 65535",
-		"REDIS_NODES=a:65536":                "port 65536 is not 1 to 65535",
-		"REDIS_NODES=a:x":                    "node 'a:x' is not host:port",
-		"REDIS_NODES=-x:1":                   "node '-x:1' is not host:port",
-		"REDIS_NODES=$(touch /tmp/no):1":     "without spaces",
-		"REDIS_NODES=a:1,a:1":                "node 'a:1' is listed twice",
-		"REDIS_NODES=redis://user:pw@host:1": "a user or password in it",
-		"REDIS_NODES=user:pw@host:1, b:2":    "a user or password in it",
-		"REDIS_CHECK_TIMEOUT=0":              "REDIS_CHECK_TIMEOUT is '0', want 1 to 60",
-		"REDIS_CHECK_TIMEOUT=soon":           "REDIS_CHECK_TIMEOUT is 'soon', want 1 to 60",
+		"REDIS_NODES=":                                    "REDIS_NODES is empty",
+		"REDIS_NODES=" + good + ",localhost":              `REDIS_NODES: node 2 is "localhost", want host:port`,
+		"REDIS_NODES=" + good + ",,b:2":                   `node 2 is "", want host:port`,
+		"REDIS_NODES=" + good + ",":                       `node 2 is "", want host:port`,
+		"REDIS_NODES=" + good + " b:2":                    `b:2", want host:port`,
+		"REDIS_NODES=" + good + ",a:0":                    `node 2 is "a:0", want host:port`,
+		"REDIS_NODES=" + good + ",a:65536":                `node 2 is "a:65536", want host:port`,
+		"REDIS_NODES=" + good + ",a:x":                    `node 2 is "a:x", want host:port`,
+		"REDIS_NODES=" + good + ",-x:1":                   `node 2 is "-x:1", want host:port`,
+		"REDIS_NODES=" + good + ",$(touch /tmp/no):1":     `node 2 is "$(touch /tmp/no):1", want host:port`,
+		"REDIS_NODES=" + good + "," + good:                "are the same server",
+		"REDIS_NODES=" + good + ",redis://user:pw@host:x": "node 2 of 2: not a URL",
+		"REDIS_NODES=" + good + ",user:pw@host:1":         `node 2 is "...@host:1", want host:port`,
+		"REDIS_CHECK_TIMEOUT=0":                           "REDIS_CHECK_TIMEOUT is '0', want 1 to 60",
+		"REDIS_CHECK_TIMEOUT=soon":                        "REDIS_CHECK_TIMEOUT is 'soon', want 1 to 60",
+		"REDISCLI_OPTS=--tls":                             "REDISCLI_OPTS is set",
+		"LOCKKEEPER_TLS_CA=/no/such/file":                 "/no/such/file",
 	} {
-		out, status := check(t, []string{path, env})
+		out, status := check(t, []string{"REDIS_NODES=" + good, env})
 		require.Equal(t, 3, status, "%s: %s", env, out)
 		require.Contains(t, out, want, env)
 		require.NotContains(t, out, "pw", "a password was shown")
-		require.NoFileExists(t, sent, env)
 	}
+	require.NoError(t, listener.(*net.TCPListener).SetDeadline(time.Now()))
+	_, err = listener.Accept()
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "something was sent")
 }
 
-func TestCheckWithoutRedisCLISaysSo(t *testing.T) {
-	bin := t.TempDir()
-	for _, tool := range []string{"bash", "mktemp", "sleep", "cat", "rm"} {
+// tools gives a folder with these programs of this machine alone.
+func tools(t *testing.T, names ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, tool := range names {
 		path, err := exec.LookPath(tool)
 		require.NoError(t, err)
-		require.NoError(t, os.Symlink(path, filepath.Join(bin, tool)))
+		require.NoError(t, os.Symlink(path, filepath.Join(dir, tool)))
 	}
-	out, status := check(t, []string{"PATH=" + bin})
-	require.Equal(t, 3, status, out)
-	require.Contains(t, out, "redis-cli not found")
+	return dir
+}
 
-	// With it, those tools are all that is needed.
-	fake := fakeCLI(t, "echo OK")
-	out, status = check(t, []string{"PATH=" + fake + ":" + bin})
-	require.Zero(t, status, out)
+func TestCheckWithoutLockkeeperBuildsItOrAsksDockerOrSaysSo(t *testing.T) {
+	base := tools(t, "bash", "dirname")
+	out, status := check(t, []string{"PATH=" + base})
+	require.Equal(t, 3, status, out)
+	require.Contains(t, out, "lockkeeper not found: go install ")
+
+	// In a container it reaches the nodes of the compose file, and no others.
+	docker := fakeProgram(t, "docker", `echo "docker $@"; exit 2`)
+	out, status = check(t, []string{"PATH=" + docker + ":" + base})
+	require.Equal(t, 2, status, out)
+	require.Regexp(t, `^docker compose -f /\S+/docker/compose.yml --profile check run --rm --build --no-TTY check health --output lines --timeout 3s\n$`, out)
+	for _, named := range [][]string{{"PATH=" + docker + ":" + base, "REDIS_NODES=a:1"}, {"PATH=" + docker + ":" + base, "REDIS_NODES=0"}} {
+		out, status = check(t, named)
+		require.Equal(t, 3, status, out)
+	}
+	out, status = check(t, []string{"PATH=" + docker + ":" + base}, "a:1")
+	require.Equal(t, 3, status, out)
+
+	s := redistest.StartN(t, 3, durable...)
+	s[0].Kill()
+	env := []string{"PATH=" + tools(t, "bash", "dirname", "go", "mktemp", "rm") + ":" + base}
+	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOROOT", "GOPROXY"} {
+		value, err := exec.Command("go", "env", name).Output()
+		require.NoError(t, err)
+		env = append(env, name+"="+strings.TrimSpace(string(value)))
+	}
+	requireCheck(t, s, env, 1, down(s[0], "dial tcp "), up(s[1]), up(s[2]))
+	s[1].Kill()
+	requireCheck(t, s, env, 2, "NO QUORUM")
 }

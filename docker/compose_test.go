@@ -94,6 +94,17 @@ func TestComposeDemoRunsTwoKeepersOverAllNodes(t *testing.T) {
 	requireKeepers(t, compose(t), "demo", "keeper-1", "keeper-2")
 }
 
+// What check.sh falls back to is there, asks all nodes, and starts none of them.
+func TestComposeCheckAsksAllNodesFromInside(t *testing.T) {
+	s := compose(t).Services["check"]
+	require.Equal(t, "redis-1:6379,redis-2:6379,redis-3:6379", s.Environment["REDIS_NODES"])
+	require.Equal(t, []string{"health"}, s.Command)
+	require.DirExists(t, filepath.Join(s.Build.Context, s.Build.Args["PROGRAM"]))
+	require.FileExists(t, filepath.Join(s.Build.Context, s.Build.Dockerfile))
+	require.Empty(t, s.DependsOn)
+	require.Empty(t, s.Ports)
+}
+
 // requireKeepers requires two of them under a profile, built of what is there.
 func requireKeepers(t *testing.T, f composeFile, profile string, names ...string) {
 	t.Helper()
@@ -124,7 +135,7 @@ func TestComposeServesTheProfilesAndNoMore(t *testing.T) {
 		slices.Sort(names)
 	}
 	require.Equal(t, map[string][]string{
-		"": nodeNames, "demo": {"keeper-1", "keeper-2"},
+		"": nodeNames, "check": {"check"}, "demo": {"keeper-1", "keeper-2"},
 		"observe": {"grafana", "observed-1", "observed-2", "prometheus"},
 	}, profiles)
 }

@@ -2,6 +2,7 @@ package redlock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -45,6 +46,7 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 		err error
 	}
 	answers := make(chan answer, len(l.nodes))
+	late := fmt.Errorf("%w within %v", errNoAnswer, timeout.Round(time.Millisecond))
 	for i, n := range l.nodes {
 		go func() {
 			defer l.wg.Done()
@@ -54,13 +56,15 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 			} else {
 				a.t, a.err = ask(ctx, n, c)
 			}
-			a.err = ownTimeout(a.err)
+			if a.err = ownTimeout(a.err); errors.Is(a.err, errNoAnswer) && ctx.Err() != nil {
+				a.err = late
+			}
 			answers <- a
 		}()
 	}
 	all, errs := make([]T, len(l.nodes)), make([]error, len(l.nodes))
 	for i := range errs {
-		errs[i] = fmt.Errorf("%w within %v", errNoAnswer, timeout.Round(time.Millisecond))
+		errs[i] = late
 	}
 	for range l.nodes {
 		select {
