@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -105,6 +106,9 @@ func TestListAndShowTellSplitOrphanedForeignAndUnknownApart(t *testing.T) {
 	require.Equal(t, []string{"KEY", "HOLDER", "TOKEN", "LEFT"}, strings.Fields(strings.Split(out, "\n")[0]), "no column for what is plain")
 
 	set := func(i int, key, value string) { servers[i].Do("SET", "redlock:"+key, value, "PX", "600000") }
+	set(0, "beside", value("b:2"))
+	set(1, "beside", value("a:1"))
+	set(2, "beside", value("a:1"))
 	set(0, "split", value("a:1"))
 	set(1, "split", value("b:2"))
 	set(1, "orphan", value("a:1"))
@@ -114,6 +118,7 @@ func TestListAndShowTellSplitOrphanedForeignAndUnknownApart(t *testing.T) {
 	for key, want := range map[string][]string{
 		"split":  {"split", "a:1, b:2", "-"},
 		"orphan": {"orphaned", "a:1", "-"},
+		"beside": {"held", "a:1", "unknown"},
 		"lone":   {"foreign", "another client (not lockkeeper)", "-"},
 		"theirs": {"foreign", "another client (not lockkeeper)", "unknown"},
 	} {
@@ -177,6 +182,31 @@ func TestReleaseTellsWhatItDidOnEachNode(t *testing.T) {
 	out, code = on(t, env, "release", "k", "--force", "--yes")
 	require.Zero(t, code)
 	require.Equal(t, "k is free\n", out)
+}
+
+func TestReleaseOfALockThatChangedHandsBreaksNothing(t *testing.T) {
+	servers, env := quorum(t)
+	for _, s := range servers {
+		s.Do("SET", "redlock:k", value("a:1"), "PX", "600000")
+	}
+	var out strings.Builder
+	a := &app{out: &out, err: &out, getenv: func(string) string { return "" }, nodes: strings.TrimPrefix(env[0], "REDIS_NODES=")}
+	err := a.with(t.Context(), func(ctx context.Context, l lock.Locker) error {
+		k, err := lookAt(ctx, l, "k")
+		require.NoError(t, err)
+		require.Equal(t, "a:1", k.Holder)
+		servers[0].Do("DEL", "redlock:k")
+		for _, s := range servers[1:] {
+			s.Do("SET", "redlock:k", value("b:2"), "PX", "600000")
+		}
+		return a.breakSeen(ctx, l, k)
+	})
+	require.ErrorContains(t, err, "nothing was broken: k has changed hands meanwhile, or was freed")
+	require.Equal(t, exitHeld, codeOf(err))
+	row(t, out.String(), servers[0].Addr(), "was free")
+	row(t, out.String(), servers[1].Addr(), "has another's, left alone")
+	require.NotContains(t, out.String(), "is over")
+	require.Equal(t, "1", servers[1].Do("EXISTS", "redlock:k"))
 }
 
 func TestClearTellsWhichNodesDidNotAnswer(t *testing.T) {
@@ -250,10 +280,16 @@ func TestHealthTellsWhatEachNodeIsAndWhatToChange(t *testing.T) {
 	require.Equal(t, "primary", r.Nodes[1].Facts["role"])
 	require.Equal(t, "no", r.Nodes[0].Facts["reachable"])
 
+	good[1].Kill()
+	cache.Kill()
+	out, code = on(t, env, "health")
+	require.Equal(t, exitNoQuorum, code, out)
+	require.Regexp(t, `(?m)^`+good[2].Addr()+` +votes `, out, "also when fewer than a quorum answer at all")
+
 	url := "LOCKKEEPER_URL=redlock://" + strings.Join(redistest.Addrs(servers), ",") + "?quorum=5"
 	out, code = on(t, []string{url}, "health", "--output", "lines")
 	require.Equal(t, exitNoQuorum, code, out)
-	require.Contains(t, out, "Healthy nodes: 2 / 5\nQuorum: NO (5 needed)\n", "a URL's own options count")
+	require.Contains(t, out, "Healthy nodes: 1 / 5\nQuorum: NO (5 needed)\n", "a URL's own options count")
 }
 
 func TestHealthFitsOnANarrowTerminal(t *testing.T) {

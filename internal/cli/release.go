@@ -67,6 +67,11 @@ func (a *app) release(ctx context.Context, l lock.Locker, key string, yes bool) 
 	if err := a.ask(ctx, question, yes); err != nil {
 		return err
 	}
+	return a.breakSeen(ctx, l, k)
+}
+
+// breakSeen breaks what was seen, and tells what became of it.
+func (a *app) breakSeen(ctx context.Context, l lock.Locker, k look) error {
 	breakOne, err := oneBreaker(l)
 	if err != nil {
 		return err
@@ -76,7 +81,7 @@ func (a *app) release(ctx context.Context, l lock.Locker, key string, yes bool) 
 		return errors.Join(perr, err)
 	}
 	if did != nil && !freedAny(did) {
-		return &status{exitHeld, fmt.Errorf("nothing was broken: %s has changed hands meanwhile, or was freed", printable(key))}
+		return &status{exitHeld, fmt.Errorf("nothing was broken: %s has changed hands meanwhile, or was freed", printable(k.Key))}
 	}
 	if err := a.printBroken(k); err != nil {
 		return err
