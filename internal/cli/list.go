@@ -61,6 +61,15 @@ func leftText(left time.Duration) string {
 
 // with opens the store for one question.
 func (a *app) with(ctx context.Context, fn func(ctx context.Context, l lock.Locker) error) error {
+	return a.opened(ctx, store.open, fn)
+}
+
+// withAnyway is with for what tells of a store that can't decide, too.
+func (a *app) withAnyway(ctx context.Context, fn func(ctx context.Context, l lock.Locker) error) error {
+	return a.opened(ctx, store.openAnyway, fn)
+}
+
+func (a *app) opened(ctx context.Context, open func(store, context.Context) (lock.Locker, error), fn func(ctx context.Context, l lock.Locker) error) error {
 	ctx, stop := interruptible(ctx)
 	defer stop()
 	s, err := a.store()
@@ -68,7 +77,7 @@ func (a *app) with(ctx context.Context, fn func(ctx context.Context, l lock.Lock
 		return err
 	}
 	opening, cancel := context.WithTimeout(ctx, openTimeout)
-	l, err := s.open(opening)
+	l, err := open(s, opening)
 	cancel()
 	if err == nil {
 		defer closeLocker(l)
@@ -124,7 +133,7 @@ Lockkeeper show KEY tells more.`,
 			if err := a.checkOutput(); err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), func(ctx context.Context, l lock.Locker) error {
+			return a.withAnyway(cmd.Context(), func(ctx context.Context, l lock.Locker) error {
 				// What could be read is shown in any case.
 				all, err := looks(ctx, l, optional(args))
 				return errors.Join(a.printLocks(all, err == nil), err)

@@ -146,6 +146,14 @@ func TestListAndShowTellSplitOrphanedForeignAndUnknownApart(t *testing.T) {
 	out, code = on(t, env, "release", "orphan", "--force", "--yes")
 	require.Equal(t, exitUnavailable, code, out)
 	require.Equal(t, "1", servers[1].Do("EXISTS", "redlock:orphan"), "what can't be known is not broken")
+
+	servers[0].Kill()
+	out, code = on(t, env, "show", "orphan")
+	require.Equal(t, exitUnavailable, code, out)
+	row(t, out, servers[1].Addr(), "a:1")
+	out, code = on(t, env, "list")
+	require.Equal(t, exitUnavailable, code, out)
+	require.Contains(t, out, "1 of 3 nodes could be listed")
 }
 
 func TestReleaseTellsWhatItDidOnEachNode(t *testing.T) {

@@ -146,13 +146,18 @@ func (s store) open(ctx context.Context) (lock.Locker, error) {
 	return l, nil
 }
 
-// openAnyway opens a store that can't decide, too, where each node may take as long as
-// timeout.
-func (s store) openAnyway(ctx context.Context, timeout time.Duration) (lock.Locker, error) {
-	s.opts.Lazy, s.opts.NodeTimeout = true, timeout
+// openAnyway opens a store that can't decide, too: its nodes are connected to when
+// they are asked.
+func (s store) openAnyway(ctx context.Context) (lock.Locker, error) {
+	s.opts.Lazy = true
 	s.param("lazy", "true")
-	s.param("node-timeout", timeout.String())
 	return s.open(ctx)
+}
+
+// patient lets each node take as long as timeout, unless a URL says otherwise.
+func (s *store) patient(timeout time.Duration) {
+	s.opts.NodeTimeout = timeout
+	s.param("node-timeout", timeout.String())
 }
 
 func closeLocker(l lock.Locker) {

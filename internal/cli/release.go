@@ -35,7 +35,7 @@ write to.`,
 			if !force {
 				return usage("release breaks another's hold: say --force")
 			}
-			return a.with(cmd.Context(), func(ctx context.Context, l lock.Locker) error { return a.release(ctx, l, args[0], yes) })
+			return a.withAnyway(cmd.Context(), func(ctx context.Context, l lock.Locker) error { return a.release(ctx, l, args[0], yes) })
 		},
 	}
 	c.Flags().BoolVar(&force, "force", false, "break the hold (required)")
@@ -184,7 +184,7 @@ lockkeeper release --help. An empty PREFIX ("") means all.`,
   lockkeeper clear test: --yes`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd.Context(), func(ctx context.Context, l lock.Locker) error { return a.clear(ctx, l, args[0], yes) })
+			return a.withAnyway(cmd.Context(), func(ctx context.Context, l lock.Locker) error { return a.clear(ctx, l, args[0], yes) })
 		},
 	}
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")

@@ -27,7 +27,7 @@ Exit status 0 also if it is free.`,
 			if err := a.checkOutput(); err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), func(ctx context.Context, l lock.Locker) error {
+			return a.withAnyway(cmd.Context(), func(ctx context.Context, l lock.Locker) error {
 				k, err := lookAt(ctx, l, args[0])
 				if err != nil {
 					return err
