@@ -74,6 +74,7 @@ func TestHealthTellsANodeThatRefusesFromOneThatIsDown(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)
 		l, nets := q.client(nil)
+		fresh, other := q.client(nil) // its connections time out for themselves
 		q.nodes[0].redis.Server().SetPreHook(func(c *server.Peer, _ string, _ ...string) bool {
 			c.WriteError("NOAUTH Authentication required.")
 			return true
@@ -90,9 +91,10 @@ func TestHealthTellsANodeThatRefusesFromOneThatIsDown(t *testing.T) {
 		require.Equal(t, "no", fact(h.Nodes[2], "reachable"))
 		require.Error(t, h.Nodes[2].Err)
 
+		other[1].set(hang)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
-		h, err = l.Health(ctx)
+		h, err = fresh.Health(ctx)
 		require.NoError(t, err)
 		require.ErrorContains(t, h.Nodes[1].Err, "no answer within 10ms: it hangs, or the network does")
 	})
@@ -106,9 +108,9 @@ func TestHealthTellsHowTheGuardStands(t *testing.T) {
 		q.nodes[2].guarded(time.Second)
 		q.nodes[2].durable()
 		for o, want := range map[*Options][]string{
-			{}:                    {"passed", "votes in 1m0s", "not needed", "can't work"},
+			{}:                    {"passed", "votes in 1m0s", "durable", "can't work"},
 			{RestartGuard: -1}:    {"off", "off", "off", "off"},
-			{AssumeDurable: true}: {"not needed", "not needed", "not needed", "not needed"},
+			{AssumeDurable: true}: {"assumed durable", "assumed durable", "assumed durable", "assumed durable"},
 		} {
 			l, _ := q.client(o)
 			h, err := l.Health(t.Context())

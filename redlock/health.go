@@ -105,11 +105,11 @@ func (l *Locker) guardFact(rep reply) string {
 	case l.opts.RestartGuard == -1:
 		return "off"
 	case l.opts.AssumeDurable:
-		return "not needed"
+		return "assumed durable"
 	case rep.unguarded:
 		return "can't work"
-	case rep.run != "": // younger than the guard, and durable
-		return "not needed"
+	case rep.run != "": // it would sit out else
+		return "durable"
 	}
 	return "passed"
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,7 +37,7 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 		return nil, nil, err
 	}
 	if deadline, ok := ctx.Deadline(); ok {
-		timeout = min(timeout, max(0, time.Until(deadline)))
+		timeout = min(timeout, max(0, time.Until(deadline).Round(time.Millisecond)))
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -46,7 +47,6 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 		err error
 	}
 	answers := make(chan answer, len(l.nodes))
-	late := fmt.Errorf("%w within %v", errNoAnswer, timeout.Round(time.Millisecond))
 	for i, n := range l.nodes {
 		go func() {
 			defer l.wg.Done()
@@ -56,15 +56,17 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 			} else {
 				a.t, a.err = ask(ctx, n, c)
 			}
-			if a.err = ownTimeout(a.err); errors.Is(a.err, errNoAnswer) && ctx.Err() != nil {
-				a.err = late
+			if slow, ok := errors.AsType[net.Error](a.err); ok && slow.Timeout() { // cut off, or ctx has ended
+				a.err = fmt.Errorf("%w within %v", errNoAnswer, min(timeout, l.opts.NodeTimeout))
+			} else {
+				a.err = ownTimeout(a.err)
 			}
 			answers <- a
 		}()
 	}
 	all, errs := make([]T, len(l.nodes)), make([]error, len(l.nodes))
 	for i := range errs {
-		errs[i] = late
+		errs[i] = fmt.Errorf("%w within %v", errNoAnswer, timeout)
 	}
 	for range l.nodes {
 		select {
