@@ -66,7 +66,10 @@ func (a *app) with(ctx context.Context, fn func(ctx context.Context, l lock.Lock
 
 // withAnyway is with for what tells of a store that can't decide, too.
 func (a *app) withAnyway(ctx context.Context, fn func(ctx context.Context, l lock.Locker) error) error {
-	return a.opened(ctx, store.openAnyway, fn)
+	return a.opened(ctx, func(s store, ctx context.Context) (lock.Locker, error) {
+		a.sayDefault(s)
+		return s.openAnyway(ctx)
+	}, fn)
 }
 
 func (a *app) opened(ctx context.Context, open func(store, context.Context) (lock.Locker, error), fn func(ctx context.Context, l lock.Locker) error) error {

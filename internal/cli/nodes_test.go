@@ -256,6 +256,19 @@ func TestTheCommandsOfOperatorsWorkOnFiles(t *testing.T) {
 	require.Equal(t, "no lock is held\n", out)
 }
 
+func TestWhoNamesNoStoreIsToldWhichIsLookedAt(t *testing.T) {
+	dir := "TMPDIR=" + t.TempDir()
+	for _, args := range [][]string{{"list"}, {"show", "k"}, {"health"}} {
+		out, code := on(t, []string{dir}, args...)
+		require.Zero(t, code, out)
+		require.Contains(t, out, "looking at file:///")
+		require.Contains(t, out, "since no store is named")
+		out, code = do(t, fileURL(t), nil, args...)
+		require.Zero(t, code, out)
+		require.NotContains(t, out, "looking at")
+	}
+}
+
 func TestHealthTellsWhatEachNodeIsAndWhatToChange(t *testing.T) {
 	good := redistest.StartN(t, 3, durable...)
 	cache := redistest.Start(t, "--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")

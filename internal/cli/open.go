@@ -35,6 +35,7 @@ type store struct {
 	url   string          // for backends.Open
 	nodes []string        // in place of url: one URL a Redis node
 	opts  redlock.Options // for nodes
+	named bool            // false: nobody said which, it is the default
 }
 
 // store finds the store: a flag before the environment, and in each the URL before
@@ -60,7 +61,7 @@ func (a *app) store() (store, error) {
 
 // storeURL is raw with the environment's files for TLS, which backends.Open reads.
 func (a *app) storeURL(raw string) store {
-	s := store{url: raw}
+	s := store{url: raw, named: true}
 	for name, env := range map[string]string{"tls-ca": tlsCA, "tls-cert": tlsCert, "tls-key": tlsKey} {
 		if file := a.getenv(env); file != "" {
 			s.param(name, file)
@@ -87,7 +88,7 @@ func (s *store) param(name, value string) {
 // redisNodes turns a list of host:port into URLs; what is one already stays so, and
 // is checked by redlock.Dial, whose errors show no password.
 func (a *app) redisNodes(name, list string) (store, error) {
-	var s store
+	s := store{named: true}
 	var err error
 	if s.opts.TLS, err = tlsfile.Load(a.getenv(tlsCA), a.getenv(tlsCert), a.getenv(tlsKey)); err != nil {
 		return s, usage("%s, %s, %s: %w", tlsCA, tlsCert, tlsKey, err)
@@ -144,6 +145,13 @@ func (s store) open(ctx context.Context) (lock.Locker, error) {
 		return nil, err // not l: a nil *redlock.Locker is no nil Locker
 	}
 	return l, nil
+}
+
+// sayDefault tells whoever looks for locks that they may be elsewhere.
+func (a *app) sayDefault(s store) {
+	if !s.named {
+		fmt.Fprintf(a.err, "lockkeeper: looking at %s, since no store is named: see --url, --nodes, LOCKKEEPER_URL, REDIS_NODES\n", s.url)
+	}
 }
 
 // openAnyway opens a store that can't decide, too: its nodes are connected to when
