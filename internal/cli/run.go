@@ -175,14 +175,16 @@ func (r *runner) run(ctx context.Context) (err error) {
 		locker, err = r.open(ctx, s)
 		return err
 	})
+	if locker != nil {
+		defer closeLocker(locker)
+	}
 	if err != nil {
 		return err
 	}
-	defer closeLocker(locker)
 	if r.shared > 1 {
 		locker = lock.Semaphore(locker, r.shared)
 	}
-	if r.guard, err = startGuard(); err != nil {
+	if r.guard, err = startGuard(r.say); err != nil {
 		return fmt.Errorf("can't start the guard process: %w", err)
 	}
 	defer r.guard.close()
@@ -225,7 +227,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// untilSignal runs fn with a context that a signal ends. The error is the signal then.
+// untilSignal runs fn with a context that a signal ends. The error is the signal then,
+// also if fn had none.
 func (r *runner) untilSignal(ctx context.Context, fn func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -237,9 +240,7 @@ func (r *runner) untilSignal(ctx context.Context, fn func(context.Context) error
 	case s := <-r.signals:
 		sig := signalled{s.(syscall.Signal)}
 		cancel(sig)
-		if err := <-done; err == nil {
-			return nil // it was ready at the same time: its owner sees the signal next
-		}
+		<-done // its owner gives back what it may have got all the same
 		return &status{exitSignal + int(sig.Signal), sig}
 	}
 }
@@ -284,10 +285,13 @@ func (r *runner) term(ctx context.Context, locker lock.Locker, path string) (sto
 		return err
 	})
 	if err != nil {
+		if lease != nil {
+			_ = lease.Release(ctx)
+		}
 		var sig signalled
 		return errors.As(err, &sig), err
 	}
-	keeper, err := keepalive.Start(context.WithoutCancel(ctx), lease, r.ttl, &keepalive.Options{
+	keeper, err := keepalive.Start(context.WithoutCancel(ctx), guarded{lease, r}, r.ttl, &keepalive.Options{
 		Margin:   r.grace,
 		Interval: min(r.ttl/2, (r.ttl-r.grace)/2),
 		Logger:   r.logger(),
@@ -316,12 +320,12 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 		Path: path, Args: r.command, Env: r.environment(lease),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	}
-	g, err := startGroup(cmd)
+	g, err := startGroup(cmd, r.guard)
 	if err != nil {
 		return false, cantRun(err)
 	}
-	r.guard.watch(g)
-	defer r.guard.watch(nil)
+	r.guard.watch(g, r.guardTime(lease))
+	defer r.guard.watch(nil, time.Time{})
 
 	lost := keeper.Context().Done()
 	for running := true; running; {
@@ -358,6 +362,30 @@ const (
 	deathTime = 500 * time.Millisecond
 )
 
+// killTime is how long before the end of a lease SIGKILL comes, of the time left at
+// SIGTERM.
+func killTime(left time.Duration) time.Duration { return min(left/5, deathTime) }
+
+// guarded is a lease whose guard knows until when it stands.
+type guarded struct {
+	lock.Lease
+	r *runner
+}
+
+func (l guarded) Extend(ctx context.Context, ttl time.Duration) error {
+	err := l.Lease.Extend(ctx, ttl)
+	if err == nil {
+		l.r.guard.extend(l.r.guardTime(l.Lease))
+	}
+	return err
+}
+
+// guardTime is when the guard kills, because this process must have been paused: after
+// this one would have, and before anybody else can have the lock.
+func (r *runner) guardTime(lease lock.Lease) time.Time {
+	return lease.Expiry().Add(-min(r.grace/10, deathTime/2))
+}
+
 // closedWithin waits for ch. One that is closed already is, also if limit is 0.
 func closedWithin(ch <-chan struct{}, limit time.Duration) bool {
 	select {
@@ -380,7 +408,7 @@ func (r *runner) stop(g *group, lease lock.Lease) {
 	left := takenGrace
 	if expiry := lease.Expiry(); !expiry.IsZero() {
 		left = time.Until(expiry)
-		left -= min(left/5, deathTime)
+		left -= killTime(left)
 	}
 	r.say("lost %s, token %d: ending the command", lease.Key(), lease.Token())
 	if left > 0 {
@@ -389,10 +417,18 @@ func (r *runner) stop(g *group, lease lock.Lease) {
 			return
 		}
 	}
-	g.kill()
-	if !g.gone(10 * time.Second) {
-		fmt.Fprintf(r.a.err, "lockkeeper: process group %d was killed and is still there: only the fencing token protects now\n", g.pid)
+	r.kill(g)
+}
+
+// kill waits until all are gone. Some may have been started meanwhile.
+func (r *runner) kill(g *group) {
+	for range 100 {
+		g.kill()
+		if g.gone(100 * time.Millisecond) {
+			return
+		}
 	}
+	fmt.Fprintf(r.a.err, "lockkeeper: process group %d was killed and is still there: only the fencing token protects now\n", g.pid)
 }
 
 // sweep ends what the command has left, before the lock is freed.
@@ -411,10 +447,7 @@ func (r *runner) sweep(g *group, keeper *keepalive.Keeper, lease lock.Lease) {
 			return
 		}
 	}
-	g.kill()
-	if !g.gone(10 * time.Second) {
-		fmt.Fprintf(r.a.err, "lockkeeper: process group %d was killed and is still there\n", g.pid)
-	}
+	r.kill(g)
 }
 
 // environment is this process's, without what leads to the store.
