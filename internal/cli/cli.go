@@ -88,7 +88,7 @@ The commands run and health have more: see their help.`,
 	flags.StringVar(&a.url, "url", "", "`URL` of the store (environment: LOCKKEEPER_URL)")
 	flags.StringVar(&a.nodes, "nodes", "", "Redis `nodes`, host:port,host:port (environment: REDIS_NODES)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
-	root.AddCommand(a.runCommand(), a.healthCommand(), a.listCommand(), a.showCommand(), a.releaseCommand(), a.clearCommand(), a.watchCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.healthCommand(), a.listCommand(), a.showCommand(), a.releaseCommand(), a.clearCommand(), a.watchCommand(), a.benchCommand(), a.versionCommand())
 	wrapArgs(root)
 	for _, c := range root.Commands() {
 		wrapArgs(c)

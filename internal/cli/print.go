@@ -136,7 +136,7 @@ func (t *table) lines(a *app, width int) []string {
 			}
 			line.WriteString(cell)
 		}
-		lines = append(lines, line.String())
+		lines = append(lines, strings.TrimRight(line.String(), " "))
 	}
 	return lines
 }
@@ -171,6 +171,9 @@ func short(d time.Duration) string {
 		return d.Round(100 * time.Millisecond).String()
 	case d >= time.Millisecond:
 		return d.Round(100 * time.Microsecond).String()
+	}
+	if d < 10*time.Microsecond {
+		return d.Round(10 * time.Nanosecond).String()
 	}
 	return d.Round(time.Microsecond).String()
 }
