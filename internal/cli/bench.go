@@ -25,9 +25,9 @@ const (
 var opNames = [ops]string{"acquire", "extend", "release", "hand-off"}
 
 const (
-	warmUp     = 3                    // rounds that don't count: connections, scripts
-	settled    = 5 * time.Millisecond // for a waiter that was refused to listen
-	patient    = 5 * time.Second      // for a lease that is free, or about to be
+	warmUp  = 3                    // rounds that don't count: connections, scripts
+	settled = 5 * time.Millisecond // for a waiter that was refused to listen
+	patient = 5 * time.Second      // for a lease that is free, or about to be
 )
 
 // bencher is one lockkeeper bench.

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -74,11 +75,12 @@ REDIS_USER and the password in REDISCLI_AUTH. Give passwords in the environment:
 other users of the machine can see the arguments of a process.
 
 ` + exitHelp + `
-The commands run and health have more: see their help.`,
+The commands run and health have others: see their help.`,
 		Example: `  lockkeeper run nightly-report --once -- ./report.sh
-  LOCKKEEPER_URL=redlock://10.0.0.1,10.0.1.1,10.0.2.1 lockkeeper run keeper -- node keeper.js
+  export LOCKKEEPER_URL=redlock://10.0.0.1,10.0.1.1,10.0.2.1
+  lockkeeper run keeper --restart -- node keeper.js
   lockkeeper health
-  lockkeeper list`,
+  lockkeeper watch`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
@@ -89,11 +91,25 @@ The commands run and health have more: see their help.`,
 	flags.StringVar(&a.nodes, "nodes", "", "Redis `nodes`, host:port,host:port (environment: REDIS_NODES)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
 	root.AddCommand(a.runCommand(), a.healthCommand(), a.listCommand(), a.showCommand(), a.releaseCommand(), a.clearCommand(), a.watchCommand(), a.benchCommand(), a.versionCommand())
+	titled(root, "Run a program under a lock:", "run")
+	titled(root, "See what is going on:", "health", "list", "show", "watch", "bench")
+	titled(root, "Mend:", "release", "clear")
+	a.complete(root)
 	wrapArgs(root)
 	for _, c := range root.Commands() {
 		wrapArgs(c)
 	}
 	return root
+}
+
+// titled puts commands under a title in root's help.
+func titled(root *cobra.Command, title string, names ...string) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, c := range root.Commands() {
+		if slices.Contains(names, c.Name()) {
+			c.GroupID = title
+		}
+	}
 }
 
 // wrapArgs makes a wrong number of arguments a usage error.
@@ -103,10 +119,26 @@ func wrapArgs(c *cobra.Command) {
 		return
 	}
 	c.Args = func(cmd *cobra.Command, list []string) error {
-		if err := args(cmd, list); err != nil {
-			return usage("%w", err)
+		err := args(cmd, list)
+		switch {
+		case err == nil:
+			return nil
+		case !cmd.HasParent():
+			return usage("%w", err) // an unknown command
+		case len(list) == 0:
+			return usage("no argument is given, want: %s", cmd.UseLine())
 		}
-		return nil
+		return usage("the arguments are %q, want: %s", list, cmd.UseLine())
+	}
+}
+
+// heed sends SIGINT, SIGTERM and SIGHUP to c, but not what this program was started to
+// ignore, as by nohup: the command under a lock is to ignore it too.
+func heed(c chan<- os.Signal) {
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) {
+			signal.Notify(c, s)
+		}
 	}
 }
 
@@ -115,7 +147,7 @@ func wrapArgs(c *cobra.Command) {
 func interruptible(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	heed(signals)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -57,14 +58,19 @@ The command is a process group of its own. If the lease can't be renewed, the wh
 group gets SIGTERM --grace before the lease runs out, and SIGKILL before anybody else
 can have it. If the store took the lease away, as a force release does, another may
 have it already: SIGKILL follows after 100ms. SIGINT, SIGTERM and SIGHUP are passed
-on to the group. What the command leaves running in its group when it ends is ended
-too, SIGTERM and after --grace SIGKILL, before the lock is freed. A process that
-makes a group or session of its own (setsid, a daemon) is out of reach.
+on to the group. What the command leaves running when it ends is ended too, SIGTERM
+and after --grace SIGKILL, before the lock is freed. On Linux that includes what has
+left the group but not the session, such as what timeout(1) runs. A process that makes
+a session of its own (setsid, a daemon) is left alone.
 
-If lockkeeper itself is killed, a second process kills the group at once; on Linux
-the kernel kills the command as well. On Windows the command runs in a job object,
-which the system ends with lockkeeper. If lockkeeper alone is paused (SIGSTOP, a
-debugger), the command is not: then the fencing token alone protects.`,
+If lockkeeper itself is killed, its guard, a second process named lock-guard, kills
+the group at once; on Linux the kernel kills the command as well. If lockkeeper is
+paused (SIGSTOP, a debugger), the guard kills the group before the lease runs out. On
+Windows the command runs in a job object, which the system ends with lockkeeper, and
+nothing covers a pause: the fencing token alone protects then.
+
+With --once, REDIS_RETRY_COUNT is how many more attempts there are, and
+REDIS_RETRY_DELAY_MS the time between them.`,
 		Example: `  lockkeeper run pricing-oracle-keeper -- node keeper.js
   lockkeeper run nightly-report --once -- ./report.sh      # cron: one machine does it
   lockkeeper run migrate --wait 30s -- ./migrate.sh
@@ -83,11 +89,11 @@ debugger), the command is not: then the fencing token alone protects.`,
 		},
 	}
 	flags := c.Flags()
-	flags.DurationVar(&r.ttl, "ttl", leader.DefaultTTL, "how long the others wait when this machine is cut off (environment: REDIS_LOCK_TTL_MS)")
+	flags.DurationVar(&r.ttl, "ttl", leader.DefaultTTL, "`time` others wait if this machine is cut off (environment: REDIS_LOCK_TTL_MS)")
 	flags.DurationVar(&r.grace, "grace", 0, "`time` from SIGTERM to SIGKILL (default a fifth of the ttl)")
-	flags.BoolVar(&r.once, "once", false, "exit with status 75 if another holds it (REDIS_RETRY_COUNT and REDIS_RETRY_DELAY_MS: after so many more attempts)")
+	flags.BoolVar(&r.once, "once", false, "exit with status 75 if another holds it")
 	flags.DurationVar(&r.wait, "wait", 0, "exit with status 75 if another still holds it after this `time` (default: wait for ever)")
-	flags.BoolVar(&r.restart, "restart", false, "campaign again when the lease was lost or the command has ended, until stopped by a signal")
+	flags.BoolVar(&r.restart, "restart", false, "campaign again after a loss, or when the command has ended, until a signal comes")
 	flags.DurationVar(&r.restartDelay, "restart-delay", time.Second, "`pause` before campaigning again")
 	flags.IntVar(&r.shared, "shared", 1, "`n` holders at a time")
 	flags.BoolVar(&r.keepSecrets, "keep-credentials", false, "leave "+strings.Join(secretEnv, ", ")+" in the command's environment")
@@ -167,7 +173,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 		return cantRun(err)
 	}
 	r.signals = make(chan os.Signal, 8)
-	signal.Notify(r.signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	heed(r.signals)
 	defer signal.Stop(r.signals)
 
 	var locker lock.Locker
@@ -195,6 +201,9 @@ func (r *runner) run(ctx context.Context) (err error) {
 		}
 		if err != nil && codeOf(err) != exitLost && !isStatus(err) {
 			return err // the next campaign would end in the same way
+		}
+		if codeOf(err) == exitLost {
+			r.say("%v", err)
 		}
 		r.say("campaigning again in %v", r.restartDelay)
 		if err := r.untilSignal(ctx, func(ctx context.Context) error { return pause(ctx, r.restartDelay) }); err != nil {
@@ -294,7 +303,7 @@ func (r *runner) term(ctx context.Context, locker lock.Locker, path string) (sto
 	keeper, err := keepalive.Start(context.WithoutCancel(ctx), guarded{lease, r}, r.ttl, &keepalive.Options{
 		Margin:   r.grace,
 		Interval: min(r.ttl/2, (r.ttl-r.grace)/2),
-		Logger:   r.logger(),
+		Logger:   slog.New(renewals{r}),
 	})
 	if err != nil {
 		_ = lease.Release(ctx)
