@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,29 @@ func machineClock() int64 {
 // setProcessName is for ps and killall. Whoever looks at the arguments sees the name
 // that the process was started by.
 func setProcessName(name string) { _ = os.WriteFile("/proc/self/comm", []byte(name), 0) }
+
+// openLockFiles are this process's signs of life for a file store in dir.
+func openLockFiles(dir string) []int {
+	if dir == "" {
+		return nil
+	}
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	const fds = "/proc/self/fd"
+	entries, err := os.ReadDir(fds)
+	if err != nil {
+		return nil
+	}
+	var open []int
+	for _, e := range entries {
+		path, _ := os.Readlink(fds + "/" + e.Name())
+		if fd, err := strconv.Atoi(e.Name()); err == nil && filepath.Dir(path) == dir && strings.HasPrefix(filepath.Base(path), "live.") {
+			open = append(open, fd)
+		}
+	}
+	return open
+}
 
 // adoptOrphans makes this process, and not init, the parent of one below it whose own
 // parent has ended: so offspring still finds it.

@@ -3,9 +3,9 @@
 package cli
 
 import (
-	"bufio"
+	"bytes"
 	"fmt"
-	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -29,9 +29,11 @@ type guardian struct {
 	done    chan struct{} // closed when the guard has ended for good
 	warn    func(format string, args ...any)
 
+	dir string // of the lock files, if there is one
+
 	mu   sync.Mutex // guards all below
 	cmd  *exec.Cmd
-	pipe *os.File
+	conn *net.UnixConn
 	now  order
 }
 
@@ -43,8 +45,9 @@ type order struct {
 }
 
 // startGuard starts a guard. One that dies is replaced: warn is told if that fails.
-func startGuard(warn func(format string, args ...any)) (*guardian, error) {
-	g := &guardian{closing: make(chan struct{}), done: make(chan struct{}), warn: warn}
+// lockFiles is the directory of a file store, "" if it is another.
+func startGuard(lockFiles string, warn func(format string, args ...any)) (*guardian, error) {
+	g := &guardian{closing: make(chan struct{}), done: make(chan struct{}), warn: warn, dir: lockFiles}
 	if err := g.start(); err != nil {
 		return nil, err
 	}
@@ -58,7 +61,7 @@ func (g *guardian) start() error {
 	if err != nil {
 		return err
 	}
-	in, pipe, err := os.Pipe()
+	in, conn, err := socketPair()
 	if err != nil {
 		return err
 	}
@@ -71,12 +74,12 @@ func (g *guardian) start() error {
 	// Out of reach of what the terminal sends, and of what is sent to the command.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
-		_ = pipe.Close()
+		_ = conn.Close()
 		return err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.cmd, g.pipe = cmd, pipe
+	g.cmd, g.conn = cmd, conn
 	g.send()
 	return nil
 }
@@ -85,10 +88,10 @@ func (g *guardian) supervise() {
 	defer close(g.done)
 	for {
 		g.mu.Lock()
-		cmd, pipe := g.cmd, g.pipe
+		cmd, conn := g.cmd, g.conn
 		g.mu.Unlock()
 		_ = cmd.Wait()
-		_ = pipe.Close()
+		_ = conn.Close()
 		for {
 			select {
 			case <-g.closing:
@@ -106,7 +109,7 @@ func (g *guardian) supervise() {
 		}
 		if !g.pause(100 * time.Millisecond) { // whatever kills them
 			g.mu.Lock()
-			_ = g.pipe.Close()
+			_ = g.conn.Close()
 			cmd := g.cmd
 			g.mu.Unlock()
 			_ = cmd.Wait()
@@ -118,11 +121,41 @@ func (g *guardian) supervise() {
 // pause returns false if the guard is to end.
 func (g *guardian) pause(d time.Duration) bool { return !closedWithin(g.closing, d) }
 
-// send writes the present order. mu is held. A guard that does not read is no reason
+// socketPair is one end for a child's standard input, and the other.
+func socketPair() (*os.File, *net.UnixConn, error) {
+	syscall.ForkLock.RLock()
+	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(ends[0])
+		syscall.CloseOnExec(ends[1])
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, nil, err
+	}
+	in, out := os.NewFile(uintptr(ends[0]), "guard"), os.NewFile(uintptr(ends[1]), "guard")
+	defer out.Close() // FileConn has a copy
+	conn, err := net.FileConn(out)
+	if err != nil {
+		_ = in.Close()
+		return nil, nil, err
+	}
+	return in, conn.(*net.UnixConn), nil
+}
+
+// send writes the present order. With it goes the file that shows to other processes
+// that this one lives: as long as the guard has it open, too, nobody takes the lock of
+// a lockkeeper that was killed before its command was. mu is held. A guard that does not read is no reason
 // to wait for: what it was told last stands, and that ends the command earlier.
 func (g *guardian) send() {
-	_ = g.pipe.SetWriteDeadline(time.Now().Add(time.Second))
-	_, _ = fmt.Fprintln(g.pipe, g.now.pid, g.now.until)
+	var rights []byte
+	if g.now.pid != 0 {
+		if open := openLockFiles(g.dir); len(open) > 0 {
+			rights = syscall.UnixRights(open...)
+		}
+	}
+	_ = g.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	_, _, _ = g.conn.WriteMsgUnix(fmt.Appendln(nil, g.now.pid, g.now.until), rights, nil)
 }
 
 // watch tells which group to kill, nil for none, and when at the latest: unless it is
@@ -165,7 +198,7 @@ func (g *guardian) close() {
 	g.watch(nil, time.Time{})
 	close(g.closing)
 	g.mu.Lock()
-	_ = g.pipe.Close()
+	_ = g.conn.Close()
 	g.mu.Unlock()
 	<-g.done
 }
@@ -175,19 +208,19 @@ func (g *guardian) close() {
 const look = time.Second
 
 // guard is the guard's main: it ends when lockkeeper's end of the pipe is closed.
-func guard(in io.Reader) int {
+func guard(in *os.File) int {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	setProcessName(guardName)
 	parent := os.Getppid()
+	c, err := net.FileConn(in)
+	conn, ok := c.(*net.UnixConn)
+	if err != nil || !ok {
+		return exitUsage
+	}
 	orders := make(chan order)
 	go func() {
 		defer close(orders)
-		for lines := bufio.NewScanner(in); lines.Scan(); {
-			var o order
-			if n, _ := fmt.Sscan(lines.Text(), &o.pid, &o.until); n == 2 {
-				orders <- o
-			}
-		}
+		readOrders(conn, orders)
 	}()
 	var now order
 	var below []kin // of a moment ago: when lockkeeper is gone, they can't be found any more
@@ -215,6 +248,48 @@ func guard(in io.Reader) int {
 		}
 		timer.Reset(min(left, look))
 	}
+}
+
+// readOrders sends what comes over conn to orders. Files that come with it stay open
+// as long as this process lives, but for those of earlier orders.
+func readOrders(conn *net.UnixConn, orders chan<- order) {
+	var text, rights [4096]byte
+	var open []int
+	var rest []byte
+	for {
+		n, nrights, _, _, err := conn.ReadMsgUnix(text[:], rights[:])
+		if err != nil || n == 0 {
+			return
+		}
+		if files := filesOf(rights[:nrights]); len(files) > 0 {
+			for _, fd := range open {
+				_ = syscall.Close(fd)
+			}
+			open = files
+		}
+		rest = append(rest, text[:n]...)
+		for {
+			line, more, ok := bytes.Cut(rest, []byte("\n"))
+			if !ok {
+				break
+			}
+			rest = more
+			var o order
+			if n, _ := fmt.Sscan(string(line), &o.pid, &o.until); n == 2 {
+				orders <- o
+			}
+		}
+	}
+}
+
+func filesOf(rights []byte) []int {
+	var files []int
+	messages, _ := syscall.ParseSocketControlMessage(rights)
+	for i := range messages {
+		some, _ := syscall.ParseUnixRights(&messages[i])
+		files = append(files, some...)
+	}
+	return files
 }
 
 func killAll(group int, others []kin) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // scattered is a command that ignores SIGTERM, with a child in a group of its own, as
@@ -109,4 +110,30 @@ func TestRunAKilledGuardIsReplaced(t *testing.T) {
 	require.Eventually(t, func() bool { return guardOf(t, p) != first }, patience, 5*time.Millisecond)
 	require.NoError(t, p.Process.Kill())
 	require.Eventually(t, func() bool { return !alive(all[0]) && !alive(all[1]) }, patience, 5*time.Millisecond)
+}
+
+// Otherwise the kernel would free a killed lockkeeper's files before its command is
+// dead.
+func TestRunTheGuardKeepsTheLockOfAKilledLockkeeperUntilItHasKilled(t *testing.T) {
+	url, file := fileURL(t), filepath.Join(t.TempDir(), "pids")
+	p := start(t, url, nil, args([]string{"run", "k"}, family(file))...)
+	all := pids(t, file, 2)
+	guard := guardOf(t, p)
+	next := start(t, url, nil, "run", "k", "--", "echo", "ran")
+	next.sees(t, "standing by")
+
+	// The kernel wakes a stopped process whose parent dies, unless it has another here.
+	adoptOrphans()
+	defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+	require.NoError(t, syscall.Kill(guard, syscall.SIGSTOP))
+	require.NoError(t, p.Process.Kill())
+	<-p.done
+	require.Eventually(t, func() bool { return !alive(all[0]) }, patience, 5*time.Millisecond, "the kernel kills the command")
+	require.True(t, alive(all[1]))
+	_, code := do(t, url, nil, "run", "k", "--once", "--", "true")
+	require.Equal(t, exitHeld, code, "the command's child lives, and the lock was free")
+
+	require.NoError(t, syscall.Kill(guard, syscall.SIGCONT))
+	next.sees(t, "ran\n")
+	requireDead(t, all)
 }
