@@ -3,8 +3,10 @@ package cli
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -148,4 +150,13 @@ func (r *runner) sweep(g *group, keeper *keepalive.Keeper, lease lock.Lease) {
 		}
 	}
 	r.kill(g)
+}
+
+// dir is where a file store is, "" if it is another.
+func (s store) dir() string {
+	u, err := url.Parse(s.url)
+	if err != nil || u.Scheme != "file" {
+		return ""
+	}
+	return filepath.FromSlash(u.Path)
 }

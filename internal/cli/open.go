@@ -48,15 +48,6 @@ func (a *app) store() (store, error) {
 	return store{url: (&url.URL{Scheme: "file", Path: filepath.ToSlash(dir)}).String()}, nil
 }
 
-// dir is where a file store is, "" if it is another.
-func (s store) dir() string {
-	u, err := url.Parse(s.url)
-	if err != nil || u.Scheme != "file" {
-		return ""
-	}
-	return filepath.FromSlash(u.Path)
-}
-
 // redisNodes turns a list of host:port into URLs; what is one already stays so, and
 // is checked by redlock.Dial, whose errors show no password.
 func (a *app) redisNodes(name, list string) (store, error) {

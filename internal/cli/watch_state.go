@@ -128,7 +128,7 @@ func (s *watchState) update(l listing) []event {
 		if was != nil {
 			return nil
 		}
-		return []event{{Time: at, Kind: evUnavailable, Reason: oneLine(l.err)}}
+		return []event{{Time: at, Kind: evUnavailable, Reason: singleLine(l.err)}}
 	}
 	var events []event
 	if s.err != nil {
@@ -208,7 +208,7 @@ func (s *watchState) checkup(at time.Time, h lock.Health, err error) []event {
 		report.Quorum = s.health.Quorum
 		report.Status = "no quorum"
 		for _, n := range s.nodes {
-			report.Nodes = append(report.Nodes, nodeReport{Name: n.Name, Reason: oneLine(err)})
+			report.Nodes = append(report.Nodes, nodeReport{Name: n.Name, Reason: singleLine(err)})
 		}
 	}
 	before := map[string]bool{}
@@ -241,7 +241,7 @@ func (s *watchState) sorted() []hold {
 	return slices.SortedFunc(maps.Values(s.holds), func(a, b hold) int { return cmp.Compare(a.Key, b.Key) })
 }
 
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+func singleLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // line is e where there is no screen.
 func (e event) line() string {
