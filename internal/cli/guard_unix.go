@@ -203,9 +203,9 @@ func (g *guardian) close() {
 	<-g.done
 }
 
-// look is how often a guard looks at the clock: timers stand still while the machine
+// guardLook is how often a guard looks at the clock: timers stand still while the machine
 // is suspended, that clock does not where the system has such a one.
-const look = time.Second
+const guardLook = time.Second
 
 // guard is the guard's main: it ends when lockkeeper's end of the pipe is closed.
 func guard(in *os.File) int {
@@ -224,7 +224,7 @@ func guard(in *os.File) int {
 	}()
 	var now order
 	var below []kin // of a moment ago: when lockkeeper is gone, they can't be found any more
-	timer := time.NewTimer(look)
+	timer := time.NewTimer(guardLook)
 	for {
 		select {
 		case o, ok := <-orders:
@@ -246,7 +246,7 @@ func guard(in *os.File) int {
 			now = order{} // its number may be another's later
 			continue
 		}
-		timer.Reset(min(left, look))
+		timer.Reset(min(left, guardLook))
 	}
 }
 
