@@ -51,8 +51,9 @@ runs. The command gets, besides this program's environment,
   LOCKKEEPER_TOKEN   the fencing token: send it with each write, and let the
                      resource refuse a smaller one than it has seen
 
-but not LOCKKEEPER_URL, REDIS_NODES, REDIS_USER and REDISCLI_AUTH, which may
-hold passwords (--keep-credentials).
+but, unless --keep-credentials is given, none of those that lead to the store:
+
+  ` + strings.Join(secretEnv, " ") + `
 
 The command is a process group of its own. If the lease can't be renewed, the whole
 group gets SIGTERM --grace before the lease runs out, and SIGKILL before anybody else
@@ -96,7 +97,7 @@ REDIS_RETRY_DELAY_MS the time between them.`,
 	flags.BoolVar(&r.restart, "restart", false, "campaign again after a loss, or when the command has ended, until a signal comes")
 	flags.DurationVar(&r.restartDelay, "restart-delay", time.Second, "`pause` before campaigning again")
 	flags.IntVar(&r.shared, "shared", 1, "`n` holders at a time")
-	flags.BoolVar(&r.keepSecrets, "keep-credentials", false, "leave "+strings.Join(secretEnv, ", ")+" in the command's environment")
+	flags.BoolVar(&r.keepSecrets, "keep-credentials", false, "leave in the command's environment what leads to the store")
 	flags.BoolVarP(&r.quiet, "quiet", "q", false, "say nothing but errors")
 	c.SetUsageTemplate(c.UsageTemplate() + `
 Exit status: the command's own (128+n if signal n ended it), or
