@@ -271,12 +271,12 @@ func (b *bencher) handoff(ctx context.Context, lease lock.Lease, waiter lock.Loc
 	}
 	<-done
 	switch {
+	case errors.Is(released, lock.ErrLost):
+		return next, 0, fmt.Errorf("the lease ran out before it was handed over, want a longer --ttl: %w", released)
 	case err != nil:
 		return nil, 0, errors.Join(released, err)
 	case released != nil:
 		return next, 0, released
-	case got.Before(began):
-		return next, 0, errors.New("the lease ran out before it was handed over: want a longer --ttl")
 	}
 	return next, got.Sub(began), nil
 }

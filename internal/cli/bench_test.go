@@ -15,12 +15,12 @@ import (
 )
 
 // benched runs bench on fake time over a memory store, with two clients.
-func benched(t *testing.T, number int, prepare func(ctx context.Context, a, b *memory.Locker) context.Context) (r benchReport, err error) {
+func benched(t *testing.T, number int, ttl time.Duration, prepare func(ctx context.Context, a, b *memory.Locker) context.Context) (r benchReport, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		a := &app{out: &out, err: &bytes.Buffer{}, getenv: func(string) string { return "" }, output: "json"}
-		b := &bencher{a: a, number: number, ttl: 10 * time.Second, key: "k"}
+		b := &bencher{a: a, number: number, ttl: ttl, key: "k"}
 		store := memory.New()
 		first, second := store.Client("a"), store.Client("b")
 		err = b.run(prepare(t.Context(), first, second), first, second)
@@ -34,7 +34,7 @@ func benched(t *testing.T, number int, prepare func(ctx context.Context, a, b *m
 }
 
 func TestBenchMeasuresWhatEachOperationTakes(t *testing.T) {
-	r, err := benched(t, 20, func(ctx context.Context, a, b *memory.Locker) context.Context {
+	r, err := benched(t, 20, 10*time.Second, func(ctx context.Context, a, b *memory.Locker) context.Context {
 		a.Delay(3 * time.Millisecond)
 		b.Delay(3 * time.Millisecond)
 		return ctx
@@ -61,7 +61,7 @@ func TestBenchMeasuresWhatEachOperationTakes(t *testing.T) {
 }
 
 func TestBenchCountsWhatFailedAndSaysWhy(t *testing.T) {
-	r, err := benched(t, 20, func(ctx context.Context, a, b *memory.Locker) context.Context {
+	r, err := benched(t, 20, 10*time.Second, func(ctx context.Context, a, b *memory.Locker) context.Context {
 		a.FailNext(2, errors.New("out of luck"))
 		return ctx
 	})
@@ -74,7 +74,7 @@ func TestBenchCountsWhatFailedAndSaysWhy(t *testing.T) {
 }
 
 func TestBenchOfAStoreThatIsAwayEndsSoon(t *testing.T) {
-	r, err := benched(t, 1_000_000, func(ctx context.Context, a, b *memory.Locker) context.Context {
+	r, err := benched(t, 1_000_000, 10*time.Second, func(ctx context.Context, a, b *memory.Locker) context.Context {
 		a.FailNext(-1, nil)
 		b.FailNext(-1, nil)
 		return ctx
@@ -84,9 +84,20 @@ func TestBenchOfAStoreThatIsAwayEndsSoon(t *testing.T) {
 	require.Equal(t, 3, r.Operations[opHandoff].Failed)
 }
 
+func TestBenchALeaseThatRanOutIsNoHandOff(t *testing.T) {
+	r, err := benched(t, 3, time.Second, func(ctx context.Context, _, b *memory.Locker) context.Context {
+		b.Delay(2 * time.Second) // more than the ttl
+		return ctx
+	})
+	require.Error(t, err)
+	require.Zero(t, r.Operations[opHandoff].Count)
+	require.Positive(t, r.Operations[opHandoff].Failed)
+	require.Contains(t, r.Operations[opHandoff].Errors[0].Error, "want a longer --ttl")
+}
+
 func TestBenchShowsWhatItHasWhenInterruptedAndLeavesNothing(t *testing.T) {
 	for _, after := range []time.Duration{10, 11, 12, 13, 1000, 1001, 1002, 1003, 1004} {
-		r, err := benched(t, 100, func(ctx context.Context, a, b *memory.Locker) context.Context {
+		r, err := benched(t, 100, 10*time.Second, func(ctx context.Context, a, b *memory.Locker) context.Context {
 			a.Delay(time.Millisecond)
 			b.Delay(time.Millisecond)
 			ctx, cancel := context.WithCancelCause(ctx)

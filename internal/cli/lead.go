@@ -112,14 +112,15 @@ func (r *runner) stop(g *group, lease lock.Lease) {
 		left = time.Until(expiry)
 		left -= killTime(left)
 	}
-	r.say("lost %s, token %d: ending the command", lease.Key(), lease.Token())
+	end := time.Now().Add(left)
 	if left > 0 {
 		g.terminate()
-		if g.gone(left) {
-			return
-		}
 	}
-	r.kill(g)
+	// Not before: whoever reads standard error may be slow.
+	r.say("lost %s, token %d: ending the command", lease.Key(), lease.Token())
+	if left = time.Until(end); left <= 0 || !g.gone(left) {
+		r.kill(g)
+	}
 }
 
 // kill waits until all are gone. Some may have been started meanwhile.

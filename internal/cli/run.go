@@ -176,6 +176,11 @@ func (r *runner) run(ctx context.Context) (err error) {
 	r.signals = make(chan os.Signal, 8)
 	heed(r.signals)
 	defer signal.Stop(r.signals)
+	// Without it a reader of standard error that goes away would end this program, and
+	// with it the command. Not ignored: the command would inherit that.
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	defer signal.Stop(broken)
 
 	var locker lock.Locker
 	err = r.untilSignal(ctx, func(ctx context.Context) (err error) {

@@ -124,6 +124,18 @@ func TestRunWhatLockkeeperWasStartedToIgnoreTheCommandIgnores(t *testing.T) {
 	require.Equal(t, 41, p.exits(t), &p.out)
 }
 
+func TestRunNobodyHasToReadWhatLockkeeperSays(t *testing.T) {
+	reader, writer, err := os.Pipe()
+	require.NoError(t, err)
+	require.NoError(t, reader.Close())
+	defer writer.Close()
+	cmd := exec.Command(binary, "run", "k", "--", "sh", "-c", "exit 3")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LOCKKEEPER_URL=" + fileURL(t)}
+	cmd.Stderr = writer
+	_ = cmd.Run()
+	require.Equal(t, 3, cmd.ProcessState.ExitCode(), cmd.ProcessState)
+}
+
 func TestRunAKilledLockkeeperTakesTheWholeGroupAlong(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pids")
 	p := start(t, fileURL(t), nil, args([]string{"run", "k"}, family(file))...)
