@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,7 +29,7 @@ type watcher struct {
 	interval time.Duration
 
 	locks  func(ctx context.Context) ([]lock.Info, error)
-	health func(ctx context.Context) (lock.Health, error) // nil: the store has no such thing
+	health func(ctx context.Context) (lock.Health, error)
 
 	state  watchState
 	recent []event // the latest last
@@ -65,7 +66,13 @@ Ctrl-C ends it, with status 0.`,
 				return usage("--interval is %v, want %v or more", w.interval, leastInterval)
 			}
 			w.prefix = optional(args)
-			return a.with(cmd.Context(), w.run)
+			s, err := a.store()
+			if err != nil {
+				return err
+			}
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			return w.run(ctx, s.open)
 		},
 	}
 	c.Flags().DurationVar(&w.interval, "interval", time.Second, "`time` between two questions to the store, 100ms or more")
@@ -73,14 +80,39 @@ Ctrl-C ends it, with status 0.`,
 	return c
 }
 
-func (w *watcher) run(ctx context.Context, l lock.Locker) error {
-	i, err := inspectorOf(l)
-	if err != nil {
+// run watches what open opens. A store that is away when the watch begins is one to
+// watch, too.
+func (w *watcher) run(ctx context.Context, open func(context.Context) (lock.Locker, error)) error {
+	o := &opener{open: open}
+	defer o.close()
+	l, err := o.get(ctx)
+	if err == nil {
+		_, err = inspectorOf(l)
+	}
+	if err != nil && ctx.Err() == nil && !errors.Is(err, lock.ErrUnavailable) {
 		return err
 	}
-	w.locks = func(ctx context.Context) ([]lock.Info, error) { return held(ctx, i, w.prefix) }
-	if checker, ok := lock.As[lock.HealthChecker](l); ok {
-		w.health = checker.Health
+	w.locks = func(ctx context.Context) ([]lock.Info, error) {
+		l, err := o.get(ctx)
+		if err != nil {
+			return nil, err
+		}
+		i, err := inspectorOf(l)
+		if err != nil {
+			return nil, err
+		}
+		return held(ctx, i, w.prefix)
+	}
+	w.health = func(ctx context.Context) (lock.Health, error) {
+		l, err := o.get(ctx)
+		if err != nil {
+			return lock.Health{}, err
+		}
+		checker, ok := lock.As[lock.HealthChecker](l)
+		if !ok {
+			return lock.Health{}, errors.ErrUnsupported // then there are no nodes to show
+		}
+		return checker.Health(ctx)
 	}
 	if _, ok := terminalOf(w.a.out); ok && w.a.output != "json" && w.a.getenv("TERM") != "dumb" {
 		w.screen = &screen{w: w.a.out}
@@ -91,6 +123,39 @@ func (w *watcher) run(ctx context.Context, l lock.Locker) error {
 		return nil // how else should it end?
 	}
 	return err
+}
+
+// opener opens a store as soon as it can be opened.
+type opener struct {
+	open func(context.Context) (lock.Locker, error)
+
+	mu sync.Mutex // guards l; held while it is opened
+	l  lock.Locker
+}
+
+func (o *opener) get(ctx context.Context) (lock.Locker, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.l != nil {
+		return o.l, nil
+	}
+	// Less than a question's time: somebody else may wait for it as well.
+	ctx, cancel := context.WithTimeout(ctx, askTimeout/4)
+	defer cancel()
+	l, err := o.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o.l = l
+	return l, nil
+}
+
+func (o *opener) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.l != nil {
+		closeLocker(o.l)
+	}
 }
 
 // checkup is an answer of the nodes.
@@ -111,15 +176,11 @@ func (w *watcher) loop(ctx context.Context) error {
 		return l
 	})
 	defer func() { stop(); <-listed }()
-	var checkups <-chan checkup
-	if w.health != nil {
-		answers, done := ask(asking, max(w.interval, healthInterval), func(ctx context.Context) checkup {
-			h, err := w.health(ctx)
-			return checkup{time.Now(), h, err}
-		})
-		checkups = answers
-		defer func() { stop(); <-done }()
-	}
+	checkups, checked := ask(asking, max(w.interval, healthInterval), func(ctx context.Context) checkup {
+		h, err := w.health(ctx)
+		return checkup{time.Now(), h, err}
+	})
+	defer func() { stop(); <-checked }()
 	var redraw <-chan time.Time
 	var t terminalSignals
 	if w.screen != nil {

@@ -61,7 +61,7 @@ func (w *watcher) frame(now time.Time, width, height int) []string {
 	s := &w.state
 	lines := []string{w.title(now, width)}
 	if s.err != nil {
-		lines = append(lines, w.a.paint(bad, cut("this is what was known before: "+printable(singleLine(s.err)), width)))
+		lines = append(lines, w.a.paint(bad, cut("no answer, what follows is old: "+printable(outage(s.err)), width)))
 	}
 	if nodes := w.nodeLines(width); len(nodes) > 0 && len(nodes)+8 <= height {
 		lines = append(append(lines, ""), nodes...)

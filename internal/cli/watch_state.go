@@ -128,7 +128,7 @@ func (s *watchState) update(l listing) []event {
 		if was != nil {
 			return nil
 		}
-		return []event{{Time: at, Kind: evUnavailable, Reason: singleLine(l.err)}}
+		return []event{{Time: at, Kind: evUnavailable, Reason: outage(l.err)}}
 	}
 	var events []event
 	if s.err != nil {
@@ -239,6 +239,15 @@ func (s *watchState) checkup(at time.Time, h lock.Health, err error) []event {
 
 func (s *watchState) sorted() []hold {
 	return slices.SortedFunc(maps.Values(s.holds), func(a, b hold) int { return cmp.Compare(a.Key, b.Key) })
+}
+
+// outage is why a store does not answer, without the way there.
+func outage(err error) string {
+	s := singleLine(err)
+	if _, why, ok := strings.Cut(s, lock.ErrUnavailable.Error()+": "); ok {
+		return why
+	}
+	return s
 }
 
 func singleLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -29,7 +29,7 @@ func watched(t *testing.T, output string, during func(store *memory.Locker)) []s
 		w := &watcher{a: a, interval: time.Second}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		ended := make(chan error, 1)
-		time.AfterFunc(500*time.Millisecond, func() { ended <- w.run(ctx, store) }) // between whole seconds
+		time.AfterFunc(500*time.Millisecond, func() { ended <- w.run(ctx, func(context.Context) (lock.Locker, error) { return store, nil }) }) // between whole seconds
 		during(store)
 		synctest.Wait()
 		cancel(signalled{syscall.SIGINT})
@@ -90,6 +90,31 @@ func TestWatchIsALineAnEventWithoutATerminal(t *testing.T) {
 		require.NotContains(t, line, "\x1b")
 	}
 	require.Contains(t, strings.Join(lines, "\n"), "  holds        x  by a, token ")
+}
+
+func TestWatchASourceThatComesLaterIsWatched(t *testing.T) {
+	var out bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		_, err := store.TryAcquire(t.Context(), "k", time.Hour)
+		require.NoError(t, err)
+		w := &watcher{a: &app{out: &out, getenv: func(string) string { return "" }}, interval: time.Second}
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.ErrorIs(t, w.run(ctx, func(context.Context) (lock.Locker, error) {
+			if time.Since(began) < 20*time.Second {
+				return nil, fmt.Errorf("%w: away", lock.ErrUnavailable)
+			}
+			return store, nil
+		}), context.DeadlineExceeded)
+	})
+	require.Regexp(t, `(?s)^[^\n]* unavailable .*away\n.* available .*holds +k `, out.String())
+	require.Equal(t, 1, strings.Count(out.String(), "away"), "told once")
+
+	w := &watcher{a: &app{out: &out}, interval: time.Second}
+	err := w.run(t.Context(), func(context.Context) (lock.Locker, error) { return nil, lock.ErrInvalid })
+	require.ErrorIs(t, err, lock.ErrInvalid, "what can never be opened")
 }
 
 var start0 = time.Now()
