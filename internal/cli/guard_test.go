@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -55,4 +56,18 @@ func TestRunASignalThatComesWithTheLeaseIsNotForgotten(t *testing.T) {
 		return nil // it was granted all the same
 	})
 	require.Equal(t, exitSignal+15, codeOf(err))
+}
+
+// --wait 30s is 30s for opening the store and for the lock together.
+func TestRunWaitBoundsTheWholeCampaign(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &runner{wait: 30 * time.Second, began: time.Now()}
+		time.Sleep(20 * time.Second) // the store was away
+		require.Equal(t, 10*time.Second, r.bounds().Timeout)
+		time.Sleep(time.Hour)
+		require.Positive(t, r.bounds().Timeout, "none would be for ever")
+		require.LessOrEqual(t, r.bounds().Timeout, time.Millisecond)
+		r.wait = 0
+		require.Zero(t, r.bounds().Timeout)
+	})
 }

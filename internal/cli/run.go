@@ -35,6 +35,7 @@ type runner struct {
 	quiet         bool
 
 	acquire lock.AcquireOptions
+	began   time.Time // of the campaign
 	guard   *guardian
 	signals chan os.Signal // what came while a command ran
 }
@@ -140,7 +141,6 @@ func (r *runner) settle(cmd *cobra.Command) error {
 	case r.shared < 1 || r.shared > lock.MaxSlots:
 		return usage("--shared is %d, want 1 to %d", r.shared, lock.MaxSlots)
 	}
-	r.acquire = lock.AcquireOptions{Timeout: r.wait}
 	if r.once {
 		if r.acquire, err = r.a.onceOptions(); err != nil {
 			return err
@@ -182,6 +182,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 	signal.Notify(broken, syscall.SIGPIPE)
 	defer signal.Stop(broken)
 
+	r.began = time.Now()
 	var locker lock.Locker
 	err = r.untilSignal(ctx, func(ctx context.Context) (err error) {
 		locker, err = r.open(ctx, s)
@@ -215,7 +216,17 @@ func (r *runner) run(ctx context.Context) (err error) {
 		if err := r.untilSignal(ctx, func(ctx context.Context) error { return pause(ctx, r.restartDelay) }); err != nil {
 			return err
 		}
+		r.began = time.Now()
 	}
+}
+
+// bounds are those of the campaign's attempts: what --wait leaves after the opening.
+func (r *runner) bounds() *lock.AcquireOptions {
+	o := r.acquire
+	if r.wait > 0 {
+		o.Timeout = max(time.Millisecond, r.wait-time.Since(r.began)) // 0 would be no bound
+	}
+	return &o
 }
 
 // isStatus: err is how a command ended, and no word.
@@ -296,7 +307,7 @@ func (r *runner) say(format string, args ...any) {
 func (r *runner) term(ctx context.Context, locker lock.Locker, path string) (stopped bool, err error) {
 	var lease lock.Lease
 	err = r.untilSignal(ctx, func(ctx context.Context) (err error) {
-		lease, err = lock.Acquire(ctx, &standby{Locker: locker, r: r}, r.key, r.ttl, &r.acquire)
+		lease, err = lock.Acquire(ctx, &standby{Locker: locker, r: r}, r.key, r.ttl, r.bounds())
 		return err
 	})
 	if err != nil {
