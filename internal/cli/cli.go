@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -78,11 +79,12 @@ authorities to trust in place of the system's, LOCKKEEPER_TLS_CERT and
 LOCKKEEPER_TLS_KEY are the client's own; with them, host:port is reached over TLS.
 
 ` + exitHelp + `
-The commands run and health have more: see their help.`,
+The commands run and health have others: see their help.`,
 		Example: `  lockkeeper run nightly-report --once -- ./report.sh
-  LOCKKEEPER_URL=redlock://10.0.0.1,10.0.1.1,10.0.2.1 lockkeeper run keeper -- node keeper.js
+  export LOCKKEEPER_URL=redlock://10.0.0.1,10.0.1.1,10.0.2.1
+  lockkeeper run keeper --restart -- node keeper.js
   lockkeeper health
-  lockkeeper list`,
+  lockkeeper watch`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
@@ -92,12 +94,26 @@ The commands run and health have more: see their help.`,
 	flags.StringVar(&a.url, "url", "", "`URL` of the store (environment: LOCKKEEPER_URL)")
 	flags.StringVar(&a.nodes, "nodes", "", "Redis `nodes`, host:port,host:port (environment: REDIS_NODES)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
-	root.AddCommand(a.runCommand(), a.healthCommand(), a.listCommand(), a.showCommand(), a.releaseCommand(), a.clearCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.healthCommand(), a.listCommand(), a.showCommand(), a.releaseCommand(), a.clearCommand(), a.watchCommand(), a.benchCommand(), a.versionCommand())
+	titled(root, "Run a program under a lock:", "run")
+	titled(root, "See what is going on:", "health", "list", "show", "watch", "bench")
+	titled(root, "Mend:", "release", "clear")
+	a.complete(root)
 	wrapArgs(root)
 	for _, c := range root.Commands() {
 		wrapArgs(c)
 	}
 	return root
+}
+
+// titled puts commands under a title in root's help.
+func titled(root *cobra.Command, title string, names ...string) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, c := range root.Commands() {
+		if slices.Contains(names, c.Name()) {
+			c.GroupID = title
+		}
+	}
 }
 
 // wrapArgs makes a wrong number of arguments a usage error.
@@ -107,10 +123,26 @@ func wrapArgs(c *cobra.Command) {
 		return
 	}
 	c.Args = func(cmd *cobra.Command, list []string) error {
-		if err := args(cmd, list); err != nil {
-			return usage("%w", err)
+		err := args(cmd, list)
+		switch {
+		case err == nil:
+			return nil
+		case !cmd.HasParent():
+			return usage("%w", err) // an unknown command
+		case len(list) == 0:
+			return usage("no argument is given, want: %s", cmd.UseLine())
 		}
-		return nil
+		return usage("the arguments are %q, want: %s", list, cmd.UseLine())
+	}
+}
+
+// heed sends SIGINT, SIGTERM and SIGHUP to c, but not what this program was started to
+// ignore, as by nohup: the command under a lock is to ignore it too.
+func heed(c chan<- os.Signal) {
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) {
+			signal.Notify(c, s)
+		}
 	}
 }
 
@@ -119,7 +151,7 @@ func wrapArgs(c *cobra.Command) {
 func interruptible(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	heed(signals)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -23,11 +23,12 @@ const (
 )
 
 const exitHelp = `Exit status:
-  0    done
-  1    failed
-  64   usage: a bad flag, key, ttl or URL; nothing was sent
-  69   the store can't decide: no quorum, connection refused
-  75   held by another
+  0      done
+  1      failed
+  64     usage: a bad flag, key, ttl or URL; nothing was sent
+  69     the store can't decide: no quorum, connection refused
+  75     held by another
+  128+n  signal n ended it (130: Ctrl-C)
 `
 
 // status is an error that says with what the program ends. With a nil err it ends

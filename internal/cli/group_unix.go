@@ -14,19 +14,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// group is a command and what it has started: a process group of its own.
+// group is a command and what it has started: a process group of its own, and on
+// Linux what has left that group without leaving the session.
 type group struct {
-	pid  int
-	done chan struct{} // closed when the command itself has ended
-	code int           // its exit status; read it after done
-	sig  syscall.Signal
+	pid   int
+	guard *guardian
+	done  chan struct{} // closed when the command itself has ended
+	code  int           // its exit status; read it after done
+	sig   syscall.Signal
+	ended bool // the group was seen empty: its number may be another's by now
 }
 
 // startGroup starts cmd, whose files must be *os.File. If this process dies by
 // whatever means, the system kills the command where it knows of such a thing; what
 // the command has started is the guard's.
-func startGroup(cmd *exec.Cmd) (*group, error) {
-	g := &group{done: make(chan struct{})}
+func startGroup(cmd *exec.Cmd, guard *guardian) (*group, error) {
+	g := &group{guard: guard, done: make(chan struct{})}
+	adoptOrphans()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	setDeathSignal(cmd.SysProcAttr)
 	tty := foreground(cmd)
@@ -51,7 +55,23 @@ func startGroup(cmd *exec.Cmd) (*group, error) {
 		tty.restore()
 		return nil, err
 	}
+	go g.reap()
 	return g, nil
+}
+
+// reap keeps adopted processes that have ended from piling up while the command runs.
+func (g *group) reap() {
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, syscall.SIGCHLD)
+	defer signal.Stop(children)
+	for {
+		select {
+		case <-children:
+			reapOrphans(g.pid, g.guard.pid())
+		case <-g.done:
+			return
+		}
+	}
 }
 
 // wait reaps the command. One that was suspended goes on: its lease does not.
@@ -77,25 +97,42 @@ func (g *group) wait() {
 	}
 }
 
-func (g *group) signal(s syscall.Signal) { _ = syscall.Kill(-g.pid, s) }
-
-func (g *group) terminate() {
-	g.signal(syscall.SIGTERM)
-	g.signal(syscall.SIGCONT) // one that is stopped would not hear of it
+func (g *group) signal(s syscall.Signal) {
+	if !g.ended {
+		_ = syscall.Kill(-g.pid, s)
+	}
 }
 
-func (g *group) kill() { g.signal(syscall.SIGKILL) }
+// everywhere sends to what has left the group, too.
+func (g *group) everywhere(s syscall.Signal) {
+	g.signal(s)
+	for _, p := range offspring(os.Getpid(), g.guard.pid()) {
+		if p.group != g.pid {
+			p.signal(s)
+		}
+	}
+}
 
-// empty reports whether nothing is left of the group. The command must have ended:
-// as long as a process of the group lives, the system gives its number to no other.
+func (g *group) terminate() {
+	g.everywhere(syscall.SIGTERM)
+	g.everywhere(syscall.SIGCONT) // one that is stopped would not hear of it
+}
+
+func (g *group) kill() { g.everywhere(syscall.SIGKILL) }
+
+// empty reports whether nothing is left. The command must have ended.
 func (g *group) empty() bool {
 	// As the first process of a container this one inherits what is left.
-	for {
+	for !g.ended {
 		if pid, err := unix.Wait4(-g.pid, nil, unix.WNOHANG, nil); err != nil || pid <= 0 {
 			break
 		}
 	}
-	return errors.Is(syscall.Kill(-g.pid, 0), syscall.ESRCH)
+	guard := g.guard.pid()
+	reapOrphans(guard)
+	// As long as a process of the group lives, the system gives its number to no other.
+	g.ended = g.ended || errors.Is(syscall.Kill(-g.pid, 0), syscall.ESRCH)
+	return g.ended && len(offspring(os.Getpid(), guard)) == 0
 }
 
 // gone waits until nothing is left of the group, until limit ends.

@@ -1,7 +1,7 @@
 package cli
 
 import (
-	"io"
+	"os"
 	"os/exec"
 	"syscall"
 	"time"
@@ -20,7 +20,7 @@ type group struct {
 	sig  syscall.Signal
 }
 
-func startGroup(cmd *exec.Cmd) (*group, error) {
+func startGroup(cmd *exec.Cmd, _ *guardian) (*group, error) {
 	job, err := windows.CreateJobObject(nil, nil)
 	if err != nil {
 		return nil, err
@@ -85,10 +85,12 @@ const guardArg = "__guard"
 // guardian: the job object does its work.
 type guardian struct{}
 
-func startGuard() (*guardian, error) { return &guardian{}, nil }
+func startGuard(string, func(format string, args ...any)) (*guardian, error) { return &guardian{}, nil }
 
-func (*guardian) watch(*group) {}
+func (*guardian) watch(*group, time.Time) {}
+
+func (*guardian) extend(time.Time) {}
 
 func (*guardian) close() {}
 
-func guard(io.Reader) int { return exitOK }
+func guard(*os.File) int { return exitOK }

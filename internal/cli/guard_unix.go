@@ -3,70 +3,301 @@
 package cli
 
 import (
-	"bufio"
+	"bytes"
 	"fmt"
-	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
-	"strconv"
-	"strings"
+	"sync"
 	"syscall"
+	"time"
 )
 
-// guardArg makes the program a guard: a process of its own that kills the command's
-// group when lockkeeper has died. A death signal reaches the command alone, and not
-// what it has started.
+// guardArg makes the program a guard: a process of its own that kills what the
+// command has started when lockkeeper has died, or could not do it in time because
+// it was paused. A death signal reaches the command alone, and knows no time.
 const guardArg = "__guard"
+
+// guardName is what the guard is called in lists of processes. With lockkeeper's own
+// name, whoever kills all lockkeepers by name would kill their guards as well.
+const guardName = "lock-guard"
 
 // guardian is lockkeeper's end of the guard.
 type guardian struct {
+	closing chan struct{}
+	done    chan struct{} // closed when the guard has ended for good
+	warn    func(format string, args ...any)
+
+	dir string // of the lock files, if there is one
+
+	mu   sync.Mutex // guards all below
 	cmd  *exec.Cmd
-	pipe io.WriteCloser
+	conn *net.UnixConn
+	now  order
 }
 
-func startGuard() (*guardian, error) {
+// order is what a guard is told: to kill that group, 0 for none, when lockkeeper is
+// gone and at until, by the machine's own clock, in nanoseconds.
+type order struct {
+	pid   int
+	until int64
+}
+
+// startGuard starts a guard. One that dies is replaced: warn is told if that fails.
+// lockFiles is the directory of a file store, "" if it is another.
+func startGuard(lockFiles string, warn func(format string, args ...any)) (*guardian, error) {
+	g := &guardian{closing: make(chan struct{}), done: make(chan struct{}), warn: warn, dir: lockFiles}
+	if err := g.start(); err != nil {
+		return nil, err
+	}
+	go g.supervise()
+	return g, nil
+}
+
+// start starts a guard, and tells it the present order.
+func (g *guardian) start() error {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return err
 	}
+	in, conn, err := socketPair()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
 	cmd := exec.Command(self, guardArg)
+	cmd.Args[0] = guardName
 	cmd.Env = []string{}
+	cmd.Dir = "/"
+	cmd.Stdin = in
 	// Out of reach of what the terminal sends, and of what is sent to the command.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	pipe, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		_ = conn.Close()
+		return err
 	}
-	return &guardian{cmd, pipe}, nil
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.cmd, g.conn = cmd, conn
+	g.send()
+	return nil
 }
 
-// watch tells which group to kill; nil: none.
-func (g *guardian) watch(c *group) {
-	pid := 0
-	if c != nil {
-		pid = c.pid
+func (g *guardian) supervise() {
+	defer close(g.done)
+	for {
+		g.mu.Lock()
+		cmd, conn := g.cmd, g.conn
+		g.mu.Unlock()
+		_ = cmd.Wait()
+		_ = conn.Close()
+		for {
+			select {
+			case <-g.closing:
+				return
+			default:
+			}
+			err := g.start()
+			if err == nil {
+				break
+			}
+			g.warn("the guard process has died, and no other can be started: %v", err)
+			if !g.pause(time.Second) {
+				return
+			}
+		}
+		if !g.pause(100 * time.Millisecond) { // whatever kills them
+			g.mu.Lock()
+			_ = g.conn.Close()
+			cmd := g.cmd
+			g.mu.Unlock()
+			_ = cmd.Wait()
+			return
+		}
 	}
-	_, _ = fmt.Fprintln(g.pipe, pid)
+}
+
+// pause returns false if the guard is to end.
+func (g *guardian) pause(d time.Duration) bool { return !closedWithin(g.closing, d) }
+
+// socketPair is one end for a child's standard input, and the other.
+func socketPair() (*os.File, *net.UnixConn, error) {
+	syscall.ForkLock.RLock()
+	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(ends[0])
+		syscall.CloseOnExec(ends[1])
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, nil, err
+	}
+	in, out := os.NewFile(uintptr(ends[0]), "guard"), os.NewFile(uintptr(ends[1]), "guard")
+	defer out.Close() // FileConn has a copy
+	conn, err := net.FileConn(out)
+	if err != nil {
+		_ = in.Close()
+		return nil, nil, err
+	}
+	return in, conn.(*net.UnixConn), nil
+}
+
+// send writes the present order. With it goes the file that shows to other processes
+// that this one lives: as long as the guard has it open, too, nobody takes the lock of
+// a lockkeeper that was killed before its command was. mu is held. A guard that does not read is no reason
+// to wait for: what it was told last stands, and that ends the command earlier.
+func (g *guardian) send() {
+	var rights []byte
+	if g.now.pid != 0 {
+		if open := openLockFiles(g.dir); len(open) > 0 {
+			rights = syscall.UnixRights(open...)
+		}
+	}
+	_ = g.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	_, _, _ = g.conn.WriteMsgUnix(fmt.Appendln(nil, g.now.pid, g.now.until), rights, nil)
+}
+
+// watch tells which group to kill, nil for none, and when at the latest: unless it is
+// told another time before.
+func (g *guardian) watch(c *group, until time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.now = order{}
+	if c != nil {
+		g.now = order{c.pid, onMachineClock(until)}
+	}
+	g.send()
+}
+
+// extend moves the time.
+func (g *guardian) extend(until time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.now.pid != 0 {
+		g.now.until = onMachineClock(until)
+		g.send()
+	}
+}
+
+// onMachineClock is t on a clock that both processes read. This one may be held up
+// between the two readings: then t comes out too early, never too late.
+func onMachineClock(t time.Time) int64 {
+	now := machineClock()
+	return now + int64(time.Until(t))
+}
+
+// pid is the guard's.
+func (g *guardian) pid() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.cmd.Process.Pid
 }
 
 func (g *guardian) close() {
-	_ = g.pipe.Close()
-	_ = g.cmd.Wait()
+	g.watch(nil, time.Time{})
+	close(g.closing)
+	g.mu.Lock()
+	_ = g.conn.Close()
+	g.mu.Unlock()
+	<-g.done
 }
 
+// guardLook is how often a guard looks at the clock: timers stand still while the machine
+// is suspended, that clock does not where the system has such a one.
+const guardLook = time.Second
+
 // guard is the guard's main: it ends when lockkeeper's end of the pipe is closed.
-func guard(in io.Reader) int {
+func guard(in *os.File) int {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	pid := 0
-	for lines := bufio.NewScanner(in); lines.Scan(); {
-		pid, _ = strconv.Atoi(strings.TrimSpace(lines.Text()))
+	setProcessName(guardName)
+	parent := os.Getppid()
+	c, err := net.FileConn(in)
+	conn, ok := c.(*net.UnixConn)
+	if err != nil || !ok {
+		return exitUsage
 	}
-	if pid > 1 {
-		_ = syscall.Kill(-pid, syscall.SIGKILL)
+	orders := make(chan order)
+	go func() {
+		defer close(orders)
+		readOrders(conn, orders)
+	}()
+	var now order
+	var below []kin // of a moment ago: when lockkeeper is gone, they can't be found any more
+	timer := time.NewTimer(guardLook)
+	for {
+		select {
+		case o, ok := <-orders:
+			if !ok {
+				killAll(now.pid, below)
+				return exitOK
+			}
+			now = o
+		case <-timer.C:
+		}
+		if now.pid == 0 {
+			below = nil
+			continue
+		}
+		below = offspring(parent, os.Getpid())
+		left := time.Duration(now.until - machineClock())
+		if left <= 0 {
+			killAll(now.pid, below)
+			now = order{} // its number may be another's later
+			continue
+		}
+		timer.Reset(min(left, guardLook))
 	}
-	return exitOK
+}
+
+// readOrders sends what comes over conn to orders. Files that come with it stay open
+// as long as this process lives, but for those of earlier orders.
+func readOrders(conn *net.UnixConn, orders chan<- order) {
+	var text, rights [4096]byte
+	var open []int
+	var rest []byte
+	for {
+		n, nrights, _, _, err := conn.ReadMsgUnix(text[:], rights[:])
+		if err != nil || n == 0 {
+			return
+		}
+		if files := filesOf(rights[:nrights]); len(files) > 0 {
+			for _, fd := range open {
+				_ = syscall.Close(fd)
+			}
+			open = files
+		}
+		rest = append(rest, text[:n]...)
+		for {
+			line, more, ok := bytes.Cut(rest, []byte("\n"))
+			if !ok {
+				break
+			}
+			rest = more
+			var o order
+			if n, _ := fmt.Sscan(string(line), &o.pid, &o.until); n == 2 {
+				orders <- o
+			}
+		}
+	}
+}
+
+func filesOf(rights []byte) []int {
+	var files []int
+	messages, _ := syscall.ParseSocketControlMessage(rights)
+	for i := range messages {
+		some, _ := syscall.ParseUnixRights(&messages[i])
+		files = append(files, some...)
+	}
+	return files
+}
+
+func killAll(group int, others []kin) {
+	if group <= 1 {
+		return
+	}
+	_ = syscall.Kill(-group, syscall.SIGKILL)
+	for _, p := range others {
+		p.signal(syscall.SIGKILL)
+	}
 }

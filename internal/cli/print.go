@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -78,6 +77,7 @@ func (a *app) paint(colour, s string) string {
 type table struct {
 	rows    [][]string
 	colours map[int]string // of the row with that number, its second column
+	tails   map[int]string // the same of its last column
 }
 
 func (t *table) add(cells ...string) {
@@ -98,35 +98,50 @@ func printable(s string) string {
 const gap = 2
 
 func (t *table) print(a *app, w io.Writer) error {
-	if len(t.rows) == 0 {
-		return nil
-	}
-	widths := make([]int, len(t.rows[0]))
-	for _, row := range t.rows {
-		for i, cell := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
-	}
-	fit(widths, a.width())
-	for n, row := range t.rows {
-		var line strings.Builder
-		for i, cell := range row {
-			cell = cut(cell, widths[i])
-			pad := widths[i] - utf8.RuneCountInString(cell) + gap
-			if i == 1 {
-				cell = a.paint(t.colours[n], cell)
-			}
-			line.WriteString(cell)
-			line.WriteString(strings.Repeat(" ", pad))
-		}
-		if _, err := fmt.Fprintln(w, strings.TrimRight(line.String(), " ")); err != nil {
+	for _, line := range t.lines(a, a.width()) {
+		if _, err := fmt.Fprintln(w, line); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-const leastWidth = 8
+// lines are the table's, none wider than width; 0: as wide as it takes.
+func (t *table) lines(a *app, width int) []string {
+	if len(t.rows) == 0 {
+		return nil
+	}
+	widths := make([]int, len(t.rows[0]))
+	for _, row := range t.rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], columns(cell))
+		}
+	}
+	fit(widths, width)
+	var lines []string
+	for n, row := range t.rows {
+		var line strings.Builder
+		pad := 0
+		for i, cell := range row {
+			cell = cut(cell, widths[i])
+			if cell != "" {
+				line.WriteString(strings.Repeat(" ", pad))
+				pad = 0
+			}
+			pad += widths[i] - columns(cell) + gap
+			if i == 1 {
+				cell = a.paint(t.colours[n], cell)
+			} else if i == len(row)-1 {
+				cell = a.paint(t.tails[n], cell)
+			}
+			line.WriteString(cell)
+		}
+		lines = append(lines, strings.TrimRight(line.String(), " "))
+	}
+	return lines
+}
+
+const leastWidth = 3
 
 // fit takes from the widest column until all fit into total.
 func fit(widths []int, total int) {
@@ -147,13 +162,6 @@ func fit(widths []int, total int) {
 	}
 }
 
-func cut(s string, width int) string {
-	if utf8.RuneCountInString(s) <= width {
-		return s
-	}
-	return string([]rune(s)[:width-1]) + "…"
-}
-
 // short is a duration as people read it.
 func short(d time.Duration) string {
 	switch {
@@ -163,6 +171,9 @@ func short(d time.Duration) string {
 		return d.Round(100 * time.Millisecond).String()
 	case d >= time.Millisecond:
 		return d.Round(100 * time.Microsecond).String()
+	}
+	if d < 10*time.Microsecond {
+		return d.Round(10 * time.Nanosecond).String()
 	}
 	return d.Round(time.Microsecond).String()
 }

@@ -66,7 +66,12 @@ func (b *buffer) String() string {
 // start runs lockkeeper with the store url and an environment of PATH and env alone.
 func start(t *testing.T, url string, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{Cmd: exec.Command(binary, args...), done: make(chan struct{})}
+	return startCommand(t, exec.Command(binary, args...), url, env)
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd, url string, env []string) *process {
+	t.Helper()
+	p := &process{Cmd: cmd, done: make(chan struct{})}
 	p.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LOCKKEEPER_URL=" + url}, env...)
 	p.Stdout, p.Stderr = &p.out, &p.out
 	p.WaitDelay = 10 * time.Second // what was left behind may hold the pipe

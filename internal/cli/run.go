@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -34,6 +35,7 @@ type runner struct {
 	quiet         bool
 
 	acquire lock.AcquireOptions
+	began   time.Time // of the campaign
 	guard   *guardian
 	signals chan os.Signal // what came while a command ran
 }
@@ -50,21 +52,27 @@ runs. The command gets, besides this program's environment,
   LOCKKEEPER_TOKEN   the fencing token: send it with each write, and let the
                      resource refuse a smaller one than it has seen
 
-but not LOCKKEEPER_URL, REDIS_NODES, REDIS_USER and REDISCLI_AUTH, which may
-hold passwords (--keep-credentials).
+but, unless --keep-credentials is given, none of those that lead to the store:
+
+  ` + strings.Join(secretEnv, " ") + `
 
 The command is a process group of its own. If the lease can't be renewed, the whole
 group gets SIGTERM --grace before the lease runs out, and SIGKILL before anybody else
 can have it. If the store took the lease away, as a force release does, another may
 have it already: SIGKILL follows after 100ms. SIGINT, SIGTERM and SIGHUP are passed
-on to the group. What the command leaves running in its group when it ends is ended
-too, SIGTERM and after --grace SIGKILL, before the lock is freed. A process that
-makes a group or session of its own (setsid, a daemon) is out of reach.
+on to the group. What the command leaves running when it ends is ended too, SIGTERM
+and after --grace SIGKILL, before the lock is freed. On Linux that includes what has
+left the group but not the session, such as what timeout(1) runs. A process that makes
+a session of its own (setsid, a daemon) is left alone.
 
-If lockkeeper itself is killed, a second process kills the group at once; on Linux
-the kernel kills the command as well. On Windows the command runs in a job object,
-which the system ends with lockkeeper. If lockkeeper alone is paused (SIGSTOP, a
-debugger), the command is not: then the fencing token alone protects.`,
+If lockkeeper itself is killed, its guard, a second process named lock-guard, kills
+the group at once; on Linux the kernel kills the command as well. If lockkeeper is
+paused (SIGSTOP, a debugger), the guard kills the group before the lease runs out. On
+Windows the command runs in a job object, which the system ends with lockkeeper, and
+nothing covers a pause: the fencing token alone protects then.
+
+With --once, REDIS_RETRY_COUNT is how many more attempts there are, and
+REDIS_RETRY_DELAY_MS the time between them.`,
 		Example: `  lockkeeper run pricing-oracle-keeper -- node keeper.js
   lockkeeper run nightly-report --once -- ./report.sh      # cron: one machine does it
   lockkeeper run migrate --wait 30s -- ./migrate.sh
@@ -83,14 +91,14 @@ debugger), the command is not: then the fencing token alone protects.`,
 		},
 	}
 	flags := c.Flags()
-	flags.DurationVar(&r.ttl, "ttl", leader.DefaultTTL, "how long the others wait when this machine is cut off (environment: REDIS_LOCK_TTL_MS)")
+	flags.DurationVar(&r.ttl, "ttl", leader.DefaultTTL, "`time` others wait if this machine is cut off (environment: REDIS_LOCK_TTL_MS)")
 	flags.DurationVar(&r.grace, "grace", 0, "`time` from SIGTERM to SIGKILL (default a fifth of the ttl)")
-	flags.BoolVar(&r.once, "once", false, "exit with status 75 if another holds it (REDIS_RETRY_COUNT and REDIS_RETRY_DELAY_MS: after so many more attempts)")
+	flags.BoolVar(&r.once, "once", false, "exit with status 75 if another holds it")
 	flags.DurationVar(&r.wait, "wait", 0, "exit with status 75 if another still holds it after this `time` (default: wait for ever)")
-	flags.BoolVar(&r.restart, "restart", false, "campaign again when the lease was lost or the command has ended, until stopped by a signal")
+	flags.BoolVar(&r.restart, "restart", false, "campaign again after a loss, or when the command has ended, until a signal comes")
 	flags.DurationVar(&r.restartDelay, "restart-delay", time.Second, "`pause` before campaigning again")
 	flags.IntVar(&r.shared, "shared", 1, "`n` holders at a time")
-	flags.BoolVar(&r.keepSecrets, "keep-credentials", false, "leave "+strings.Join(secretEnv, ", ")+" in the command's environment")
+	flags.BoolVar(&r.keepSecrets, "keep-credentials", false, "leave in the command's environment what leads to the store")
 	flags.BoolVarP(&r.quiet, "quiet", "q", false, "say nothing but errors")
 	c.SetUsageTemplate(c.UsageTemplate() + `
 Exit status: the command's own (128+n if signal n ended it), or
@@ -133,7 +141,6 @@ func (r *runner) settle(cmd *cobra.Command) error {
 	case r.shared < 1 || r.shared > lock.MaxSlots:
 		return usage("--shared is %d, want 1 to %d", r.shared, lock.MaxSlots)
 	}
-	r.acquire = lock.AcquireOptions{Timeout: r.wait}
 	if r.once {
 		if r.acquire, err = r.a.onceOptions(); err != nil {
 			return err
@@ -167,22 +174,30 @@ func (r *runner) run(ctx context.Context) (err error) {
 		return cantRun(err)
 	}
 	r.signals = make(chan os.Signal, 8)
-	signal.Notify(r.signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	heed(r.signals)
 	defer signal.Stop(r.signals)
+	// Without it a reader of standard error that goes away would end this program, and
+	// with it the command. Not ignored: the command would inherit that.
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	defer signal.Stop(broken)
 
+	r.began = time.Now()
 	var locker lock.Locker
 	err = r.untilSignal(ctx, func(ctx context.Context) (err error) {
 		locker, err = r.open(ctx, s)
 		return err
 	})
+	if locker != nil {
+		defer closeLocker(locker)
+	}
 	if err != nil {
 		return err
 	}
-	defer closeLocker(locker)
 	if r.shared > 1 {
 		locker = lock.Semaphore(locker, r.shared)
 	}
-	if r.guard, err = startGuard(); err != nil {
+	if r.guard, err = startGuard(s.dir(), r.say); err != nil {
 		return fmt.Errorf("can't start the guard process: %w", err)
 	}
 	defer r.guard.close()
@@ -194,11 +209,24 @@ func (r *runner) run(ctx context.Context) (err error) {
 		if err != nil && codeOf(err) != exitLost && !isStatus(err) {
 			return err // the next campaign would end in the same way
 		}
+		if codeOf(err) == exitLost {
+			r.say("%v", err)
+		}
 		r.say("campaigning again in %v", r.restartDelay)
 		if err := r.untilSignal(ctx, func(ctx context.Context) error { return pause(ctx, r.restartDelay) }); err != nil {
 			return err
 		}
+		r.began = time.Now()
 	}
+}
+
+// bounds are those of the campaign's attempts: what --wait leaves after the opening.
+func (r *runner) bounds() *lock.AcquireOptions {
+	o := r.acquire
+	if r.wait > 0 {
+		o.Timeout = max(time.Millisecond, r.wait-time.Since(r.began)) // 0 would be no bound
+	}
+	return &o
 }
 
 // isStatus: err is how a command ended, and no word.
@@ -225,7 +253,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// untilSignal runs fn with a context that a signal ends. The error is the signal then.
+// untilSignal runs fn with a context that a signal ends. The error is the signal then,
+// also if fn had none.
 func (r *runner) untilSignal(ctx context.Context, fn func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -237,9 +266,7 @@ func (r *runner) untilSignal(ctx context.Context, fn func(context.Context) error
 	case s := <-r.signals:
 		sig := signalled{s.(syscall.Signal)}
 		cancel(sig)
-		if err := <-done; err == nil {
-			return nil // it was ready at the same time: its owner sees the signal next
-		}
+		<-done // its owner gives back what it may have got all the same
 		return &status{exitSignal + int(sig.Signal), sig}
 	}
 }
@@ -280,17 +307,20 @@ func (r *runner) say(format string, args ...any) {
 func (r *runner) term(ctx context.Context, locker lock.Locker, path string) (stopped bool, err error) {
 	var lease lock.Lease
 	err = r.untilSignal(ctx, func(ctx context.Context) (err error) {
-		lease, err = lock.Acquire(ctx, &standby{Locker: locker, r: r}, r.key, r.ttl, &r.acquire)
+		lease, err = lock.Acquire(ctx, &standby{Locker: locker, r: r}, r.key, r.ttl, r.bounds())
 		return err
 	})
 	if err != nil {
+		if lease != nil {
+			_ = lease.Release(ctx)
+		}
 		var sig signalled
 		return errors.As(err, &sig), err
 	}
-	keeper, err := keepalive.Start(context.WithoutCancel(ctx), lease, r.ttl, &keepalive.Options{
+	keeper, err := keepalive.Start(context.WithoutCancel(ctx), guarded{lease, r}, r.ttl, &keepalive.Options{
 		Margin:   r.grace,
 		Interval: min(r.ttl/2, (r.ttl-r.grace)/2),
-		Logger:   r.logger(),
+		Logger:   slog.New(renewals{r}),
 	})
 	if err != nil {
 		_ = lease.Release(ctx)
@@ -307,114 +337,6 @@ func (r *runner) term(ctx context.Context, locker lock.Locker, path string) (sto
 		r.say("the lock was not freed, it ends by itself within %v: %v", r.ttl, released)
 	}
 	return stopped, err
-}
-
-// lead runs the command until it, and all that it has started in its group, has
-// ended: by itself, or because the lease was lost.
-func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (stopped bool, err error) {
-	cmd := &exec.Cmd{
-		Path: path, Args: r.command, Env: r.environment(lease),
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-	}
-	g, err := startGroup(cmd)
-	if err != nil {
-		return false, cantRun(err)
-	}
-	r.guard.watch(g)
-	defer r.guard.watch(nil)
-
-	lost := keeper.Context().Done()
-	for running := true; running; {
-		select {
-		case s := <-r.signals:
-			// A reload is no reason to stop for good, but one that kills is.
-			stopped = stopped || s != syscall.SIGHUP
-			g.signal(s.(syscall.Signal))
-		case <-lost:
-			r.stop(g, lease)
-			running = false
-		case <-g.done:
-			stopped = stopped || slices.Contains([]syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM}, g.sig)
-			r.sweep(g, keeper, lease)
-			running = false
-		}
-	}
-	select {
-	case <-g.done:
-	default:
-		return stopped, nil // killed, and the kernel has not let go of it: lost anyway
-	}
-	if g.code != 0 {
-		err = &status{code: g.code}
-	}
-	return stopped, err
-}
-
-const (
-	// takenGrace is between SIGTERM and SIGKILL where the store took the lease away.
-	// It was noticed at a renewal, up to half a ttl late: so much more does not matter.
-	takenGrace = 100 * time.Millisecond
-	// deathTime is for a killed process to be gone.
-	deathTime = 500 * time.Millisecond
-)
-
-// closedWithin waits for ch. One that is closed already is, also if limit is 0.
-func closedWithin(ch <-chan struct{}, limit time.Duration) bool {
-	select {
-	case <-ch:
-		return true
-	default:
-	}
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-ch:
-		return true
-	case <-timer.C:
-		return false
-	}
-}
-
-// stop ends the group because the lease is lost, within what is left of it.
-func (r *runner) stop(g *group, lease lock.Lease) {
-	left := takenGrace
-	if expiry := lease.Expiry(); !expiry.IsZero() {
-		left = time.Until(expiry)
-		left -= min(left/5, deathTime)
-	}
-	r.say("lost %s, token %d: ending the command", lease.Key(), lease.Token())
-	if left > 0 {
-		g.terminate()
-		if g.gone(left) {
-			return
-		}
-	}
-	g.kill()
-	if !g.gone(10 * time.Second) {
-		fmt.Fprintf(r.a.err, "lockkeeper: process group %d was killed and is still there: only the fencing token protects now\n", g.pid)
-	}
-}
-
-// sweep ends what the command has left, before the lock is freed.
-func (r *runner) sweep(g *group, keeper *keepalive.Keeper, lease lock.Lease) {
-	if g.gone(0) {
-		return
-	}
-	r.say("the command has ended and left processes: ending them")
-	g.terminate()
-	for end := time.Now().Add(r.grace); time.Now().Before(end); {
-		if g.gone(20 * time.Millisecond) {
-			return
-		}
-		if keeper.Context().Err() != nil {
-			r.stop(g, lease)
-			return
-		}
-	}
-	g.kill()
-	if !g.gone(10 * time.Second) {
-		fmt.Fprintf(r.a.err, "lockkeeper: process group %d was killed and is still there\n", g.pid)
-	}
 }
 
 // environment is this process's, without what leads to the store.

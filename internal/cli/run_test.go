@@ -4,6 +4,7 @@ package cli
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -112,6 +113,29 @@ func TestRunSignalsArePassedOn(t *testing.T) {
 	}
 }
 
+// nohup has its meaning for the command, too.
+func TestRunWhatLockkeeperWasStartedToIgnoreTheCommandIgnores(t *testing.T) {
+	ready := filepath.Join(t.TempDir(), "pids")
+	p := startCommand(t, exec.Command("sh", "-c", `trap "" HUP; exec "$0" "$@"`, binary,
+		"run", "k", "--", "sh", "-c", `trap "exit 41" TERM; echo $$ >`+ready+`; while :; do sleep 0.01; done`), fileURL(t), nil)
+	pids(t, ready, 1)
+	require.NoError(t, p.Process.Signal(syscall.SIGHUP))
+	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
+	require.Equal(t, 41, p.exits(t), &p.out)
+}
+
+func TestRunNobodyHasToReadWhatLockkeeperSays(t *testing.T) {
+	reader, writer, err := os.Pipe()
+	require.NoError(t, err)
+	require.NoError(t, reader.Close())
+	defer writer.Close()
+	cmd := exec.Command(binary, "run", "k", "--", "sh", "-c", "exit 3")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LOCKKEEPER_URL=" + fileURL(t)}
+	cmd.Stderr = writer
+	_ = cmd.Run()
+	require.Equal(t, 3, cmd.ProcessState.ExitCode(), cmd.ProcessState)
+}
+
 func TestRunAKilledLockkeeperTakesTheWholeGroupAlong(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pids")
 	p := start(t, fileURL(t), nil, args([]string{"run", "k"}, family(file))...)
@@ -187,7 +211,10 @@ func TestRunBadInputIsToldBeforeAnythingRuns(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"run"}, "requires at least 1 arg"},
+		{[]string{"run"}, "no argument is given, want: lockkeeper run KEY"},
+		{[]string{"list", "a", "b"}, "the arguments are [\"a\" \"b\"], want: lockkeeper list [PREFIX]"},
+		{[]string{"completion", "tcsh"}, "want bash, zsh, fish or powershell"},
+		{[]string{"version", "--output=x"}, `--output is "x"`},
 		{[]string{"run", "k"}, "want one KEY"},
 		{[]string{"run", "k", "true"}, "want one KEY"},
 		{[]string{"run", "k", "x", "--", "true"}, "want one KEY"},
@@ -209,4 +236,17 @@ func TestRunBadInputIsToldBeforeAnythingRuns(t *testing.T) {
 		require.NotContains(t, out, "hunter2")
 		require.LessOrEqual(t, strings.Count(out, "\n"), 2, out)
 	}
+}
+
+// An outage is no reason for a line at each try.
+func TestRunTellsOnceThatItCannotRenew(t *testing.T) {
+	s := redistest.StartN(t, 1, "--appendonly", "yes", "--appendfsync", "always")[0]
+	proxy := redistest.NewProxy(t, s.Addr())
+	file := filepath.Join(t.TempDir(), "pids")
+	p := start(t, "redlock://"+proxy.Addr(), nil, args([]string{"run", "k", "--ttl=3s", "--grace=500ms", "--restart"}, family(file))...)
+	pids(t, file, 2)
+	proxy.Close()
+	p.sees(t, "campaigning again")
+	require.Equal(t, 1, strings.Count(p.out.String(), "renewal failed, which ends the command in "), &p.out)
+	require.Contains(t, p.out.String(), "lease lost: not renewed in time")
 }

@@ -52,11 +52,29 @@ func name(holder string) string {
 	return holder
 }
 
-// logger is for what goes wrong with renewals.
-func (r *runner) logger() *slog.Logger {
-	level := slog.LevelWarn
-	if r.quiet {
-		level = slog.LevelError
+// renewals tells of renewals that fail: once in a row of them, and once when it is
+// over. Of a loss the runner tells itself.
+type renewals struct{ r *runner }
+
+func (h renewals) Enabled(_ context.Context, level slog.Level) bool { return level < slog.LevelError }
+
+func (h renewals) Handle(_ context.Context, record slog.Record) error {
+	values := map[string]slog.Value{}
+	record.Attrs(func(a slog.Attr) bool {
+		values[a.Key] = a.Value.Resolve()
+		return true
+	})
+	if record.Level >= slog.LevelWarn {
+		if values["failures"].String() == "1" {
+			left, _ := values["left"].Any().(time.Duration)
+			h.r.say("%s, which ends the command in %s unless one succeeds: %v", record.Message, short(left), values["err"])
+		}
+		return nil
 	}
-	return slog.New(slog.NewTextHandler(r.a.err, &slog.HandlerOptions{Level: level}))
+	h.r.say("%s", record.Message)
+	return nil
 }
+
+func (h renewals) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+func (h renewals) WithGroup(string) slog.Handler { return h }

@@ -1,0 +1,260 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/backends/memory"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// watched runs watch on fake time over a memory store, and returns what it has
+// printed when during has returned.
+func watched(t *testing.T, output string, during func(store *memory.Locker)) []string {
+	t.Helper()
+	var out bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		a := &app{out: &out, err: &out, getenv: func(string) string { return "" }, output: output}
+		w := &watcher{a: a, interval: time.Second}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		ended := make(chan error, 1)
+		time.AfterFunc(500*time.Millisecond, func() { ended <- w.run(ctx, func(context.Context) (lock.Locker, error) { return store, nil }) }) // between whole seconds
+		during(store)
+		synctest.Wait()
+		cancel(signalled{syscall.SIGINT})
+		require.NoError(t, <-ended)
+	})
+	return strings.Split(strings.TrimSpace(out.String()), "\n")
+}
+
+// history is something of each kind.
+func history(t *testing.T) func(store *memory.Locker) {
+	return func(store *memory.Locker) {
+		take := func(client *memory.Locker, key string, ttl time.Duration) lock.Lease {
+			lease, err := client.TryAcquire(t.Context(), key, ttl)
+			require.NoError(t, err)
+			return lease
+		}
+		a, b := store.Client("a"), store.Client("b")
+		first := take(a, "x", time.Minute)
+		time.Sleep(time.Second)
+		take(a, "brief", 1500*time.Millisecond)
+		time.Sleep(time.Second)
+		require.NoError(t, first.Release(t.Context()))
+		second := take(b, "x", time.Minute)
+		time.Sleep(2 * time.Second)
+		store.FailNext(1, errors.New("down"))
+		time.Sleep(2 * time.Second)
+		require.NoError(t, second.Release(t.Context()))
+		time.Sleep(time.Second)
+	}
+}
+
+func TestWatchTellsWhatHappens(t *testing.T) {
+	kinds := []string{}
+	for _, line := range watched(t, "json", history(t)) {
+		var e event
+		require.NoError(t, json.Unmarshal([]byte(line), &e), line)
+		require.False(t, e.Time.IsZero())
+		if e.Node != "" {
+			continue
+		}
+		text := e.Kind + " " + e.Key
+		if e.Kind == evHandedOver {
+			text += fmt.Sprintf(" %s to %s", e.From, e.Holder)
+			require.NotEmpty(t, e.Token)
+			require.NotEqual(t, e.FromToken, e.Token)
+		}
+		kinds = append(kinds, text)
+	}
+	require.Subset(t, kinds, []string{"holds x", "acquired brief", "handed_over x a to b", "expired brief", "released x"})
+	require.Equal(t, "holds x", kinds[0])
+	require.Equal(t, "released x", kinds[len(kinds)-1])
+}
+
+func TestWatchIsALineAnEventWithoutATerminal(t *testing.T) {
+	lines := watched(t, "table", history(t))
+	for _, line := range lines {
+		require.Regexp(t, `^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  [a-z]`, line)
+		require.NotContains(t, line, "\x1b")
+	}
+	require.Contains(t, strings.Join(lines, "\n"), "  holds        x  by a, token ")
+}
+
+func TestWatchASourceThatComesLaterIsWatched(t *testing.T) {
+	var out bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		_, err := store.TryAcquire(t.Context(), "k", time.Hour)
+		require.NoError(t, err)
+		w := &watcher{a: &app{out: &out, getenv: func(string) string { return "" }}, interval: time.Second}
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.ErrorIs(t, w.run(ctx, func(context.Context) (lock.Locker, error) {
+			if time.Since(began) < 20*time.Second {
+				return nil, fmt.Errorf("%w: away", lock.ErrUnavailable)
+			}
+			return store, nil
+		}), context.DeadlineExceeded)
+	})
+	require.Regexp(t, `(?s)^[^\n]* unavailable .*away\n.* available .*holds +k `, out.String())
+	require.Equal(t, 1, strings.Count(out.String(), "away"), "told once")
+
+	w := &watcher{a: &app{out: &out}, interval: time.Second}
+	err := w.run(t.Context(), func(context.Context) (lock.Locker, error) { return nil, lock.ErrInvalid })
+	require.ErrorIs(t, err, lock.ErrInvalid, "what can never be opened")
+}
+
+var start0 = time.Now()
+
+func answer(after, took time.Duration, locks ...lock.Info) listing {
+	return listing{began: start0.Add(after), ended: start0.Add(after + took), locks: locks}
+}
+
+func kindsOf(events []event) []string {
+	kinds := []string{}
+	for _, e := range events {
+		kinds = append(kinds, strings.TrimSpace(e.Kind+" "+e.Key+e.Node))
+	}
+	return kinds
+}
+
+func TestWatchWhatIsGoneBeforeItsTimeWasReleased(t *testing.T) {
+	k := lock.Info{Key: "k", Holder: "a", Token: 1, TTL: 2 * time.Second}
+	for gone, want := range map[time.Duration]string{time.Second: "released k", 2 * time.Second: "expired k"} {
+		var s watchState
+		s.update(answer(0, time.Millisecond, k))
+		require.Equal(t, []string{want}, kindsOf(s.update(answer(gone, 0))))
+	}
+	var s watchState
+	k.TTL = -1
+	s.update(answer(0, 0, k))
+	require.Equal(t, []string{"released k"}, kindsOf(s.update(answer(time.Hour, 0))), "what never expires has not")
+}
+
+func TestWatchAnOutageIsNoRelease(t *testing.T) {
+	var s watchState
+	k := lock.Info{Key: "k", Holder: "a", Token: 1, TTL: time.Minute}
+	s.update(answer(0, 0, k))
+	down := answer(time.Second, 0)
+	down.err = lock.ErrUnavailable
+	require.Equal(t, []string{"unavailable"}, kindsOf(s.update(down)))
+	require.Empty(t, s.update(down), "told once")
+	require.Equal(t, []string{"available"}, kindsOf(s.update(answer(3*time.Second, 0, k))))
+}
+
+func TestWatchARenewalIsNoEvent(t *testing.T) {
+	var s watchState
+	k := lock.Info{Key: "k", Holder: "a", Token: 1, TTL: 10 * time.Second}
+	s.update(answer(0, 0, k))
+	k.TTL = 30 * time.Second
+	require.Empty(t, s.update(answer(time.Second, 0, k)))
+	require.Equal(t, 30*time.Second, s.holds["k"].full)
+	k.Token = 2
+	require.Equal(t, []string{"acquired k"}, kindsOf(s.update(answer(2*time.Second, 0, k))), "the same holder's next term")
+}
+
+func TestWatchTellsOfNodes(t *testing.T) {
+	var s watchState
+	up, down := lock.NodeHealth{Name: "n"}, lock.NodeHealth{Name: "n", Err: errors.New("refused")}
+	check := func(n lock.NodeHealth, err error) []string {
+		return kindsOf(s.checkup(start0, lock.Health{Nodes: []lock.NodeHealth{n}, Quorum: 1}, err))
+	}
+	require.Equal(t, []string{"node_up n"}, check(up, nil))
+	require.Empty(t, check(up, nil))
+	require.Equal(t, []string{"node_down n"}, check(down, nil))
+	require.Empty(t, check(down, nil))
+	require.Equal(t, []string{"node_back n"}, check(up, nil))
+	require.Equal(t, []string{"node_down n"}, check(up, errors.New("could not ask")))
+}
+
+func TestWatchAFrameFitsTheTerminal(t *testing.T) {
+	a := &app{getenv: func(string) string { return "" }}
+	w := &watcher{a: a, prefix: "tenant:"}
+	var locks []lock.Info
+	for i := range 40 {
+		locks = append(locks, lock.Info{Key: fmt.Sprintf("锁%02d-%s", i, strings.Repeat("x", i)), Holder: "vm:1\x1b[2J", Token: 1795676996249566, TTL: time.Minute})
+	}
+	w.recent = append(w.recent, w.state.update(answer(0, 0, locks...))...)
+	var nodes []lock.NodeHealth
+	for i := range 5 {
+		nodes = append(nodes, lock.NodeHealth{Name: fmt.Sprint("node", i), Err: errors.New(strings.Repeat("why ", 50))})
+	}
+	w.state.checkup(start0, lock.Health{Nodes: nodes, Quorum: 3}, nil)
+	for width := 20; width < 200; width += 9 {
+		for height := 1; height < 120; height++ {
+			lines := w.frame(start0, width, height)
+			require.LessOrEqual(t, len(lines), height)
+			shown := 0
+			for _, line := range lines {
+				require.Less(t, columns(line), width, "%d: %q", width, line)
+				require.NotContains(t, line, "\x1b")
+				if strings.HasPrefix(line, "锁") {
+					shown++
+				}
+			}
+			text := strings.Join(lines, "\n")
+			if shown < len(locks) && height > 2 {
+				assert.Contains(t, text, fmt.Sprintf("... and %d more", len(locks)-shown), "height %d", height)
+			} else {
+				require.NotContains(t, text, "more", "height %d", height)
+			}
+		}
+	}
+}
+
+func TestWatchABarIsAsFullAsTheTimeLeft(t *testing.T) {
+	for left, want := range map[time.Duration]string{
+		-1: "████", 0: "░░░░", time.Second: "█░░░", 1500 * time.Millisecond: "█▌░░", 4 * time.Second: "████", 9 * time.Second: "████",
+	} {
+		got, _ := bar(left, 4*time.Second, 4)
+		require.Equal(t, want, got, left)
+	}
+}
+
+func TestWatchRefusesAnIntervalThatIsNotLight(t *testing.T) {
+	a := &app{out: &bytes.Buffer{}, err: &bytes.Buffer{}, getenv: func(string) string { return "" }}
+	require.Equal(t, exitUsage, a.main(t.Context(), []string{"watch", "--interval=1ms"}))
+}
+
+// It asks once an interval, and for the health every few seconds.
+func TestWatchIsLightOnTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lists, checks := 0, 0
+		w := &watcher{
+			a: &app{out: &bytes.Buffer{}}, interval: time.Second,
+			locks: func(context.Context) ([]lock.Info, error) {
+				lists++
+				time.Sleep(10 * time.Millisecond)
+				return nil, nil
+			},
+			health: func(context.Context) (lock.Health, error) { checks++; return lock.Health{}, nil },
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 60500*time.Millisecond)
+		defer cancel()
+		require.ErrorIs(t, w.loop(ctx), context.DeadlineExceeded)
+		require.Equal(t, 61, lists)
+		require.Equal(t, 13, checks)
+	})
+}
+
+func TestColumnsAreThoseOfTheTerminal(t *testing.T) {
+	for s, want := range map[string]int{"": 0, "abc": 3, "锁": 2, "é": 1, "e\u0301": 1, "🔒": 2} {
+		require.Equal(t, want, columns(s), s)
+	}
+	require.Equal(t, "锁…", cut("锁锁锁", 4))
+	require.Equal(t, "ab…", cut("abcd", 3))
+	require.Equal(t, "abc", cut("abc", 3))
+}
