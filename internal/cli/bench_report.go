@@ -124,7 +124,7 @@ func (b *bencher) report(interrupted bool) benchReport {
 			rest = rest[n:]
 		}
 		for _, why := range s.reasons {
-			o.Errors = append(o.Errors, errorReport{singleLine(why.err), why.count})
+			o.Errors = append(o.Errors, errorReport{oneLine(why.err), why.count})
 		}
 		r.Operations = append(r.Operations, o)
 	}

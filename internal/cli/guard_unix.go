@@ -38,7 +38,8 @@ type guardian struct {
 }
 
 // order is what a guard is told: to kill that group, 0 for none, when lockkeeper is
-// gone and at until, by the machine's own clock, in nanoseconds.
+// gone and at until, by the machine's own clock, in nanoseconds. A pid of -1 is a
+// command that is about to start: the guard finds it below lockkeeper (Linux).
 type order struct {
 	pid   int
 	until int64
@@ -170,6 +171,14 @@ func (g *guardian) watch(c *group, until time.Time) {
 	g.send()
 }
 
+// expect tells that a command is about to start, and when to kill at the latest.
+func (g *guardian) expect(until time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.now = order{-1, onMachineClock(until)}
+	g.send()
+}
+
 // extend moves the time.
 func (g *guardian) extend(until time.Time) {
 	g.mu.Lock()
@@ -293,10 +302,9 @@ func filesOf(rights []byte) []int {
 }
 
 func killAll(group int, others []kin) {
-	if group <= 1 {
-		return
+	if group > 1 {
+		_ = syscall.Kill(-group, syscall.SIGKILL)
 	}
-	_ = syscall.Kill(-group, syscall.SIGKILL)
 	for _, p := range others {
 		p.signal(syscall.SIGKILL)
 	}

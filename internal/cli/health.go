@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/tonsurance/lockkeeper/lock"
@@ -308,7 +307,7 @@ func (t *table) natural() int {
 	for i := range t.rows[0] {
 		widest := 0
 		for _, row := range t.rows {
-			widest = max(widest, utf8.RuneCountInString(row[i]))
+			widest = max(widest, columns(row[i]))
 		}
 		sum += widest
 	}

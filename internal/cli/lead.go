@@ -22,12 +22,14 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 		Path: path, Args: r.command, Env: r.environment(lease),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	}
+	// Told before, too: this process may be paused before it can tell which it is.
+	r.guard.expect(r.guardTime(lease))
+	defer r.guard.watch(nil, time.Time{})
 	g, err := startGroup(cmd, r.guard)
 	if err != nil {
 		return false, cantRun(err)
 	}
 	r.guard.watch(g, r.guardTime(lease))
-	defer r.guard.watch(nil, time.Time{})
 
 	lost := keeper.Context().Done()
 	for running := true; running; {

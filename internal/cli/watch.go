@@ -72,7 +72,7 @@ Ctrl-C ends it, with status 0.`,
 			}
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			return w.run(ctx, s.open)
+			return w.run(ctx, s.openAnyway)
 		},
 	}
 	c.Flags().DurationVar(&w.interval, "interval", time.Second, "`time` between two questions to the store, 100ms or more")

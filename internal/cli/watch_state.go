@@ -208,7 +208,7 @@ func (s *watchState) checkup(at time.Time, h lock.Health, err error) []event {
 		report.Quorum = s.health.Quorum
 		report.Status = "no quorum"
 		for _, n := range s.nodes {
-			report.Nodes = append(report.Nodes, nodeReport{Name: n.Name, Reason: singleLine(err)})
+			report.Nodes = append(report.Nodes, nodeReport{Name: n.Name, Reason: oneLine(err)})
 		}
 	}
 	before := map[string]bool{}
@@ -243,14 +243,12 @@ func (s *watchState) sorted() []hold {
 
 // outage is why a store does not answer, without the way there.
 func outage(err error) string {
-	s := singleLine(err)
+	s := oneLine(err)
 	if _, why, ok := strings.Cut(s, lock.ErrUnavailable.Error()+": "); ok {
 		return why
 	}
 	return s
 }
-
-func singleLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // line is e where there is no screen.
 func (e event) line() string {
