@@ -284,3 +284,32 @@ func TestRealTheNewsConnectionIsClosedWhenNobodyWaits(t *testing.T) {
 	wait()
 	eventually(t, "the end of the third connection", func() bool { return clients() == 2 })
 }
+
+// It is called, and does not come: the others wait for one turn, once.
+func TestRealAHungWaiterIsPassedOverOnce(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	var proxies []*redistest.Proxy
+	var addrs []string
+	for _, s := range servers {
+		p := redistest.NewProxy(t, s.Addr())
+		proxies, addrs = append(proxies, p), append(addrs, p.Addr())
+	}
+	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+	hung := waiting(t, servers, dialURLs(t, urls(addrs), throwaway()), "k")
+	for _, p := range proxies {
+		p.Hold(true)
+	}
+	first := waiting(t, servers, dial(t, servers, throwaway()), "k")
+	second := waiting(t, servers, dial(t, servers, throwaway()), "k")
+	release(t, held)
+	lease := first()
+	eventually(t, "a line without the hung one", func() bool { return standing(servers, "k") == len(servers) })
+	release(t, lease)
+	lease = second()
+	for _, p := range proxies {
+		p.Hold(false)
+	}
+	eventually(t, "the place of the one that hung", func() bool { return standing(servers, "k") == len(servers) })
+	release(t, lease)
+	release(t, hung())
+}
