@@ -66,7 +66,6 @@ func (k *link) run() {
 			}
 		}
 		flowed, err := k.listen()
-		k.d.down(k, err)
 		if flowed {
 			pause = minReconnect
 		}
@@ -92,6 +91,7 @@ var errNoTracking = errors.New("it does not tell of keys")
 // listen connects, and keeps what the node tells of in step with what is watched.
 // It returns nil when nobody has watched for a while. flowed: it was of use.
 func (k *link) listen() (flowed bool, err error) {
+	defer func() { k.d.down(k, err) }()
 	client, err := k.node.conn()
 	if err != nil {
 		return false, err
@@ -100,7 +100,7 @@ func (k *link) listen() (flowed bool, err error) {
 		return false, fmt.Errorf("%w: a Redis Cluster has no one connection for that", errNoTracking)
 	}
 	conn, _ := client.Dedicate()
-	defer conn.Close()
+	defer k.end(conn)
 	conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: func(m rueidis.PubSubMessage) { k.d.called(k.i, m.Message) }})
 	closed := conn.SetOnInvalidations(func(names []rueidis.RedisMessage) { k.d.heard(k.i, names) })
 	t := tracker{conn: conn}
@@ -132,6 +132,19 @@ func (k *link) listen() (flowed bool, err error) {
 			return flowed, lock.ErrClosed
 		}
 	}
+}
+
+// end closes a connection. The client waits for what is unanswered on it, on a dead
+// one as long as its ConnWriteTimeout: nobody else needs to.
+func (k *link) end(conn rueidis.DedicatedClient) {
+	if k.d.l.begin(1) != nil {
+		conn.Close()
+		return
+	}
+	go func() {
+		defer k.d.l.wg.Done()
+		conn.Close()
+	}()
 }
 
 func cmpErr(err, other error) error {
