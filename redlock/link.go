@@ -23,9 +23,11 @@ type link struct {
 }
 
 const (
-	// A connection that does not answer within a heartbeat is dead. So news that were
-	// lost unnoticed are missed for a second at most.
-	heartbeat = 500 * time.Millisecond
+	// A PING goes out each heartbeat, and a connection that does not answer in time is
+	// dead: news that were lost unnoticed are missed for 1.4s at most. It takes the
+	// place of the client's own PING, which it sends after a second without answers.
+	heartbeat   = 900 * time.Millisecond
+	beatTimeout = 500 * time.Millisecond
 	// Pauses between attempts to connect, from and to.
 	minReconnect = 50 * time.Millisecond
 	maxReconnect = 400 * time.Millisecond
@@ -228,7 +230,7 @@ var (
 func (t *tracker) ping() error { return t.do([]string{"PING"}) }
 
 func (t *tracker) do(args []string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), heartbeat)
+	ctx, cancel := context.WithTimeout(context.Background(), beatTimeout)
 	defer cancel()
 	return ownTimeout(t.conn.Do(ctx, t.conn.B().Arbitrary(args...).Build()).Error())
 }
