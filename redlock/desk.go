@@ -40,8 +40,8 @@ type watch struct {
 	ahead int // how many waiters of other processes come before, as most nodes have it
 	// queued: it stands in the queues. asked: it had its turn since. done: it waits no
 	// more.
-	// again: it is about to take its places once more.
-	queued, asked, done, again bool
+	// again: it is about to take its places once more. later: as soon as it has them.
+	queued, asked, done, again, later bool
 	// standing is how many nodes were asked for a place and have not answered. crossed:
 	// some were while an attempt was under way, so that on a node the place may have
 	// come after the grant.
@@ -357,7 +357,10 @@ func (d *desk) queueing(w *watch) []view {
 func (d *desk) placed(w *watch, i int, at place, err error, seen uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	w.standing--
+	if w.standing--; w.standing == 0 && w.later {
+		w.later = false
+		defer d.standAgain(w)
+	}
 	if !w.queued { // it must leave again, unless another wait has begun
 		other := d.watches[w.keys.lock]
 		return other != nil && other != w
@@ -448,7 +451,11 @@ func (d *desk) refused(name string, left time.Duration) {
 // standAgain takes the places of a process that waits once more: where it is out of the
 // line, it comes back to where it stood. mu is held.
 func (d *desk) standAgain(w *watch) {
-	if !w.queued || w.again || w.standing > 0 || d.l.begin(1) != nil {
+	if w.standing > 0 { // it may be out of line where it has come already
+		w.later = true
+		return
+	}
+	if !w.queued || w.again || d.l.begin(1) != nil {
 		return
 	}
 	w.again = true
