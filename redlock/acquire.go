@@ -52,7 +52,9 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		h.abandon()
 		return nil, fmt.Errorf("redlock: acquire %q: %w", key, ended(ctx))
 	}
-	l.desk.granted(h.keys.lock)
+	if places := l.desk.granted(h.keys.lock); places != nil {
+		l.leaveLine(h.keys, places)
+	}
 	return lock.NewLease(lock.Grant{
 		Key: key, Token: h.token, Expiry: start.Add(ttl - drift), Term: h,
 		ReleaseTimeout: -1, // each wait is bounded by the node timeout

@@ -204,6 +204,7 @@ func asReplyError(err error) error { return fmt.Errorf("%w: %w", errReply, err) 
 func batchSource(scripts ...*script) string {
 	var b strings.Builder
 	b.WriteString(serverLua)
+	b.WriteString(turnLua)
 	b.WriteString("local asked, run, uptime = false, nil, nil\nlocal once = server\n" +
 		"server = function() if not asked then asked, run, uptime = true, once() end return run, uptime end\n")
 	for _, s := range scripts {

@@ -40,7 +40,14 @@ type watch struct {
 	ahead int // how many waiters of other processes come before, as most nodes have it
 	// queued: it stands in the queues. asked: it had its turn since. done: it waits no
 	// more.
-	queued, asked, done bool
+	// again: it is about to take its places once more. later: as soon as it has them.
+	queued, asked, done, again, later bool
+	// standing is how many nodes were asked for a place and have not answered. crossed:
+	// some were while an attempt was under way, so that on a node the place may have
+	// come after the grant.
+	standing int
+	crossed  bool
+	stood    time.Time // when they were asked last
 
 	open bool          // a quorum was heard to be free, and not to be taken since
 	turn time.Time     // while open: when this process may ask
@@ -80,6 +87,9 @@ const (
 	maxLate = time.Second
 	// sameScript is within what time the two messages of one script are read.
 	sameScript = 300 * time.Microsecond
+	// sure is for how long a place in line is relied on while the lock changes hands:
+	// a process that was stopped for a while may have let its turn pass.
+	sure = 5 * time.Second
 	// blind bounds the wait for news where too few nodes tell what was written.
 	blind = 2 * time.Second
 	// unknown stands for the time that a holder has left where no node told.
@@ -114,9 +124,9 @@ func (d *desk) add(k keys, wake chan<- struct{}) *watch {
 	return w
 }
 
-// remove ends a watch's channel. It tells whether this process is left in the key's
-// queue, where it waits no more.
-func (d *desk) remove(w *watch, wake chan<- struct{}) (queued bool) {
+// remove ends a watch's channel. It gives the places that are left in the key's queues,
+// where this process waits no more, or nil.
+func (d *desk) remove(w *watch, wake chan<- struct{}) (places []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if i := slices.Index(w.wakes, wake); i >= 0 {
@@ -126,7 +136,7 @@ func (d *desk) remove(w *watch, wake chan<- struct{}) (queued bool) {
 		w.done = false
 	}
 	if len(w.wakes) > 0 || w.timer == nil {
-		return false
+		return nil
 	}
 	w.timer.Stop()
 	w.timer = nil
@@ -134,8 +144,20 @@ func (d *desk) remove(w *watch, wake chan<- struct{}) (queued bool) {
 	delete(d.fences, w.keys.fence)
 	d.removed = time.Now()
 	d.busy.Add(-1)
-	queued, w.queued, w.done = w.queued, false, true
-	return queued
+	if w.queued {
+		places = w.places()
+	}
+	w.queued, w.done = false, true
+	return places
+}
+
+// places are those in the nodes' queues, as far as they are known.
+func (w *watch) places() []string {
+	places := make([]string, len(w.views))
+	for i, v := range w.views {
+		places[i] = v.place
+	}
+	return places
 }
 
 // heard takes one message of a node: the names of what was written, or nil if
@@ -189,6 +211,9 @@ func (d *desk) touched(w *watch, i int, freed bool, now time.Time) {
 	v.news++
 	v.free = freed
 	if !freed { // a holder, who may have renewed just now
+		if v.called {
+			d.standAgain(w) // it was our turn, and passed
+		}
 		v.called = false
 		w.due = now.Add(d.patience(w) + w.stagger())
 	}
@@ -218,6 +243,9 @@ func (d *desk) look(w *watch, freed bool, now time.Time) {
 		w.late, w.turn = minLate, now.Add(courtesy+w.stagger())
 	case !open && w.open: // taken by somebody: he is before us no more
 		w.ahead = max(w.ahead-1, 0)
+		if now.Sub(w.stood) > sure {
+			d.standAgain(w)
+		}
 	case freed && !open && w.soon.IsZero(): // the others may have been free all along
 		w.soon = now.Add(w.late + w.stagger())
 	}
@@ -316,27 +344,41 @@ func (d *desk) queueing(w *watch) []view {
 	if w.done {
 		return nil
 	}
-	w.queued, w.asked = true, false
+	w.queued, w.again = true, false
+	w.standing, w.stood, w.crossed = w.standing+len(w.views), time.Now(), true
 	for i := range w.views {
 		w.views[i].rank = -1
 	}
 	return slices.Clone(w.views)
 }
 
-// placed takes the answer of node i's queue. false: nobody waits any more.
-func (d *desk) placed(w *watch, i int, at place, seen uint64) bool {
+// placed takes the answer of node i's queue, if there is one. false: nobody waits any
+// more.
+func (d *desk) placed(w *watch, i int, at place, err error, seen uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if w.standing--; w.standing == 0 && w.later {
+		w.later = false
+		defer d.standAgain(w)
+	}
 	if !w.queued { // it must leave again, unless another wait has begun
 		other := d.watches[w.keys.lock]
 		return other != nil && other != w
+	}
+	if err != nil {
+		return true
 	}
 	v := &w.views[i]
 	v.place, v.rank = at.number, at.before
 	w.rank()
 	if at.free && v.live && v.news == seen {
 		v.free = true
-		d.look(w, false, time.Now())
+		now := time.Now()
+		was := w.open
+		if d.look(w, false, now); w.open && !was && w.ahead == 0 {
+			w.turn = now // the first of the line: nobody else was called
+			d.arm(w, now)
+		}
 	}
 	return true
 }
@@ -387,39 +429,57 @@ func (d *desk) refused(name string, left time.Duration) {
 		return
 	}
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	w := d.watches[name]
-	again := false
-	if w != nil {
-		if left == 0 {
-			left = unknown
-		}
-		now := time.Now()
-		w.left = left
-		// A little late, and not all at once: keys go within a millisecond of their time.
-		w.due = now.Add(d.patience(w) + time.Millisecond + rand.N(2*time.Millisecond) + w.stagger())
-		again = w.asked && w.queued
+	if w == nil {
+		return
+	}
+	if left == 0 {
+		left = unknown
+	}
+	now := time.Now()
+	w.left = left
+	// A little late, and not all at once: keys go within a millisecond of their time.
+	w.due = now.Add(d.patience(w) + time.Millisecond + rand.N(2*time.Millisecond) + w.stagger())
+	if w.asked { // somebody was faster
 		w.asked = false
-		d.arm(w, now)
+		d.standAgain(w)
 	}
-	d.mu.Unlock()
-	if again && d.l.begin(1) == nil { // somebody was faster: what is our place now?
-		go func() {
-			defer d.l.wg.Done()
-			d.l.standInLine(context.Background(), w)
-		}()
-	}
+	d.arm(w, now)
 }
 
-// granted: this process has the lock.
-func (d *desk) granted(name string) {
-	if d.busy.Load() == 0 {
+// standAgain takes the places of a process that waits once more: where it is out of the
+// line, it comes back to where it stood. mu is held.
+func (d *desk) standAgain(w *watch) {
+	if w.standing > 0 { // it may be out of line where it has come already
+		w.later = true
 		return
+	}
+	if !w.queued || w.again || d.l.begin(1) != nil {
+		return
+	}
+	w.again = true
+	go func() {
+		defer d.l.wg.Done()
+		d.l.standInLine(context.Background(), w)
+	}()
+}
+
+// granted: this process has the lock. It gives the places that it may have in the
+// queues all the same, or nil.
+func (d *desk) granted(name string) (places []string) {
+	if d.busy.Load() == 0 {
+		return nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if w := d.watches[name]; w != nil {
+		if w.crossed && w.queued {
+			places = w.places()
+		}
 		w.queued, w.done = false, true
 	}
+	return places
 }
 
 // waiter is the name of this process in the key's queue; "" if it is in none.
@@ -429,8 +489,10 @@ func (d *desk) waiter(name string) string {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.watches[name] == nil {
+	w := d.watches[name]
+	if w == nil {
 		return ""
 	}
+	w.crossed = w.standing > 0
 	return d.l.id
 }

@@ -23,9 +23,11 @@ type link struct {
 }
 
 const (
-	// A connection that does not answer within a heartbeat is dead. So news that were
-	// lost unnoticed are missed for a second at most.
-	heartbeat = 500 * time.Millisecond
+	// A PING goes out each heartbeat, and a connection that does not answer in time is
+	// dead: news that were lost unnoticed are missed for 1.4s at most. It takes the
+	// place of the client's own PING, which it sends after a second without answers.
+	heartbeat   = 900 * time.Millisecond
+	beatTimeout = 500 * time.Millisecond
 	// Pauses between attempts to connect, from and to.
 	minReconnect = 50 * time.Millisecond
 	maxReconnect = 400 * time.Millisecond
@@ -66,7 +68,6 @@ func (k *link) run() {
 			}
 		}
 		flowed, err := k.listen()
-		k.d.down(k, err)
 		if flowed {
 			pause = minReconnect
 		}
@@ -92,6 +93,7 @@ var errNoTracking = errors.New("it does not tell of keys")
 // listen connects, and keeps what the node tells of in step with what is watched.
 // It returns nil when nobody has watched for a while. flowed: it was of use.
 func (k *link) listen() (flowed bool, err error) {
+	defer func() { k.d.down(k, err) }()
 	client, err := k.node.conn()
 	if err != nil {
 		return false, err
@@ -100,7 +102,7 @@ func (k *link) listen() (flowed bool, err error) {
 		return false, fmt.Errorf("%w: a Redis Cluster has no one connection for that", errNoTracking)
 	}
 	conn, _ := client.Dedicate()
-	defer conn.Close()
+	defer k.end(conn)
 	conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: func(m rueidis.PubSubMessage) { k.d.called(k.i, m.Message) }})
 	closed := conn.SetOnInvalidations(func(names []rueidis.RedisMessage) { k.d.heard(k.i, names) })
 	t := tracker{conn: conn}
@@ -132,6 +134,19 @@ func (k *link) listen() (flowed bool, err error) {
 			return flowed, lock.ErrClosed
 		}
 	}
+}
+
+// end closes a connection. The client waits for what is unanswered on it, on a dead
+// one as long as its ConnWriteTimeout: nobody else needs to.
+func (k *link) end(conn rueidis.DedicatedClient) {
+	if k.d.l.begin(1) != nil {
+		conn.Close()
+		return
+	}
+	go func() {
+		defer k.d.l.wg.Done()
+		conn.Close()
+	}()
 }
 
 func cmpErr(err, other error) error {
@@ -215,7 +230,7 @@ var (
 func (t *tracker) ping() error { return t.do([]string{"PING"}) }
 
 func (t *tracker) do(args []string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), heartbeat)
+	ctx, cancel := context.WithTimeout(context.Background(), beatTimeout)
 	defer cancel()
 	return ownTimeout(t.conn.Do(ctx, t.conn.B().Arbitrary(args...).Build()).Error())
 }

@@ -153,7 +153,7 @@ func TestRealIdleWaitersCostNoCommands(t *testing.T) {
 		time.Sleep(200 * time.Millisecond) // a while in which it asks nothing
 		return calls(servers)["evalsha"] == before
 	})
-	before := calls(servers)
+	before, begun := calls(servers), time.Now()
 	const renewals = 5
 	for range renewals {
 		time.Sleep(time.Second) // the time that passes between renewals
@@ -164,6 +164,10 @@ func TestRealIdleWaitersCostNoCommands(t *testing.T) {
 	})
 	after := calls(servers)
 	require.Equal(t, renewals*len(servers), after["evalsha"]-before["evalsha"])
+	// One each 0.9 s for news, and one a second of the client library on each of the two
+	// connections for requests.
+	pings := 1 + time.Since(begun)/(900*time.Millisecond) + 2*(1+time.Since(begun)/time.Second)
+	require.LessOrEqual(t, after["ping"]-before["ping"], len(servers)*int(pings))
 	for _, name := range []string{"publish", "zadd", "zrank", "subscribe", "client|tracking", "hello", "set"} {
 		require.Equal(t, before[name], after[name], name)
 	}
@@ -283,4 +287,33 @@ func TestRealTheNewsConnectionIsClosedWhenNobodyWaits(t *testing.T) {
 	release(t, held)
 	wait()
 	eventually(t, "the end of the third connection", func() bool { return clients() == 2 })
+}
+
+// It is called, and does not come: the others wait for one turn, once.
+func TestRealAHungWaiterIsPassedOverOnce(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	var proxies []*redistest.Proxy
+	var addrs []string
+	for _, s := range servers {
+		p := redistest.NewProxy(t, s.Addr())
+		proxies, addrs = append(proxies, p), append(addrs, p.Addr())
+	}
+	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+	hung := waiting(t, servers, dialURLs(t, urls(addrs), throwaway()), "k")
+	for _, p := range proxies {
+		p.Hold(true)
+	}
+	first := waiting(t, servers, dial(t, servers, throwaway()), "k")
+	second := waiting(t, servers, dial(t, servers, throwaway()), "k")
+	release(t, held)
+	lease := first()
+	eventually(t, "a line without the hung one", func() bool { return standing(servers, "k") == len(servers) })
+	release(t, lease)
+	lease = second()
+	for _, p := range proxies {
+		p.Hold(false)
+	}
+	eventually(t, "the place of the one that hung", func() bool { return standing(servers, "k") == len(servers) })
+	release(t, lease)
+	release(t, hung())
 }

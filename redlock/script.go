@@ -12,6 +12,8 @@ import (
 var (
 	//go:embed scripts/server.lua
 	serverLua string
+	//go:embed scripts/turn.lua
+	turnLua string
 	//go:embed scripts/acquire.lua
 	acquireLua string
 	//go:embed scripts/commit.lua
@@ -31,7 +33,7 @@ var (
 	//go:embed scripts/batch.lua
 	batchLua string
 
-	acquireScript = newScript("acquire", serverLua, acquireLua)
+	acquireScript = newScript("acquire", serverLua+turnLua, acquireLua)
 	commitScript  = newScript("commit", serverLua, commitLua)
 	extendScript  = newScript("extend", serverLua, extendLua)
 	repairScript  = newScript("repair", serverLua, repairLua)

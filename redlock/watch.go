@@ -38,13 +38,13 @@ func (l *Locker) Watch(ctx context.Context, key string, wake chan<- struct{}) (s
 	defer l.wg.Done()
 	w := l.desk.add(k, wake)
 	if err := l.flowing(ctx, w); err != nil {
-		l.desk.remove(w, wake)
+		_ = l.desk.remove(w, wake)
 		return nil, fmt.Errorf("redlock: watch %q: %w", key, err)
 	}
 	l.standInLine(ctx, w)
 	return func() {
-		if l.desk.remove(w, wake) {
-			l.leaveLine(k)
+		if places := l.desk.remove(w, wake); places != nil {
+			l.leaveLine(k, places)
 		}
 	}, nil
 }
@@ -89,12 +89,12 @@ func (l *Locker) standInLine(ctx context.Context, w *watch) {
 		go func() {
 			defer l.wg.Done()
 			defer func() { answers <- struct{}{} }()
-			if n.stuck() != nil {
-				return
+			at, err := place{}, n.stuck()
+			if err == nil {
+				at, err = parseWait(n.eval(waitScript, w.keys.queue(), l.id, views[i].place, keepQueue))
 			}
-			at, err := parseWait(n.eval(waitScript, w.keys.queue(), l.id, views[i].place, keepQueue))
-			if err == nil && !l.desk.placed(w, i, at, views[i].news) {
-				n.eval(leaveScript, w.keys.queue(), l.id) // it came after the grant or the end of the wait
+			if waits := l.desk.placed(w, i, at, err, views[i].news); !waits && err == nil {
+				n.eval(leaveScript, w.keys.queue(), l.id, at.number) // it came after the grant or the end of the wait
 			}
 		}()
 	}
@@ -139,17 +139,17 @@ func parseWait(a answer) (place, error) {
 	return place{before: int(before), number: number, free: pttl == -2}, nil
 }
 
-// leaveLine takes this process out of the key's queue, in the background. (Who gets
-// the lock is out of it by the grant.)
-func (l *Locker) leaveLine(k keys) {
+// leaveLine takes this process out of the key's queues, in the background. (Who gets
+// the lock is out of them by the grant.)
+func (l *Locker) leaveLine(k keys, places []string) {
 	if l.begin(len(l.nodes)) != nil {
 		return
 	}
-	for _, n := range l.nodes {
+	for i, n := range l.nodes {
 		go func() {
 			defer l.wg.Done()
-			if n.stuck() == nil {
-				n.eval(leaveScript, k.queue(), l.id)
+			if places[i] != "" && n.stuck() == nil { // without one, its answer sees to it
+				n.eval(leaveScript, k.queue(), l.id, places[i])
 			}
 		}()
 	}

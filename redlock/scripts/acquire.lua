@@ -5,7 +5,7 @@
 -- of those who wait for the lock.
 -- Reply: count            granted, under this count
 --        -count           granted by a node that tells no run: the guard can't work
---        {0, holder, pttl}        refused, held
+--        {0, holder, pttl}        refused, held; or left to the first who waits
 --        {1, seconds, run}        refused, may have forgotten: votes in so many seconds
 -- All checks come before the first write, and the counter is written before the
 -- lock: a script stopped in between leaves a higher count and no lock.
@@ -20,7 +20,7 @@ local function acquire(lock, fence, value, ttl, retention, least, durable, waite
   local sign = 1
   if run == '-' or not uptime then sign = -1 end
 
-  local counted = redis.call('HMGET', fence, 'count', 'run')
+  local counted = redis.call('HMGET', fence, 'count', 'run', 'line')
   local count = counted[1]
   if count then
     local digits = string.match(count, '^%d+$')
@@ -41,6 +41,13 @@ local function acquire(lock, fence, value, ttl, retention, least, durable, waite
     return {1, least - uptime, run}
   end
 
+  local late = {}
+  if counted[3] then -- there was a line of waiters
+    local left, first
+    left, first, late = turn(fence, waiter)
+    if left > 0 then return {0, first, left} end
+  end
+
   if count and counted[2] == run then
     count = count + 1
   else -- never counted here, or before a restart: start above everything ever issued
@@ -53,9 +60,10 @@ local function acquire(lock, fence, value, ttl, retention, least, durable, waite
   redis.call('HSET', fence, 'count', string.format('%.0f', count), 'run', run)
   redis.call('PEXPIRE', fence, retention)
   redis.call('SET', lock, value, 'PX', ttl)
-  if waiter then
-    -- The queue is a hint: what forbids or breaks it must not break the grant.
-    redis.pcall('ZREM', 'lockkeeper:queue:' .. string.sub(fence, 18), waiter)
+  -- The queue is a hint: what forbids or breaks it must not break the grant.
+  late[#late + 1] = waiter
+  for _, id in ipairs(late) do
+    redis.pcall('ZREM', 'lockkeeper:queue:' .. string.sub(fence, 18), id)
   end
   return sign * count
 end

@@ -17,7 +17,15 @@ local function release(lock, fence, value, call)
     if not first then return 1 end
     local listeners = redis.pcall('PUBLISH', 'lockkeeper:wake:' .. first, lock)
     if type(listeners) ~= 'number' then return 1 end
-    if listeners > 0 then return 3 end
+    if listeners > 0 then
+      -- The lock is left to each of the line in turn: see turn.lua.
+      local line = redis.pcall('ZRANGE', queue, 0, 15, 'WITHSCORES')
+      local turns = #line / 2
+      if turns > 0 then
+        redis.pcall('SET', 'lockkeeper:queue:turn:' .. string.sub(fence, 18), turns .. ':' .. line[#line], 'PX', turns * 25 + 500)
+      end
+      return 3
+    end
     redis.call('ZREM', queue, first) -- it has died, or is cut off
   end
 end

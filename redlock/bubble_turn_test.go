@@ -1,0 +1,235 @@
+package redlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// These nodes tell of no keys (miniredis has no tracking): who waits goes by calls
+// alone.
+
+// waits starts an Acquire, and returns once it stands in line on every node.
+func (q *quorum) waits(l lock.Locker, key string) <-chan lock.Lease {
+	q.t.Helper()
+	got := make(chan lock.Lease, 1)
+	go func() {
+		lease, err := lock.Acquire(q.t.Context(), l, key, ttl, nil)
+		if err != nil {
+			q.t.Error(err)
+		}
+		got <- lease
+	}()
+	time.Sleep(100 * time.Millisecond)
+	synctest.Wait()
+	return got
+}
+
+// line is who stands in a node's queue for key, the first one first.
+func (n *fakeNode) line(key string) []string {
+	k, _ := newKeys("redlock:", key)
+	ids, err := n.redis.ZMembers(k.queue().fence)
+	if err != nil {
+		return nil
+	}
+	return ids
+}
+
+func TestWhoHasNotWaitedDoesNotPassThoseWhoDo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		holder, _ := q.warm()
+		slow, nets := q.client(&Options{Owner: "slow"})
+		quick, _ := q.client(nil)
+		lease := must(t)(holder.TryAcquire(t.Context(), "k", ttl))
+		got := q.waits(slow, "k")
+		for _, w := range nets {
+			w.set(func(w *network) { w.delay = 10 * time.Millisecond })
+		}
+		require.NoError(t, lease.Release(t.Context()))
+		synctest.Wait() // on every node
+		for range 5 {
+			_, err := quick.TryAcquire(t.Context(), "k", ttl)
+			held := &lock.HeldError{}
+			require.ErrorAs(t, err, &held)
+			require.Equal(t, "slow", held.Holder)
+			require.LessOrEqual(t, held.RetryAfter, 25*time.Millisecond)
+			time.Sleep(time.Millisecond)
+		}
+		lease = <-got
+		require.NoError(t, lease.Release(t.Context()))
+		synctest.Wait()
+		must(t)(quick.TryAcquire(t.Context(), "k", ttl)) // nobody waits any more
+	})
+}
+
+func TestATurnThatIsNotTakenPassesToAnybodyAndIsNotOfferedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		holder, _ := q.warm()
+		hung, nets := q.client(nil)
+		quick, _ := q.client(nil)
+		lease := must(t)(holder.TryAcquire(t.Context(), "k", ttl))
+		got := q.waits(hung, "k")
+		for _, w := range nets {
+			w.set(func(w *network) { w.delay = 20 * time.Second }) // it is called, and hears nothing
+		}
+		require.NoError(t, lease.Release(t.Context()))
+		time.Sleep(24 * time.Millisecond)
+		_, err := quick.TryAcquire(t.Context(), "k", ttl)
+		require.ErrorIs(t, err, lock.ErrHeld)
+		time.Sleep(2 * time.Millisecond)
+		lease = must(t)(quick.TryAcquire(t.Context(), "k", ttl))
+		synctest.Wait()
+		for _, n := range q.nodes {
+			require.Empty(t, n.line("k"), n.name)
+		}
+		time.Sleep(10 * time.Millisecond) // the holder leaves it to others for a while by itself
+		require.NoError(t, lease.Release(t.Context()))
+		synctest.Wait()
+		lease = must(t)(holder.TryAcquire(t.Context(), "k", 55*time.Second)) // at once
+		for _, w := range nets {
+			w.set(func(w *network) { w.delay = 0 })
+		}
+		time.Sleep(25 * time.Second) // what was on its way arrives: it asks, and is in line again
+		for _, n := range q.nodes {
+			require.Len(t, n.line("k"), 1, n.name)
+		}
+		require.NoError(t, lease.Release(t.Context()))
+		require.NoError(t, (<-got).Release(t.Context()))
+	})
+}
+
+// standing notes when its waiter last came to stand in line.
+type standing struct {
+	*Locker
+	since time.Time // the goroutine of the one waiter has it
+}
+
+func (s *standing) Watch(ctx context.Context, key string, wake chan<- struct{}) (func(), error) {
+	stop, err := s.Locker.Watch(ctx, key, wake)
+	s.since = time.Now()
+	return stop, err
+}
+
+// The bound: once a process stands in line, each other one gets the lock before it
+// once at most: if both came at the same time, or if the lock was free just then.
+// (All must ask within their turn.)
+func TestWhoStandsInLineIsOvertakenByNobodyWhoComesLater(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				const processes, terms = 6, 20
+				const impatient = 2 // of them ask again and again, and never wait
+				rng := rand.New(rand.NewPCG(seed, 0))
+				var mu sync.Mutex // guards rng and waits
+				random := func(below time.Duration) time.Duration {
+					mu.Lock()
+					defer mu.Unlock()
+					return time.Duration(rng.Int64N(int64(below)))
+				}
+				q := newQuorum(t, 3)
+				type wait struct {
+					who               int
+					begun, stood, got time.Time
+				}
+				var waits []wait
+				var wg sync.WaitGroup
+				for who := range processes {
+					l, nets := q.client(nil)
+					for _, w := range nets {
+						w.set(func(w *network) { w.delay = random(time.Millisecond) })
+					}
+					wg.Go(func() {
+						for range terms {
+							time.Sleep(random(50 * time.Millisecond)) // often longer than a process leaves the lock to others by itself
+							s := &standing{Locker: l}
+							var opts *lock.AcquireOptions
+							if who < impatient {
+								opts = &lock.AcquireOptions{Attempts: 3, Delay: 7 * time.Millisecond}
+							}
+							w := wait{who: who, begun: time.Now()}
+							lease, err := lock.Acquire(t.Context(), s, "k", time.Minute, opts)
+							for who < impatient && errors.Is(err, lock.ErrHeld) {
+								w.begun = time.Now()
+								lease, err = lock.Acquire(t.Context(), s, "k", time.Minute, opts)
+							}
+							if err != nil {
+								t.Error(err)
+								return
+							}
+							w.stood, w.got = s.since, time.Now()
+							mu.Lock()
+							waits = append(waits, w)
+							mu.Unlock()
+							time.Sleep(random(8 * time.Millisecond))
+							if err := lease.Release(t.Context()); err != nil {
+								t.Error(err)
+							}
+						}
+					})
+				}
+				wg.Wait()
+				require.Len(t, waits, processes*terms)
+				stood, overtaken := 0, 0
+				for _, w := range waits {
+					if w.stood.IsZero() {
+						continue
+					}
+					stood++
+					by, later := map[int]int{}, 0
+					for _, o := range waits {
+						if o.who == w.who || o.got.Before(w.stood) || o.got.After(w.got) || o.begun.Before(w.begun) {
+							continue
+						}
+						overtaken++
+						by[o.who]++
+						if o.begun.After(w.stood) {
+							later++
+						}
+					}
+					for _, n := range by {
+						require.Equal(t, 1, n, "%+v", w)
+					}
+					require.LessOrEqual(t, later, 1, "%+v", w)
+				}
+				require.Greater(t, stood, processes*terms/5)
+				t.Logf("%d of %d who stood in line were overtaken", overtaken, stood)
+			})
+		})
+	}
+}
+
+// The client gives its connection up only after its own, longer timeout.
+func TestADeadConnectionForNewsIsKnownSoon(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, nets := q.client(&Options{NodeTimeout: 5 * time.Second})
+		stop, err := l.Watch(t.Context(), "k", make(chan struct{}, 1))
+		require.NoError(t, err)
+		defer stop()
+		flowing := func() int {
+			l.desk.mu.Lock()
+			w := l.desk.watches["redlock:k"]
+			l.desk.mu.Unlock()
+			live, _, _, _ := l.desk.flow(w)
+			return live
+		}
+		synctest.Wait()
+		require.Equal(t, 3, flowing())
+		for _, w := range nets {
+			w.set(hang)
+		}
+		time.Sleep(heartbeat + beatTimeout)
+		synctest.Wait()
+		require.Zero(t, flowing())
+	})
+}
