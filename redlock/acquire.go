@@ -131,7 +131,7 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 }
 
 var (
-	opAcquire = &op{script: acquireScript, parse: parseAcquire, attempt: true, votes: true,
+	opAcquire = &op{script: acquireScript, parse: parseAcquire, sets: true, attempt: true, votes: true,
 		args: func(h *hold, n *node, r *round, _ reply, c *call) {
 			least, durable := n.mayVote()
 			c.put(h.value, r.ttl, n.opts.retention, least, durable, h.waiter)

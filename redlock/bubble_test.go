@@ -139,6 +139,9 @@ type network struct {
 	delay   time.Duration // replies come later
 	// loseNext: the reply to the next script vanishes, and the connection with it.
 	loseNext bool
+	// lateNext: the connection of the next request breaks, and the request arrives
+	// all the same, so much later.
+	lateNext time.Duration
 	conns    []net.Conn
 }
 
@@ -190,6 +193,15 @@ func (w *network) losesThis() bool {
 	return lost
 }
 
+// late tells, once, how late a request arrives whose connection breaks.
+func (w *network) late() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := w.lateNext
+	w.lateNext = 0
+	return d
+}
+
 // fakeConn buffers requests, as a socket does: a pipe would block the writer.
 type fakeConn struct {
 	net.Conn
@@ -225,6 +237,10 @@ func (c *fakeConn) carryRequests() {
 			if dead = dead || lost; dead {
 				continue
 			}
+			if late := c.net.late(); late > 0 {
+				c.arriveLate(b, late)
+				return
+			}
 			if _, err := c.Conn.Write(b); err != nil {
 				return
 			}
@@ -232,6 +248,19 @@ func (c *fakeConn) carryRequests() {
 			return
 		}
 	}
+}
+
+// arriveLate breaks the connection, and carries b to the server after that.
+func (c *fakeConn) arriveLate(b []byte, after time.Duration) {
+	_ = c.Close()
+	time.Sleep(after)
+	inner, err := c.net.node.redis.Dial()
+	if err != nil {
+		return
+	}
+	defer inner.Close()
+	go func() { _, _ = inner.Write(b) }()
+	_, _ = inner.Read(make([]byte, 4096))
 }
 
 func (c *fakeConn) carryReplies() {

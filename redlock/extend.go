@@ -17,7 +17,7 @@ var (
 			c.put(h.value, r.ttl, n.opts.retention, least, durable)
 		}}
 	// opRepair follows an extend that answered "missing", in prev.run.
-	opRepair = &op{script: repairScript, parse: parseRepair,
+	opRepair = &op{script: repairScript, parse: parseRepair, sets: true,
 		args: func(h *hold, n *node, r *round, prev reply, c *call) {
 			c.put(h.value, r.ttl, n.opts.retention, strconv.FormatUint(r.token, 10), prev.run)
 		}}

@@ -43,6 +43,9 @@ type slot struct {
 	busy  bool
 	next  *round // waits for its turn; a newer round takes its place
 	asked bool   // something was sent to the node
+	// doubt: a connection died with a request that sets the lock, and nothing tells
+	// whether that arrives yet.
+	doubt bool
 }
 
 // op is what a round asks of a node.
@@ -50,6 +53,8 @@ type op struct {
 	script *script
 	args   func(h *hold, n *node, r *round, prev reply, c *call) // puts them into c
 	parse  func(answer) reply
+	// sets the lock, so that its late arrival leaves one.
+	sets bool
 	// attempt: it is left out at a node where requests pile up unanswered.
 	attempt bool
 	// votes: the answer can be that the node may have forgotten. Its configuration is
@@ -130,6 +135,13 @@ func (h *hold) start(i int, r *round, prev reply) {
 func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 	s := &h.slots[i]
 	s.asked = s.asked || !rep.unsent
+	switch {
+	case r.op.sets && broken(rep.err) && !rep.unsent:
+		s.doubt = true
+	case rep.kind == freed:
+		s.doubt = false // that was it
+	}
+	rep.doubt = s.doubt
 	r.replies[i] = rep
 	r.answers++
 	if r.answers >= r.enough {

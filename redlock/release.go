@@ -39,11 +39,13 @@ func (h *hold) askLater(c *call) {
 	}
 }
 
-// retryRelease sends a release again to a node where it failed: a connection that
-// died says nothing of what its last request did. After that the ttl ends it.
+// retryRelease sends a release again to a node where it failed, or where it found
+// nothing although something may still arrive: a connection that died says nothing
+// of its last request, and the network can deliver it after a release on another
+// connection. After that the ttl ends it.
 func retryRelease(tries int, calls bool) func(*hold, reply) *round {
 	return func(h *hold, rep reply) *round {
-		if rep.kind != failed || tries == 0 {
+		if tries == 0 || rep.kind != failed && !rep.doubt {
 			return nil
 		}
 		r := h.newRound(opReleaseAgain)

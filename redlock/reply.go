@@ -36,6 +36,7 @@ type reply struct {
 	unguarded bool
 	unsent    bool // failed: the node was not asked
 	awaited   bool // freed: the next waiter was told
+	doubt     bool // a request that sets the lock may still be on its way
 	value     string
 	left      time.Duration // -1: for ever
 	run       string
