@@ -28,7 +28,7 @@ func StartCluster(t testing.TB, args ...string) *Cluster {
 		"--cluster-allow-replica-migration", "no",
 	}, args...)
 	for range 6 {
-		c.Servers = append(c.Servers, begin(t, busPort, nil, args))
+		c.Servers = append(c.Servers, begin(t, FreeBusPort, nil, args))
 	}
 	for i, s := range c.Servers {
 		s.Do("CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1))
@@ -63,8 +63,8 @@ func StartCluster(t testing.TB, args ...string) *Cluster {
 	return c
 }
 
-// busPort is a free port with another 10000 above, for the cluster's bus.
-func busPort(t testing.TB) int {
+// FreeBusPort is a free port with another 10000 above, for the bus of a cluster.
+func FreeBusPort(t testing.TB) int {
 	for {
 		port := FreePort(t)
 		if port >= 22_000 { // the bus would be among the ports of outgoing connections
