@@ -121,13 +121,7 @@ func TestRealTLSVerifiesEachServerOfAClusterByTheNameThatItIsDialedBy(t *testing
 	server, client := certificate{name: "server"}, ca.issue(t, certificate{name: "client"})
 	ca.issue(t, server)
 	port := strconv.Itoa(redistest.FreeBusPort(t))
-	s := redistest.Start(t, append(tlsArgs(ca, server, port), "--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-announce-ip", "127.0.0.1")...)
-	all := []string{"CLUSTER", "ADDSLOTS"}
-	for slot := range 16384 {
-		all = append(all, strconv.Itoa(slot))
-	}
-	s.Do(all...)
-	eventually(t, "a cluster that works", func() bool { return strings.Contains(s.Do("CLUSTER", "INFO"), "cluster_state:ok") })
+	redistest.StartClusterOfOne(t, append(tlsArgs(ca, server, port), "--tls-cluster", "yes", "--cluster-announce-ip", "127.0.0.1")...)
 
 	// The first one is down; its name is not in the second one's certificate.
 	url := fmt.Sprintf("rediss://localhost:%d?cluster=true&addr=127.0.0.1:%s", redistest.FreePort(t), port)

@@ -37,11 +37,7 @@ func StartCluster(t testing.TB, args ...string) *Cluster {
 		}
 	}
 	for i, s := range c.Servers[:3] {
-		add := []string{"CLUSTER", "ADDSLOTS"}
-		for slot := i * slots / 3; slot < (i+1)*slots/3; slot++ {
-			add = append(add, strconv.Itoa(slot))
-		}
-		s.Do(add...)
+		s.addSlots(i*slots/3, (i+1)*slots/3)
 	}
 	for _, s := range c.Servers {
 		s.await("six known nodes", "CLUSTER", "INFO", "cluster_known_nodes:6")
@@ -61,6 +57,26 @@ func StartCluster(t testing.TB, args ...string) *Cluster {
 		s.await("its replica", "INFO", "replication", "connected_slaves:1")
 	}
 	return c
+}
+
+// StartClusterOfOne runs a server that is a whole cluster.
+func StartClusterOfOne(t testing.TB, args ...string) *Server {
+	t.Helper()
+	s := begin(t, FreeBusPort, nil, append([]string{"--cluster-enabled", "yes"}, args...))
+	s.addSlots(0, slots)
+	s.await("a cluster that works", "CLUSTER", "INFO", "cluster_state:ok")
+	return s
+}
+
+// addSlots gives the server the slots from first to before end. (Redis 6.2 has no
+// ADDSLOTSRANGE.)
+func (s *Server) addSlots(first, end int) {
+	s.t.Helper()
+	add := []string{"CLUSTER", "ADDSLOTS"}
+	for slot := first; slot < end; slot++ {
+		add = append(add, strconv.Itoa(slot))
+	}
+	s.Do(add...)
 }
 
 // FreeBusPort is a free port with another 10000 above, for the bus of a cluster.

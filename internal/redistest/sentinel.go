@@ -20,7 +20,7 @@ type SentinelSet struct {
 const MasterSet = "lockset"
 
 // StartSentinels runs a primary, a replica and n Sentinels, most of which must agree to
-// a fail-over. They take half a second of silence for death. args are options of primary
+// a fail-over. They take a second of silence for death. args are options of primary
 // and replica, conf lines of the Sentinels' configuration. It returns when the Sentinels
 // know each other and the replica.
 func StartSentinels(t testing.TB, n int, args, conf []string) *SentinelSet {
@@ -34,8 +34,8 @@ func StartSentinels(t testing.TB, n int, args, conf []string) *SentinelSet {
 		set.Sentinels = append(set.Sentinels, begin(t, FreePort, func(base string) []string {
 			lines := append([]string{
 				fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d %d", MasterSet, primary.Port(), n/2+1),
-				"sentinel down-after-milliseconds " + MasterSet + " 500",
-				"sentinel failover-timeout " + MasterSet + " 5000",
+				"sentinel down-after-milliseconds " + MasterSet + " 1000",
+				"sentinel failover-timeout " + MasterSet + " 2000",
 			}, conf...)
 			path := filepath.Join(base, "sentinel.conf") // it keeps its state there
 			if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
