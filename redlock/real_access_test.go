@@ -12,15 +12,22 @@ import (
 	"github.com/tonsurance/lockkeeper/redlock"
 )
 
+var (
+	keeperRules = []string{
+		"resetkeys", "~redlock:*", "~" + redlock.FencePrefix + "*", "~" + redlock.QueuePrefix + "*", "resetchannels", "&" + redlock.WakePrefix + "*",
+		"-@all", "+evalsha", "+eval", "+get", "+set", "+del", "+pttl", "+pexpire", "+hmget", "+hset", "+time", "+info", "+config|get", "+ping",
+		"+client|tracking", "+subscribe", "+publish", "+zadd", "+zscore", "+zrank", "+zrange", "+zrem",
+	}
+	sentinelRules = append(keeperRules[:len(keeperRules):len(keeperRules)], "+role")
+	clusterRules  = append(keeperRules[:len(keeperRules):len(keeperRules)], "+cluster|shards", "+cluster|slots")
+)
+
 // These permissions are enough for leases, waiting, Inspect and Health. That each is
 // needed, and that the documentation lists them, is internal/readme's to show.
 func TestRealLeastPrivilegedUserCanDoEverything(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	s.Do("ACL", "SETUSER", "keeper", "on", ">secret-of-keeper", "resetkeys", "~redlock:*", "~"+redlock.FencePrefix+"*", "~"+redlock.QueuePrefix+"*", "resetchannels", "&"+redlock.WakePrefix+"*",
-		"-@all", "+evalsha", "+eval", "+get", "+set", "+del", "+pttl", "+pexpire", "+hmget", "+hset", "+time", "+info", "+config|get",
-		"+ping", "+hello", "+auth", "+client|setname",
-		"+client|tracking", "+subscribe", "+publish", "+zadd", "+zscore", "+zrank", "+zrange", "+zrem")
+	s.Do(append([]string{"ACL", "SETUSER", "keeper", "on", ">secret-of-keeper"}, keeperRules...)...)
 	l := dialURLs(t, []string{"redis://keeper:secret-of-keeper@" + s.Addr()}, throwaway())
 	lease := acquire(t, l, "k", longTTL)
 	require.NoError(t, extend(t, lease, longTTL))
