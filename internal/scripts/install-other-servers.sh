@@ -17,7 +17,6 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 # Name, program, the package with the program, its suite, and that of its libraries.
 servers='
-redis-6.0   redis-server   redis-tools   bullseye            bullseye
 redis-8.0   redis-server   redis-tools   trixie              trixie
 valkey-8.0  valkey-server  valkey-tools  bookworm-backports  bookworm
 valkey-8.1  valkey-server  valkey-tools  trixie              trixie
@@ -79,7 +78,7 @@ if [ "${1:-}" = --list ]; then
 fi
 
 for tool in apt-get dpkg-deb; do
-  command -v $tool >/dev/null || { say "no $tool here: give make compat your servers by SERVERS='/path/to/one ...'" >&2; exit 1; }
+  command -v $tool >/dev/null || { say "no $tool here: give make compat your servers, SERVERS='/path/to/one ...'" >&2; exit 1; }
 done
 [ -e $keyring ] || { say "$keyring is missing, without which nothing can be checked: apt-get install debian-archive-keyring" >&2; exit 1; }
 mkdir -p "$dir"
@@ -98,5 +97,5 @@ while read -r name program package suite libraries; do
   say "$name: $("$dir/bin/$name" --version)"
   there=$((there + 1))
 done <<<"$servers"
-say "not in Debian, so not here: Redis 6.2"
+say "Redis 6.2 is not in Debian: build it, and give it to make compat by SERVERS=/path/to/redis-server"
 [ $there -gt 0 ]
