@@ -19,7 +19,7 @@ var (
 		"+client|tracking", "+subscribe", "+publish", "+zadd", "+zscore", "+zrank", "+zrange", "+zrem",
 	}
 	sentinelRules = append(keeperRules[:len(keeperRules):len(keeperRules)], "+role")
-	clusterRules  = append(keeperRules[:len(keeperRules):len(keeperRules)], "+cluster|shards", "+cluster|slots")
+	clusterRules  = append(keeperRules[:len(keeperRules):len(keeperRules)], "+cluster|shards", "+cluster|slots", "+asking")
 )
 
 // These permissions are enough for leases, waiting, Inspect and Health. That each is

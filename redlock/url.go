@@ -170,6 +170,8 @@ func (u *nodeURL) client(opts *settings) rueidis.ClientOption {
 		// lost message would bind the node to it for good.
 		option.Sentinel.TopologyRefreshInterval = sentinelRefresh
 	}
+	// Servers that disagree who has a slot would send a request to and fro without end.
+	option.ClusterOption.MaxMovedRedirections = clusterRedirects
 	option.DisableCache = true // nothing here is read twice
 	option.DisableRetry = true // a request is sent once: the algorithm repeats, with a new value
 	option.PipelineMultiplex = -1
@@ -181,6 +183,9 @@ func (u *nodeURL) client(opts *settings) rueidis.ClientOption {
 // sentinelRefresh is how often the Sentinels are asked who the primary is, besides what
 // they tell.
 const sentinelRefresh = 5 * time.Second
+
+// clusterRedirects is how often a Cluster may send a request on.
+const clusterRedirects = 8
 
 // mergeTLS leaves the ServerName empty unless the user gave one: each server is then
 // verified by the name that it is dialed by.
