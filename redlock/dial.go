@@ -2,7 +2,9 @@ package redlock
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -129,13 +131,16 @@ func (l *Locker) connect(ctx context.Context) error {
 // reach asks the node for a sign of life, again and again until ctx ends or, if
 // not again, once. It gives the server's run_id, "" where it does not tell.
 func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
+	var told error // the last error that was more than silence
 	for {
-		run, now := n.ping(ctx)
-		if now == nil || !again {
-			return run, now
-		}
-		if err == nil || ctx.Err() == nil { // one that was cut short tells less than the one before
-			err = now
+		run, err := n.ping(ctx)
+		switch {
+		case err == nil || !again:
+			return run, err
+		case !silence(err):
+			told = err
+		case told != nil:
+			err = fmt.Errorf("%w; before that: %w", ownTimeout(err), told)
 		}
 		n.dial.note(err)
 		select {
@@ -146,13 +151,19 @@ func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
 	}
 }
 
+func silence(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout() // a context's, too
+}
+
 func (n *node) ping(ctx context.Context) (run string, err error) {
 	n.dial.connect()
 	c, err := n.conn()
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, n.opts.NodeTimeout)
+	// To connect, and to answer: the connection's own limits, which tell more, come first.
+	ctx, cancel := context.WithTimeout(ctx, 2*n.opts.NodeTimeout)
 	defer cancel()
 	if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil || c.Mode() == rueidis.ClientModeCluster {
 		return "", err // a Cluster has many runs

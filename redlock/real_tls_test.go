@@ -95,12 +95,12 @@ func TestRealTLSMistakesAreNamedByNodeAndCause(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c.o.NodeTimeout = 300 * time.Millisecond
+			c.o.NodeTimeout = 500 * time.Millisecond
 			scheme, address, _ := strings.Cut(c.url, "://")
 			for _, ctx := range []bool{true, false} { // again until the end, or once
 				dialing := t.Context()
 				if ctx {
-					dialing = within(t, time.Second)
+					dialing = within(t, 2*time.Second)
 				}
 				start := time.Now()
 				l, err := redlock.Dial(dialing, []string{scheme + "://keeper:topsecret@" + address}, c.o)
