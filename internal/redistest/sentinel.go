@@ -26,7 +26,7 @@ const MasterSet = "lockset"
 func StartSentinels(t testing.TB, n int, args, conf []string) *SentinelSet {
 	t.Helper()
 	primary := Start(t, args...)
-	replica := Start(t, append([]string{"--replicaof", fmt.Sprintf("127.0.0.1 %d", primary.Port())}, args...)...)
+	replica := Start(t, append([]string{"--replicaof", "127.0.0.1", fmt.Sprint(primary.Port())}, args...)...)
 	primary.Do("CONFIG", "SET", "repl-diskless-sync-delay", "0")
 	replica.await("the replica's link", "INFO", "replication", "master_link_status:up")
 	set := &SentinelSet{Primary: primary, Replica: replica}
