@@ -50,10 +50,7 @@ func TestRealSentinelFailsOverUnderAHeldLease(t *testing.T) {
 	release(t, held)
 	next := wait()
 	require.Greater(t, next.Token(), held.Token())
-	eventually(t, "the lock on all nodes", func() bool { // the new primary too
-		require.NoError(t, extend(t, next, longTTL))
-		return votes([]*redistest.Server{set.Replica, others[0], others[1]}, "k") == 3
-	})
+	repairedOn(t, next, append([]*redistest.Server{set.Replica}, others...))
 	release(t, next)
 	release(t, single)
 	again := acquire(t, alone, "single", longTTL)
@@ -97,8 +94,16 @@ func TestRealSentinelFailsOverToALaggingReplicaAndForgets(t *testing.T) {
 
 	_, err := dialURLs(t, nodes, throwaway()).TryAcquire(within(t, patience), "k", longTTL)
 	require.ErrorIs(t, err, lock.ErrHeld)
-	require.NoError(t, extend(t, held, longTTL))
-	standsOn(t, append([]*redistest.Server{set.Replica}, others...), "k", 3) // repaired
+	repairedOn(t, held, append([]*redistest.Server{set.Replica}, others...))
+}
+
+// repairedOn renews the lease until it stands on all nodes, the new primary too.
+func repairedOn(t *testing.T, lease lock.Lease, servers []*redistest.Server) {
+	t.Helper()
+	eventually(t, "the lock on all nodes", func() bool {
+		require.NoError(t, extend(t, lease, longTTL))
+		return votes(servers, lease.Key()) == len(servers)
+	})
 }
 
 // min-replicas-to-write narrows that to what is on its way when the primary dies.
