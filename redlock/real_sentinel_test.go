@@ -145,7 +145,7 @@ func cutReplication(set *redistest.SentinelSet) {
 func TestRealSentinelWithUsersAndTheCallersClient(t *testing.T) {
 	t.Parallel()
 	set := redistest.StartSentinels(t, 1, nil, []string{
-		"user watcher on >sentinel-secret ~* &* -@all +ping +hello +auth +client|setname +subscribe +unsubscribe +sentinel|sentinels +sentinel|get-master-addr-by-name",
+		"user watcher on >sentinel-secret &* -@all +ping +subscribe +unsubscribe +sentinel|sentinels +sentinel|get-master-addr-by-name",
 	})
 	user := append([]string{"ACL", "SETUSER", "keeper", "on", ">topsecret"}, sentinelRules...)
 	set.Primary.Do(user...)
