@@ -123,18 +123,6 @@ func TestRealPrimaryWithoutItsReplicaRefusesWhereMinReplicasToWriteIsSet(t *test
 	require.ErrorIs(t, held.Extend(within(t, patience), longTTL), lock.ErrUnavailable)
 }
 
-func TestRealSentinelThatHangsDelaysDialByTheNodeTimeoutOnly(t *testing.T) {
-	t.Parallel()
-	set := redistest.StartSentinels(t, 1, nil, nil)
-	set.Sentinels[0].Pause()
-	o := throwaway()
-	o.NodeTimeout = 200 * time.Millisecond
-	start := time.Now()
-	_, err := redlock.Dial(t.Context(), []string{sentinelURL(set, "")}, o)
-	require.ErrorIs(t, err, lock.ErrUnavailable)
-	require.Less(t, time.Since(start), 4*time.Second, "rueidis' own time-out is 5s")
-}
-
 // cutReplication leaves the replica with what it has.
 func cutReplication(set *redistest.SentinelSet) {
 	set.Primary.Do("ACL", "SETUSER", "default", "-psync", "-sync")

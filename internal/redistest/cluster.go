@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Cluster is a Redis Cluster of three primaries with a replica each.
@@ -49,6 +48,10 @@ func StartCluster(t testing.TB, args ...string) *Cluster {
 	}
 	for _, s := range c.Servers {
 		s.await("a cluster that works", "CLUSTER", "INFO", "cluster_state:ok")
+		s.until("three known replicas", func() (bool, string) {
+			nodes := s.Do("CLUSTER", "NODES")
+			return strings.Count(nodes, "slave ") == 3, nodes
+		})
 	}
 	for _, s := range c.Servers[3:] {
 		s.await("the replica's link", "INFO", "replication", "master_link_status:up")
@@ -103,11 +106,9 @@ func (c *Cluster) Slot(key string) string {
 func (c *Cluster) AwaitOwner(slot string, s *Server) {
 	c.t.Helper()
 	for _, by := range c.Servers {
-		for deadline := time.Now().Add(upTimeout); by.PID() != 0 && c.owner(by, slot) != s; time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				c.t.Fatalf("redistest: slot %s is not of %s for %s after %v", slot, s.Addr(), by.Addr(), upTimeout)
-			}
-		}
+		by.until("new owner of the slot", func() (bool, string) {
+			return by.PID() == 0 || c.owner(by, slot) == s, "slot " + slot + " is not of " + s.Addr()
+		})
 	}
 }
 

@@ -62,16 +62,24 @@ func (set *SentinelSet) AwaitPrimary(s *Server) {
 func (s *Server) await(what string, args ...string) {
 	s.t.Helper()
 	last := len(args) - 1
-	deadline := time.Now().Add(upTimeout)
-	for {
+	s.until(what, func() (bool, string) {
 		reply, err := s.Try(args[:last]...)
-		if err == nil && slices.Contains(words(reply), args[last]) {
+		return err == nil && slices.Contains(words(reply), args[last]), fmt.Sprint(reply, err)
+	})
+}
+
+// until waits for what a server learns by itself, or fails the test after 30s with what
+// was last seen.
+func (s *Server) until(what string, done func() (ok bool, seen string)) {
+	s.t.Helper()
+	for deadline := time.Now().Add(upTimeout); ; time.Sleep(20 * time.Millisecond) {
+		ok, seen := done()
+		if ok {
 			return
 		}
 		if time.Now().After(deadline) {
-			s.t.Fatalf("redistest: %s: no %s after %v: %v\n%s", s.Addr(), what, upTimeout, err, reply)
+			s.t.Fatalf("redistest: %s: no %s after %v: %s", s.Addr(), what, upTimeout, seen)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
