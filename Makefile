@@ -8,6 +8,8 @@ MODULES := $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path '
 SYSTEMS ?= linux darwin windows freebsd
 BENCH ?= .
 BENCHTIME ?= 1s
+# Server programs for make compat, '/path/to/one /path/to/another'; those of Debian if empty.
+SERVERS ?=
 # Simulated, and the seed of the first run.
 HOURS ?= 10000
 SEED ?= 1000
@@ -28,6 +30,10 @@ test: servers ## every test, with -race and real servers (installs redis-server 
 .PHONY: servers
 servers: ## install the servers that the tests need, if missing
 	@./internal/scripts/install-servers.sh
+
+.PHONY: compat
+compat: ## redlock's tests on other versions of Redis and Valkey: SERVERS, or what can be fetched
+	@./internal/scripts/compat.sh $(SERVERS)
 
 .PHONY: bench
 bench: servers ## the benchmarks, those against other libraries included

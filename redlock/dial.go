@@ -2,7 +2,9 @@ package redlock
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -20,8 +22,9 @@ import (
 // Sentinels; more with addr=host:port), cluster=true (a Redis Cluster counts as
 // one node), and those of rueidis.ParseURL.
 //
-// Other parameters are refused, and so are two URLs of one server: its databases
-// fail together. In user, password and parameters, / ? # @ must be percent-encoded.
+// Other parameters are refused, and so are two URLs of one server, whose databases
+// fail together: by their addresses, or by the run_id of those that have answered
+// when Dial returns. In user, password and parameters, / ? # @ must be percent-encoded.
 //
 // ctx bounds dialing only. With a deadline, nodes that can't be reached are tried
 // again until then; without one, each is tried once. Without a quorum the error
@@ -67,6 +70,7 @@ func (l *Locker) connect(ctx context.Context) error {
 	}
 	type answer struct {
 		i   int
+		run string
 		err error
 	}
 	dialing, stop := context.WithCancel(ctx)
@@ -79,16 +83,23 @@ func (l *Locker) connect(ctx context.Context) error {
 		}
 		go func() {
 			defer l.wg.Done()
-			answers <- answer{i, n.reach(dialing, again)}
+			run, err := n.reach(dialing, again)
+			answers <- answer{i, run, err}
 		}()
 	}
-	up, failures := 0, make([]error, len(l.nodes))
+	up, failures, runs := 0, make([]error, len(l.nodes)), map[string]int{}
 	for got := 0; got < len(l.nodes) && up < l.opts.Quorum; got++ {
 		select {
 		case a := <-answers:
 			if failures[a.i] = a.err; a.err == nil {
 				up++
 			}
+			if j, ok := runs[a.run]; ok && a.run != "" {
+				i, j := max(a.i, j), min(a.i, j)
+				return fmt.Errorf("redlock: %w: nodes %d (%s) and %d (%s) are the same server by their run_id, want an independent one for each vote",
+					lock.ErrInvalid, j+1, l.nodes[j].name, i+1, l.nodes[i].name)
+			}
+			runs[a.run] = a.i
 		case <-ctx.Done():
 			got = len(l.nodes)
 		}
@@ -122,31 +133,47 @@ func (l *Locker) connect(ctx context.Context) error {
 }
 
 // reach asks the node for a sign of life, again and again until ctx ends or, if
-// not again, once.
-func (n *node) reach(ctx context.Context, again bool) error {
+// not again, once. It gives the server's run_id, "" where it does not tell.
+func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
+	var told error // the last error that was more than silence
 	for {
-		err := n.ping(ctx)
-		if err == nil || !again {
-			return err
+		run, err := n.ping(ctx)
+		switch {
+		case err == nil || !again:
+			return run, err
+		case !silence(err):
+			told = err
+		case told != nil:
+			err = fmt.Errorf("%w; before that: %w", ownTimeout(err), told)
 		}
 		n.dial.note(err)
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			return err
+			return "", err
 		}
 	}
 }
 
-func (n *node) ping(ctx context.Context) error {
+func silence(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout() // a context's, too
+}
+
+func (n *node) ping(ctx context.Context) (run string, err error) {
 	n.dial.connect()
 	c, err := n.conn()
 	if err != nil {
-		return err
+		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, n.opts.NodeTimeout)
+	// To connect, and to answer: the connection's own limits, which tell more, come first.
+	ctx, cancel := context.WithTimeout(ctx, 2*n.opts.NodeTimeout)
 	defer cancel()
-	return c.Do(ctx, c.B().Ping().Build()).Error()
+	if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil || c.Mode() == rueidis.ClientModeCluster {
+		return "", err // a Cluster has many runs
+	}
+	run, _ = currentRun(ctx, c)
+	return run, nil
 }
 
 // closeNodes ends all connections, and with them the requests that wait on them.

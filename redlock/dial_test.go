@@ -3,6 +3,7 @@ package redlock
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,4 +57,27 @@ func TestDialsErrorTellsTheEndOfCtxFromANodesTimeout(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		require.NotErrorIs(t, err, context.DeadlineExceeded)
 	}
+}
+
+func TestDialsErrorKeepsWhatANodeSaidBeforeItFellSilent(t *testing.T) {
+	m := miniredis.RunT(t)
+	ended := make(chan struct{})
+	t.Cleanup(func() { close(ended) })
+	var pings atomic.Int32
+	m.Server().SetPreHook(func(c *server.Peer, cmd string, _ ...string) bool {
+		if cmd != "PING" {
+			return false
+		}
+		if pings.Add(1) > 1 {
+			<-ended
+		}
+		c.WriteError("ERR out of order")
+		return true
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := Dial(ctx, []string{"redis://" + m.Addr()}, &Options{NodeTimeout: 50 * time.Millisecond})
+	require.ErrorIs(t, err, lock.ErrUnavailable)
+	require.Greater(t, pings.Load(), int32(1))
+	require.ErrorContains(t, err, "before that: out of order")
 }

@@ -86,8 +86,11 @@ func TestRealNodeThatRefusesCountsAsFailed(t *testing.T) {
 // loading makes the server read its data for a minute.
 func loading(t *testing.T, s *redistest.Server) {
 	s.Do("DEBUG", "POPULATE", "10000", "filler", "100")
-	s.Do("CONFIG", "SET", "key-load-delay", "6000", "loading-process-events-interval-bytes", "1024") // microseconds a key
-	go func() { _, _ = s.Try("DEBUG", "RELOAD") }()                                                  // ends with the server
+	s.Do("CONFIG", "SET", "key-load-delay", "6000") // microseconds a key
+	if _, err := s.Try("CONFIG", "SET", "loading-process-events-interval-bytes", "1024"); err != nil {
+		t.Skipf("before Redis 7 a server answers nothing while it loads so slowly: %v", err)
+	}
+	go func() { _, _ = s.Try("DEBUG", "RELOAD") }() // ends with the server
 	eventually(t, "LOADING", func() bool {
 		_, err := s.Try("GET", "x")
 		return err != nil && strings.HasPrefix(err.Error(), "LOADING")

@@ -253,7 +253,7 @@ func TestRealWaitersOutliveABlackout(t *testing.T) {
 func TestRealWaitersAreCalledWithoutTracking(t *testing.T) {
 	servers := redistest.StartN(t, 3)
 	for _, s := range servers {
-		s.Do("ACL", "SETUSER", "keeper", "on", ">secret", "~*", "&*", "+@all", "-client|tracking")
+		s.Do("ACL", "SETUSER", "keeper", "on", ">secret", "~*", "&*", "+@all", "-client", "+client|setname")
 	}
 	var as []string
 	for _, s := range servers {
@@ -268,7 +268,7 @@ func TestRealWaitersAreCalledWithoutTracking(t *testing.T) {
 // Where it does neither, waiting is polling.
 func TestRealWatchFailsWhereNewsAreForbidden(t *testing.T) {
 	servers := redistest.StartN(t, 1)
-	servers[0].Do("ACL", "SETUSER", "keeper", "on", ">secret", "~*", "resetchannels", "+@all", "-client|tracking")
+	servers[0].Do("ACL", "SETUSER", "keeper", "on", ">secret", "~*", "resetchannels", "+@all", "-client", "+client|setname")
 	l := dialURLs(t, []string{fmt.Sprintf("redis://keeper:secret@%s", servers[0].Addr())}, throwaway())
 	_, err := l.Watch(within(t, patience), "k", make(chan struct{}, 1))
 	require.ErrorIs(t, err, lock.ErrUnavailable)

@@ -37,8 +37,9 @@ type Locker struct {
 
 // New makes a Locker of clients that the caller owns, one for each vote: a
 // standalone server, a Sentinel-managed primary, or a whole Redis Cluster. It does
-// no I/O. Give each client a ConnWriteTimeout of a few seconds: it bounds how long
-// a request can stay with a node that hangs.
+// no I/O. Give each client a ConnWriteTimeout of a few seconds, and one of a Cluster
+// MaxMovedRedirections: they bound how long a request can stay with a node that hangs,
+// or between servers that disagree.
 func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 	opts, err := o.withDefaults(len(nodes))
 	if err != nil {

@@ -67,6 +67,12 @@ func parseURL(raw string) (*nodeURL, error) {
 			return nil, errors.New("the port is not a number from 1 to 65535")
 		}
 	}
+	for _, addr := range n.query["addr"] {
+		// Without a port it would be taken for another one of the first host.
+		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
+			return nil, errors.New("addr is not host:port")
+		}
+	}
 	for _, name := range []string{"dial_timeout", "write_timeout"} {
 		// Without a limit, a node that hangs would keep its requests for ever.
 		if d, err := time.ParseDuration(n.query.Get(name)); n.query.Has(name) && (err != nil || d <= 0) {
@@ -136,15 +142,16 @@ func (u *nodeURL) name() string {
 func (u *nodeURL) client(opts *settings) rueidis.ClientOption {
 	option := u.option
 	option.ForceSingleClient = !u.cluster && !u.sentinel()
-	if option.TLSConfig != nil && opts.TLS != nil {
+	network := "tcp"
+	if u.Scheme == "unix" {
+		network = "unix"
+	}
+	option.DialCtxFn = open(network)
+	if option.TLSConfig != nil {
 		option.TLSConfig = mergeTLS(opts.TLS, option.TLSConfig)
 	}
-	if u.sentinel() {
-		option.Sentinel.Username, option.Sentinel.Password = u.query.Get("sentinel_user"), u.query.Get("sentinel_password")
-		option.Sentinel.TLSConfig = option.TLSConfig
-	}
 	if option.Dialer.Timeout == 0 {
-		option.Dialer.Timeout = opts.NodeTimeout
+		option.Dialer.Timeout = opts.NodeTimeout * 9 / 10 // before who waits gives up, and hears no reason
 	}
 	if option.ConnWriteTimeout == 0 {
 		// A node that answers nothing for so long is cut off: its requests end. A little
@@ -155,6 +162,16 @@ func (u *nodeURL) client(opts *settings) rueidis.ClientOption {
 	if option.ClientName == "" {
 		option.ClientName = "lockkeeper"
 	}
+	if u.sentinel() {
+		option.Sentinel.Username, option.Sentinel.Password = u.query.Get("sentinel_user"), u.query.Get("sentinel_password")
+		option.Sentinel.TLSConfig, option.Sentinel.Dialer = option.TLSConfig, option.Dialer
+		option.Sentinel.ClientName = option.ClientName
+		// A demoted primary keeps its connections: without a look from time to time, one
+		// lost message would bind the node to it for good.
+		option.Sentinel.TopologyRefreshInterval = sentinelRefresh
+	}
+	// Servers that disagree who has a slot would send a request to and fro without end.
+	option.ClusterOption.MaxMovedRedirections = clusterRedirects
 	option.DisableCache = true // nothing here is read twice
 	option.DisableRetry = true // a request is sent once: the algorithm repeats, with a new value
 	option.PipelineMultiplex = -1
@@ -164,10 +181,19 @@ func (u *nodeURL) client(opts *settings) rueidis.ClientOption {
 	return option
 }
 
+// sentinelRefresh is how often the Sentinels are asked who the primary is, besides what
+// they tell.
+const sentinelRefresh = 5 * time.Second
+
+// clusterRedirects is how often a Cluster may send a request on.
+const clusterRedirects = 8
+
+// mergeTLS leaves the ServerName empty unless the user gave one: each server is then
+// verified by the name that it is dialed by.
 func mergeTLS(own, fromURL *tls.Config) *tls.Config {
 	merged := own.Clone()
-	if merged.ServerName == "" {
-		merged.ServerName = fromURL.ServerName
+	if own == nil {
+		merged = &tls.Config{}
 	}
 	merged.InsecureSkipVerify = merged.InsecureSkipVerify || fromURL.InsecureSkipVerify
 	merged.MinVersion = max(merged.MinVersion, fromURL.MinVersion)

@@ -37,6 +37,9 @@ func TestBadURLsAreRefusedAndOnlyAWrongSchemeIsQuoted(t *testing.T) {
 		"redis://h?db=topsecret":             "the database",
 		"rediss://h?skip_verify=topsecret":   "skip_verify",
 		"redis://h?addr=topsecret:1":         "more than one address",
+		"redis://h?cluster=true&addr=i":      "addr is not host:port",
+		"redis://h?cluster=true&addr=:1":     "addr is not host:port",
+		"redis://h?master_set=m&addr=[::1]":  "addr is not host:port",
 		"redis://h?cluster=topsecret":        "cluster is neither",
 		"redis://h?topsecret=1":              "an unknown parameter, want some of addr, ",
 		"redis://h?client_name=%zztopsecret": "percent-encoded",
@@ -104,4 +107,17 @@ func TestURLsAreReadWithTheirParameters(t *testing.T) {
 	require.Equal(t, "1s 2s", o.Dialer.Timeout.String()+" "+o.ConnWriteTimeout.String())
 	require.NotNil(t, o.TLSConfig)
 	require.True(t, o.ForceSingleClient)
+	require.Empty(t, o.TLSConfig.ServerName, "each server by the name that it is dialed by")
+
+	u, err = parseURL("rediss://h:26379?master_set=m&addr=i:1&sentinel_user=a&sentinel_password=b&client_name=c&dial_timeout=1s")
+	require.NoError(t, err)
+	o = u.client(&s)
+	require.Equal(t, []string{"h:26379", "i:1"}, o.InitAddress)
+	require.Equal(t, "m a b c 1s", strings.Join([]string{
+		o.Sentinel.MasterSet, o.Sentinel.Username, o.Sentinel.Password, o.Sentinel.ClientName, o.Sentinel.Dialer.Timeout.String(),
+	}, " "))
+	require.Positive(t, o.Sentinel.TopologyRefreshInterval)
+	require.Positive(t, o.ClusterOption.MaxMovedRedirections)
+	require.NotNil(t, o.Sentinel.TLSConfig)
+	require.False(t, o.ForceSingleClient)
 }

@@ -46,7 +46,7 @@ func module(t *testing.T) string {
 	const path = "github.com/tonsurance/lockkeeper"
 	mod := strings.Replace(read(t, "go.mod"), "module "+path, "module readme", 1) +
 		"\nrequire " + path + " v0.0.0\nreplace " + path + " => " + abs + "\n"
-	files := blocks(t, read(t, "README.md"))
+	files := blocks(t, read(t, "README.md")+read(t, "internal/docs/deployments.md"))
 	files["go.mod"], files["go.sum"] = mod, read(t, "go.sum")
 	for name, text := range files {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700))

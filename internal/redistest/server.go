@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -37,6 +38,7 @@ const upTimeout = 30 * time.Second
 type Server struct {
 	t      testing.TB
 	binary string
+	head   []string // options of another kind of server, in place of the usual ones
 	args   []string
 	port   int
 	base   string
@@ -80,6 +82,13 @@ func Require(t testing.TB) {
 // which override those ("--appendonly", "yes"). The server ends with the test.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
+	return begin(t, FreePort, nil, args)
+}
+
+// begin runs a server on a port that choose gives. head makes its first options, where
+// it is no common server.
+func begin(t testing.TB, choose func(testing.TB) int, head func(base string) []string, args []string) *Server {
+	t.Helper()
 	Require(t)
 	// A short path of its own: t.TempDir can be too long for a unix socket.
 	base, err := os.MkdirTemp("", "redistest-")
@@ -87,6 +96,9 @@ func Start(t testing.TB, args ...string) *Server {
 		t.Fatalf("redistest: %v", err)
 	}
 	s := &Server{t: t, binary: Binary(), args: args, base: base}
+	if head != nil {
+		s.head = head(base)
+	}
 	for i := 0; i+1 < len(args); i++ {
 		if args[i] == "--requirepass" {
 			s.auth = []string{"AUTH", args[i+1]}
@@ -103,12 +115,12 @@ func Start(t testing.TB, args ...string) *Server {
 	})
 	// Somebody may take the port between its choice and the server's start.
 	for attempt := 1; ; attempt++ {
-		s.port = FreePort(t)
+		s.port = choose(t)
 		err := s.start()
 		if err == nil {
 			return s
 		}
-		if attempt == 5 || !s.logMatches(`bind: Address already in use|Address already in use`) {
+		if attempt == 5 || !s.logMatches(`Address already in use`) {
 			t.Fatalf("redistest: %v; log:\n%s", err, s.logTail())
 		}
 	}
@@ -244,10 +256,12 @@ func (s *Server) start() error {
 	}
 	defer log.Close()
 
-	args := []string{"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1",
-		"--dir", s.Dir(), "--save", "", "--appendonly", "no"}
-	if hasDebugSwitch(s.binary) {
-		args = append(args, "--enable-debug-command", "local")
+	args := append(slices.Clone(s.head), "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.Dir())
+	if s.head == nil {
+		args = append(args, "--save", "", "--appendonly", "no")
+		if hasDebugSwitch(s.binary) {
+			args = append(args, "--enable-debug-command", "local")
+		}
 	}
 	cmd := exec.Command(s.binary, append(args, s.args...)...)
 	cmd.Stdout, cmd.Stderr = log, log
