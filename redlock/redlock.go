@@ -39,6 +39,10 @@ type Locker struct {
 // standalone server, a Sentinel-managed primary, or a whole Redis Cluster. It does
 // no I/O. Give each client a ConnWriteTimeout of a few seconds: it bounds how long
 // a request can stay with a node that hangs.
+//
+// A server that breaks Redis' protocol on purpose can make rueidis panic. The
+// connections that [Dial] makes are guarded against that, those of the caller's
+// clients are not.
 func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 	opts, err := o.withDefaults(len(nodes))
 	if err != nil {

@@ -160,6 +160,7 @@ func (u *nodeURL) client(opts *settings) rueidis.ClientOption {
 	option.PipelineMultiplex = -1
 	option.ClientSetInfo = rueidis.DisableClientSetInfo
 	option.ReadBufferEachConn, option.WriteBufferEachConn = 16<<10, 16<<10
+	strictly(&option)
 	return option
 }
 
