@@ -61,8 +61,8 @@ func (a *app) redisNodes(name, list string) (store, error) {
 		host, port, err := net.SplitHostPort(node)
 		n, perr := strconv.ParseUint(port, 10, 16)
 		if err != nil || perr != nil || n == 0 || host == "" || strings.ContainsAny(host, "@/ ") {
-			if at := strings.LastIndex(node, "@"); at >= 0 {
-				node = "..." + node[at:] // what stands before it may be a password
+			if strings.Contains(list, "@") {
+				node = "..." // it may be a piece of a password, one with a comma too
 			}
 			return s, usage("%s: node %d is %q, want host:port or a redis:// URL", name, i+1, node)
 		}
