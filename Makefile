@@ -13,6 +13,8 @@ SERVERS ?=
 # Simulated, and the seed of the first run.
 HOURS ?= 10000
 SEED ?= 1000
+# For each fuzz target.
+FUZZTIME ?= 10s
 # More flags for the torture, such as -seed 202.
 TORTURE ?=
 
@@ -53,12 +55,19 @@ simulate: ## the real code on fake time against simulated nodes: HOURS and SEED
 mutants: ## put mistakes into the code, each of which the simulation must find
 	$(GO) run ./internal/mutants
 
+.PHONY: fuzz
+fuzz: ## hostile input: each fuzz target for FUZZTIME
+	@set -e; packages=$$(grep -rl '^func Fuzz' --include='*_test.go' . | xargs dirname | sort -u); \
+	found=$$($(GO) test -list '^Fuzz' $$packages); \
+	echo "$$found" | awk '/^Fuzz/ {name[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, name[i]; n = 0}' | \
+	while read -r pkg name; do echo "== $$pkg $$name"; $(GO) test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(FUZZTIME) "$$pkg"; done
+
 .PHONY: torture
 torture: servers ## half an hour of faults on real servers and processes: TORTURE='-seed 202'
 	cd internal/torture && $(GO) run ./cmd/torture -duration 30m -nodes 5 -clients 8 $(TORTURE)
 
 .PHONY: check
-check: fmt vet lint imports tidy cross test model simulate mutants ## everything that CI checks
+check: fmt vet lint imports tidy cross test fuzz model simulate mutants ## everything that CI checks
 
 .PHONY: fmt
 fmt: ## fail if a file is not gofmt-ed

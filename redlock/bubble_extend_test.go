@@ -182,6 +182,30 @@ func TestANodeThatMayHaveForgottenDoesNotVote(t *testing.T) {
 }
 
 // What the guard is for: without it, one forgetful restart makes two holders.
+// Its confirmation prolongs the lock there, and counts for nothing.
+func TestANodeThatMayHaveForgottenDoesNotConfirm(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		for _, n := range q.nodes {
+			n.guarded(time.Hour)
+		}
+		l, _ := q.client(nil)
+		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
+		synctest.Wait()
+		expiry := lease.Expiry()
+		time.Sleep(ttl / 4)
+		q.nodes[0].restart(false)
+		q.nodes[1].restart(false)
+		err := lease.Extend(t.Context(), ttl)
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		require.ErrorContains(t, err, "restarted lately")
+		require.Equal(t, expiry, lease.Expiry())
+		q.nodes[0].guarded(time.Hour)
+		require.NoError(t, lease.Extend(t.Context(), ttl))
+		require.NoError(t, lease.Release(t.Context()))
+	})
+}
+
 func TestWithoutTheGuardOneForgetfulRestartMakesTwoHolders(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)

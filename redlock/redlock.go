@@ -40,6 +40,10 @@ type Locker struct {
 // no I/O. Give each client a ConnWriteTimeout of a few seconds, and one of a Cluster
 // MaxMovedRedirections: they bound how long a request can stay with a node that hangs,
 // or between servers that disagree.
+//
+// A server that breaks Redis' protocol on purpose can make rueidis panic. The
+// connections that [Dial] makes are guarded against that, those of the caller's
+// clients are not.
 func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 	opts, err := o.withDefaults(len(nodes))
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -46,13 +47,30 @@ type reply struct {
 func failure(err error) reply { return reply{kind: failed, err: ownTimeout(err)} }
 
 // ownTimeout is err without the identity of a context's end: a node's time-out must
-// not look like the end of the caller's ctx. (net's dial time-outs match it too.)
+// not look like the end of the caller's ctx. (net's dial time-outs match it too.) And
+// without the arguments that Redis quotes of a command that it does not know: whoever
+// reads a lock's value can free the lock.
 func ownTimeout(err error) error {
+	if err == nil {
+		return nil
+	}
+	if text, _, quotes := strings.Cut(err.Error(), ", with args beginning with"); quotes {
+		return &shortened{text, err}
+	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%w: %v", errNoAnswer, err)
 	}
 	return err
 }
+
+// shortened is an error of which only the beginning is shown.
+type shortened struct {
+	text string
+	err  error
+}
+
+func (e *shortened) Error() string { return e.text }
+func (e *shortened) Unwrap() error { return e.err }
 
 func (a answer) failure() reply { return reply{kind: failed, err: ownTimeout(a.err), unsent: a.unsent} }
 

@@ -178,6 +178,7 @@ func (u *nodeURL) client(opts *settings) rueidis.ClientOption {
 	option.ClientSetInfo = rueidis.DisableClientSetInfo
 	option.ReadBufferEachConn, option.WriteBufferEachConn = 16<<10, 16<<10
 	hedged(&option)
+	strictly(&option)
 	return option
 }
 

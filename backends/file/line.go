@@ -78,11 +78,11 @@ func (r *record) freeSince() time.Duration {
 
 // turnIn is how long me has to let others go first; 0: it may have the free key.
 func (l *Locker) turnIn(r *record, me place) time.Duration {
-	n := r.ahead(me)
-	if n == 0 || r.Boot != l.boot {
+	n, since, now := r.ahead(me), r.freeSince(), l.clock.now()
+	if n == 0 || r.Boot != l.boot || since > now { // a turn that begins some day would never end
 		return 0
 	}
-	return max(0, r.freeSince()+time.Duration(n)*turn-l.clock.now())
+	return max(0, since+time.Duration(n)*turn-now)
 }
 
 // refusal is nil if me may have the key now: nobody holds it, and no others are to

@@ -83,6 +83,9 @@ func readRecord(fd int, boot string) (record, error) {
 	if r.Version != version {
 		return record{}, fmt.Errorf("record has version %d, want %d", r.Version, version)
 	}
+	if max(r.Token, r.Reserved) > maxToken {
+		return record{}, fmt.Errorf("%w: its token is %d, want at most %d", errDamaged, max(r.Token, r.Reserved), uint64(maxToken))
+	}
 	// A slot that a power cut tore is one of an earlier boot, and its hold is
 	// over. In this boot a damaged slot may have been the newer one, and may have
 	// named a holder: nobody can say.
@@ -140,6 +143,9 @@ func writeRecord(fd int, r *record) error {
 	}
 	return pwrite(fd, slot, int64(r.seq%2)*slotSize)
 }
+
+// maxToken leaves room to count on: a token of 0 must never follow.
+const maxToken = 1 << 63
 
 // reserved is how many tokens one write to the disk itself pays for.
 const reserve = 1024

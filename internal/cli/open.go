@@ -111,8 +111,8 @@ func (a *app) redisNodes(name, list string) (store, error) {
 			continue
 		}
 		if !isHostPort(node) {
-			if at := strings.LastIndex(node, "@"); at >= 0 {
-				node = "..." + node[at:] // what stands before it may be a password
+			if strings.Contains(list, "@") {
+				node = "..." // it may be a piece of a password, one with a comma too
 			}
 			return s, usage("%s: node %d is %q, want host:port or a redis:// URL", name, i+1, node)
 		}

@@ -12,6 +12,7 @@ type Case struct {
 	Says  string // what that is
 	Wants Outcome
 	Slow  bool // takes more than a few seconds
+	Big   bool // takes minutes, and gigabytes
 
 	Search func() Result
 }
@@ -40,7 +41,7 @@ func (c Case) Check(r Result) string {
 }
 
 // most is where a search gives up: no case comes near it.
-const most = 20_000_000
+const most = 50_000_000
 
 func (m Tokens) holds(slow bool) Case {
 	size := fmt.Sprintf("%d nodes, %d attempts, counts to %d", m.Nodes, m.Attempts, m.Counts)
@@ -48,11 +49,11 @@ func (m Tokens) holds(slow bool) Case {
 		size += ", repairs"
 	}
 	size += more(m.Restarts, "restart") + more(m.Forgets, "forgetting")
-	return Case{"tokens", size, "", Holds, slow, func() Result { return Search[TokenState](m, most) }}
+	return Case{"tokens", size, "", Holds, slow, false, func() Result { return Search[TokenState](m, most) }}
 }
 
 func (m Tokens) breaks(name, says string, wants Outcome) Case {
-	return Case{"tokens", name, says, wants, false, func() Result { return Search[TokenState](m, most) }}
+	return Case{"tokens", name, says, wants, false, false, func() Result { return Search[TokenState](m, most) }}
 }
 
 func (m Exclusion) holds(name, says string, slow bool) Case {
@@ -60,15 +61,18 @@ func (m Exclusion) holds(name, says string, slow bool) Case {
 	if m.Extends {
 		size += ", extends"
 	}
+	if m.Short > 0 {
+		size += " and others"
+	}
 	size += more(m.Restarts, "restart") + more(m.Fast, "tick gained a node")
 	if name != "" {
 		size = name
 	}
-	return Case{"exclusion", size, says, Holds, slow, func() Result { return Search[ExclusionState](m, most) }}
+	return Case{"exclusion", size, says, Holds, slow, false, func() Result { return Search[ExclusionState](m, most) }}
 }
 
 func (m Exclusion) breaks(name, says string, wants Outcome) Case {
-	return Case{"exclusion", name, says, wants, false, func() Result { return Search[ExclusionState](m, most) }}
+	return Case{"exclusion", name, says, wants, false, false, func() Result { return Search[ExclusionState](m, most) }}
 }
 
 func more(n int, what string) string {
@@ -104,12 +108,16 @@ func tokenCases() []Case {
 	clocks, noRun := limit, limit
 	clocks.Cross.Clocks = true
 	noRun.Cross.NoRun = true
+	big := with(three, 1, 0).holds(true)
+	big.Big = true
 	return []Case{
 		three.holds(false),
 		two.holds(false),
 		with(two, 0, 1).holds(true),
 		counts(with(two, 1, 0), 3).holds(true),
-		with(counts(three, 2), 1, 0).holds(true),
+		with(three, 0, 1).holds(true),
+		counts(three, 4).holds(true),
+		big,
 		off(two, TokenRules{Phase2: true}).breaks("Phase2", "who is granted by a quorum takes the highest count for his token", Breaks),
 		off(two, TokenRules{CommitMine: true}).breaks("CommitMine", "a commit does not ask whose the lock is", Breaks),
 		off(commits, TokenRules{CommitRun: true}).breaks("CommitRun", "a commit does not ask whether the count is of the present run", Breaks),
@@ -121,7 +129,7 @@ func tokenCases() []Case {
 		off(two, TokenRules{NewValue: true}).breaks("NewValue", "all attempts have one value", Breaks),
 		off(two, TokenRules{Majority: true}).breaks("Majority", "half of the nodes are enough", Breaks),
 		clocks.breaks("Clocks", "clocks lag by more than the time that a counter was away", Crosses),
-		noRun.breaks("NoRun", "a node that restarts with stale data does not tell its run", Crosses),
+		noRun.breaks("NoRun", "a node goes back to stale data within one run", Crosses),
 	}
 }
 
@@ -133,6 +141,10 @@ func exclusionCases() []Case {
 	}
 	fine := func(m Exclusion) Exclusion { // ticks that are finer against the ttl
 		m.TTL, m.Guard = 4, 5
+		return m
+	}
+	short := func(m Exclusion) Exclusion { // leases that are extended by other ttls than they were taken for
+		m.Short = 2
 		return m
 	}
 	off := func(m Exclusion, rules ExclusionRules) Exclusion {
@@ -154,6 +166,7 @@ func exclusionCases() []Case {
 		with(two, 3, 0, 0).holds("", "", false),
 		with(two, 2, 0, 1).holds("", "", false),
 		fine(two).holds("", "", false),
+		short(fine(two)).holds("", "", true),
 		restart.holds("", "", true),
 		once.holds("", "", true),
 		cross(with(two, 3, 0, 0), ExclusionLimits{FlushWhole: true}).
@@ -168,9 +181,12 @@ func exclusionCases() []Case {
 		off(fine(restart), ExclusionRules{ExtendBlind: true}).breaks("ExtendBlind", "an extend makes the lock anew where it is missing, and that counts", Breaks),
 		off(fine(restart), ExclusionRules{RepairCounts: true}).breaks("RepairCounts", "a repair counts in the round that brought it", Breaks),
 		off(with(two, 3, 0, 0), ExclusionRules{RepairAbsent: true}).breaks("RepairAbsent", "a repair does not ask whether another has the lock by now", Breaks),
+		off(short(fine(two)), ExclusionRules{Lengthens: true}).breaks("Lengthens", "an extend for a shorter ttl shortens the lock", Breaks),
 		off(two, ExclusionRules{Deadline: true}).breaks("Deadline", "an extend that is confirmed after the local deadline counts", Breaks),
 		cross(two, ExclusionLimits{Flush: true}).breaks("Flush", "FLUSHALL, DEL or eviction on one node of three", Crosses),
 		cross(two, ExclusionLimits{Jump: true}).breaks("Jump", "one node's clock steps forward", Crosses),
+		cross(two, ExclusionLimits{Older: true}).breaks("Older", "one node goes back to what it had saved, and votes", Crosses),
+		cross(restart, ExclusionLimits{Uptime: true}).breaks("Uptime", "the clock of a node that has restarted steps forward by the guard time", Crosses),
 		cross(two, ExclusionLimits{Unguarded: true}).breaks("Unguarded", "one node restarts without its data and does not tell its uptime", Crosses),
 	}
 }
@@ -178,7 +194,12 @@ func exclusionCases() []Case {
 // Walks takes random walks through more nodes and attempts than can be searched, first
 // of the tokens, then of exclusion, and says what was found.
 func Walks(rng *rand.Rand, walks int) (tokens, exclusion Result) {
-	t := Tokens{Nodes: 5, Attempts: maxAttempts, Quorum: 3, Counts: 12, Restarts: 3, Forgets: 1, Repairs: true}
-	e := Exclusion{Nodes: 5, Attempts: maxAttempts, Quorum: 3, TTL: 6, Drift: 1, Guard: 7, Restarts: 3, Fast: 1, Extends: true}
+	t, e := walked()
 	return Walk[TokenState](t, rng, walks, 200), Walk[ExclusionState](e, rng, walks, 200)
+}
+
+func walked() (Tokens, Exclusion) {
+	t := Tokens{Nodes: 5, Attempts: maxAttempts, Quorum: 3, Counts: 12, Restarts: 3, Forgets: 1, Repairs: true}
+	e := Exclusion{Nodes: 5, Attempts: maxAttempts, Quorum: 3, TTL: 4, Short: 2, Drift: 1, Guard: 5, Restarts: 3, Fast: 1, Extends: true}
+	return t, e
 }

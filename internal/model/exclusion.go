@@ -13,6 +13,7 @@ type Exclusion struct {
 	Nodes, Attempts, Quorum int
 
 	TTL   int // ticks
+	Short int // if not 0, each extend of A asks for TTL, or for so many ticks less
 	Drift int // ticks by which validity is shorter than the ttl
 	Guard int // ticks for which a node that has restarted does not vote
 
@@ -37,6 +38,7 @@ type ExclusionRules struct {
 	ExtendBlind  bool // an extend makes the lock anew where it is missing, and that counts
 	RepairCounts bool // a repair counts in the round that brought it
 	RepairAbsent bool // a repair does not ask whether another has the lock by now
+	Lengthens    bool // an extend for a shorter ttl shortens the lock
 	Deadline     bool // an extend that is confirmed after the local deadline counts
 }
 
@@ -46,6 +48,8 @@ type ExclusionLimits struct {
 	FlushWhole bool // the same, but the lease stands on all nodes: that it does survive
 	Jump       bool // one node's clock jumps forward
 	Unguarded  bool // one node restarts without its data, and does not tell its uptime
+	Older      bool // one node goes back to what it had saved, and votes
+	Uptime     bool // the clock of a node that has restarted steps forward by the guard time
 }
 
 type exclusionNode struct {
@@ -57,15 +61,28 @@ type exclusionNode struct {
 	savedLock, savedLeft uint8 // on disk; the time of keys goes on while the server is down
 
 	// answer to each attempt: granted while it tries, the outcome of its extend once
-	// it holds; with repairDue once a repair was sent, which can arrive at any moment.
+	// it holds; with repairDue (of one or both ttls) once a repair was sent, which can
+	// arrive at any moment.
 	answer [maxAttempts]uint8
 }
 
-// Answers, but for the outcomes of an extend, which are those of [Tokens].
+// Answers: to an acquire, or of an extend.
 const (
-	grantedHere = 1
-	repairDue   = 8
+	grantedHere   = 1
+	confirmedHere = 1
+	missingHere   = 2
+	missingBefore = 3 // by a server that has restarted since
+	repairDue     = 8 | repairShort
+	repairShort   = 16
 )
+
+// due is the repair of a lease whose extend asked for so much less than the whole ttl.
+func due(less uint8) uint8 {
+	if less > 0 {
+		return repairShort
+	}
+	return repairDue &^ repairShort
+}
 
 type exclusionAttempt struct {
 	phase    uint8
@@ -74,6 +91,9 @@ type exclusionAttempt struct {
 	round    uint8 // of extending
 	roundAge uint8 // ticks since before the round's first request
 	lapsed   bool  // its deadline has passed, and it has not heard
+
+	less uint8 // how many ticks less than TTL its latest extend asked for
+	sent uint8 // extends: 1 of the whole TTL, 2 of less
 }
 
 const (
@@ -117,9 +137,19 @@ func (m Exclusion) guard() int {
 	return m.Guard
 }
 
+// lesses are the choices of a ttl in attempt k's extends.
+func (m Exclusion) lesses(k int) []uint8 {
+	if m.Short == 0 || k > 0 {
+		return []uint8{0}
+	}
+	return []uint8{0, uint8(m.Short)}
+}
+
+func (m Exclusion) ttl(less uint8) uint8 { return uint8(m.TTL) - less }
+
 // valid is for how long a lease holds whose requests began so many ticks ago.
-func (m Exclusion) valid(age uint8) int {
-	valid := m.TTL
+func (m Exclusion) valid(less, age uint8) int {
+	valid := int(m.ttl(less))
 	if !m.Off.DriftMargin {
 		valid -= m.Drift
 	}
@@ -173,7 +203,7 @@ func (m Exclusion) tick(s ExclusionState) ExclusionState {
 		a := &s.attempt[k]
 		if a.phase == trying {
 			a.age = uint8(min(int(a.age)+1, m.TTL))
-			if m.valid(a.age) <= 0 { // it can't become a lease any more
+			if m.valid(0, a.age) <= 0 { // it can't become a lease any more
 				s = s.end(k)
 			}
 		}
@@ -214,7 +244,7 @@ func (s ExclusionState) end(k int) ExclusionState {
 	if a.round != noRound {
 		extends = roundPast
 	}
-	*a = exclusionAttempt{phase: over, round: extends}
+	*a = exclusionAttempt{phase: over, round: extends, less: a.less, sent: a.sent}
 	return s.forget(k)
 }
 
@@ -243,7 +273,7 @@ func (m Exclusion) nextOfAttempt(s ExclusionState, k int, step func(ExclusionSta
 		does(next, "begins", -1)
 	case trying:
 		does(s.end(k), "gives up", -1)
-		if valid := m.valid(a.age); m.has(s, k, grantedHere) && valid > 0 {
+		if valid := m.valid(0, a.age); m.has(s, k, grantedHere) && valid > 0 {
 			next := s.forget(k)
 			next.attempt[k] = exclusionAttempt{phase: holding, valid: uint8(valid)}
 			does(next, "holds, for so many ticks", valid)
@@ -254,15 +284,19 @@ func (m Exclusion) nextOfAttempt(s ExclusionState, k int, step func(ExclusionSta
 			return
 		}
 		if a.round != underWay && a.valid > 0 {
-			next := s.forget(k)
-			next.attempt[k].round, next.attempt[k].roundAge = underWay, 0
-			does(next, "begins to extend", -1)
+			for _, less := range m.lesses(k) {
+				next := s.forget(k)
+				to := &next.attempt[k]
+				to.round, to.roundAge, to.less = underWay, 0, less
+				to.sent |= 1 << min(less, 1)
+				does(next, "begins to extend, for so many ticks", int(m.ttl(less)))
+			}
 		}
-		if valid := m.valid(a.roundAge); a.round == underWay && m.has(s, k, confirmedHere) && valid > 0 {
+		if valid := m.valid(a.less, a.roundAge); a.round == underWay && m.has(s, k, confirmedHere) && valid > 0 {
 			next := s
 			for i := range m.Nodes {
-				if next.node[i].answer[k] == missingHere {
-					next.node[i].answer[k] |= repairDue
+				if next.node[i].answer[k]&^repairDue == missingHere {
+					next.node[i].answer[k] |= due(a.less)
 				}
 			}
 			next = next.forget(k)

@@ -20,19 +20,16 @@ func (m Exclusion) nextOfNode(s ExclusionState, i int, step func(ExclusionState,
 		next.pass(m.guard())
 		happens(next, "the clock gains a tick", 0)
 	}
-	if n.lock != 0 && !s.crossed {
+	if !s.crossed {
 		m.cross(s, i, step)
 	}
-	if int(s.restarts) == m.Restarts {
-		return
-	}
 	saved := n.savedLock == n.lock && n.savedLeft == n.left
-	if !saved {
+	if !saved && (int(s.restarts) < m.Restarts || m.Cross.Older && !s.crossed) {
 		next := n
 		next.savedLock, next.savedLeft = n.lock, n.left
 		happens(next, "the data is saved", 0)
 	}
-	if n.lock == 0 && n.savedLock == 0 {
+	if int(s.restarts) == m.Restarts || n.lock == 0 && n.savedLock == 0 {
 		return // nothing to forget
 	}
 	restart := n
@@ -41,7 +38,7 @@ func (m Exclusion) nextOfNode(s ExclusionState, i int, step func(ExclusionState,
 		// A repair asks for the run that missed the lock: these will do nothing.
 		restart.answer[k] &^= repairDue
 		if a.phase == holding && restart.answer[k] == missingHere {
-			restart.answer[k] = missingFormerRun
+			restart.answer[k] = missingBefore
 		}
 	}
 	happens(restart, "restart with all data", 1)
@@ -61,8 +58,23 @@ func (m Exclusion) nextOfNode(s ExclusionState, i int, step func(ExclusionState,
 func (m Exclusion) cross(s ExclusionState, i int, step func(ExclusionState, Step)) {
 	next := s
 	next.crossed = true
-	next.node[i].lock, next.node[i].left = 0, 0
+	n := &next.node[i]
 	happens := func(what string) { step(next, Step{what, -1, int8(i), -1}) }
+	if m.Cross.Older && (n.savedLock != n.lock || n.savedLeft != n.left) {
+		n.lock, n.left = n.savedLock, n.savedLeft
+		for j := range m.Nodes {
+			next.node[j].savedLock, next.node[j].savedLeft = 0, 0
+		}
+		happens("it goes back to older data, and votes")
+	}
+	if m.Cross.Uptime && int(n.up) < m.guard() {
+		n.up = uint8(m.guard())
+		happens("the clock, and with it the uptime, steps forward")
+	}
+	if n.lock == 0 {
+		return
+	}
+	n.lock, n.left = 0, 0
 	switch {
 	case m.Cross.Flush, m.Cross.FlushWhole && m.stands(s, int(s.node[i].lock-1)):
 		happens("FLUSHALL")
@@ -90,7 +102,7 @@ func (m Exclusion) stands(s ExclusionState, k int) bool {
 
 // nextMessage: what attempt k has sent to node i arrives.
 func (m Exclusion) nextMessage(s ExclusionState, k, i int, step func(ExclusionState, Step)) {
-	n, me, ttl := s.node[i], uint8(k+1), uint8(m.TTL)
+	n, me := s.node[i], uint8(k+1)
 	a := s.attempt[k]
 	arrives := func(n exclusionNode, what string) {
 		if n != s.node[i] {
@@ -104,7 +116,7 @@ func (m Exclusion) nextMessage(s ExclusionState, k, i int, step func(ExclusionSt
 	if n.lock == 0 && mayVote || n.lock == me { // acquire.lua
 		grant := n
 		if n.lock == 0 {
-			grant.lock, grant.left = me, ttl
+			grant.lock, grant.left = me, uint8(m.TTL)
 		}
 		if a.phase == trying {
 			grant.answer[k] |= grantedHere
@@ -117,24 +129,35 @@ func (m Exclusion) nextMessage(s ExclusionState, k, i int, step func(ExclusionSt
 		arrives(freed, "released")
 	}
 	m.extend(s, k, i, mayVote, arrives)
-	if n.answer[k]&repairDue != 0 && (n.lock == 0 || m.Off.RepairAbsent && n.lock != me) { // repair.lua
-		next := n
-		next.lock, next.left = me, ttl
-		arrives(next, "repaired")
+	for _, less := range m.lesses(k) {
+		if n.answer[k]&due(less) != 0 && (n.lock == 0 || m.Off.RepairAbsent && n.lock != me) { // repair.lua
+			next := n
+			next.lock, next.left = me, m.ttl(less)
+			arrives(next, "repaired")
+		}
 	}
 }
 
 // extend is extend.lua.
 func (m Exclusion) extend(s ExclusionState, k, i int, mayVote bool, arrives func(exclusionNode, string)) {
-	n, me, ttl := s.node[i], uint8(k+1), uint8(m.TTL)
+	n, me := s.node[i], uint8(k+1)
 	a := s.attempt[k]
-	if a.round == noRound {
-		return
+	lengthen := func(n *exclusionNode, ttl uint8) {
+		if n.left < ttl || m.Off.Lengthens {
+			n.left = ttl
+		}
 	}
-	if n.lock == me && n.left < ttl {
-		late := n // of this round or another: whoever sent it may not hear of it
-		late.left = ttl
-		arrives(late, "prolonged")
+	for _, less := range m.lesses(k) {
+		if n.lock == me && a.sent&(1<<min(less, 1)) != 0 {
+			late := n // of this round or another: whoever sent it may not hear of it
+			lengthen(&late, m.ttl(less))
+			arrives(late, "prolonged")
+		}
+	}
+	if a.round == roundPast && n.lock == 0 {
+		late := n // its answer comes when the outcome is certain: the repair follows at once
+		late.answer[k] |= due(a.less)
+		arrives(late, "extend: missing, after the others have confirmed")
 	}
 	answer := n.answer[k] &^ repairDue
 	if a.round != underWay || answer != 0 && !(m.Off.RepairCounts && answer == missingHere) {
@@ -144,16 +167,16 @@ func (m Exclusion) extend(s ExclusionState, k, i int, mayVote bool, arrives func
 	switch {
 	case n.lock == me:
 		if mayVote || m.Off.GuardExtend {
-			next.left = max(n.left, ttl)
+			lengthen(&next, m.ttl(a.less))
 			next.answer[k] |= confirmedHere
 			arrives(next, "extended")
 		}
 	case n.lock != 0:
 	case answer == missingHere: // a repair, without waiting for a quorum
-		next.lock, next.left, next.answer[k] = me, ttl, n.answer[k]&repairDue|confirmedHere
+		next.lock, next.left, next.answer[k] = me, m.ttl(a.less), n.answer[k]&repairDue|confirmedHere
 		arrives(next, "repaired, and that counts")
 	case m.Off.ExtendBlind:
-		next.lock, next.left = me, ttl
+		next.lock, next.left = me, m.ttl(a.less)
 		next.answer[k] |= confirmedHere
 		arrives(next, "made anew by an extend")
 	default:

@@ -3,7 +3,9 @@ package model
 import (
 	"bytes"
 	"math/rand/v2"
+	"os"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -43,6 +45,57 @@ func TestEveryRuleAndLimitHasACase(t *testing.T) {
 		for _, field := range fields {
 			require.True(t, names[model+field], "%s: no case for %s", model, field)
 		}
+	}
+}
+
+// What the README says is not promised, and what shows it.
+var limits = map[string]string{
+	"one holder after `FLUSHALL`, `DEL`, eviction or deleted volumes": "exclusion/Flush",
+	"an address moved to another server":                              "exclusion/Flush",
+	"the same for restarts with the guard off":                        "exclusion/Guard",
+	"unguarded nodes": "exclusion/Unguarded",
+	"the server starts *empty* and looks durable":               "exclusion/Unguarded",
+	"a durable node was started from older or damaged files":    "exclusion/Older",
+	"a running server was rolled back to a snapshot":            "exclusion/Older",
+	"fails over to a lagging replica":                           "exclusion/Older",
+	"a forward clock step during the guard time":                "exclusion/Uptime",
+	"no quorum-deciding node's clock steps forward":             "exclusion/Jump",
+	"if clock *rates* stay within the drift":                    "exclusion/DriftMargin",
+	"clocks are closer to each other than the time it was away": "tokens/Clocks",
+	"not if an old primary is promoted again without a restart": "tokens/NoRun",
+}
+
+func TestEachLimitInTheREADMEHasACounterexampleAndTheOtherWayRound(t *testing.T) {
+	b, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	readme := strings.Join(strings.Fields(string(b)), " ")
+	cases := map[string]Case{}
+	for _, c := range Cases() {
+		cases[c.Model+"/"+c.Name] = c
+	}
+	told := map[string]bool{}
+	for phrase, name := range limits {
+		require.Contains(t, readme, phrase)
+		require.Contains(t, cases, name)
+		require.NotEqual(t, Holds, cases[name].Wants)
+		told[name] = true
+	}
+	for name, c := range cases {
+		require.True(t, told[name] || c.Wants != Crosses, "the README does not tell of %s: %s", name, c.Says)
+	}
+}
+
+// Walks that find nothing say something only if they would find it.
+func TestWalksOfFiveNodesFindBrokenRules(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	m, e := walked()
+	for _, off := range []TokenRules{{Phase2: true}, {CommitMine: true}, {EqualOnly: true}, {RepairLowers: true}, {Outlives: true}, {NewValue: true}, {Majority: true}} {
+		m.Off = off
+		require.NotEmpty(t, Walk[TokenState](m, rng, 5000, 200).Wrong, "%+v", off)
+	}
+	for _, off := range []ExclusionRules{{Guard: true}, {FromStart: true}, {ReleaseMine: true}, {Majority: true}, {Deadline: true}} {
+		e.Off = off
+		require.NotEmpty(t, Walk[ExclusionState](e, rng, 5000, 200).Wrong, "%+v", off)
 	}
 }
 

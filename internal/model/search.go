@@ -124,6 +124,18 @@ func retrace[S comparable](sys System[S], steps int, is func(step int, canon S) 
 	return trace
 }
 
+// weight is how likely a walk takes a step among others. What ends an attempt early is
+// rare, and what it waits for is not: else few walks would come to a lease.
+func (s Step) weight() int {
+	switch s.What {
+	case "gives up", "releases":
+		return 1
+	case "a tick passes", "holds, for so many ticks", "has extended, to so many ticks":
+		return 40
+	}
+	return 8
+}
+
 // Walk takes so many random walks of at most so many steps, until a state is wrong.
 func Walk[S comparable](sys System[S], rng *rand.Rand, walks, steps int) Result {
 	seen := 0
@@ -136,7 +148,8 @@ func Walk[S comparable](sys System[S], rng *rand.Rand, walks, steps int) Result 
 			var what Step
 			n := 0
 			sys.Next(s, func(next S, w Step) {
-				if n++; rng.IntN(n) == 0 { // each is as likely
+				weight := w.weight()
+				if n += weight; rng.IntN(n) < weight {
 					to, what = next, w
 				}
 			})

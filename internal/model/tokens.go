@@ -57,16 +57,9 @@ type tokenNode struct {
 	savedLock, savedCount uint8 // on disk
 
 	// answer to each attempt: the count granted while it asks, the count committed
-	// while it agrees, the outcome of its extend once it is a lease; 0: none.
+	// while it agrees, missingHere once an extend of the lease has missed it; 0: none.
 	answer [maxAttempts]uint8
 }
-
-// Outcomes of an extend.
-const (
-	confirmedHere = 1 + iota
-	missingHere
-	missingFormerRun // by a server that has restarted since
-)
 
 // tokenAttempt is one attempt, which becomes a lease.
 type tokenAttempt struct {
@@ -241,8 +234,8 @@ func (m Tokens) nextOfNode(s TokenState, i int, step func(TokenState, Step)) {
 	if !m.Cross.NoRun {
 		restart.present = 0
 		for k, a := range s.attempt {
-			if a.phase == issued && n.answer[k] == missingHere {
-				restart.answer[k] = missingFormerRun
+			if a.phase == issued { // a repair asks for the run that missed the lock
+				restart.answer[k] = 0
 			}
 		}
 	}

@@ -99,33 +99,18 @@ func (m Tokens) commit(s TokenState, k, i int, arrives func(TokenState, string, 
 	}
 }
 
-// extend is extend.lua: here it only tells which nodes miss the lock.
+// extend is extend.lua: here it only tells which nodes miss the lock, in which round
+// ever.
 func (m Tokens) extend(s TokenState, k, i int, arrives func(TokenState, string, uint8)) {
-	if s.node[i].answer[k] != 0 {
-		return
-	}
-	if s.node[i].lock == m.value(k) {
-		next := s
-		next.node[i].answer[k] = confirmedHere
-		arrives(next, "extended", s.node[i].count)
-	}
 	m.vanish(&s.node[i], s.high)
 	s.node[i].answer[k] = missingHere
 	arrives(s, "extend: missing", s.node[i].count)
 }
 
-// repair is repair.lua, sent once a quorum has confirmed an extend.
+// repair is repair.lua, sent to a node that missed the lock. (That a quorum has
+// confirmed the extend decides when it is sent; tokens do not depend on it.)
 func (m Tokens) repair(s TokenState, k, i int, arrives func(TokenState, string, uint8)) {
 	if s.node[i].answer[k] != missingHere {
-		return
-	}
-	confirmed := 0
-	for j := range m.Nodes {
-		if s.node[j].answer[k] == confirmedHere {
-			confirmed++
-		}
-	}
-	if confirmed < m.quorum() {
 		return
 	}
 	m.vanish(&s.node[i], s.high)

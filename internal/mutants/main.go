@@ -1,14 +1,17 @@
 // Command mutants puts one known mistake after another into the library, by go's
-// -overlay, and runs the simulation on it, which must find each:
+// -overlay, and runs the simulation on it, which must find each, or, for the few that
+// it does not find, the tests:
 //
 //	go run ./internal/mutants            all
 //	go run ./internal/mutants -only no-drift,no-guard
+//	go run ./internal/mutants -tests    all, and which tests find them
 //
 // It prints a table of what was caught and how soon, and fails if a mutant was not, or
 // if its lines are no longer in the source.
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -27,8 +30,9 @@ import (
 var (
 	only  = flag.String("only", "", "names, with commas between them; empty: all")
 	seed  = flag.Uint64("seed", 1, "of the first run of each simulation")
-	hours = flag.Float64("hours", 3000, "simulated for each mutant at most")
+	hours = flag.Float64("hours", 20_000, "simulated for each mutant at most")
 	limit = flag.Duration("limit", 2*time.Minute, "for each mutant, in the real world")
+	tests = flag.Bool("tests", false, "run the tests on each mutant, too, but for those on real servers")
 	trace = flag.Bool("trace", false, "print what each checker saw")
 )
 
@@ -49,21 +53,42 @@ func run() error {
 	if *only != "" {
 		names = strings.Split(*only, ",")
 	}
-	fmt.Println("| mutant | what it does | caught by the simulation as | after simulated | in |\n|---|---|---|---|---|")
+	goroot, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return err
+	}
+	// As the simulation's own command builds it, so that a seed replays.
+	always := slices.Concat(overlay.Ordered(strings.TrimSpace(string(goroot))), overlay.Seeded)
+	fmt.Println("| mutant | what it does | caught by | after | in |\n|---|---|---|---|---|")
 	for _, m := range mutants {
 		if names != nil && !slices.Contains(names, m.name) {
 			continue
 		}
 		names = slices.DeleteFunc(names, func(n string) bool { return n == m.name })
-		caught, err := m.try(root)
-		if err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
+		if !m.tests {
+			caught, err := m.try(root, always)
+			if err != nil {
+				return fmt.Errorf("%s: %w", m.name, err)
+			}
+			if caught.by == "" {
+				missed = append(missed, m.name)
+				caught.by = "**not caught**"
+			}
+			fmt.Printf("| %s | %s | simulation: %s | %.0f h, %d runs | %v |\n", m.name, m.what, caught.by, caught.hours, caught.runs, caught.took.Round(10*time.Millisecond))
 		}
-		if caught.by == "" {
-			missed = append(missed, m.name)
-			caught.by = "**not caught**"
+		if m.tests || *tests {
+			failed, took, err := m.test(root)
+			if err != nil {
+				return fmt.Errorf("%s: %w", m.name, err)
+			}
+			if len(failed) == 0 {
+				failed = []string{"**none**"}
+				if m.tests {
+					missed = append(missed, m.name)
+				}
+			}
+			fmt.Printf("| %s | %s | tests: %s | | %v |\n", m.name, m.what, strings.Join(failed, ", "), took.Round(10*time.Millisecond))
 		}
-		fmt.Printf("| %s | %s | %s | %.0f h, %d runs | %v |\n", m.name, m.what, caught.by, caught.hours, caught.runs, caught.took.Round(10*time.Millisecond))
 	}
 	switch {
 	case len(names) > 0:
@@ -88,13 +113,13 @@ var (
 )
 
 // try builds the simulation with the mistake in it, and runs it.
-func (m mutant) try(root string) (caught, error) {
+func (m mutant) try(root string, always []overlay.Change) (caught, error) {
 	dir, err := os.MkdirTemp("", "mutant-")
 	if err != nil {
 		return caught{}, err
 	}
 	defer os.RemoveAll(dir)
-	path, err := overlay.Write(root, dir, slices.Concat(overlay.Seeded, m.changes))
+	path, err := overlay.Write(root, dir, slices.Concat(always, m.changes))
 	if err != nil {
 		return caught{}, err
 	}
@@ -108,7 +133,7 @@ func (m mutant) try(root string) (caught, error) {
 	defer cancel()
 	began := time.Now()
 	sim := exec.CommandContext(ctx, binary, "-test.run=UnderRandomFaults", "-test.timeout=0",
-		"-seed", fmt.Sprint(*seed), "-hours", fmt.Sprint(*hours), "-profile", m.profile)
+		"-seed", fmt.Sprint(cmp.Or(m.seed, *seed)), "-hours", fmt.Sprint(*hours), "-profile", m.profile)
 	sim.Dir = root
 	sim.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1", "GOGC=off", "GOMEMLIMIT=1GiB")
 	out, err := sim.CombinedOutput()
@@ -127,4 +152,39 @@ func (m mutant) try(root string) (caught, error) {
 		c.by = "a panic or a goroutine left"
 	}
 	return c, nil
+}
+
+var failing = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
+
+// test runs the tests of the packages that were changed, and of those that stand on
+// them, and gives those that fail.
+func (m mutant) test(root string) ([]string, time.Duration, error) {
+	dir, err := os.MkdirTemp("", "mutant-")
+	if err != nil {
+		return nil, 0, err
+	}
+	defer os.RemoveAll(dir)
+	path, err := overlay.Write(root, dir, m.changes)
+	if err != nil {
+		return nil, 0, err
+	}
+	began := time.Now()
+	test := exec.Command("go", "test", "-overlay", path, "-skip=^TestReal|^Fuzz", "./lock", "./redlock", "./keepalive", "./leader")
+	test.Dir = root
+	out, err := test.CombinedOutput()
+	if *trace {
+		fmt.Printf("%s\n", out)
+	}
+	var failed []string
+	for _, found := range failing.FindAllSubmatch(out, -1) {
+		failed = append(failed, string(found[1]))
+	}
+	if err != nil && len(failed) == 0 {
+		if strings.Contains(string(out), "panic: ") {
+			return []string{"a panic"}, time.Since(began), nil
+		}
+		return nil, 0, fmt.Errorf("its tests don't run: %w\n%s", err, out)
+	}
+	slices.Sort(failed)
+	return slices.Compact(failed), time.Since(began), nil
 }

@@ -8,6 +8,8 @@ type mutant struct {
 	what    string
 	changes []overlay.Change
 	profile string // of the simulation that shows it; "" is any
+	seed    uint64 // of the simulation's first run, near one that shows it; 0 is -seed
+	tests   bool   // the simulation is not asked: a test must fail
 }
 
 func one(file, old, new string) []overlay.Change {
@@ -19,7 +21,7 @@ var mutants = []mutant{
 		changes: one("redlock/acquire.go", "\t\treturn 0, highest, nil\n", "\t\treturn highest, 0, nil\n")},
 	{name: "no-drift", what: "validity is the whole ttl",
 		changes: one("redlock/options.go", "return time.Duration(float64(ttl)*o.DriftFactor) + fixedDrift", "return 0 * ttl"), profile: "durable"},
-	{name: "reply-time", what: "validity counts from the reply",
+	{name: "reply-time", seed: 36, what: "validity counts from the reply",
 		changes: []overlay.Change{
 			{File: "redlock/acquire.go", Old: "\tdrift := l.opts.drift(ttl)\n\tvalidity :=", New: "\tdrift := l.opts.drift(ttl)\n\tstart = time.Now()\n\tvalidity :="},
 			{File: "redlock/extend.go", Old: "return start.Add(ttl - h.l.opts.drift(ttl)), nil", New: "_ = start\n\treturn time.Now().Add(ttl - h.l.opts.drift(ttl)), nil"},
@@ -31,7 +33,7 @@ var mutants = []mutant{
 			{File: "redlock/release.go", Old: "func (h *hold) abandon() { h.sendRelease(false) }", New: "func (h *hold) abandon() {}"},
 			{File: "redlock/acquire.go", Old: "\t\th.letGo(ctx, votes)\n", New: ""},
 		}},
-	{name: "blind-extend", what: "a node that lost the lock takes it again, and counts",
+	{name: "blind-extend", seed: 471, what: "a node that lost the lock takes it again, and counts",
 		changes: one("redlock/extend.go", "yes, no, open := r.count(confirmed), r.count(missing)+r.count(taken), r.count(silent)", "yes, no, open := r.count(confirmed)+r.count(missing), r.count(taken), r.count(silent)")},
 	{name: "half-quorum", what: "N/2 nodes are a quorum",
 		changes: []overlay.Change{
@@ -43,6 +45,23 @@ var mutants = []mutant{
 		changes: one("keepalive/renew.go", "return min(k.deadline.Sub(now), expiry.Sub(now)-k.opts.margin)", "return k.ttl")},
 	{name: "early-release", what: "a leader releases when its context ends, while fn runs",
 		changes: one("leader/leader.go", "\te.setEnding(k)\n\tselect {\n\tcase <-k.Lost():", "\te.setEnding(k)\n\t_ = k.Release(context.Background())\n\tselect {\n\tcase <-k.Lost():")},
-	{name: "one-commit", what: "one node's answer in the second phase is enough for the token",
+	{name: "recreating-extend", what: "an extend makes the lock anew where it is missing", tests: true,
+		changes: []overlay.Change{
+			{File: "redlock/scripts/extend.lua", Old: "  if not holder then return {2, run} end\n", New: "  if not holder then redis.call('SET', lock, value, 'PX', ttl) end\n"},
+			{File: "internal/simulation/scripts.go", Old: "\t\treturn []any{int64(2), run}\n", New: "\t\tn.data.locks[lock] = lockEntry{value, n.clock() + millis(ttl)}\n"},
+		}},
+	{name: "repair-lowers", what: "a repair sets the count to the lease's token, even if it was higher", tests: true,
+		changes: []overlay.Change{
+			{File: "redlock/scripts/repair.lua", Old: "    if tonumber(digits) > tonumber(token) then token = nil end\n", New: ""},
+			{File: "internal/simulation/scripts.go", Old: "count > t {\n", New: "count > t && t < 0 {\n"},
+		}},
+	{name: "prolonged-confirms", what: "a confirmation by a node that may have forgotten counts", tests: true,
+		changes: one("redlock/reply.go", "return waiting(prolonged, part)", "return reply{kind: confirmed}")},
+	{name: "late-extend", what: "an extend that is answered after the lease's end counts", tests: true,
+		changes: []overlay.Change{
+			{File: "lock/lease.go", Old: "context.WithDeadline(ctx, l.deadline())", New: "context.WithCancel(ctx)"},
+			{File: "lock/lease.go", Old: "\tcase !l.held():\n\t\t// The old deadline passed", New: "\tcase false:\n\t\t// The old deadline passed"},
+		}},
+	{name: "one-commit", seed: 291, what: "one node's answer in the second phase is enough for the token",
 		changes: one("redlock/acquire.go", "case same >= h.l.opts.Quorum:\n\t\t\t\tagreed = token", "case same >= 1:\n\t\t\t\tagreed = token")},
 }

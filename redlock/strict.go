@@ -1,0 +1,277 @@
+package redlock
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+
+	"github.com/redis/rueidis"
+)
+
+// strict reads along on a connection to a node, and ends it at the first byte that no
+// honest server sends. The client library takes a server's word: rueidis 1.0.79 panics
+// on a reply that nobody asked for and on negative lengths, in goroutines of its own
+// where nobody can recover it, and allocates whatever length is announced.
+type strict struct {
+	net.Conn
+
+	mu   sync.Mutex // guards all below
+	err  error      // what was wrong
+	out  scanner
+	in   scanner
+	sent uint64   // requests
+	got  uint64   // replies
+	subs []uint64 // which requests were SUBSCRIBE: their replies are pushes
+}
+
+const (
+	maxReplyLine  = 64 << 10 // bytes
+	maxReplyBytes = 16 << 20 // of all texts of a reply
+	maxReplyParts = 1 << 17  // of all its arrays
+	maxReplyDepth = 8
+)
+
+// strictly makes the connections of o strict.
+func strictly(o *rueidis.ClientOption) {
+	dial := o.DialCtxFn
+	if dial == nil {
+		dial = func(ctx context.Context, addr string, d *net.Dialer, config *tls.Config) (net.Conn, error) {
+			if config != nil {
+				return (&tls.Dialer{NetDialer: d, Config: config}).DialContext(ctx, "tcp", addr)
+			}
+			return d.DialContext(ctx, "tcp", addr)
+		}
+	}
+	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, config *tls.Config) (net.Conn, error) {
+		c, err := dial(ctx, addr, d, config)
+		if err != nil {
+			return nil, err
+		}
+		return &strict{Conn: c}, nil
+	}
+}
+
+func (c *strict) Write(b []byte) (int, error) {
+	c.mu.Lock() // not held while writing; requests count from before they are sent
+	err := c.out.scan(b, c.request)
+	c.mu.Unlock()
+	if err != nil {
+		return 0, c.end(err)
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *strict) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.mu.Lock()
+	wrong := c.err
+	if wrong == nil {
+		wrong = c.in.scan(b[:n], c.reply)
+	}
+	c.mu.Unlock()
+	if wrong != nil {
+		return 0, c.end(wrong)
+	}
+	return n, err
+}
+
+func (c *strict) end(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = asReplyError(err)
+		_ = c.Conn.Close()
+	}
+	return c.err
+}
+
+// request notes one that is about to be sent. mu is held.
+func (c *strict) request(_ byte, word []byte) error {
+	c.sent++
+	if string(word) == "SUBSCRIBE" {
+		c.subs = append(c.subs, c.sent)
+	}
+	return nil
+}
+
+var errUnasked = errors.New("a reply to no request")
+
+// reply checks that one came to a request. mu is held.
+func (c *strict) reply(kind byte, word []byte) error {
+	subscribes := len(c.subs) > 0 && c.subs[0] == c.got+1
+	if kind == '>' {
+		switch {
+		case !bytes.HasSuffix(word, []byte("subscribe")):
+			return nil // news
+		case !subscribes || string(word) != "subscribe":
+			return errUnasked
+		}
+	} else if subscribes && kind != '-' || string(word) == "QUEUED" || kind == '*' && bytes.HasSuffix(word, []byte("subscribe")) {
+		return fmt.Errorf("%q to a request that it can't answer", kind)
+	}
+	if c.got == c.sent {
+		return errUnasked
+	}
+	c.got++
+	if subscribes {
+		c.subs = c.subs[1:]
+	}
+	return nil
+}
+
+// scanner finds where RESP messages end, and refuses what is malformed or too large.
+type scanner struct {
+	line []byte // as far as it has come
+	rest int    // bytes of a text, and of the line's end after it, that are to come
+	open []int  // arrays that are not complete, and how many parts they lack
+
+	kind         byte // of the message
+	leaves       int  // texts, numbers and the like that it had so far
+	word         [16]byte
+	length       int // of the first of these, which is in word as far as it fits
+	parts, bytes int // announced so far
+}
+
+// scan calls done for each message that ends in b, with its kind and the beginning of
+// its first text.
+func (s *scanner) scan(b []byte, done func(kind byte, word []byte) error) error {
+	for len(b) > 0 {
+		if s.rest > 0 {
+			n := min(s.rest, len(b))
+			if err := s.text(b[:n]); err != nil {
+				return err
+			}
+			b = b[n:]
+			if s.rest == 0 {
+				if err := s.leaf(done); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		i := bytes.IndexByte(b, '\n')
+		if i < 0 {
+			s.line = append(s.line, b...)
+			b = nil
+		} else if len(s.line) > 0 {
+			s.line = append(s.line, b[:i+1]...)
+		}
+		if len(s.line) > maxReplyLine || i > maxReplyLine {
+			return errors.New("a line too long")
+		}
+		if i < 0 { // the client does not wait for the end of each kind of line
+			return lineBegins(s.line)
+		}
+		line := b[:i+1]
+		if len(s.line) > 0 {
+			line, s.line = s.line, s.line[:0]
+		}
+		b = b[i+1:]
+		if err := s.head(line, done); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lineBegins checks a line as far as it has come.
+func lineBegins(line []byte) error {
+	switch kind := line[0]; {
+	case bytes.IndexByte([]byte("+-,(:$!=*%~>"), kind) >= 0:
+		return nil
+	case kind == '_' && bytes.HasPrefix([]byte("_\r"), line), kind == '#' && (bytes.HasPrefix([]byte("#t\r"), line) || bytes.HasPrefix([]byte("#f\r"), line)):
+		return nil
+	}
+	return fmt.Errorf("%q, which begins no reply", line[0])
+}
+
+// text takes the next bytes of a text with its line's end.
+func (s *scanner) text(b []byte) error {
+	if cr := s.rest - 2; cr >= 0 && cr < len(b) && b[cr] != '\r' || s.rest <= len(b) && b[s.rest-1] != '\n' {
+		return errors.New("a text longer than it was said to be")
+	}
+	s.note(b[:max(0, min(len(b), s.rest-2))])
+	s.rest -= len(b)
+	return nil
+}
+
+// note keeps the beginning of the first text.
+func (s *scanner) note(b []byte) {
+	if s.leaves == 0 && s.length < len(s.word) {
+		s.length += copy(s.word[s.length:], b)
+	}
+}
+
+// head takes a whole line, which begins a part.
+func (s *scanner) head(line []byte, done func(byte, []byte) error) error {
+	if len(line) < 3 || line[len(line)-2] != '\r' {
+		return errors.New("a line without CR LF")
+	}
+	kind, text := line[0], line[1:len(line)-2]
+	if len(s.open) == 0 {
+		s.kind, s.leaves, s.length, s.parts, s.bytes = kind, 0, 0, 0, 0
+	}
+	s.bytes += len(text)
+	number := 0
+	switch kind {
+	case ':', '$', '!', '=', '*', '%', '~', '>':
+		n, err := strconv.ParseInt(string(text), 10, 64)
+		if err != nil || text[0] == '+' {
+			return fmt.Errorf("%q and no number", kind)
+		}
+		number = int(n)
+		if kind != ':' && (n < -1 || n > maxReplyBytes || n == -1 && kind != '$' && kind != '*') {
+			return fmt.Errorf("%q of length %d", kind, n)
+		}
+	}
+	switch kind {
+	case '+', '-', ',', '(', ':':
+		s.note(text)
+		return s.leaf(done)
+	case '_', '#':
+		if err := lineBegins(line[:len(line)-1]); err != nil {
+			return err
+		}
+		return s.leaf(done)
+	case '$', '!', '=':
+		if number < 0 {
+			return s.leaf(done)
+		}
+		if s.bytes += number; s.bytes > maxReplyBytes {
+			return errors.New("more bytes than a reply can have")
+		}
+		s.rest = number + 2
+		return nil
+	case '%', '*', '~', '>':
+		if kind == '%' {
+			number *= 2
+		}
+		if number <= 0 { // nil, or empty
+			return s.leaf(done)
+		}
+		s.parts += number
+		if kind == '>' && len(s.open) > 0 || len(s.open) == maxReplyDepth || s.parts > maxReplyParts {
+			return errors.New("more arrays than a reply can have")
+		}
+		s.open = append(s.open, number)
+		return nil
+	}
+	return lineBegins(line)
+}
+
+// leaf ends a part that has no parts of its own.
+func (s *scanner) leaf(done func(byte, []byte) error) error {
+	s.leaves++
+	for i := len(s.open) - 1; i >= 0; i-- {
+		if s.open[i]--; s.open[i] > 0 {
+			return nil
+		}
+		s.open = s.open[:i]
+	}
+	return done(s.kind, s.word[:s.length])
+}
