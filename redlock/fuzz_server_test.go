@@ -169,7 +169,7 @@ func TestTheClientLibraryPanicsWhereStrictDoesNot(t *testing.T) {
 		s.start(t)
 		option := rueidis.ClientOption{
 			InitAddress: []string{s.listener.Addr().String()}, ForceSingleClient: true, DisableCache: true, DisableRetry: true,
-			ConnWriteTimeout: 100 * time.Millisecond, AlwaysPipelining: true, ClientSetInfo: rueidis.DisableClientSetInfo,
+			ConnWriteTimeout: 100 * time.Millisecond, AlwaysPipelining: true, ClientSetInfo: rueidis.DisableClientSetInfo, DialCtxFn: open("tcp"),
 		}
 		if os.Getenv("LOCKKEEPER_TEST_STRICT") != "" {
 			strictly(&option)

@@ -26,18 +26,7 @@ type reconnector struct {
 
 // hedged makes option's connections come from a reconnector.
 func hedged(option *rueidis.ClientOption) {
-	r := &reconnector{open: option.DialCtxFn}
-	if r.open == nil {
-		r.open = openConn
-	}
-	option.DialCtxFn = r.dial
-}
-
-func openConn(ctx context.Context, addr string, d *net.Dialer, conf *tls.Config) (net.Conn, error) {
-	if conf != nil {
-		return (&tls.Dialer{NetDialer: d, Config: conf}).DialContext(ctx, "tcp", addr)
-	}
-	return d.DialContext(ctx, "tcp", addr)
+	option.DialCtxFn = (&reconnector{open: option.DialCtxFn}).dial
 }
 
 func (r *reconnector) dial(ctx context.Context, addr string, d *net.Dialer, conf *tls.Config) (net.Conn, error) {

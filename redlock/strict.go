@@ -39,14 +39,6 @@ const (
 // strictly makes the connections of o strict.
 func strictly(o *rueidis.ClientOption) {
 	dial := o.DialCtxFn
-	if dial == nil {
-		dial = func(ctx context.Context, addr string, d *net.Dialer, config *tls.Config) (net.Conn, error) {
-			if config != nil {
-				return (&tls.Dialer{NetDialer: d, Config: config}).DialContext(ctx, "tcp", addr)
-			}
-			return d.DialContext(ctx, "tcp", addr)
-		}
-	}
 	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, config *tls.Config) (net.Conn, error) {
 		c, err := dial(ctx, addr, d, config)
 		if err != nil {

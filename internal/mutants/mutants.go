@@ -33,7 +33,7 @@ var mutants = []mutant{
 			{File: "redlock/release.go", Old: "func (h *hold) abandon() { h.sendRelease(false) }", New: "func (h *hold) abandon() {}"},
 			{File: "redlock/acquire.go", Old: "\t\th.letGo(ctx, votes)\n", New: ""},
 		}},
-	{name: "blind-extend", seed: 471, what: "a node that lost the lock takes it again, and counts",
+	{name: "blind-extend", seed: 970, what: "a node that lost the lock takes it again, and counts",
 		changes: one("redlock/extend.go", "yes, no, open := r.count(confirmed), r.count(missing)+r.count(taken), r.count(silent)", "yes, no, open := r.count(confirmed)+r.count(missing), r.count(taken), r.count(silent)")},
 	{name: "half-quorum", what: "N/2 nodes are a quorum",
 		changes: []overlay.Change{
@@ -59,7 +59,7 @@ var mutants = []mutant{
 		changes: one("redlock/reply.go", "return waiting(prolonged, part)", "return reply{kind: confirmed}")},
 	{name: "late-extend", what: "an extend that is answered after the lease's end counts", tests: true,
 		changes: []overlay.Change{
-			{File: "lock/lease.go", Old: "context.WithDeadline(ctx, l.deadline())", New: "context.WithCancel(ctx)"},
+			{File: "lock/lease.go", Old: "context.WithDeadline(ctx, deadline)", New: "context.WithCancel(ctx)"},
 			{File: "lock/lease.go", Old: "\tcase !l.held():\n\t\t// The old deadline passed", New: "\tcase false:\n\t\t// The old deadline passed"},
 		}},
 	{name: "one-commit", seed: 291, what: "one node's answer in the second phase is enough for the token",
