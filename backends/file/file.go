@@ -37,6 +37,7 @@ type Locker struct {
 
 	clock clock
 	boot  string
+	turn  time.Duration // turn, but in tests
 
 	mu     sync.Mutex // guards all below
 	closed bool
@@ -66,7 +67,7 @@ func New(dir string, opts *Options) (*Locker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("file: %w", err)
 	}
-	l := &Locker{dir: dir, opts: o, liveFD: -1}
+	l := &Locker{dir: dir, opts: o, liveFD: -1, turn: turn}
 	l.hub.l = l
 	if err := l.prepare(); err != nil {
 		return nil, fmt.Errorf("file: %s: %w", dir, err)

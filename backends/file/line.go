@@ -82,7 +82,7 @@ func (l *Locker) turnIn(r *record, me place) time.Duration {
 	if n == 0 || r.Boot != l.boot || since > now { // a turn that begins some day would never end
 		return 0
 	}
-	return max(0, since+time.Duration(n)*turn-now)
+	return max(0, since+time.Duration(n)*l.turn-now)
 }
 
 // refusal is nil if me may have the key now: nobody holds it, and no others are to

@@ -306,7 +306,7 @@ func (h *hub) look(k *watched, tell bool) {
 			n = len(slices.DeleteFunc(r.Line[:n:n], h.l.gone))
 		}
 	}
-	at += time.Duration(n) * turn
+	at += time.Duration(n) * h.l.turn
 	next := at
 	switch {
 	case at > now:

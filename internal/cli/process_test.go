@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -31,6 +32,9 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		defer os.RemoveAll(dir)
+		if signal.Ignored(syscall.SIGHUP) { // by nohup, which run heeds: not for these tests
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+		}
 		binary = filepath.Join(dir, "lockkeeper")
 		if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/lockkeeper").CombinedOutput(); err != nil {
 			panic(string(out))

@@ -94,11 +94,19 @@ func (c *check) got(w *inLine, which int) lock.Lease {
 	return w.lease
 }
 
+// handOver releases lease, for which w is next. By then w has asked in vain, so that it
+// has to hear of the release.
+func (c *check) handOver(lease lock.Lease, w *inLine, which int) lock.Lease {
+	c.Helper()
+	time.Sleep(c.ttl() / 20)
+	c.release(lease)
+	return c.got(w, which)
+}
+
 func waitersGetItInTheOrderInWhichTheyCame(c *check) {
 	lease, waiters := c.line(c.key("k"), 7)
 	for i, w := range waiters {
-		c.release(lease)
-		lease = c.got(w, i)
+		lease = c.handOver(lease, w, i)
 		for j, other := range waiters[i+1:] {
 			select {
 			case <-other.done:
@@ -128,8 +136,7 @@ func whoLeavesTheLineDelaysNobody(c *check) {
 	}
 	for i, w := range waiters {
 		if !slices.Contains(leavers, i) {
-			c.release(lease)
-			lease = c.got(w, i)
+			lease = c.handOver(lease, w, i)
 		}
 	}
 	c.release(lease)
