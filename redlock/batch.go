@@ -130,11 +130,12 @@ func (n *node) work() {
 		}
 		if broken(err) {
 			// What waits behind a connection that died fails with it: one that hangs
-			// would hold up each batch for its time-out.
-			for batch = n.batch.take(math.MaxInt); len(batch) > 0; batch = n.batch.take(math.MaxInt) {
-				n.fail(batch, err)
+			// would hold up each batch for its time-out. What comes after that is tried
+			// on a new one, whoever asks again at once.
+			if batch = n.batch.take(math.MaxInt); len(batch) == 0 {
+				return
 			}
-			return
+			n.fail(batch, err)
 		}
 	}
 }
