@@ -110,6 +110,33 @@ func TestWhoAsksAgainAfterAConnectionHasDiedIsHeardOnTheNextOne(t *testing.T) {
 	})
 }
 
+// A server refuses a script with all its keys. One that may not be used, such as the
+// queue of those who wait, must not cost the others of a batch their answers.
+func TestARequestWhoseKeysAreForbiddenFailsAlone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 1)
+		l, nets := q.warm()
+		q.nodes[0].mu.Lock()
+		q.nodes[0].forbids = "secret"
+		q.nodes[0].mu.Unlock()
+		nets[0].set(func(w *network) { w.delay = time.Millisecond })
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				lease := must(t)(l.TryAcquire(t.Context(), fmt.Sprint(i), ttl))
+				require.NoError(t, lease.Extend(t.Context(), ttl))
+				require.NoError(t, lease.Release(t.Context()))
+			})
+			wg.Go(func() {
+				_, err := l.TryAcquire(t.Context(), fmt.Sprint("secret", i), ttl)
+				require.ErrorContains(t, err, "NOPERM")
+			})
+		}
+		wg.Wait()
+		require.NotZero(t, q.nodes[0].seen("batch"))
+	})
+}
+
 // What waited behind a connection that died was never sent: it fails at once, and
 // there is nothing of it to clean up.
 func TestWhatWaitsBehindAHungNodeIsNeverSent(t *testing.T) {
