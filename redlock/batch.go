@@ -130,11 +130,12 @@ func (n *node) work() {
 		}
 		if broken(err) {
 			// What waits behind a connection that died fails with it: one that hangs
-			// would hold up each batch for its time-out.
-			for batch = n.batch.take(math.MaxInt); len(batch) > 0; batch = n.batch.take(math.MaxInt) {
-				n.fail(batch, err)
+			// would hold up each batch for its time-out. What comes after that is tried
+			// on a new one, whoever asks again at once.
+			if batch = n.batch.take(math.MaxInt); len(batch) == 0 {
+				return
 			}
-			return
+			n.fail(batch, err)
 		}
 	}
 }
@@ -153,6 +154,10 @@ func (n *node) sendBatch(c rueidis.Client, batch []*call) error {
 		return a.err
 	}
 	parts, err := evalBatch(c, batch)
+	if keysRefused(err) {
+		// One of them is not allowed its keys, and with it none: nothing was run.
+		return n.sendEach(c, batch)
+	}
 	for i, w := range batch {
 		a := answer{err: err}
 		if err == nil {
@@ -161,6 +166,26 @@ func (n *node) sendBatch(c rueidis.Client, batch []*call) error {
 		n.finish(w, a)
 	}
 	return err
+}
+
+// sendEach sends the calls one after another.
+func (n *node) sendEach(c rueidis.Client, batch []*call) error {
+	for i, w := range batch {
+		a := answered(w.eval(c))
+		n.finish(w, a)
+		if broken(a.err) {
+			n.fail(batch[i+1:], a.err)
+			return a.err
+		}
+	}
+	return nil
+}
+
+// keysRefused: a user may use some keys only, and a server of a Redis Cluster takes
+// those of one slot.
+func keysRefused(err error) bool {
+	refused, ok := rueidis.IsRedisErr(err)
+	return ok && (strings.HasPrefix(refused.Error(), "NOPERM") || strings.HasPrefix(refused.Error(), "CROSSSLOT"))
 }
 
 func (c *call) eval(client rueidis.Client) rueidis.RedisResult {

@@ -75,6 +75,68 @@ func TestARequestThatFailsInABatchFailsAlone(t *testing.T) {
 	})
 }
 
+// stubborn asks again as soon as it has failed.
+type stubborn struct {
+	n     *node
+	tries int
+	got   chan answer
+}
+
+func (s *stubborn) done(c *call, a answer) {
+	if s.tries++; a.err != nil && s.tries < 1000 {
+		s.n.ask(c)
+		return
+	}
+	c.recycle()
+	s.got <- a
+}
+
+// Else callers that ask again and again, together, would keep each other from the
+// new connection for ever.
+func TestWhoAsksAgainAfterAConnectionHasDiedIsHeardOnTheNextOne(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 1)
+		l, nets := q.warm()
+		nets[0].set(func(w *network) { w.loseNext = true })
+		require.NoError(t, l.begin(1))
+		defer l.wg.Done()
+		s := &stubborn{n: l.nodes[0], got: make(chan answer, 1)}
+		k, _ := newKeys("redlock:", "k")
+		c := newCall(s, releaseScript, k)
+		c.put("value", "0")
+		l.nodes[0].ask(c)
+		require.NoError(t, (<-s.got).err)
+		require.Equal(t, 3, s.tries) // once with what waited behind the first
+	})
+}
+
+// A server refuses a script with all its keys. One that may not be used, such as the
+// queue of those who wait, must not cost the others of a batch their answers.
+func TestARequestWhoseKeysAreForbiddenFailsAlone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 1)
+		l, nets := q.warm()
+		q.nodes[0].mu.Lock()
+		q.nodes[0].forbids = "secret"
+		q.nodes[0].mu.Unlock()
+		nets[0].set(func(w *network) { w.delay = time.Millisecond })
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				lease := must(t)(l.TryAcquire(t.Context(), fmt.Sprint(i), ttl))
+				require.NoError(t, lease.Extend(t.Context(), ttl))
+				require.NoError(t, lease.Release(t.Context()))
+			})
+			wg.Go(func() {
+				_, err := l.TryAcquire(t.Context(), fmt.Sprint("secret", i), ttl)
+				require.ErrorContains(t, err, "NOPERM")
+			})
+		}
+		wg.Wait()
+		require.NotZero(t, q.nodes[0].seen("batch"))
+	})
+}
+
 // What waited behind a connection that died was never sent: it fails at once, and
 // there is nothing of it to clean up.
 func TestWhatWaitsBehindAHungNodeIsNeverSent(t *testing.T) {

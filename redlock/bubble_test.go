@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -33,6 +34,7 @@ type fakeNode struct {
 	started time.Time
 	config  map[string]string
 	skew    time.Duration // what TIME tells is off by this
+	forbids string        // a request with this in a key's name is refused
 	calls   []string      // the scripts and commands that came, by name
 }
 
@@ -68,6 +70,10 @@ func (n *fakeNode) hook(c *server.Peer, cmd string, args ...string) bool {
 	switch {
 	case cmd == "EVALSHA":
 		n.calls = append(n.calls, scriptNames[args[0]])
+		if n.forbids != "" && slices.ContainsFunc(args[2:], func(arg string) bool { return strings.Contains(arg, n.forbids) }) {
+			c.WriteError("NOPERM No permissions to access a key")
+			return true
+		}
 	case cmd == "HELLO" && len(args) == 0: // which protocol is it?
 		c.WriteMapLen(1)
 		c.WriteBulk("proto")

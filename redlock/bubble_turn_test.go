@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -106,6 +107,50 @@ func TestATurnThatIsNotTakenPassesToAnybodyAndIsNotOfferedAgain(t *testing.T) {
 		require.NoError(t, lease.Release(t.Context()))
 		require.NoError(t, (<-got).Release(t.Context()))
 	})
+}
+
+// The queue and its turns are a hint, whoever wrote them, whatever became of the clock.
+func TestTurnsThatCanNotBeHoldNobodyUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		turns  string
+		left   time.Duration
+		refuse bool
+	}{
+		"as a release leaves them":      {"2:5", 550 * time.Millisecond, true},
+		"no number":                     {"2:soon", 550 * time.Millisecond, false},
+		"no place":                      {"2:", 550 * time.Millisecond, false},
+		"nothing":                       {":", 550 * time.Millisecond, false},
+		"too long, or a clock set back": {"2:5", time.Hour, false},
+		"too many":                      {"1000000:5", 25000500 * time.Millisecond, false},
+		"endless":                       {strings.Repeat("9", 400) + ":5", time.Hour, false},
+		"without an end":                {"2:5", 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				q := newQuorum(t, 1)
+				l, _ := q.warm()
+				require.NoError(t, must(t)(l.TryAcquire(t.Context(), "k", ttl)).Release(t.Context()))
+				k, _ := newKeys("redlock:", "k")
+				queue, redis := k.queue().fence, q.nodes[0].redis
+				redis.HSet(k.fence, "line", "1")
+				for i, id := range []string{"a", "b"} {
+					_, err := redis.ZAdd(queue, float64(i+4), id)
+					require.NoError(t, err)
+				}
+				turns := QueuePrefix + "turn:" + strings.TrimPrefix(queue, QueuePrefix)
+				require.NoError(t, redis.Set(turns, c.turns))
+				if c.left > 0 {
+					redis.SetTTL(turns, c.left)
+				}
+				_, err := l.TryAcquire(t.Context(), "k", ttl)
+				if c.refuse {
+					require.ErrorIs(t, err, lock.ErrHeld)
+				} else {
+					require.NoError(t, err)
+				}
+			})
+		})
+	}
 }
 
 // standing notes when its waiter last came to stand in line.

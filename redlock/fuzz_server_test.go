@@ -215,3 +215,54 @@ func TestStrictLetsRepliesPassInAnyPieces(t *testing.T) {
 		require.Equal(t, "+:$*$$*%_#,(=-!~>", kinds(size+1))
 	}
 }
+
+// What a Sentinel's client asks, and what comes of it: a push for each channel.
+func TestStrictLetsSentinelsTell(t *testing.T) {
+	const (
+		unsubscribe = "*3\r\n$11\r\nUNSUBSCRIBE\r\n$1\r\na\r\n$1\r\nb\r\n*1\r\n$4\r\nPING\r\n"
+		subscribe   = "*3\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n$1\r\nb\r\n"
+		ask         = "*1\r\n$8\r\nSENTINEL\r\n"
+
+		subscribed   = ">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"
+		unsubscribed = ">3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n"
+		news         = ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n"
+		pong, told   = "+PONG\r\n", "*1\r\n+x\r\n"
+	)
+	for name, c := range map[string]struct {
+		requests, replies string
+		ok                bool
+	}{
+		"all of it":              {unsubscribe + subscribe + ask, unsubscribed + unsubscribed + pong + subscribed + news + subscribed + told + news, true},
+		"answers between":        {unsubscribe + ask + subscribe, unsubscribed + unsubscribed + pong + told + subscribed + subscribed, true},
+		"twice":                  {subscribe + subscribe, strings.Repeat(subscribed, 4), true},
+		"not permitted":          {subscribe + ask, "-NOPERM\r\n" + told, true},
+		"loading":                {unsubscribe, unsubscribed + unsubscribed + "-LOADING\r\n", true},
+		"once too often":         {subscribe + ask, subscribed + subscribed + subscribed, false},
+		"unsubscribed too often": {unsubscribe, unsubscribed + unsubscribed + unsubscribed, false},
+		"unasked":                {ask, unsubscribed, false},
+		"in between":             {unsubscribe + subscribe, pong + subscribed + unsubscribed, false},
+		"no pong":                {unsubscribe + ask, unsubscribed + unsubscribed + told, false},
+		"refused":                {unsubscribe, "-NOPERM\r\n" + pong, false},
+		"pong for two":           {unsubscribe, unsubscribed + unsubscribed + pong + pong, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, server := net.Pipe()
+			defer server.Close()
+			s := &strict{Conn: client}
+			defer s.Close()
+			go func() { _, _ = io.Copy(io.Discard, server) }()
+			_, err := io.WriteString(s, c.requests)
+			require.NoError(t, err)
+			go func() {
+				_, _ = io.WriteString(server, c.replies)
+				server.Close()
+			}()
+			_, err = io.ReadAll(s)
+			if c.ok {
+				require.NoError(t, err)
+			} else {
+				require.ErrorIs(t, err, errReply)
+			}
+		})
+	}
+}

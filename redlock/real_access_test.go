@@ -3,6 +3,7 @@ package redlock_test
 import (
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,6 +42,27 @@ func TestRealLeastPrivilegedUserCanDoEverything(t *testing.T) {
 	release(t, lease)
 	release(t, wait())
 	require.Empty(t, s.Do("ACL", "LOG"), "nothing was refused")
+}
+
+// The queue is a hint: who may not take a waiter out of it that died has released all
+// the same.
+func TestRealReleaseSucceedsWhereTheQueueMayNotBeChanged(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	s.Do(append(append([]string{"ACL", "SETUSER", "keeper", "on", ">secret"}, keeperRules...), "-zrem")...)
+	o := throwaway()
+	var failed atomic.Int64
+	o.OnRequest = func(_ string, _ time.Duration, err error) {
+		if err != nil {
+			failed.Add(1)
+		}
+	}
+	l := dialURLs(t, []string{"redis://keeper:secret@" + s.Addr()}, o)
+	s.Do("ZADD", queueKey("k"), "1", "dead")
+	lease := acquire(t, l, "k", longTTL)
+	require.NoError(t, lease.Release(within(t, patience)))
+	require.Zero(t, failed.Load())
+	require.Empty(t, s.Do("GET", lockKey("k")))
 }
 
 func TestRealDialErrorsKeepPasswords(t *testing.T) {

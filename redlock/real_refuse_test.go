@@ -170,6 +170,46 @@ func TestRealPlainKeysOfOthersExcludeUsAndOursExcludeThem(t *testing.T) {
 	}
 }
 
+// Sent back whole, it would be more than a client takes of a server: the connection
+// would be cut, and all who use it would lose their answers.
+func TestRealAHugeValueOfAnotherIsHeldAndCutsNoConnection(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	var failed atomic.Int64
+	o := throwaway()
+	o.OnRequest = func(_ string, _ time.Duration, err error) {
+		if err != nil {
+			failed.Add(1)
+		}
+	}
+	l := dial(t, []*redistest.Server{s}, o)
+	s.Do("EVAL", "return redis.call('SET', KEYS[1], string.rep('x', 20000000))", "1", lockKey("huge"))
+	lease := acquire(t, l, "k", longTTL)
+	connection := connectionOf(s)
+	_, err := l.TryAcquire(within(t, patience), "huge", longTTL)
+	held := &lock.HeldError{}
+	require.ErrorAs(t, err, &held)
+	require.Contains(t, held.Holder, "another client")
+	v, err := l.View(within(t, patience), "huge")
+	require.NoError(t, err)
+	require.ErrorContains(t, v.Nodes[0].Err, "20000000 bytes")
+	require.NoError(t, lease.Extend(within(t, patience), longTTL))
+	require.Zero(t, failed.Load())
+	require.Equal(t, connection, connectionOf(s))
+	require.NoError(t, l.ForceRelease(within(t, patience), "huge", 0))
+	release(t, acquire(t, l, "huge", longTTL))
+}
+
+// connectionOf is the id that the server gave lockkeeper's connection.
+func connectionOf(s *redistest.Server) string {
+	for line := range strings.Lines(s.Do("CLIENT", "LIST")) {
+		if id, rest, _ := strings.Cut(line, " "); strings.Contains(rest, " name=lockkeeper ") {
+			return id
+		}
+	}
+	return "none"
+}
+
 func TestRealHostileKeysAreLocksOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	servers := redistest.StartN(t, 3)

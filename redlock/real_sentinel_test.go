@@ -2,6 +2,7 @@ package redlock_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,6 +65,16 @@ func TestRealSentinelFailsOverUnderAHeldLease(t *testing.T) {
 	require.Equal(t, 1, votes([]*redistest.Server{set.Replica}, "k"))
 	require.Zero(t, votes([]*redistest.Server{set.Primary}, "k"))
 	require.NoError(t, extend(t, lease, longTTL))
+}
+
+// Else a fail-over would be known at the next look at the Sentinels only.
+func TestRealSentinelsAreListenedTo(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartSentinels(t, 1, nil, nil)
+	dialURLs(t, []string{sentinelURL(set, "")}, throwaway())
+	eventually(t, "all of a Sentinel's channels", func() bool {
+		return strings.Contains(set.Sentinels[0].Do("CLIENT", "LIST"), " sub=6 ")
+	})
 }
 
 // What is not promised: the replica lags, and the one vote forgets. Alone it makes two

@@ -20,13 +20,22 @@ import (
 type strict struct {
 	net.Conn
 
-	mu   sync.Mutex // guards all below
-	err  error      // what was wrong
-	out  scanner
-	in   scanner
-	sent uint64   // requests
-	got  uint64   // replies
-	subs []uint64 // which requests were SUBSCRIBE: their replies are pushes
+	mu    sync.Mutex // guards all below
+	err   error      // what was wrong
+	out   scanner
+	in    scanner
+	sent  uint64 // requests
+	got   uint64 // replies
+	asks  []ask
+	more  int  // channels of the last SUBSCRIBE that are still to be confirmed
+	ended int  // channels of UNSUBSCRIBE, likewise
+	unsub bool // the last request was UNSUBSCRIBE
+}
+
+// ask is a request whose reply is not like others.
+type ask struct {
+	at       uint64 // which one of those sent
+	channels int    // of a SUBSCRIBE, whose replies are pushes; 0: the PING after an UNSUBSCRIBE
 }
 
 const (
@@ -84,10 +93,20 @@ func (c *strict) end(err error) error {
 
 // request notes one that is about to be sent. mu is held.
 func (c *strict) request(_ byte, word []byte) error {
-	c.sent++
-	if string(word) == "SUBSCRIBE" {
-		c.subs = append(c.subs, c.sent)
+	if string(word) == "UNSUBSCRIBE" {
+		// Its replies are pushes. The client sends a PING after it, and waits for the
+		// reply to that alone.
+		c.ended, c.unsub = c.ended+c.out.parts-1, true
+		return nil
 	}
+	c.sent++
+	switch {
+	case string(word) == "SUBSCRIBE":
+		c.asks = append(c.asks, ask{c.sent, c.out.parts - 1})
+	case c.unsub:
+		c.asks = append(c.asks, ask{c.sent, 0})
+	}
+	c.unsub = false
 	return nil
 }
 
@@ -95,25 +114,40 @@ var errUnasked = errors.New("a reply to no request")
 
 // reply checks that one came to a request. mu is held.
 func (c *strict) reply(kind byte, word []byte) error {
-	subscribes := len(c.subs) > 0 && c.subs[0] == c.got+1
+	special := len(c.asks) > 0 && c.asks[0].at == c.got+1
+	subscribes := special && c.asks[0].channels > 0
 	if kind == '>' {
 		switch {
 		case !bytes.HasSuffix(word, []byte("subscribe")):
 			return nil // news
-		case !subscribes || string(word) != "subscribe":
+		case c.more > 0 && string(word) == "subscribe":
+			c.more--
+			return nil
+		case c.more == 0 && c.ended > 0 && string(word) == "unsubscribe":
+			c.ended--
+			return nil
+		case !subscribes || c.more > 0 || string(word) != "subscribe":
 			return errUnasked
 		}
-	} else if subscribes && kind != '-' || string(word) == "QUEUED" || kind == '*' && bytes.HasSuffix(word, []byte("subscribe")) {
+		c.more = c.asks[0].channels - 1
+	} else if subscribes && kind != '-' || special && !subscribes && !pong(kind, word) ||
+		string(word) == "QUEUED" || kind == '*' && bytes.HasSuffix(word, []byte("subscribe")) {
 		return fmt.Errorf("%q to a request that it can't answer", kind)
 	}
 	if c.got == c.sent {
 		return errUnasked
 	}
 	c.got++
-	if subscribes {
-		c.subs = c.subs[1:]
+	if special {
+		c.asks = c.asks[1:]
 	}
 	return nil
+}
+
+// pong reports that the client takes this for the reply to a PING. It panics where
+// another one comes after an UNSUBSCRIBE.
+func pong(kind byte, word []byte) bool {
+	return string(word) == "PONG" || kind == '-' && (bytes.HasPrefix(word, []byte("LOADING")) || bytes.HasPrefix(word, []byte("BUSY")))
 }
 
 // scanner finds where RESP messages end, and refuses what is malformed or too large.

@@ -13,6 +13,7 @@ local function acquire(lock, fence, value, ttl, retention, least, durable, waite
   local max = 9007199254740992 -- 2^53, where Lua's numbers stop being exact
   local holder = redis.call('GET', lock)
   if holder and holder ~= value then
+    if #holder > 512 then holder = string.sub(holder, 1, 512) .. '...' end -- not lockkeeper's
     return {0, holder, redis.call('PTTL', lock)}
   end
 

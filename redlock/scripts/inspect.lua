@@ -5,6 +5,9 @@
 -- given, an array of them in their order
 local function inspect(lock, fence, waiters)
   local holder = redis.call('GET', lock)
+  if holder and #holder > 8388608 then -- more than a client takes, with all the rest
+    return redis.error_reply('ERR lockkeeper: the lock has a value of ' .. #holder .. ' bytes, not one of lockkeeper')
+  end
   local reply = {holder or '', redis.call('PTTL', lock), redis.call('HMGET', fence, 'count')[1] or ''}
   if waiters then
     -- The queue is a hint: what forbids or breaks it must not hide the lock.

@@ -26,6 +26,6 @@ local function release(lock, fence, value, call)
       end
       return 3
     end
-    redis.call('ZREM', queue, first) -- it has died, or is cut off
+    if redis.pcall('ZREM', queue, first) ~= 1 then return 1 end -- it has died, or is cut off
   end
 end

@@ -10,15 +10,17 @@ local function turn(fence, waiter)
   local name, late = string.sub(fence, 18), {}
   local value = redis.pcall('GET', 'lockkeeper:queue:turn:' .. name)
   local turns, last = string.match(type(value) == 'string' and value or '', '^(%d+):(.+)$')
-  if not turns then return 0, nil, late end
+  turns, last = tonumber(turns or ''), tonumber(last or '')
+  if not turns or not last then return 0, nil, late end
   local line = redis.pcall('ZRANGE', 'lockkeeper:queue:' .. name, 0, 15, 'WITHSCORES')
   local left = redis.pcall('PTTL', 'lockkeeper:queue:turn:' .. name)
-  if line.err or type(left) ~= 'number' then return 0, nil, late end
+  -- No release leaves more, unless the clock was set back since.
+  if line.err or type(left) ~= 'number' or left > turns * 25 + 500 or turns > 16 then return 0, nil, late end
   local before = 0
   for i = 1, #line, 2 do
     if line[i] == waiter then break end
     before = before + 1
-    if tonumber(line[i + 1]) <= tonumber(last) then late[#late + 1] = line[i] end
+    if tonumber(line[i + 1]) <= last then late[#late + 1] = line[i] end
   end
   return left - 500 - (turns - before) * 25, line[1], late
 end
