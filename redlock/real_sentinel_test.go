@@ -53,6 +53,7 @@ func TestRealSentinelFailsOverUnderAHeldLease(t *testing.T) {
 	require.Greater(t, next.Token(), held.Token())
 	repairedOn(t, next, append([]*redistest.Server{set.Replica}, others...))
 	release(t, next)
+	standsOn(t, append([]*redistest.Server{set.Replica}, others...), "k", 0)
 	release(t, single)
 	again := acquire(t, alone, "single", longTTL)
 	require.Greater(t, again.Token(), single.Token())

@@ -76,8 +76,9 @@ func handoff(ctx context.Context, b *bench) error {
 		b.printf("| %s | %s | %s | %s | %.1f | %.1f | %d |\n", title, long(p50), long(p99), long(slices.Max(d)), ratio(p50, trip), ratio(p99, trip), len(d))
 	}
 	for _, name := range names {
-		if len(times[name]) == 0 {
-			return fmt.Errorf("%s: no hand-off whose waiter had waited", name)
+		if len(times[name]) == 0 { // a peer that loses its first wake-up in a short run
+			b.printf("| %s | none seen | | | | | 0 |\n", rivals[name].title)
+			continue
 		}
 		row(rivals[name].title, times[name])
 	}
