@@ -52,7 +52,7 @@ simulate: ## the real code on fake time against simulated nodes: HOURS and SEED
 	$(GO) run ./internal/simulation/simulate -hours $(HOURS) -seed $(SEED)
 
 .PHONY: mutants
-mutants: ## put mistakes into the code, each of which the simulation must find
+mutants: ## put mistakes into the code, each of which the simulation or the tests must find
 	$(GO) run ./internal/mutants
 
 .PHONY: fuzz

@@ -194,7 +194,7 @@ func TestCheckBadInputIsNamedBeforeAnythingIsSent(t *testing.T) {
 		"REDIS_NODES=" + good + ",$(touch /tmp/no):1":     `node 2 is "$(touch /tmp/no):1", want host:port`,
 		"REDIS_NODES=" + good + "," + good:                "are the same server",
 		"REDIS_NODES=" + good + ",redis://user:pw@host:x": "node 2 of 2: not a URL",
-		"REDIS_NODES=" + good + ",user:pw@host:1":         `node 2 is "...@host:1", want host:port`,
+		"REDIS_NODES=" + good + ",user:pw@host:1":         `node 2 is "...", want host:port`,
 		"REDIS_CHECK_TIMEOUT=0":                           "REDIS_CHECK_TIMEOUT is '0', want 1 to 60",
 		"REDIS_CHECK_TIMEOUT=soon":                        "REDIS_CHECK_TIMEOUT is 'soon', want 1 to 60",
 		"REDISCLI_OPTS=--tls":                             "REDISCLI_OPTS is set",

@@ -127,7 +127,7 @@ func (l *Locker) connect(ctx context.Context) error {
 	}
 	err := fmt.Errorf("redlock: dial: %w: %d of %d nodes answered, want %d: %w", lock.ErrUnavailable, up, len(l.nodes), l.opts.Quorum, nodes)
 	if ctx.Err() != nil {
-		return fmt.Errorf("%w: %w", ended(ctx), err)
+		return fmt.Errorf("%w (%w)", err, ended(ctx)) // the nodes' reasons say more, so they come first
 	}
 	return err
 }

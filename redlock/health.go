@@ -39,8 +39,24 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 			h.Nodes[i].Facts = []lock.Fact{{Name: "reachable", Value: yesNo(refusal(errs[i]) != nil)}}
 		}
 	}
+	refuseTwins(h.Nodes, all)
 	warnOfClocks(h.Nodes, all)
 	return h, nil
+}
+
+// refuseTwins takes the vote of each node that is a server which has voted already: two
+// names of it are one vote. Dial refuses such a list, as far as nodes have answered by then.
+func refuseTwins(nodes []lock.NodeHealth, all []checkup) {
+	first := map[string]int{}
+	for i := range all {
+		switch j, seen := first[all[i].run]; {
+		case all[i].run == "" || nodes[i].Err != nil:
+		case seen:
+			nodes[i].Err = fmt.Errorf("the same server as %s by its run_id, want an independent one for each vote", nodes[j].Name)
+		default:
+			first[all[i].run] = i
+		}
+	}
 }
 
 // probeTTL is how long a health check's lock would stand if it could not free it.
@@ -50,6 +66,7 @@ const probeTTL = time.Second
 type checkup struct {
 	lock.NodeHealth
 	clock clock
+	run   string // the server's run_id; "": not told, or a Cluster of many
 }
 
 func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (checkup, error) {
@@ -65,7 +82,7 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 	rep := l.probeVote(ctx, n, c, k)
 	h.Err = l.explain(rep.reason(l.opts.NodeTimeout, true))
 	s := takeSurvey(ctx, c)
-	h.clock = s.clock
+	h.clock, h.run = s.clock, s.info["run_id"]
 	h.Facts = append([]lock.Fact{{Name: "reachable", Value: "yes"}}, s.facts()...)
 	if guard := l.guardFact(rep); guard != "" {
 		h.Facts = append(h.Facts, lock.Fact{Name: "guard", Value: guard})

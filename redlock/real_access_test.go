@@ -125,3 +125,21 @@ func TestRealTwoNamesOfOneServerAreRefused(t *testing.T) {
 	require.ErrorIs(t, err, lock.ErrInvalid)
 	require.ErrorContains(t, err, fmt.Sprintf("nodes 1 (%s) and 2 (localhost:%d) are the same server by their run_id", s.Addr(), s.Port()))
 }
+
+// A lazy locker asks nothing when it is made, and a Dial not those that are slow.
+func TestRealHealthCountsTwoNamesOfOneServerAsOneVote(t *testing.T) {
+	t.Parallel()
+	servers := redistest.StartN(t, 2)
+	o := throwaway()
+	o.Lazy = true
+	twin := fmt.Sprintf("localhost:%d", servers[0].Port())
+	l, err := redlock.Dial(t.Context(), []string{"redis://" + servers[0].Addr(), "redis://" + twin, "redis://" + servers[1].Addr()}, o)
+	require.NoError(t, err)
+	defer l.Close()
+	h, err := l.Health(within(t, patience))
+	require.NoError(t, err)
+	require.Equal(t, 2, h.Voting())
+	require.NoError(t, h.Nodes[0].Err)
+	require.EqualError(t, h.Nodes[1].Err, "the same server as "+servers[0].Addr()+" by its run_id, want an independent one for each vote")
+	require.NoError(t, h.Nodes[2].Err)
+}

@@ -40,7 +40,7 @@ func TestRealNodeThatRefusesCountsAsFailed(t *testing.T) {
 		{name: "count would be too large", reason: "the fence count has reached 2^53", refuse: func(_ *testing.T, s *redistest.Server) {
 			s.Do("HSET", fenceKey("k"), "count", "9007199254740991", "run", "x")
 		}},
-		{name: "password wanted", args: []string{"--requirepass", "pass-of-the-node"}, reason: "NOAUTH"},
+		{name: "password wanted", args: []string{"--requirepass", "pass-of-the-node"}, reason: "NOAUTH: it asks for a password"},
 		{name: "no permission", reason: "NOPERM", refuse: func(_ *testing.T, s *redistest.Server) {
 			s.Do("ACL", "SETUSER", "default", "-evalsha")
 		}},

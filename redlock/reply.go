@@ -57,6 +57,9 @@ func ownTimeout(err error) error {
 	if text, _, quotes := strings.Cut(err.Error(), ", with args beginning with"); quotes {
 		return &shortened{text, err}
 	}
+	if refused := refusal(err); refused != nil && strings.HasPrefix(err.Error(), "NOAUTH ") {
+		return &shortened{"NOAUTH: it asks for a password", err} // the rest is about the protocol
+	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%w: %v", errNoAnswer, err)
 	}

@@ -336,12 +336,34 @@ redis-2.example:6379  down  -
 `, narrow.String())
 }
 
+func TestOneNodesURLIsNotTakenForAStores(t *testing.T) {
+	for _, scheme := range []string{"redis", "rediss", "valkey", "valkeys", "unix", "REDIS"} {
+		out, code := on(t, nil, "list", "--url", scheme+"://:pw@localhost:6379")
+		require.Equal(t, exitUsage, code, out)
+		require.Contains(t, out, "--url is a "+strings.ToLower(scheme)+":// URL, which is one node's: give it with --nodes or REDIS_NODES")
+		require.NotContains(t, out, "pw")
+	}
+}
+
+func TestAForeignKeyThatNeverEndsIsToldAsThat(t *testing.T) {
+	servers, env := quorum(t)
+	for _, s := range servers {
+		s.Do("SET", "redlock:k", "their secret")
+	}
+	out, code := on(t, env, "show", "k")
+	require.Zero(t, code, out)
+	require.Regexp(t, `(?m)^left +for ever$`, out)
+	out, code = on(t, env, "release", "k", "--force", "--yes")
+	require.Zero(t, code, out)
+	require.Contains(t, out, "broke the hold of k by another client (not lockkeeper)\n")
+}
+
 func TestBadNodesAreNamedBeforeAnythingIsSent(t *testing.T) {
 	server := redistest.Start(t)
 	before := server.Do("INFO", "stats")
 	for nodes, want := range map[string]string{
 		"localhost": `node 2 is "localhost"`, "": `node 2 is ""`, "a:0": `node 2 is "a:0"`, "a:65536": `"a:65536"`, "-x:1": `"-x:1"`, "a:x": `"a:x"`,
-		"$(x):1": `"$(x):1"`, "user:pw@a:1": `"...@a:1"`, server.Addr(): "are the same server", "[::g]:1": `"[::g]:1"`,
+		"$(x):1": `"$(x):1"`, "user:pw@a:1": `node 2 is "...",`, server.Addr(): "are the same server", "[::g]:1": `"[::g]:1"`,
 	} {
 		out, code := on(t, nil, "health", "--nodes", server.Addr()+","+nodes)
 		require.Equal(t, exitUnchecked, code, nodes)

@@ -45,12 +45,12 @@ func (a *app) store() (store, error) {
 	case a.url != "" && a.nodes != "":
 		return store{}, usage("--url and --nodes are given, want one of them")
 	case a.url != "":
-		return a.storeURL(a.url), nil
+		return a.storeURL("--url", a.url)
 	case a.nodes != "":
 		return a.redisNodes("--nodes", a.nodes)
 	}
 	if u := a.getenv("LOCKKEEPER_URL"); u != "" {
-		return a.storeURL(u), nil
+		return a.storeURL("LOCKKEEPER_URL", u)
 	}
 	if list := a.getenv("REDIS_NODES"); list != "" {
 		return a.redisNodes("REDIS_NODES", list)
@@ -59,15 +59,20 @@ func (a *app) store() (store, error) {
 	return store{url: (&url.URL{Scheme: "file", Path: filepath.ToSlash(dir)}).String()}, nil
 }
 
-// storeURL is raw with the environment's files for TLS, which backends.Open reads.
-func (a *app) storeURL(raw string) store {
+// storeURL is raw, the value of name, with the environment's files for TLS, which
+// backends.Open reads.
+func (a *app) storeURL(name, raw string) (store, error) {
+	switch scheme, _, _ := strings.Cut(raw, "://"); strings.ToLower(scheme) {
+	case "redis", "rediss", "valkey", "valkeys", "unix":
+		return store{}, usage("%s is a %s:// URL, which is one node's: give it with --nodes or REDIS_NODES, or say redlock://host:port (redlocks:// for TLS)", name, strings.ToLower(scheme))
+	}
 	s := store{url: raw, named: true}
 	for name, env := range map[string]string{"tls-ca": tlsCA, "tls-cert": tlsCert, "tls-key": tlsKey} {
 		if file := a.getenv(env); file != "" {
 			s.param(name, file)
 		}
 	}
-	return s
+	return s, nil
 }
 
 // param sets a parameter of a quorum's URL, unless it is there.

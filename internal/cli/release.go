@@ -103,7 +103,10 @@ func endText(left time.Duration) string {
 
 func (a *app) printBroken(k look) error {
 	what := fmt.Sprintf("removed what nodes had of %s: it was nobody's", printable(k.Key))
-	if k.Holder != "" {
+	switch {
+	case k.Holder != "" && k.Token == 0:
+		what = fmt.Sprintf("broke the hold of %s by %s", printable(k.Key), printable(k.Holder))
+	case k.Holder != "":
 		what = fmt.Sprintf("broke the hold of %s: token %s of %s is over", printable(k.Key), tokenText(k.Token), printable(k.Holder))
 	}
 	_, err := fmt.Fprintln(a.out, what)

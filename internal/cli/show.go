@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/tonsurance/lockkeeper/lock"
@@ -55,6 +56,14 @@ func (k look) unavailable() error {
 	return fmt.Errorf("%w: %d of %d nodes answered, too few to tell who holds %q: %s", lock.ErrUnavailable, len(k.view.Nodes)-len(why), len(k.view.Nodes), k.Key, strings.Join(why, "; "))
 }
 
+// untilText is the time left of what may be renewed; what never ends need not be.
+func untilText(left time.Duration) string {
+	if left < 0 {
+		return leftText(left)
+	}
+	return leftText(left) + " unless renewed"
+}
+
 func (a *app) printLook(k look) error {
 	if a.output == "json" {
 		return a.printJSON(k.report())
@@ -90,7 +99,7 @@ func (a *app) writeLook(b *strings.Builder, k look) error {
 				token += " (too few of the nodes that answer have counted the same)"
 			}
 			t.add("token", token)
-			t.add("left", leftText(k.TTL)+" unless renewed")
+			t.add("left", untilText(k.TTL))
 		}
 		if k.view != nil && len(k.view.Waiters) > 0 {
 			t.add("waiting", strings.Join(k.view.Waiters, ", "))
