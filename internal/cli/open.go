@@ -116,12 +116,8 @@ func (a *app) redisNodes(name, list string) (store, error) {
 			continue
 		}
 		if !isHostPort(node) {
-			if strings.Contains(list, "@") { // a password, which may have commas
-				shown, at := "...", strings.LastIndex(node, "@")
-				if at >= 0 && strings.HasSuffix(list, node) {
-					shown += node[at:] // nothing of it stands behind the last @
-				}
-				node = shown
+			if strings.Contains(list, "@") {
+				node = "..." // it may be a piece of a password, one with a comma too
 			}
 			return s, usage("%s: node %d is %q, want host:port or a redis:// URL", name, i+1, node)
 		}
