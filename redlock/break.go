@@ -39,7 +39,7 @@ func (l *Locker) ForceRelease(ctx context.Context, key string, token uint64) err
 func (l *Locker) forceRelease(ctx context.Context, key string, token uint64) error {
 	value := "*"
 	if token != 0 {
-		info, holder, err := l.inspect(ctx, key)
+		info, holder, err := l.inspect(ctx, key, nil)
 		switch {
 		case err != nil:
 			return err

@@ -183,3 +183,38 @@ func TestBreakFreesNothingThatCameLater(t *testing.T) {
 		}
 	})
 }
+
+// A node that hangs costs a listing its time once, not once a key.
+func TestAHungNodeHoldsUpAListingOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, nets := q.warm()
+		const n = 50
+		for i := range n {
+			must(t)(l.TryAcquire(t.Context(), fmt.Sprint(i), time.Minute))
+		}
+		nets[0].set(hang)
+		for name, list := range map[string]func() int{
+			"List": func() (keys int) {
+				for _, err := range l.List(t.Context(), "") {
+					require.NoError(t, err)
+					keys++
+				}
+				return keys
+			},
+			"Views": func() (keys int) {
+				for v, err := range l.Views(t.Context(), "") {
+					require.NoError(t, err)
+					require.Equal(t, StateHeld, v.State)
+					require.Error(t, v.Nodes[0].Err)
+					keys++
+				}
+				return keys
+			},
+		} {
+			start := time.Now()
+			require.Equal(t, n, list(), name)
+			require.Less(t, time.Since(start), n*testNodeTimeout/5, name)
+		}
+	})
+}

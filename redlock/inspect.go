@@ -79,9 +79,17 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 	return all, errs, nil
 }
 
-// look asks all nodes for key, and for up to waiters of those who wait for it.
-func (l *Locker) look(ctx context.Context, k keys, waiters int) ([]sight, error) {
-	all, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, _ *node, c rueidis.Client) (sight, error) {
+// absent are nodes that a listing could not list, and why: they are not asked for
+// each of its keys, which would take a node timeout a key.
+type absent map[*node]error
+
+// look asks all nodes but those that are absent for key, and for up to waiters of those
+// who wait for it.
+func (l *Locker) look(ctx context.Context, k keys, waiters int, gone absent) ([]sight, error) {
+	all, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, n *node, c rueidis.Client) (sight, error) {
+		if err := gone[n]; err != nil {
+			return sight{}, err
+		}
 		if waiters == 0 {
 			return parseSight(inspectScript.eval(ctx, c, k))
 		}
@@ -130,14 +138,14 @@ func parseSight(res rueidis.RedisResult) (sight, error) {
 // of attempts, split votes) are no holder. If too few nodes answer to tell, the
 // error matches [lock.ErrUnavailable].
 func (l *Locker) Inspect(ctx context.Context, key string) (lock.Info, error) {
-	info, _, err := l.inspect(ctx, key)
+	info, _, err := l.inspect(ctx, key, nil)
 	if err != nil {
 		return lock.Info{}, fmt.Errorf("redlock: inspect %q: %w", key, err)
 	}
 	return info, nil
 }
 
-func (l *Locker) inspect(ctx context.Context, key string) (lock.Info, string, error) {
+func (l *Locker) inspect(ctx context.Context, key string, gone absent) (lock.Info, string, error) {
 	if err := lock.Check(key, lock.MinTTL); err != nil {
 		return lock.Info{}, "", err
 	}
@@ -145,7 +153,7 @@ func (l *Locker) inspect(ctx context.Context, key string) (lock.Info, string, er
 	if err != nil {
 		return lock.Info{}, "", err
 	}
-	sights, err := l.look(ctx, k, 0)
+	sights, err := l.look(ctx, k, 0, gone)
 	if err != nil {
 		return lock.Info{}, "", err
 	}
@@ -210,10 +218,11 @@ func (l *Locker) describe(key, value string, sights []sight) lock.Info {
 // passed over as long as a quorum can.
 func (l *Locker) List(ctx context.Context, prefix string) iter.Seq2[lock.Info, error] {
 	return func(yield func(lock.Info, error) bool) {
-		names, err := l.names(ctx, prefix)
+		names, gone, err := l.names(ctx, prefix)
 		for _, name := range names {
 			var info lock.Info
-			if info, err = l.Inspect(ctx, name); err != nil {
+			if info, _, err = l.inspect(ctx, name, gone); err != nil {
+				err = fmt.Errorf("%q: %w", name, err)
 				break
 			}
 			if info.Holder != "" && !yield(info, nil) {
@@ -231,19 +240,20 @@ const listTimeout = 30 * time.Second
 
 // names gathers the keys of all nodes: a lock stands on a quorum, so that a quorum
 // of nodes shows each.
-func (l *Locker) names(ctx context.Context, prefix string) ([]string, error) {
+func (l *Locker) names(ctx context.Context, prefix string) ([]string, absent, error) {
 	pattern := escapeGlob(l.opts.Prefix+prefix) + "*"
 	lists, errs, err := each(ctx, l, listTimeout, func(ctx context.Context, _ *node, c rueidis.Client) ([]string, error) {
 		return scan(ctx, c, pattern)
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	seen := map[string]bool{}
+	seen, gone := map[string]bool{}, absent{}
 	sights := make([]sight, len(errs))
 	answered := 0
 	for i, list := range lists {
 		if sights[i].err = errs[i]; errs[i] != nil {
+			gone[l.nodes[i]] = errs[i]
 			continue
 		}
 		answered++
@@ -252,7 +262,7 @@ func (l *Locker) names(ctx context.Context, prefix string) ([]string, error) {
 		}
 	}
 	if answered < l.opts.Quorum {
-		return nil, l.noQuorum(ctx, "could be listed", sights)
+		return nil, nil, l.noQuorum(ctx, "could be listed", sights)
 	}
 	names := make([]string, 0, len(seen))
 	for name := range seen {
@@ -262,7 +272,7 @@ func (l *Locker) names(ctx context.Context, prefix string) ([]string, error) {
 		}
 	}
 	slices.Sort(names)
-	return names, nil
+	return names, gone, nil
 }
 
 // scan lists a node's strings that match pattern; a Redis Cluster's, of all its

@@ -74,14 +74,14 @@ const mostWaiters = 100
 // View tells what each node shows of key. Nodes that can't be asked are part of the
 // answer.
 func (l *Locker) View(ctx context.Context, key string) (View, error) {
-	v, err := l.view(ctx, key)
+	v, err := l.view(ctx, key, nil)
 	if err != nil {
 		return View{}, fmt.Errorf("redlock: view %q: %w", key, err)
 	}
 	return v, nil
 }
 
-func (l *Locker) view(ctx context.Context, key string) (View, error) {
+func (l *Locker) view(ctx context.Context, key string, gone absent) (View, error) {
 	if err := lock.Check(key, lock.MinTTL); err != nil {
 		return View{}, err
 	}
@@ -89,7 +89,7 @@ func (l *Locker) view(ctx context.Context, key string) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	sights, err := l.look(ctx, k, mostWaiters)
+	sights, err := l.look(ctx, k, mostWaiters, gone)
 	switch {
 	case err != nil:
 		return View{}, err
@@ -122,10 +122,10 @@ func (l *Locker) view(ctx context.Context, key string) (View, error) {
 // listed is passed over as long as a quorum can; what stands on it alone is missed.
 func (l *Locker) Views(ctx context.Context, prefix string) iter.Seq2[View, error] {
 	return func(yield func(View, error) bool) {
-		names, err := l.names(ctx, prefix)
+		names, gone, err := l.names(ctx, prefix)
 		for _, name := range names {
 			var v View
-			if v, err = l.view(ctx, name); err != nil {
+			if v, err = l.view(ctx, name, gone); err != nil {
 				break
 			}
 			if v.State != StateFree && !yield(v, nil) {
