@@ -378,3 +378,14 @@ func TestBadNodesAreNamedBeforeAnythingIsSent(t *testing.T) {
 	}
 	require.Equal(t, count(before)+1, count(server.Do("INFO", "stats")), "only the test's own")
 }
+
+// A typo must not look like a store without locks, nor be made one.
+func TestADirectoryThatIsNotThereIsNoStoreToLookAt(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "no", "such")
+	for _, args := range [][]string{{"list"}, {"show", "k"}, {"health"}, {"clear", "", "--yes"}} {
+		out, code := do(t, "file://"+filepath.ToSlash(dir), nil, args...)
+		require.NotZero(t, code, out)
+		require.Contains(t, out, "no such directory", args)
+		require.NoDirExists(t, dir)
+	}
+}

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -160,8 +162,14 @@ func (a *app) sayDefault(s store) {
 }
 
 // openAnyway opens a store that can't decide, too: its nodes are connected to when
-// they are asked.
+// they are asked. A directory of files that was named must be there: else a mistake in
+// its name would look like a store without locks.
 func (s store) openAnyway(ctx context.Context) (lock.Locker, error) {
+	if dir := s.dir(); dir != "" && s.named {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			return nil, usage("%s: no such directory: no lock was ever taken there", s.url)
+		}
+	}
 	s.opts.Lazy = true
 	s.param("lazy", "true")
 	return s.open(ctx)
