@@ -126,6 +126,10 @@ func TestRunTheGuardKeepsTheLockOfAKilledLockkeeperUntilItHasKilled(t *testing.T
 	adoptOrphans()
 	defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 	require.NoError(t, syscall.Kill(guard, syscall.SIGSTOP))
+	require.Eventually(t, func() bool { // one thread takes the signal, and others run on until then
+		s, ok := statOf(guard)
+		return ok && s.state == "T"
+	}, patience, time.Millisecond)
 	require.NoError(t, p.Process.Kill())
 	<-p.done
 	require.Eventually(t, func() bool { return !alive(all[0]) }, patience, 5*time.Millisecond, "the kernel kills the command")
