@@ -15,7 +15,7 @@ HOURS ?= 10000
 SEED ?= 1000
 # For each fuzz target.
 FUZZTIME ?= 10s
-# More flags for the torture, such as -seed 202.
+# More flags for the torture, such as -seed 404.
 TORTURE ?=
 
 # each runs a command in every module.
@@ -63,7 +63,7 @@ fuzz: ## hostile input: each fuzz target for FUZZTIME
 	while read -r pkg name; do echo "== $$pkg $$name"; $(GO) test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(FUZZTIME) "$$pkg"; done
 
 .PHONY: torture
-torture: servers ## half an hour of faults on real servers and processes: TORTURE='-seed 202'
+torture: servers ## half an hour of faults on real servers and processes: TORTURE='-seed 404'
 	cd internal/torture && $(GO) run ./cmd/torture -duration 30m -nodes 5 -clients 8 $(TORTURE)
 
 .PHONY: check
