@@ -74,7 +74,7 @@ func (k *link) run() {
 		if err == nil {
 			continue
 		}
-		if _, refused := errors.AsType[*rueidis.RedisError](err); refused || errors.Is(err, errNoTracking) {
+		if refusal(err) != nil || errors.Is(err, errNoTracking) {
 			pause = forbidden
 		}
 		timer := time.NewTimer(pause)

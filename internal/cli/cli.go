@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -48,7 +47,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 	var s *status
 	if err != nil && !(errors.As(err, &s) && s.err == nil) {
 		// One line, whatever is in it.
-		fmt.Fprintln(a.err, "lockkeeper:", strings.Join(strings.Fields(err.Error()), " "))
+		fmt.Fprintln(a.err, "lockkeeper:", oneLine(err))
 		if codeOf(err) == exitUsage {
 			fmt.Fprintf(a.err, "See %s --help.\n", cmd.CommandPath())
 		}

@@ -304,12 +304,8 @@ func stateColour(n nodeReport) string {
 // natural is how wide the table is where nothing is cut.
 func (t *table) natural() int {
 	sum := gap * (len(t.rows[0]) - 1)
-	for i := range t.rows[0] {
-		widest := 0
-		for _, row := range t.rows {
-			widest = max(widest, columns(row[i]))
-		}
-		sum += widest
+	for _, width := range t.widths() {
+		sum += width
 	}
 	return sum
 }

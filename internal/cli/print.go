@@ -106,17 +106,23 @@ func (t *table) print(a *app, w io.Writer) error {
 	return nil
 }
 
-// lines are the table's, none wider than width; 0: as wide as it takes.
-func (t *table) lines(a *app, width int) []string {
-	if len(t.rows) == 0 {
-		return nil
-	}
+// widths are the columns' where nothing is cut. There are rows.
+func (t *table) widths() []int {
 	widths := make([]int, len(t.rows[0]))
 	for _, row := range t.rows {
 		for i, cell := range row {
 			widths[i] = max(widths[i], columns(cell))
 		}
 	}
+	return widths
+}
+
+// lines are the table's, none wider than width; 0: as wide as it takes.
+func (t *table) lines(a *app, width int) []string {
+	if len(t.rows) == 0 {
+		return nil
+	}
+	widths := t.widths()
 	fit(widths, width)
 	var lines []string
 	for n, row := range t.rows {
