@@ -72,6 +72,36 @@ func TestWhoHasNotWaitedDoesNotPassThoseWhoDo(t *testing.T) {
 	})
 }
 
+// It is woken by the calls of two nodes. What comes after that is of the same release.
+func TestWhoWasCalledAsksAtOnceAlthoughMoreNewsOfTheSameReleaseCome(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		holder, _ := q.warm()
+		next, _ := q.client(nil)
+		lease := must(t)(holder.TryAcquire(t.Context(), "k", ttl))
+		wake, other := make(chan struct{}, 1), make(chan struct{}, 1)
+		for _, c := range []chan struct{}{wake, other} {
+			stop, err := next.Watch(t.Context(), "k", c)
+			require.NoError(t, err)
+			defer stop()
+		}
+		time.Sleep(100 * time.Millisecond) // in line on every node
+		require.NoError(t, lease.Release(t.Context()))
+		synctest.Wait() // all have called
+		<-wake
+		<-other
+		d := next.desk
+		d.mu.Lock()
+		for i := range q.nodes { // the lock's own news, which these nodes don't send
+			d.touched(d.watches["redlock:k"], i, true, time.Now())
+		}
+		d.mu.Unlock()
+		must(t)(next.TryAcquire(t.Context(), "k", ttl))
+		time.Sleep(100 * time.Millisecond)
+		require.Empty(t, other) // and wake nobody once it is taken
+	})
+}
+
 func TestATurnThatIsNotTakenPassesToAnybodyAndIsNotOfferedAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)

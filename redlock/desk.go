@@ -38,8 +38,8 @@ type watch struct {
 	views   []view
 
 	ahead int // how many waiters of other processes come before, as most nodes have it
-	// queued: it stands in the queues. asked: it had its turn since. done: it waits no
-	// more.
+	// queued: it stands in the queues. asked: it was woken, and has not been refused since.
+	// done: it waits no more.
 	// again: it is about to take its places once more. later: as soon as it has them.
 	queued, asked, done, again, later bool
 	// standing is how many nodes were asked for a place and have not answered. crossed:
@@ -392,7 +392,7 @@ func (d *desk) kept(name string) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if w := d.watches[name]; w != nil {
-		if !w.open {
+		if !w.open || w.asked { // what came since of the same release takes no turn away
 			return 0
 		}
 		return time.Until(w.turn)
@@ -478,6 +478,7 @@ func (d *desk) granted(name string) (places []string) {
 			places = w.places()
 		}
 		w.queued, w.done = false, true
+		w.asked, w.open, w.soon = false, false, time.Time{} // all that was heard is of the time before
 	}
 	return places
 }
