@@ -102,8 +102,9 @@ func (k *Keeper) renewed(now time.Time) {
 	}
 	k.deadline, k.failures, k.last = deadline, 0, nil
 	k.due = k.dueFor(expiry)
-	if soon := now.Add(k.opts.interval / 16); k.due.Before(soon) {
-		k.due = soon // a lease shorter than asked for must not be renewed in a spin
+	// A lease shorter than asked for must not be renewed in a spin, but it must be renewed.
+	if soon := now.Add(min(k.opts.interval/16, deadline.Sub(now)/2)); k.due.Before(soon) {
+		k.due = soon
 	}
 	k.arm(now, deadline.Sub(now))
 }

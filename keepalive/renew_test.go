@@ -213,6 +213,16 @@ func TestExtend(t *testing.T) {
 		require.Equal(t, 2*time.Second, endsAfter(t, k.Context()))
 	})
 
+	bubble(t, "ToAMomentIsRenewedWithinIt", func(t *testing.T) {
+		s := &store{}
+		k := keep(t, t.Context(), s, nil)
+		require.NoError(t, k.Extend(t.Context(), ttl/10+ttl/100)) // a hundredth more than the margin
+		time.Sleep(time.Minute)
+		require.NoError(t, k.Context().Err())
+		extends, _, _ := s.seen()
+		require.Less(t, len(extends), 20)
+	})
+
 	bubble(t, "DefiniteLossEndsTheContextAtOnce", func(t *testing.T) {
 		s := &store{onExtend: func(context.Context, int) error { return lock.ErrLost }}
 		k := keep(t, t.Context(), s, nil)

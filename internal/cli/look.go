@@ -199,7 +199,7 @@ func (k look) nodesTable() *table {
 		}
 		switch {
 		case n.Err != nil:
-			row[1], row[3] = "no answer", "-"
+			row[1], row[3] = "unknown", "-"
 		case n.Term > 0:
 			row[1], row[2], row[4] = n.Holder, leftText(n.TTL), string(rune('A'+(n.Term-1)%26))
 		}

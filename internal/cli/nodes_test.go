@@ -82,7 +82,7 @@ func TestShowTellsTheHolderEachNodesPartAndWhoWaits(t *testing.T) {
 	out, code = on(t, env, "show", "k")
 	require.Zero(t, code)
 	row(t, out, "state", "held, on 2 of 3 nodes, 2 needed")
-	row(t, out, servers[2].Addr(), "no answer")
+	row(t, out, servers[2].Addr(), "unknown")
 	out, code = on(t, env, "show", "k", "-o", "json")
 	require.Zero(t, code)
 	var r lockReport
@@ -176,7 +176,7 @@ func TestReleaseTellsWhatItDidOnEachNode(t *testing.T) {
 	row(t, out, "state", "held, on 2 of 3 nodes, 2 needed")
 	row(t, out, servers[0].Addr(), "freed")
 	row(t, out, servers[1].Addr(), "freed")
-	require.Contains(t, out, servers[2].Addr()+"  no answer: ")
+	require.Contains(t, out, servers[2].Addr()+"  failed: ")
 	require.Contains(t, out, "broke the hold of k: token 42 ")
 	require.Contains(t, out, servers[2].Addr()+" may still have it: it ends there by itself, within ")
 

@@ -124,7 +124,7 @@ func (a *app) printOutcomes(did []redlock.Outcome) error {
 		what := string(n.Did)
 		switch {
 		case n.Err != nil:
-			what = "no answer: " + oneLine(n.Err)
+			what = "failed: " + oneLine(n.Err)
 		case n.Did == redlock.Anothers:
 			what = "has another's, left alone"
 		}
