@@ -248,7 +248,7 @@ func (d *dialer) connect() {
 		client.Close()
 		return
 	}
-	d.node.client.Store(&client)
+	d.node.take(client)
 }
 
 func (d *dialer) close() {

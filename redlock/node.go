@@ -22,7 +22,9 @@ type node struct {
 	name string // address, without credentials
 	opts *settings
 	log  *slog.Logger
-	wg   *sync.WaitGroup // the locker's
+
+	wg      *sync.WaitGroup // the locker's
+	closing context.Context // the locker's
 
 	client atomic.Pointer[rueidis.Client] // nil: not connected yet
 	dial   *dialer                        // connects it; nil for a caller's own client
@@ -54,6 +56,12 @@ var (
 	errConnecting = errors.New("not connected yet")
 	errNoAnswer   = errors.New("no answer")
 )
+
+// take makes c the node's client.
+func (n *node) take(c rueidis.Client) {
+	c = patient{c, n.closing, n.wg}
+	n.client.Store(&c)
+}
 
 func (n *node) conn() (rueidis.Client, error) {
 	if c := n.client.Load(); c != nil {

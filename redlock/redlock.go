@@ -1,6 +1,7 @@
 package redlock
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -29,10 +30,12 @@ type Locker struct {
 	desk *desk  // who waits
 	id   string // of this process in the queues of waiters
 
-	done   chan struct{} // closed by Close
-	mu     sync.RWMutex  // guards closed, and that wg grows only before Close waits
-	closed bool
-	wg     sync.WaitGroup // every goroutine of this locker
+	closing context.Context // ends with Close
+	close   context.CancelFunc
+	done    <-chan struct{} // closing's
+	mu      sync.RWMutex    // guards closed, and that wg grows only before Close waits
+	closed  bool
+	wg      sync.WaitGroup // every goroutine of this locker
 }
 
 // New makes a Locker of clients that the caller owns, one for each vote: a
@@ -60,19 +63,21 @@ func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 			}
 		}
 		n := l.addNode(clientName(client, i))
-		n.client.Store(&client)
+		n.take(client)
 	}
 	return l, nil
 }
 
 func newLocker(opts settings) *Locker {
-	l := &Locker{opts: opts, suspended: suspend.Since, done: make(chan struct{}), id: newValue(opts.Owner)}
+	l := &Locker{opts: opts, suspended: suspend.Since, id: newValue(opts.Owner)}
+	l.closing, l.close = context.WithCancel(context.Background())
+	l.done = l.closing.Done()
 	l.desk = newDesk(l)
 	return l
 }
 
 func (l *Locker) addNode(name string) *node {
-	n := &node{name: name, opts: &l.opts, log: l.opts.Logger, wg: &l.wg, probing: make(chan struct{}, 1)}
+	n := &node{name: name, opts: &l.opts, log: l.opts.Logger, wg: &l.wg, closing: l.closing, probing: make(chan struct{}, 1)}
 	l.nodes = append(l.nodes, n)
 	return n
 }
@@ -137,7 +142,7 @@ func (l *Locker) Close() error {
 		return nil
 	}
 	l.closed = true
-	close(l.done)
+	l.close()
 	l.mu.Unlock()
 	if !l.owned {
 		l.wg.Wait()
