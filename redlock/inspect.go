@@ -36,11 +36,13 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 	if err := l.begin(len(l.nodes)); err != nil {
 		return nil, nil, err
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		timeout = min(timeout, max(0, time.Until(deadline).Round(time.Millisecond)))
-	}
+	deadline, ok := ctx.Deadline()
+	// The deadline of the caller's ctx stays its own: an error then is the end of that ctx.
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if ok {
+		timeout = min(timeout, max(0, time.Until(deadline).Round(time.Millisecond)))
+	}
 	type answer struct {
 		i   int
 		t   T
