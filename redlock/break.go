@@ -94,6 +94,11 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 		return nil, err
 	}
 	did, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, _ *node, c rueidis.Client) (Did, error) {
+		// A request outlives who gave it up: one that waits for a connection must not free
+		// whoever came meanwhile.
+		if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil {
+			return "", err
+		}
 		did := WasFree
 		for _, value := range values {
 			rep := parseRelease(answered(releaseScript.eval(ctx, c, k, value, "1")))

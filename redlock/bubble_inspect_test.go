@@ -3,7 +3,6 @@ package redlock
 import (
 	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -157,40 +156,5 @@ func TestHealthEndsWithAHungNode(t *testing.T) {
 		start = time.Now()
 		_, _ = l.Health(ctx)
 		require.LessOrEqual(t, time.Since(start), 10*time.Millisecond)
-	})
-}
-
-// All who need a connection wait for one connect.
-func TestAnInspectThatIsGivenUpTakesNobodysVoteWithIt(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		q := newQuorum(t, 3)
-		l, nets := q.client(nil)
-		release := func(lease lock.Lease) {
-			require.NoError(t, lease.Release(t.Context()))
-			synctest.Wait()
-		}
-		release(must(t)(l.TryAcquire(t.Context(), "k", ttl)))
-		for _, w := range nets { // connections break, and new ones take a while
-			w.set(func(w *network) { w.down = true })
-			w.set(func(w *network) { w.down, w.delay = false, 50*time.Millisecond })
-		}
-		_, err := l.Inspect(t.Context(), "k") // it finds them broken
-		require.ErrorIs(t, err, lock.ErrUnavailable)
-		synctest.Wait()
-		given, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		defer cancel()
-		inspected := make(chan error, 1)
-		go func() {
-			_, err := l.Inspect(given, "k")
-			inspected <- err
-		}()
-		time.Sleep(5 * time.Millisecond)
-		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
-		require.ErrorIs(t, <-inspected, context.DeadlineExceeded)
-		time.Sleep(time.Second)
-		for _, n := range q.nodes {
-			require.True(t, n.redis.Exists("redlock:k"), n.name)
-		}
-		release(lease)
 	})
 }

@@ -102,6 +102,35 @@ func TestWhoWasCalledAsksAtOnceAlthoughMoreNewsOfTheSameReleaseCome(t *testing.T
 	})
 }
 
+func TestAWakeOfLongAgoIsNoTurn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		holder, _ := q.warm()
+		before, _ := q.client(nil)
+		second, _ := q.client(nil)
+		must(t)(holder.TryAcquire(t.Context(), "k", ttl))
+		for _, l := range []*Locker{before, second} {
+			stop, err := l.Watch(t.Context(), "k", make(chan struct{}, 1))
+			require.NoError(t, err)
+			defer stop()
+			time.Sleep(100 * time.Millisecond)
+		}
+		d := second.desk
+		d.mu.Lock()
+		d.wake(d.watches["redlock:k"]) // a connection was lost; whoever was woken did not ask, or had no quorum
+		d.mu.Unlock()
+		time.Sleep(turn)
+		d.mu.Lock()
+		for i, n := range q.nodes { // an operator's DEL, and the news of it
+			n.redis.Del("redlock:k")
+			d.touched(d.watches["redlock:k"], i, true, time.Now())
+		}
+		d.mu.Unlock()
+		_, err := second.TryAcquire(t.Context(), "k", ttl)
+		require.ErrorIs(t, err, lock.ErrHeld)
+	})
+}
+
 func TestATurnThatIsNotTakenPassesToAnybodyAndIsNotOfferedAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)

@@ -36,7 +36,8 @@ type watch struct {
 	version int // of the desk when it began
 	views   []view
 
-	ahead int // how many waiters of other processes come before, as most nodes have it
+	ahead int       // how many waiters of other processes come before, as most nodes have it
+	woken time.Time // when it was woken last
 	// queued: it stands in the queues. asked: it was woken, and has not been refused since.
 	// done: it waits no more.
 	// again: it is about to take its places once more. later: as soon as it has them.
@@ -297,7 +298,7 @@ func (d *desk) arm(w *watch, now time.Time) {
 
 // wake lets the waiters of this process ask. mu is held.
 func (d *desk) wake(w *watch) {
-	w.asked = true
+	w.asked, w.woken = true, time.Now()
 	for _, wake := range w.wakes {
 		select {
 		case wake <- struct{}{}:

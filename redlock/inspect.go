@@ -283,7 +283,9 @@ func scan(ctx context.Context, c rueidis.Client, pattern string) ([]string, erro
 	var names []string
 	for _, server := range c.Nodes() {
 		for cursor := uint64(0); ; {
-			page, err := server.Do(ctx, server.B().Scan().Cursor(cursor).Match(pattern).Count(1000).Type("string").Build()).AsScanEntry()
+			// Arbitrary, not Scan: a caller's client would try that again and again while a node is down.
+			page, err := server.Do(ctx, server.B().Arbitrary("SCAN", strconv.FormatUint(cursor, 10),
+				"MATCH", pattern, "COUNT", "1000", "TYPE", "string").Build()).AsScanEntry()
 			if err != nil {
 				return nil, err
 			}

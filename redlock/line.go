@@ -164,7 +164,7 @@ func (d *desk) kept(name string) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if w := d.watches[name]; w != nil {
-		if !w.open || w.asked { // what came since of the same release takes no turn away
+		if !w.open || w.asked && time.Since(w.woken) < turn { // what came since of the same release takes no turn away
 			return 0
 		}
 		return time.Until(w.turn)

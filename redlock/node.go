@@ -22,9 +22,7 @@ type node struct {
 	name string // address, without credentials
 	opts *settings
 	log  *slog.Logger
-
-	wg      *sync.WaitGroup // the locker's
-	closing context.Context // the locker's
+	wg   *sync.WaitGroup // the locker's
 
 	client atomic.Pointer[rueidis.Client] // nil: not connected yet
 	dial   *dialer                        // connects it; nil for a caller's own client
@@ -59,7 +57,7 @@ var (
 
 // take makes c the node's client.
 func (n *node) take(c rueidis.Client) {
-	c = patient{c, n.closing, n.wg}
+	c = patient{c, n.wg}
 	n.client.Store(&c)
 }
 

@@ -1,7 +1,6 @@
 package redlock
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,12 +29,10 @@ type Locker struct {
 	desk *desk  // who waits
 	id   string // of this process in the queues of waiters
 
-	closing context.Context // ends with Close
-	close   context.CancelFunc
-	done    <-chan struct{} // closing's
-	mu      sync.RWMutex    // guards closed, and that wg grows only before Close waits
-	closed  bool
-	wg      sync.WaitGroup // every goroutine of this locker
+	done   chan struct{} // closed by Close
+	mu     sync.RWMutex  // guards closed, and that wg grows only before Close waits
+	closed bool
+	wg     sync.WaitGroup // every goroutine of this locker
 }
 
 // New makes a Locker of clients that the caller owns, one for each vote: a
@@ -69,15 +66,13 @@ func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 }
 
 func newLocker(opts settings) *Locker {
-	l := &Locker{opts: opts, suspended: suspend.Since, id: newValue(opts.Owner)}
-	l.closing, l.close = context.WithCancel(context.Background())
-	l.done = l.closing.Done()
+	l := &Locker{opts: opts, suspended: suspend.Since, done: make(chan struct{}), id: newValue(opts.Owner)}
 	l.desk = newDesk(l)
 	return l
 }
 
 func (l *Locker) addNode(name string) *node {
-	n := &node{name: name, opts: &l.opts, log: l.opts.Logger, wg: &l.wg, closing: l.closing, probing: make(chan struct{}, 1)}
+	n := &node{name: name, opts: &l.opts, log: l.opts.Logger, wg: &l.wg, probing: make(chan struct{}, 1)}
 	l.nodes = append(l.nodes, n)
 	return n
 }
@@ -142,7 +137,7 @@ func (l *Locker) Close() error {
 		return nil
 	}
 	l.closed = true
-	l.close()
+	close(l.done)
 	l.mu.Unlock()
 	if !l.owned {
 		l.wg.Wait()
