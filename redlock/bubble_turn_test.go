@@ -102,6 +102,33 @@ func TestWhoWasCalledAsksAtOnceAlthoughMoreNewsOfTheSameReleaseCome(t *testing.T
 	})
 }
 
+// The first of a line writes the counter. A DEL right after that looks like a renewal.
+func TestTheFirstOfALineAsksOnceMore(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		holder, _ := q.warm()
+		waiter, _ := q.client(nil)
+		must(t)(holder.TryAcquire(t.Context(), "k", ttl))
+		wake := make(chan struct{}, 1)
+		stop, err := waiter.Watch(t.Context(), "k", wake)
+		require.NoError(t, err)
+		defer stop()
+		synctest.Wait()
+		_, err = waiter.TryAcquire(t.Context(), "k", ttl) // as whoever begins to watch does
+		require.ErrorIs(t, err, lock.ErrHeld)
+		d := waiter.desk
+		d.mu.Lock()
+		for i, n := range q.nodes {
+			n.redis.Del("redlock:k")
+			d.touched(d.watches["redlock:k"], i, false, time.Now())
+		}
+		d.mu.Unlock()
+		start := time.Now()
+		<-wake
+		require.LessOrEqual(t, time.Since(start), turn)
+	})
+}
+
 func TestAWakeOfLongAgoIsNoTurn(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)

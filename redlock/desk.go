@@ -53,8 +53,10 @@ type watch struct {
 	turn time.Time     // while open: when this process may ask
 	soon time.Time     // when to ask because fewer than a quorum were heard to be free
 	late time.Duration // how long after that news
-	due  time.Time     // when to ask unless there is news: the holder's time is up
-	left time.Duration // what the holder had left when that was last heard
+	// unsure is when to ask because news of a release may have seemed those of a renewal.
+	unsure time.Time
+	due    time.Time     // when to ask unless there is news: the holder's time is up
+	left   time.Duration // what the holder had left when that was last heard
 
 	timer *time.Timer // fires at the next of these; nil: stopped for good
 }
@@ -175,8 +177,9 @@ func (d *desk) heard(i int, names []rueidis.RedisMessage) {
 			// A grant, a renewal and a repair write counter and lock in one script, so that
 			// their news come together, the counter's first. A release, an expiry or a DEL
 			// is of the lock alone.
-			// (A commit writes the counter alone: that is forgotten soon, since a release
-			// that seems a renewal would be missed. The contrary costs a question.)
+			// (A commit writes the counter alone, and so does the first of a line: that is
+			// forgotten soon, since a release that seems a renewal would be missed. The
+			// contrary costs a question. Who made the line asks once more: see placed.)
 			v := &w.views[i]
 			freed := v.told || now.Sub(v.fence) > sameScript
 			v.fence, v.told = time.Time{}, false
@@ -279,6 +282,9 @@ func (d *desk) arm(w *watch, now time.Time) {
 	if !w.soon.IsZero() && w.soon.Before(at) {
 		at = w.soon
 	}
+	if !w.unsure.IsZero() && w.unsure.Before(at) {
+		at = w.unsure
+	}
 	if at.After(now) {
 		w.timer.Reset(at.Sub(now))
 		return
@@ -286,6 +292,9 @@ func (d *desk) arm(w *watch, now time.Time) {
 	if !w.soon.IsZero() && !w.soon.After(now) {
 		w.soon = time.Time{}
 		w.late = min(2*w.late, maxLate)
+	}
+	if !w.unsure.After(now) {
+		w.unsure = time.Time{}
 	}
 	w.open = false
 	for i := range w.views {

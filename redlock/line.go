@@ -68,9 +68,15 @@ func (d *desk) placed(w *watch, i int, at place, err error, seen uint64) bool {
 	v := &w.views[i]
 	v.place, v.rank = at.number, at.before
 	w.rank()
+	now := time.Now()
+	if at.wrote && w.unsure.IsZero() {
+		// Whoever frees the lock right after that seems to renew it: see heard. It is one
+		// question more, once for a key as long as it is in use.
+		w.unsure = now.Add(turn)
+		d.arm(w, now)
+	}
 	if at.free && v.live && v.news == seen {
 		v.free = true
-		now := time.Now()
 		was := w.open
 		if d.look(w, false, now); w.open && !was && w.ahead == 0 {
 			w.turn = now // the first of the line: nobody else was called
@@ -125,7 +131,7 @@ func (d *desk) granted(name string) (places []string) {
 			places = w.places()
 		}
 		w.queued, w.done = false, true
-		w.asked, w.open, w.soon = false, false, time.Time{} // all that was heard is of the time before
+		w.asked, w.open, w.soon, w.unsure = false, false, time.Time{}, time.Time{} // all that was heard is of the time before
 	}
 	return places
 }

@@ -120,23 +120,25 @@ type place struct {
 	before int    // how many come first
 	number string // what it stands there with
 	free   bool   // there is no lock
+	wrote  bool   // the counter: the news of that can hide those of a release
 }
 
 func parseWait(a answer) (place, error) {
 	if a.err != nil {
 		return place{}, a.err
 	}
-	part, err := fields(&a.msg, 3)
+	part, err := fields(&a.msg, 4)
 	if err != nil {
 		return place{}, err
 	}
 	before, err1 := integer(&part[0])
 	number, err2 := part[1].ToString()
 	pttl, err3 := integer(&part[2])
-	if err1 != nil || err2 != nil || err3 != nil || before < 0 || len(number) > 32 {
+	wrote, err4 := integer(&part[3])
+	if err1 != nil || err2 != nil || err3 != nil || err4 != nil || before < 0 || len(number) > 32 {
 		return place{}, errReply
 	}
-	return place{before: int(before), number: number, free: pttl == -2}, nil
+	return place{before: int(before), number: number, free: pttl == -2, wrote: wrote == 1}, nil
 }
 
 // leaveLine takes this process out of the key's queues, in the background. (Who gets

@@ -3,7 +3,7 @@
 -- lock and queue (sorted set of waiters) are the keys; id is the waiter's; place is
 -- the one that it had here before in this wait, or '' to come as the last; the queue
 -- is kept for so many ms.
--- Reply: {waiters before me, my place, pttl of the lock}
+-- Reply: {waiters before me, my place, pttl of the lock, 1 if the counter was written}
 local function wait(lock, queue, id, place, keep)
   if place == '' then
     redis.call('ZREM', queue, id) -- of an earlier wait
@@ -16,6 +16,7 @@ local function wait(lock, queue, id, place, keep)
   -- Tell acquire that there are lines for this lock: most never have one.
   local fence = 'lockkeeper:fence:' .. string.sub(queue, 18)
   local counted = redis.call('HMGET', fence, 'count', 'line')
-  if counted[1] and not counted[2] then redis.call('HSET', fence, 'line', 1) end
-  return {redis.call('ZRANK', queue, id), place, redis.call('PTTL', lock)}
+  local first = counted[1] and not counted[2]
+  if first then redis.call('HSET', fence, 'line', 1) end
+  return {redis.call('ZRANK', queue, id), place, redis.call('PTTL', lock), first and 1 or 0}
 end
