@@ -37,11 +37,10 @@ type watch struct {
 	views   []view
 
 	ahead int       // how many waiters of other processes come before, as most nodes have it
-	woken time.Time // when it was woken last
-	// queued: it stands in the queues. asked: it was woken, and has not been refused since.
-	// done: it waits no more.
+	woken time.Time // when it was woken last; zero: it has been refused since
+	// queued: it stands in the queues. done: it waits no more.
 	// again: it is about to take its places once more. later: as soon as it has them.
-	queued, asked, done, again, later bool
+	queued, done, again, later bool
 	// standing is how many nodes were asked for a place and have not answered. crossed:
 	// some were while an attempt was under way, so that on a node the place may have
 	// come after the grant.
@@ -307,7 +306,7 @@ func (d *desk) arm(w *watch, now time.Time) {
 
 // wake lets the waiters of this process ask. mu is held.
 func (d *desk) wake(w *watch) {
-	w.asked, w.woken = true, time.Now()
+	w.woken = time.Now()
 	for _, wake := range w.wakes {
 		select {
 		case wake <- struct{}{}:

@@ -131,7 +131,7 @@ func (d *desk) granted(name string) (places []string) {
 			places = w.places()
 		}
 		w.queued, w.done = false, true
-		w.asked, w.open, w.soon, w.unsure = false, false, time.Time{}, time.Time{} // all that was heard is of the time before
+		w.open, w.woken, w.soon, w.unsure = false, time.Time{}, time.Time{}, time.Time{} // all that was heard is of the time before
 	}
 	return places
 }
@@ -154,8 +154,8 @@ func (d *desk) refused(name string, left time.Duration) {
 	w.left = left
 	// A little late, and not all at once: keys go within a millisecond of their time.
 	w.due = now.Add(d.patience(w) + time.Millisecond + rand.N(2*time.Millisecond) + w.stagger())
-	if w.asked { // somebody was faster
-		w.asked = false
+	if !w.woken.IsZero() { // somebody was faster
+		w.woken = time.Time{}
 		d.standAgain(w)
 	}
 	d.arm(w, now)
@@ -170,7 +170,7 @@ func (d *desk) kept(name string) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if w := d.watches[name]; w != nil {
-		if !w.open || w.asked && time.Since(w.woken) < turn { // what came since of the same release takes no turn away
+		if !w.open || time.Since(w.woken) < turn { // what came since of the same release takes no turn away
 			return 0
 		}
 		return time.Until(w.turn)
