@@ -2,7 +2,6 @@ package redlock
 
 import (
 	"context"
-	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,20 +90,7 @@ func TestCloseWaitsForAnInspectUnderWay(t *testing.T) {
 func TestListPassesOverANodeThatIsDownThoughTheCallersClientRetries(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)
-		var clients []rueidis.Client
-		var nets []*network
-		for _, n := range q.nodes {
-			w := &network{node: n}
-			c, err := rueidis.NewClient(rueidis.ClientOption{
-				InitAddress: []string{n.name}, DialCtxFn: w.dial, ForceSingleClient: true, DisableCache: true,
-				ClientSetInfo: rueidis.DisableClientSetInfo, PipelineMultiplex: -1,
-				ConnWriteTimeout: 400 * time.Millisecond, Dialer: net.Dialer{Timeout: 200 * time.Millisecond},
-			})
-			require.NoError(t, err)
-			clients, nets = append(clients, c), append(nets, w)
-		}
-		l, err := New(clients, &Options{NodeTimeout: 200 * time.Millisecond})
-		require.NoError(t, err)
+		l, nets := q.clientWith(nil, func(o *rueidis.ClientOption) { o.DisableRetry = false })
 		lease := must(t)(l.TryAcquire(t.Context(), "k", time.Minute))
 		synctest.Wait()
 		nets[2].set(refuse)
@@ -118,15 +104,6 @@ func TestListPassesOverANodeThatIsDownThoughTheCallersClientRetries(t *testing.T
 		}
 		require.Equal(t, []string{"k"}, keys)
 		require.Less(t, time.Since(start), time.Second)
-
-		_ = lease.Release(t.Context())
-		for _, c := range clients {
-			c.Close()
-		}
-		require.NoError(t, l.Close())
-		for _, w := range nets {
-			w.set(refuse)
-		}
-		synctest.Wait()
+		require.NoError(t, lease.Release(t.Context()))
 	})
 }

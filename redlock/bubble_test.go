@@ -387,6 +387,12 @@ func newQuorum(t *testing.T, n int) *quorum {
 // client connects a Locker of its own, as another process would.
 func (q *quorum) client(o *Options) (*Locker, []*network) {
 	q.t.Helper()
+	return q.clientWith(o, func(*rueidis.ClientOption) {})
+}
+
+// clientWith is client with another setting of the client library.
+func (q *quorum) clientWith(o *Options, set func(*rueidis.ClientOption)) (*Locker, []*network) {
+	q.t.Helper()
 	opts := Options{}
 	if o != nil {
 		opts = *o
@@ -398,11 +404,13 @@ func (q *quorum) client(o *Options) (*Locker, []*network) {
 	var nets []*network
 	for _, n := range q.nodes {
 		w := &network{node: n}
-		c, err := rueidis.NewClient(rueidis.ClientOption{
+		option := rueidis.ClientOption{
 			InitAddress: []string{n.name}, DialCtxFn: w.dial, ForceSingleClient: true, DisableCache: true,
 			DisableRetry: true, ClientSetInfo: rueidis.DisableClientSetInfo, PipelineMultiplex: -1,
 			ConnWriteTimeout: 2 * opts.NodeTimeout, Dialer: net.Dialer{Timeout: opts.NodeTimeout},
-		})
+		}
+		set(&option)
+		c, err := rueidis.NewClient(option)
 		require.NoError(q.t, err)
 		clients, nets = append(clients, c), append(nets, w)
 	}

@@ -34,6 +34,16 @@ func (q *quorum) waits(l lock.Locker, key string) <-chan lock.Lease {
 	return got
 }
 
+// hears gives a waiter for "k" what tracking nodes tell of the lock itself.
+func hears(l *Locker, freed bool) {
+	d := l.desk
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range l.nodes {
+		d.touched(d.watches["redlock:k"], i, freed, time.Now())
+	}
+}
+
 // line is who stands in a node's queue for key, the first one first.
 func (n *fakeNode) line(key string) []string {
 	k, _ := newKeys("redlock:", key)
@@ -90,12 +100,7 @@ func TestWhoWasCalledAsksAtOnceAlthoughMoreNewsOfTheSameReleaseCome(t *testing.T
 		synctest.Wait() // all have called
 		<-wake
 		<-other
-		d := next.desk
-		d.mu.Lock()
-		for i := range q.nodes { // the lock's own news, which these nodes don't send
-			d.touched(d.watches["redlock:k"], i, true, time.Now())
-		}
-		d.mu.Unlock()
+		hears(next, true)
 		must(t)(next.TryAcquire(t.Context(), "k", ttl))
 		time.Sleep(100 * time.Millisecond)
 		require.Empty(t, other) // and wake nobody once it is taken
@@ -116,13 +121,10 @@ func TestTheFirstOfALineAsksOnceMore(t *testing.T) {
 		synctest.Wait()
 		_, err = waiter.TryAcquire(t.Context(), "k", ttl) // as whoever begins to watch does
 		require.ErrorIs(t, err, lock.ErrHeld)
-		d := waiter.desk
-		d.mu.Lock()
-		for i, n := range q.nodes {
+		for _, n := range q.nodes {
 			n.redis.Del("redlock:k")
-			d.touched(d.watches["redlock:k"], i, false, time.Now())
 		}
-		d.mu.Unlock()
+		hears(waiter, false)
 		start := time.Now()
 		<-wake
 		require.LessOrEqual(t, time.Since(start), turn)
@@ -147,12 +149,10 @@ func TestAWakeOfLongAgoIsNoTurn(t *testing.T) {
 		d.wake(d.watches["redlock:k"]) // a connection was lost; whoever was woken did not ask, or had no quorum
 		d.mu.Unlock()
 		time.Sleep(turn)
-		d.mu.Lock()
-		for i, n := range q.nodes { // an operator's DEL, and the news of it
+		for _, n := range q.nodes { // by an operator
 			n.redis.Del("redlock:k")
-			d.touched(d.watches["redlock:k"], i, true, time.Now())
 		}
-		d.mu.Unlock()
+		hears(second, true)
 		_, err := second.TryAcquire(t.Context(), "k", ttl)
 		require.ErrorIs(t, err, lock.ErrHeld)
 	})
