@@ -16,6 +16,12 @@ var (
 	// ErrUnavailable: the store can't decide now (no quorum, connection refused).
 	// It says nothing about who holds the key. Asking again may help.
 	ErrUnavailable = errors.New("lock: store unavailable")
+	// ErrRefused: the store refuses for a reason that asking again does not mend:
+	// no permission, a missing table, a store without what the lock needs. The
+	// error says what to do. Before a locker's first success it is final; after
+	// that it is treated as an outage, with a warning, because what worked once may
+	// work again. It never ends a held lease early.
+	ErrRefused = errors.New("lock: refused by the store")
 	// ErrInvalid: an argument or an option can't be used. Nothing was sent.
 	ErrInvalid = errors.New("lock: invalid")
 	// ErrClosed: the locker was closed.
@@ -29,6 +35,9 @@ type HeldError struct {
 	// RetryAfter is the longest that the holder can keep the key without
 	// renewing. 0 where unknown.
 	RetryAfter time.Duration
+	// Unconfirmed says that the holder may be dead: this store can only tell by
+	// observing the key, and asking again in RetryAfter would show it.
+	Unconfirmed bool
 }
 
 func (e *HeldError) Error() string {
