@@ -28,9 +28,9 @@ func (c *composition) nothingLeft(t *testing.T) {
 func TestDecoratorsInEveryOrderTakeKeysUpToTheLimit(t *testing.T) {
 	inEveryOrder(t, func(t *testing.T, c *composition) {
 		// Each semaphore leaves room for its slot 1024, whatever slot it gives.
-		slots := strings.Count(c.names[0], ";slot=")
-		long := strings.Repeat("k", lock.MaxKeyLen-len(c.names[0])+len("k")-slots*len("024"))
-		longer := long + strings.Repeat("k", 1+slots*len("024"))
+		slots := strings.Count(c.names[len(c.names)-1], ";slot=")
+		long := strings.Repeat("k", lock.MaxKeyLen-len(c.full)+len("k")-slots*len(";slot=1024"))
+		longer := long + strings.Repeat("k", 1+slots*len(";slot=1024")) // not even slot 1, which adds nothing
 		lease, err := c.locker.TryAcquire(t.Context(), long, time.Hour)
 		require.NoError(t, err, c.name)
 		require.NoError(t, lease.Release(t.Context()))
@@ -48,7 +48,7 @@ func TestDecoratorsInEveryOrderTakeKeysUpToTheLimit(t *testing.T) {
 
 func TestDecoratorsInEveryOrderTakeKeysThatAreNamedLikeSlots(t *testing.T) {
 	inEveryOrder(t, func(t *testing.T, c *composition) {
-		for _, key := range []string{"k;slot=1", ";slot=1", "k;slot=0", "k;slot=", "k;slot=1;slot=2"} {
+		for _, key := range []string{"k;slot=2", ";slot=2", "k;slot=1", "k;slot=0", "k;slot=", "k;slot=2;slot=3"} {
 			lease, err := c.locker.TryAcquire(t.Context(), key, time.Hour)
 			require.NoError(t, err, c.name)
 			i, _ := lock.As[lock.Inspector](c.locker)

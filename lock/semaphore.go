@@ -26,32 +26,44 @@ const slotMark = ";slot="
 // another n accept the same keys.
 var maxSemaphoreKey = MaxKeyLen - len(slotName("", MaxSlots))
 
-func slotName(key string, slot int) string { return key + slotMark + strconv.Itoa(slot) }
+// slotName is the lock of a slot. Slot 1 is the key itself, so that whoever locks
+// the key without a semaphore counts as one holder of it.
+func slotName(key string, slot int) string {
+	if slot == 1 {
+		return key
+	}
+	return key + slotMark + strconv.Itoa(slot)
+}
 
-// cutSlot is the reverse of slotName. No two slots have one name: it can be read
-// from its end in one way only.
-func cutSlot(name string) (key string, ok bool) {
-	i := strings.LastIndex(name, slotMark)
-	if i < 0 {
-		return "", false
+// SlotOf tells which slot of which semaphore's key a name is, such as that of
+// [Lease.Key]: slot 3 of "prices" for "prices;slot=3". A name without a number is
+// slot 1 of itself.
+func SlotOf(name string) (key string, slot int) {
+	if i := strings.LastIndex(name, slotMark); i > 0 {
+		n, err := strconv.Atoi(name[i+len(slotMark):])
+		if err == nil && n > 1 && n <= MaxSlots && slotName(name[:i], n) == name {
+			return name[:i], n
+		}
 	}
-	slot, err := strconv.Atoi(name[i+len(slotMark):])
-	if err != nil || slot < 1 || slot > MaxSlots || slotName(name[:i], slot) != name {
-		return "", false
-	}
-	return name[:i], true
+	return name, 1
 }
 
 // Semaphore lets up to n holders have a key at once, 1 to [MaxSlots]. Each of its
-// n slots is a lock of its own in l: slot 3 of "prices" is the key "prices;slot=3".
+// n slots is a lock of its own in l. Slot 1 is the key itself, and slot 3 of "prices"
+// is the key "prices;slot=3"; [SlotOf] reads such a name.
+//
+// Clients that disagree on n never exceed the largest of them, and one that locks the
+// key without a semaphore counts as a client with n = 1: it waits for slot 1, also
+// while others are free. So a limit can be brought in, or raised, one client after
+// the other. While it is lowered, the larger one holds until the last client that has
+// it is gone.
 //
 // Names of that form are reserved. A program that locks one of them as a key of l
 // takes that slot, and excludes its holders as they exclude it: that can cost a
-// slot, but never admits one holder too many. Keys may have up to 502 bytes, which
-// leaves room for the slot. Longer ones, and an n out of range, fail with an error
-// that matches [ErrInvalid] in every call, before l is asked.
-//
-// Clients that disagree on n never exceed the larger one.
+// slot, but never admits one holder too many. (So a semaphore of n over one of m has
+// fewer than n*m slots.) Keys may have up to 502 bytes, which leaves room for the
+// slot. Longer ones, and an n out of range, fail with an error that matches
+// [ErrInvalid] in every call, before l is asked.
 //
 // TryAcquire asks for one slot after the other, from a random one on, until one is
 // granted: where all are held, that is n requests, so n should be small. The
@@ -71,8 +83,9 @@ func cutSlot(name string) (key string, ok bool) {
 //
 //   - [Watcher]: any slot that gets free wakes.
 //   - [Inspector]: Inspect describes a free slot, if there is one, or else the one
-//     that expires first; List yields the held slots, also those that clients with
-//     a larger n have. Info.Key names the slot, because the token is of the slot.
+//     that expires first; List is that of l: every name is a slot of some key, and
+//     clients may have a larger n. Info.Key names the slot, because the token is of
+//     the slot.
 //   - [ForceReleaser]: breaks every slot of the key whose term has the token; two
 //     slots may have the same. To break one alone, ask l, with the slot's name. The
 //     error matches ErrHeld if all slots are held by other terms.
@@ -125,13 +138,13 @@ func (s *semaphore) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("ended after %d of %d slots: %w", i, s.n, contextError(ctx))
 		}
-		name := slotName(key, (first+i)%s.n+1)
-		lease, err := s.inner.TryAcquire(ctx, name, ttl)
+		slot := (first+i)%s.n + 1
+		lease, err := s.inner.TryAcquire(ctx, slotName(key, slot), ttl)
 		switch {
 		case err == nil:
 			return lease, nil
 		case errors.Is(err, ErrHeld):
-			held.meet(err)
+			held.meet(err, slot)
 		case errors.Is(err, ErrUnavailable) && outage == nil:
 			// It may be this slot alone: a damaged record, its part of a cluster.
 			outage = err
@@ -147,25 +160,28 @@ func (s *semaphore) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 
 // meet takes the refusal of one slot into that of all: the holder whose time is
 // the first to be over is the one to wait for.
-func (e *HeldError) meet(refusal error) {
-	slot, ok := errors.AsType[*HeldError](refusal)
+func (e *HeldError) meet(refusal error, slot int) {
+	of, ok := errors.AsType[*HeldError](refusal)
 	if !ok {
 		return
 	}
-	if key, ok := cutSlot(slot.Key); ok {
-		e.Key = key // with what the lockers below put before it
-	}
+	// With what the lockers below put before it. A semaphore below has cut its own slot.
+	e.Key = strings.TrimSuffix(of.Key, slotName("", slot))
 	switch {
-	case e.RetryAfter == 0 && (e.Holder == "" || slot.RetryAfter > 0),
-		slot.RetryAfter > 0 && slot.RetryAfter < e.RetryAfter:
-		e.Holder, e.RetryAfter = slot.Holder, slot.RetryAfter
+	case e.RetryAfter == 0 && (e.Holder == "" || of.RetryAfter > 0),
+		of.RetryAfter > 0 && of.RetryAfter < e.RetryAfter:
+		e.Holder, e.RetryAfter, e.Unconfirmed = of.Holder, of.RetryAfter, of.Unconfirmed
 	}
 }
 
 // line is one for all slots, but apart for another n: who waits for one of 2 must
-// not keep one of 5 from the next. No key is named like it: it is not UTF-8.
+// not keep one of 5 from the next. No key is named like it: it is not UTF-8. One slot
+// is the key itself, and so is its line.
 func (s *semaphore) line(key string) (*Waiters, string) {
 	w, name := lineOf(s.inner, key)
+	if s.n == 1 {
+		return w, name
+	}
 	return w, name + "\xff" + strconv.Itoa(s.n)
 }
 
@@ -240,28 +256,7 @@ func (i slotInspector) Inspect(ctx context.Context, key string) (Info, error) {
 }
 
 func (i slotInspector) List(ctx context.Context, prefix string) iter.Seq2[Info, error] {
-	return func(yield func(Info, error) bool) {
-		for info, err := range i.inner.List(ctx, prefix) {
-			if err == nil && !i.s.owns(info.Key) {
-				continue
-			}
-			if !yield(info, err) {
-				return
-			}
-		}
-	}
-}
-
-// owns reports whether a name of the store is of a slot, under those that the
-// semaphores further below have added.
-func (s *semaphore) owns(name string) bool {
-	key, ok := cutSlot(name)
-	for l, _ := below(s, ""); l != nil && ok; l, _ = below(l, "") {
-		if _, deeper := l.(*semaphore); deeper {
-			key, ok = cutSlot(key)
-		}
-	}
-	return ok
+	return i.inner.List(ctx, prefix)
 }
 
 type slotForceReleaser struct {
@@ -282,7 +277,7 @@ func (f slotForceReleaser) ForceRelease(ctx context.Context, key string, token u
 		case err == nil:
 		case errors.Is(err, ErrHeld):
 			others++
-			held.meet(err)
+			held.meet(err, slot+1)
 		default:
 			failed++ // the other slots may be in reach
 			failure = cmp.Or(failure, err)

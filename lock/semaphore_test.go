@@ -80,15 +80,15 @@ func (r renaming) TryAcquire(ctx context.Context, key string, ttl time.Duration)
 }
 
 func TestASemaphoreOfOneSlotIsALocker(t *testing.T) {
-	slot := func(key string) string {
+	full := func(key string) string {
 		if key == "k" { // the suite asks by it how much is added to a key, to know the longest
 			return "k;slot=1024"
 		}
-		return key + ";slot=1"
+		return key
 	}
 	locktest.Run(t, composedHarness(func(l *memory.Locker) lock.Locker {
-		return &renaming{lock.Semaphore(l, 1), slot}
-	}, slot))
+		return &renaming{lock.Semaphore(l, 1), full}
+	}, full))
 }
 
 func TestASemaphoreRefusesBadInputBeforeAnyIO(t *testing.T) {
@@ -186,7 +186,7 @@ func TestASemaphoreAdmitsNAndRefusesTheNext(t *testing.T) {
 			keys, leases = append(keys, lease.Key()), append(leases, lease)
 		}
 		slices.Sort(keys)
-		require.Equal(t, []string{"a:k;slot=1", "a:k;slot=2", "a:k;slot=3"}, keys)
+		require.Equal(t, []string{"a:k", "a:k;slot=2", "a:k;slot=3"}, keys)
 		_, err := l.TryAcquire(t.Context(), "k", ttl)
 		require.EqualError(t, err, `lock: acquire a slot of "k": all 3 are held: lock: "a:k" is held by this process, free in 1m0s at the latest unless renewed`)
 		refusal, ok := errors.AsType[*lock.HeldError](err)
@@ -204,21 +204,97 @@ func TestASemaphoreAdmitsNAndRefusesTheNext(t *testing.T) {
 	})
 }
 
-func TestNoTwoSlotsShareALock(t *testing.T) {
-	// Keys that look like slots, and semaphores of semaphores, over one store: what
-	// one holds is free for all others.
+// Whoever brings a limit in does so one client after the other.
+func TestAHolderWithoutASemaphoreCountsAsOne(t *testing.T) {
+	bubble("", t, func(t *testing.T) {
+		l := memory.New()
+		two := lock.Semaphore(l.Client("new"), 2)
+		plain, err := l.TryAcquire(t.Context(), "k", time.Hour)
+		require.NoError(t, err)
+		second, err := two.TryAcquire(t.Context(), "k", time.Hour)
+		require.NoError(t, err)
+		require.Equal(t, "k;slot=2", second.Key())
+		_, err = two.TryAcquire(t.Context(), "k", time.Hour)
+		require.ErrorIs(t, err, lock.ErrHeld, "a third")
+		require.NoError(t, plain.Release(t.Context()))
+		first, err := two.TryAcquire(t.Context(), "k", time.Hour)
+		require.NoError(t, err)
+		require.Equal(t, "k", first.Key())
+		require.Greater(t, first.Token(), plain.Token(), "they fence the same resource")
+		_, err = l.TryAcquire(t.Context(), "k", time.Hour)
+		require.ErrorIs(t, err, lock.ErrHeld, "a third")
+	})
+}
+
+// Clients of every kind at once: never more of them than the largest n, also if
+// their keys look like slots.
+func TestClientsWithAnyLimitOrNoneNeverExceedTheLargest(t *testing.T) {
+	for _, limits := range [][]int{{0, 1}, {0, 2}, {2, 0, 3}, {1, 4, 0, 2}} {
+		l, largest := memory.New(), 1
+		for _, n := range limits {
+			largest = max(largest, n)
+		}
+		holders := 0
+		for again := true; again; {
+			again = false
+			for _, n := range limits {
+				client := lock.Locker(l)
+				if n > 0 {
+					client = lock.Semaphore(l, n)
+				}
+				if _, err := client.TryAcquire(t.Context(), "k", ttl); err == nil {
+					holders, again = holders+1, true
+				}
+			}
+		}
+		require.Equal(t, largest, holders, limits)
+	}
+}
+
+func TestSlotsOfDifferentKeysAreDifferentLocks(t *testing.T) {
 	store := memory.New()
 	single := lock.Semaphore(store, 12)
 	seen := map[string]string{}
-	for _, key := range []string{"k", "k;slot=1", "k;slot=1;slot=1", "k1", ";slot=1", ";slot=", "k;slot=", "k;slot", "k;slot=01", "K"} {
-		for range 12 {
+	for _, key := range []string{"k", "k1", ";slot=", "k;slot=", "k;slot", "k;slot=01", "k;slot=0", "k;slot=1", "k;slot=1025", "K"} {
+		for slot := range 12 {
 			lease, err := single.TryAcquire(t.Context(), key, ttl)
-			require.NoError(t, err, key)
+			require.NoError(t, err, "%s %d", key, slot)
 			require.NotContains(t, seen, lease.Key())
 			seen[lease.Key()] = key
+			of, n := lock.SlotOf(lease.Key())
+			require.Equal(t, key, of)
+			require.LessOrEqual(t, n, 12)
 		}
 	}
 	require.Len(t, seen, 10*12)
+}
+
+func TestAKeyThatIsNamedLikeASlotCostsASlotAndAdmitsNobodyMore(t *testing.T) {
+	l := memory.New()
+	_, err := l.TryAcquire(t.Context(), "k;slot=2", ttl)
+	require.NoError(t, err)
+	two := lock.Semaphore(l, 2)
+	lease, err := two.TryAcquire(t.Context(), "k", ttl)
+	require.NoError(t, err)
+	require.Equal(t, "k", lease.Key())
+	_, err = two.TryAcquire(t.Context(), "k", ttl)
+	require.ErrorIs(t, err, lock.ErrHeld)
+}
+
+func TestSlotOfReadsANameFromItsEnd(t *testing.T) {
+	type of struct {
+		key  string
+		slot int
+	}
+	for name, want := range map[string]of{
+		"k": {"k", 1}, "": {"", 1}, "k;slot=2": {"k", 2}, "a:k;slot=1024": {"a:k", 1024}, "k;slot=2;slot=3": {"k;slot=2", 3},
+		"k;slot=1": {"k;slot=1", 1}, "k;slot=0": {"k;slot=0", 1}, "k;slot=": {"k;slot=", 1}, "k;slot=02": {"k;slot=02", 1},
+		"k;slot=+2": {"k;slot=+2", 1}, "k;slot=1025": {"k;slot=1025", 1}, "k;slot=2x": {"k;slot=2x", 1}, "k;slot=-2": {"k;slot=-2", 1},
+		"k;slot=99999999999999999999": {"k;slot=99999999999999999999", 1}, ";slot=2": {";slot=2", 1},
+	} {
+		key, slot := lock.SlotOf(name)
+		require.Equal(t, want, of{key, slot}, name)
+	}
 }
 
 func TestSemaphoreCallersBeginAtARandomSlot(t *testing.T) {
@@ -238,18 +314,18 @@ func TestARefusalOfAllSlotsTellsTheFirstThatGetsFree(t *testing.T) {
 		want     lock.HeldError
 	}{
 		"the shortest": {map[string]error{
-			"k;slot=1": &lock.HeldError{Key: "full:k;slot=1", Holder: "a", RetryAfter: 3 * time.Second},
+			"k":        &lock.HeldError{Key: "full:k", Holder: "a", RetryAfter: 3 * time.Second},
 			"k;slot=2": &lock.HeldError{Key: "full:k;slot=2", Holder: "b", RetryAfter: time.Second},
 			"k;slot=3": &lock.HeldError{Key: "full:k;slot=3", Holder: "c", RetryAfter: 2 * time.Second},
 		}, lock.HeldError{Key: "full:k", Holder: "b", RetryAfter: time.Second}},
 		"0 is not the shortest": {map[string]error{
-			"k;slot=1": unknown, "k;slot=2": &lock.HeldError{Key: "k;slot=2", Holder: "b", RetryAfter: time.Second}, "k;slot=3": unknown,
+			"k": unknown, "k;slot=2": &lock.HeldError{Key: "k;slot=2", Holder: "b", RetryAfter: time.Second}, "k;slot=3": unknown,
 		}, lock.HeldError{Key: "k", Holder: "b", RetryAfter: time.Second}},
 		"no time is known": {map[string]error{
-			"k;slot=1": unknown, "k;slot=2": unknown, "k;slot=3": lock.ErrHeld,
+			"k": unknown, "k;slot=2": unknown, "k;slot=3": lock.ErrHeld,
 		}, lock.HeldError{Key: "k", Holder: "unknown"}},
 		"nothing is known": {map[string]error{
-			"k;slot=1": lock.ErrHeld, "k;slot=2": lock.ErrHeld, "k;slot=3": lock.ErrHeld,
+			"k": lock.ErrHeld, "k;slot=2": lock.ErrHeld, "k;slot=3": lock.ErrHeld,
 		}, lock.HeldError{Key: "k"}},
 	} {
 		for range 20 { // from every slot on
@@ -284,13 +360,13 @@ func TestASlotThatCanNotBeAsked(t *testing.T) {
 	}
 	t.Run("IsPassedOver", func(t *testing.T) {
 		for range 20 {
-			_, err := try(3, map[string]error{"k;slot=1": down, "k;slot=2": held})
+			_, err := try(3, map[string]error{"k": down, "k;slot=2": held})
 			require.NoError(t, err)
 		}
 	})
 	t.Run("LeavesItUnknownWhetherAllAreHeld", func(t *testing.T) {
 		for range 20 {
-			asked, err := try(3, map[string]error{"k;slot=1": down, "k;slot=2": held, "k;slot=3": held})
+			asked, err := try(3, map[string]error{"k": down, "k;slot=2": held, "k;slot=3": held})
 			require.ErrorIs(t, err, lock.ErrUnavailable)
 			require.NotErrorIs(t, err, lock.ErrHeld)
 			require.ErrorContains(t, err, `"k": 2 of 3 are held, and one can't be asked`)
@@ -299,15 +375,16 @@ func TestASlotThatCanNotBeAsked(t *testing.T) {
 	})
 	t.Run("EndsTheAttemptIfItIsTheSecond", func(t *testing.T) {
 		asked, err := try(100, maps.Collect(func(yield func(string, error) bool) {
-			for i := range 100 {
-				yield(fmt.Sprintf("k;slot=%d", i+1), down)
+			yield("k", down)
+			for i := range 99 {
+				yield(fmt.Sprintf("k;slot=%d", i+2), down)
 			}
 		}))
 		require.ErrorIs(t, err, lock.ErrUnavailable)
 		require.Equal(t, 2, asked)
 	})
 	for _, final := range []error{lock.ErrClosed, lock.ErrInvalid, errStore, context.Canceled} {
-		asked, err := try(5, map[string]error{"k;slot=1": final, "k;slot=2": final, "k;slot=3": final, "k;slot=4": final, "k;slot=5": final})
+		asked, err := try(5, map[string]error{"k": final, "k;slot=2": final, "k;slot=3": final, "k;slot=4": final, "k;slot=5": final})
 		require.ErrorIs(t, err, final)
 		require.Equal(t, 1, asked)
 	}

@@ -29,7 +29,7 @@ type runner struct {
 	ttl, grace    time.Duration
 	once, restart bool
 	wait          time.Duration
-	shared        int
+	slots         int
 	restartDelay  time.Duration
 	keepSecrets   bool
 	quiet         bool
@@ -48,7 +48,7 @@ func (a *app) runCommand() *cobra.Command {
 		Long: `Run waits until it holds KEY, runs the command, and renews the lease while it
 runs. The command gets, besides this program's environment,
 
-  LOCKKEEPER_KEY     the lock's name (with --shared that of the slot)
+  LOCKKEEPER_KEY     the lock's name (with --slots that of the slot)
   LOCKKEEPER_TOKEN   the fencing token: send it with each write, and let the
                      resource refuse a smaller one than it has seen
 
@@ -77,7 +77,7 @@ REDIS_RETRY_DELAY_MS the time between them.`,
   lockkeeper run nightly-report --once -- ./report.sh      # cron: one machine does it
   lockkeeper run migrate --wait 30s -- ./migrate.sh
   lockkeeper run keeper --restart -- ./keeper              # a service: stands by for ever
-  lockkeeper run crawl --shared 3 -- ./crawl               # three at a time`,
+  lockkeeper run crawl --slots 3 -- ./crawl                # three at a time`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dash := cmd.ArgsLenAtDash(); dash != 1 || len(args) < 2 {
@@ -97,7 +97,7 @@ REDIS_RETRY_DELAY_MS the time between them.`,
 	flags.DurationVar(&r.wait, "wait", 0, "exit with status 75 if another still holds it after this `time` (default: wait for ever)")
 	flags.BoolVar(&r.restart, "restart", false, "campaign again after a loss, or when the command has ended, until a signal comes")
 	flags.DurationVar(&r.restartDelay, "restart-delay", time.Second, "`pause` before campaigning again")
-	flags.IntVar(&r.shared, "shared", 1, "`n` holders at a time")
+	flags.IntVar(&r.slots, "slots", 1, "`n` holders at a time, of those who say the same n; one without --slots counts, too")
 	flags.BoolVar(&r.keepSecrets, "keep-credentials", false, "leave in the command's environment what leads to the store")
 	flags.BoolVarP(&r.quiet, "quiet", "q", false, "say nothing but errors")
 	c.SetUsageTemplate(c.UsageTemplate() + `
@@ -138,8 +138,8 @@ func (r *runner) settle(cmd *cobra.Command) error {
 		return usage("--once and --restart are given, want one of them")
 	case r.restartDelay < 0:
 		return usage("--restart-delay is %v, want 0 or more", r.restartDelay)
-	case r.shared < 1 || r.shared > lock.MaxSlots:
-		return usage("--shared is %d, want 1 to %d", r.shared, lock.MaxSlots)
+	case r.slots < 1 || r.slots > lock.MaxSlots:
+		return usage("--slots is %d, want 1 to %d", r.slots, lock.MaxSlots)
 	}
 	if r.once {
 		if r.acquire, err = r.a.onceOptions(); err != nil {
@@ -194,8 +194,8 @@ func (r *runner) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.shared > 1 {
-		locker = lock.Semaphore(locker, r.shared)
+	if r.slots > 1 {
+		locker = lock.Semaphore(locker, r.slots)
 	}
 	if r.guard, err = startGuard(s.dir(), r.say); err != nil {
 		return fmt.Errorf("can't start the guard process: %w", err)

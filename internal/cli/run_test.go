@@ -88,18 +88,32 @@ func TestRunWhileAnotherHolds(t *testing.T) {
 	require.Zero(t, third.exits(t))
 }
 
-func TestRunSharedLetsNIn(t *testing.T) {
+func TestRunSlotsLetNIn(t *testing.T) {
 	url := fileURL(t)
 	for i := range 2 {
 		file := filepath.Join(t.TempDir(), strconv.Itoa(i))
-		start(t, url, nil, args([]string{"run", "k", "--shared=2", "--once"}, family(file))...)
+		start(t, url, nil, args([]string{"run", "k", "--slots=2", "--once"}, family(file))...)
 		pids(t, file, 2)
 	}
-	_, code := do(t, url, nil, "run", "k", "--shared=2", "--once", "--", "true")
+	_, code := do(t, url, nil, "run", "k", "--slots=2", "--once", "--", "true")
 	require.Equal(t, exitHeld, code)
-	out, code := do(t, url, nil, "run", "k", "--shared=3", "--once", "-q", "--", "sh", "-c", "echo $LOCKKEEPER_KEY")
+	out, code := do(t, url, nil, "run", "k", "--slots=3", "--once", "-q", "--", "sh", "-c", "echo $LOCKKEEPER_KEY")
 	require.Zero(t, code)
 	require.Equal(t, "k;slot=3\n", out)
+}
+
+// A deployment that brings a limit in has both kinds for a while.
+func TestRunWithoutSlotsCountsAsOneOfThem(t *testing.T) {
+	url := fileURL(t)
+	for i, flags := range [][]string{{"run", "k", "--once"}, {"run", "k", "--slots=2", "--once"}} {
+		file := filepath.Join(t.TempDir(), strconv.Itoa(i))
+		start(t, url, nil, args(flags, family(file))...)
+		pids(t, file, 2)
+	}
+	for _, flags := range [][]string{{"run", "k", "--once", "--", "true"}, {"run", "k", "--slots=2", "--once", "--", "true"}} {
+		out, code := do(t, url, nil, flags...)
+		require.Equal(t, exitHeld, code, "a third: %s", out)
+	}
 }
 
 func TestRunSignalsArePassedOn(t *testing.T) {
@@ -222,7 +236,7 @@ func TestRunBadInputIsToldBeforeAnythingRuns(t *testing.T) {
 		{[]string{"run", "k", "--ttl=0s", "--", "true"}, "ttl"},
 		{[]string{"run", "k", "--grace=30s", "--", "true"}, "--grace is 30s"},
 		{[]string{"run", "k", "--once", "--wait=1s", "--", "true"}, "--once and --wait"},
-		{[]string{"run", "k", "--shared=0", "--", "true"}, "--shared is 0"},
+		{[]string{"run", "k", "--slots=0", "--", "true"}, "--slots is 0"},
 		{[]string{"run", "k", "--nonsense", "--", "true"}, "--nonsense"},
 		{[]string{"nonsense"}, "nonsense"},
 		{[]string{"list", "--output=x"}, `--output is "x"`},

@@ -39,11 +39,14 @@ func (c *check) slot(l lock.Locker, key string, ttl time.Duration) (lock.Lease, 
 			return lease, n + 1
 		}
 	}
-	c.fatalf("lease.Key() = %q, want the name of a slot, such as %q", lease.Key(), c.slotName(key, 1))
+	c.fatalf("lease.Key() = %q, want the name of a slot, such as %q", lease.Key(), c.slotName(key, 2))
 	return nil, 0
 }
 
 func (c *check) slotName(key string, slot int) string {
+	if slot == 1 { // is the key itself
+		return c.h.FullKey(key)
+	}
 	return c.h.FullKey(fmt.Sprintf("%s;slot=%d", key, slot))
 }
 
@@ -73,7 +76,7 @@ func nAreAdmittedAndTheNextIsRefused(c *check) {
 			c.Errorf("RetryAfter = %v, want at most %v", held.RetryAfter, c.long())
 		}
 	}
-	c.free(key) // the key itself is no slot
+	c.refused(c.l, key) // whoever asks for the key itself counts, too
 	for _, lease := range leases {
 		c.extend(lease, c.long())
 		c.release(lease)
@@ -87,7 +90,7 @@ func nAreAdmittedAndTheNextIsRefused(c *check) {
 
 func theLargerNIsNeverExceeded(c *check) {
 	key := c.key("k")
-	sizes := []lock.Locker{lock.Semaphore(c.l, 1), lock.Semaphore(c.other(), 3), lock.Semaphore(c.l, 2), lock.Semaphore(c.other(), 3)}
+	sizes := []lock.Locker{c.l, lock.Semaphore(c.other(), 3), lock.Semaphore(c.l, 2), lock.Semaphore(c.other(), 3)}
 	var mu sync.Mutex // guards inside
 	inside := map[string]bool{}
 	ctx, cancel := context.WithTimeout(context.Background(), c.bound())
@@ -160,7 +163,6 @@ func inspectAndListTellOfSlots(c *check) {
 		}, func(err error) bool { return err == nil })
 		return info
 	}
-	c.acquire(c.l, key, c.long()) // is no slot
 	if info := inspect(); info.Holder != "" || info.Key != c.slotName(key, 1) {
 		c.Errorf("Inspect of a free semaphore: %+v, want its first slot without a holder", info)
 	}
