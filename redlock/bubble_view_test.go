@@ -119,6 +119,37 @@ func TestViewNamesThoseWhoWaitInTheOrderOfMostNodes(t *testing.T) {
 	})
 }
 
+// A node that did not answer when the holder left its queue still has it there.
+func TestViewDoesNotNameTheHolderAmongThoseWhoWait(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, nets := q.client(&Options{Owner: "holder:1"})
+		must(t)(l.TryAcquire(t.Context(), "k", ttl))
+		time.Sleep(time.Second) // it stands on all three
+		k, _ := newKeys("redlock:", "k")
+		waits := func(owner string, nodes ...int) {
+			id := ours(owner)
+			for _, i := range nodes {
+				_, err := q.nodes[i].redis.ZAdd(k.queue().fence, 1, id)
+				require.NoError(t, err)
+			}
+		}
+		waiters := func() []string {
+			v, err := l.View(t.Context(), "k")
+			require.NoError(t, err)
+			return v.Waiters
+		}
+		waits("holder:1", 2)
+		waits("other:2", 2)
+		require.Equal(t, []string{"other:2"}, waiters())
+		nets[0].set(refuse)
+		require.Equal(t, []string{"other:2"}, waiters(), "on one of the two that answer")
+		nets[0].set(func(w *network) { w.down = false })
+		waits("holder:1", 0, 1)
+		require.Equal(t, []string{"holder:1", "other:2"}, waiters(), "somebody else in the holder's process waits")
+	})
+}
+
 func TestBreakTellsWhatItDidOnEachNode(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 5)

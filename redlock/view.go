@@ -96,11 +96,12 @@ func (l *Locker) view(ctx context.Context, key string, gone absent) (View, error
 	case ctx.Err() != nil:
 		return View{}, ended(ctx)
 	}
-	v := View{Info: lock.Info{Key: key}, Quorum: l.opts.Quorum, Waiters: waitersOf(sights)}
+	v := View{Info: lock.Info{Key: key}, Quorum: l.opts.Quorum}
 	var most string
 	if v.State, most = judge(sights, l.opts.Quorum); v.State != StateUnknown && votes(sights, most) >= l.opts.Quorum {
 		v.Info = l.describe(key, most, sights)
 	}
+	v.Waiters = waitersOf(sights, v.Holder)
 	terms := map[string]int{most: 1}
 	for i, s := range sights {
 		n := NodeView{Node: l.nodes[i].name, Err: s.err, Count: s.count}
@@ -184,16 +185,29 @@ func judge(sights []sight, quorum int) (State, string) {
 
 // waitersOf merges the nodes' queues: who stands further ahead on average comes
 // first. One that a node does not have stands at that node's end.
-func waitersOf(sights []sight) []string {
-	places := map[string]int{}
+//
+// The holder left the queue of each node that granted its lock. One that did not answer
+// then may still have it: so an entry of the holder's name counts only where most of the
+// nodes that answer have it, which is somebody else in the holder's process who waits.
+func waitersOf(sights []sight, holder string) []string {
+	places, on := map[string]int{}, map[string]int{}
 	var ids []string
+	answered := 0
 	for _, s := range sights {
+		if s.err == nil {
+			answered++
+		}
 		for _, id := range s.waiters {
-			if _, ok := places[id]; !ok {
-				places[id] = 0
+			if on[id]++; on[id] == 1 {
 				ids = append(ids, id)
 			}
 		}
+	}
+	ids = slices.DeleteFunc(ids, func(id string) bool {
+		return holder != "" && holderName(id) == holder && 2*on[id] <= answered
+	})
+	for _, id := range ids {
+		places[id] = 0
 	}
 	for _, s := range sights {
 		for id := range places {
