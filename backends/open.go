@@ -55,7 +55,7 @@ func Register(scheme string, open Opener) {
 // Open makes the locker that rawURL names. ctx bounds the opening only. What it
 // returns may hold connections: close it with lock.As[io.Closer].
 //
-//	memory:                   a new store in this process, at each call
+//	memory:                   a new store in this process, at each call; owner
 //	file:///run/locks         one machine; owner, lock-timeout, trust-file-system
 //	redlock://h1:6379,h2,h3   a quorum of Redis nodes, each one vote; 6379 is the
 //	                          default port
@@ -120,10 +120,11 @@ func openMemory(_ context.Context, u *url.URL) (lock.Locker, error) {
 	if err != nil {
 		return nil, err
 	}
+	owner := p.text("owner")
 	if err := p.done(); err != nil {
 		return nil, err
 	}
-	return memory.New(), nil
+	return memory.New().Client(owner), nil
 }
 
 func openFile(_ context.Context, u *url.URL) (lock.Locker, error) {

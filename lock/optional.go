@@ -50,6 +50,7 @@ type Info struct {
 	Holder string        // readable name of the holder; "" means free
 	Token  uint64        // of the present term; 0 where the store can't tell
 	TTL    time.Duration // until the store frees it unless renewed; -1 means never
+	Held   time.Duration // since the present term began; 0 where the store can't tell
 }
 
 // ForceReleaser breaks somebody else's hold: an operator's tool.

@@ -212,7 +212,7 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	} else {
 		r.Line = nil
 	}
-	r.Boot, r.Life, r.Holder, r.Expiry, r.Freed = l.boot, lifeless, "", 0, 0
+	r.Boot, r.Life, r.Holder, r.Expiry, r.Since, r.Freed = l.boot, lifeless, "", 0, 0, 0
 	if r.Token >= r.Reserved {
 		if err := reserveTokens(f.fd, &r); err != nil {
 			return nil, f.failed(err)
@@ -226,7 +226,7 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		return nil, fmt.Errorf("%w: the attempt took longer than the ttl of %v", lock.ErrUnavailable, ttl)
 	}
 	r.Token++
-	r.Life, r.Holder, r.Expiry = life, l.opts.Owner, int64(until)
+	r.Life, r.Holder, r.Expiry, r.Since = life, l.opts.Owner, int64(until), int64(l.clock.now())
 	if err := f.write(&r); err != nil {
 		r.seq-- // the same slot again: who knows what it has now
 		return nil, errors.Join(err, f.free(&r))

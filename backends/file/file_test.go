@@ -192,6 +192,46 @@ func TestNothingPilesUp(t *testing.T) {
 	require.Len(t, entries, 3)
 }
 
+func TestHealthWarnsOfRecordsThatCanNotBeRead(t *testing.T) {
+	l := newLocker(t, t.TempDir(), nil)
+	for _, key := range []string{"a", "b", "c"} {
+		release(t, acquire(t, l, key, long))
+	}
+	warnings := func() string {
+		health, err := l.Health(t.Context())
+		require.NoError(t, err)
+		require.True(t, health.HasQuorum(), "other keys can be locked")
+		return strings.Join(health.Nodes[0].Warnings, "\n")
+	}
+	require.NotContains(t, warnings(), "can't be read")
+	require.NoError(t, os.WriteFile(l.keyPath("b"), []byte("x"), 0o600))
+	require.Contains(t, warnings(), "1 of 3 records can't be read, and nobody can lock their keys; the first: "+l.keyPath("b"))
+	require.NoError(t, os.Remove(l.keyPath("b")))
+	require.NotContains(t, warnings(), "can't be read")
+}
+
+func TestInspectAndListTellForHowLongAKeyIsHeld(t *testing.T) {
+	dir := t.TempDir()
+	l, other := newLocker(t, dir, nil), newLocker(t, dir, nil)
+	began := l.clock.now()
+	lease := acquire(t, l, "k", long)
+	first, err := other.Inspect(t.Context(), "k")
+	require.NoError(t, err)
+	require.NoError(t, lease.Extend(t.Context(), long))
+	for info, err := range other.List(t.Context(), "") {
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, info.Held, first.Held, "a renewal does not begin it anew")
+		require.LessOrEqual(t, info.Held, l.clock.now()-began)
+	}
+	release(t, lease)
+	info, err := other.Inspect(t.Context(), "k")
+	require.NoError(t, err)
+	require.Equal(t, lock.Info{Key: "k"}, info)
+	// A record of a version before does not tell.
+	r := record{Key: "k", Token: 1, Boot: l.boot, Holder: "x", Expiry: int64(l.clock.now() + long), Life: life{Slot: 99}}
+	require.Zero(t, l.info(r).Held)
+}
+
 func TestAHealthyDirectoryVotes(t *testing.T) {
 	l := newLocker(t, t.TempDir(), nil)
 	health, err := l.Health(t.Context())

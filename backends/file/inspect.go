@@ -3,9 +3,11 @@
 package file
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -40,7 +42,11 @@ func (l *Locker) info(r record) lock.Info {
 	if left == 0 {
 		return lock.Info{Key: r.Key}
 	}
-	return lock.Info{Key: r.Key, Holder: r.Holder, Token: r.Token, TTL: left}
+	info := lock.Info{Key: r.Key, Holder: r.Holder, Token: r.Token, TTL: left}
+	if r.Since > 0 {
+		info.Held = max(0, l.clock.now()-time.Duration(r.Since))
+	}
+	return info
 }
 
 // peek reads the record without the file's lock, or, if somebody is writing,
@@ -140,6 +146,35 @@ func (l *Locker) forceRelease(ctx context.Context, key string, token uint64) err
 	return f.free(&r)
 }
 
+// unreadable warns of records that can't be read: nobody can lock their keys. It reads
+// them all, as List does.
+func (l *Locker) unreadable(ctx context.Context) []string {
+	entries, err := os.ReadDir(l.dir)
+	if err != nil {
+		return nil // fileSystem or writable has said so
+	}
+	var first error
+	bad, all := 0, 0
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), keyPrefix) {
+			continue
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		all++
+		if _, err := l.peekAt(ctx, filepath.Join(l.dir, entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			bad++
+			first = cmp.Or(first, err)
+		}
+	}
+	if bad == 0 {
+		return nil
+	}
+	why := strings.TrimPrefix(first.Error(), lock.ErrUnavailable.Error()+": ")
+	return []string{fmt.Sprintf("%d of %d records can't be read, and nobody can lock their keys; the first: %s", bad, all, why)}
+}
+
 // What Health warns below.
 const lowSpace = 1 << 20 // bytes
 
@@ -150,17 +185,17 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 	}
 	start := time.Now()
 	node := lock.NodeHealth{Name: l.dir, Err: l.writable()}
-	fs, trusted, stat, err := fileSystem(l.dir)
+	kind, trusted, stat, err := fileSystem(l.dir)
 	node.Latency = time.Since(start)
 	if node.Err == nil && err != nil {
 		node.Err = fmt.Errorf("%w: %w", lock.ErrUnavailable, err)
 	}
 	if err == nil {
 		if !trusted {
-			node.Warnings = append(node.Warnings, fmt.Sprintf("file system %s is not known to be local; it was accepted by TrustFileSystem", fs))
+			node.Warnings = append(node.Warnings, fmt.Sprintf("file system %s is not known to be local; it was accepted by TrustFileSystem", kind))
 		}
-		if fs == "tmpfs" || fs == "ramfs" {
-			node.Warnings = append(node.Warnings, fmt.Sprintf("%s forgets token counters at a reboot; they start again above the wall clock's microseconds", fs))
+		if kind == "tmpfs" || kind == "ramfs" {
+			node.Warnings = append(node.Warnings, fmt.Sprintf("%s forgets token counters at a reboot; they start again above the wall clock's microseconds", kind))
 		}
 		if free := uint64(stat.Bavail) * uint64(stat.Bsize); free < lowSpace {
 			node.Warnings = append(node.Warnings, fmt.Sprintf("%d bytes free: locks of new keys will fail", free))
@@ -168,6 +203,7 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 		if stat.Files > 0 && stat.Ffree == 0 {
 			node.Warnings = append(node.Warnings, "no inodes free: locks of new keys will fail")
 		}
+		node.Warnings = append(node.Warnings, l.unreadable(ctx)...)
 	}
 	return lock.Health{Nodes: []lock.NodeHealth{node}, Quorum: 1}, nil
 }

@@ -146,7 +146,7 @@ func (f *keyFile) free(r *record) error {
 	for len(r.Line) > 0 && f.l.gone(r.Line[0]) {
 		r.Line = r.Line[1:]
 	}
-	r.Life, r.Holder, r.Expiry, r.Freed = lifeless, "", 0, 0
+	r.Life, r.Holder, r.Expiry, r.Since, r.Freed = lifeless, "", 0, 0, 0
 	if len(r.Line) > 0 {
 		r.Freed = int64(f.l.clock.now())
 	}

@@ -36,6 +36,9 @@ type record struct {
 	Holder   string `json:"holder,omitempty"`
 	Expiry   int64  `json:"expiry,omitempty"` // nanoseconds on the machine's clock
 	Life     life   `json:"life,omitzero"`    // zero: free
+	// Since is when the term began, in nanoseconds on the machine's clock. It is for
+	// people alone; records of before do not have it.
+	Since int64 `json:"since,omitempty"`
 	// Line has those who wait, in the order in which they came, and Freed the moment
 	// when the first one's turn began. They say who goes first; who holds the key
 	// never depends on them. A record that gets too long loses the end of the line.

@@ -64,7 +64,7 @@ func (s *shard) list(prefix string, now time.Duration) []lock.Info {
 }
 
 func (t *term) info(key string, now time.Duration) lock.Info {
-	return lock.Info{Key: key, Holder: t.holder, Token: t.token, TTL: t.expiry - now}
+	return lock.Info{Key: key, Holder: t.holder, Token: t.token, TTL: t.expiry - now, Held: now - t.began}
 }
 
 // ForceRelease takes key away from the term with this token, or from any if

@@ -135,6 +135,7 @@ type shard struct {
 type term struct {
 	token  uint64
 	expiry time.Duration // since the store's base; 0 once freed
+	began  time.Duration // since the store's base
 	holder string
 }
 
@@ -171,7 +172,7 @@ func (v *view) grant(key string, ttl, spent time.Duration) (uint64, time.Time, e
 		t = s.insert(key)
 	}
 	s.token++
-	*t = term{token: s.token, expiry: now + ttl - spent, holder: l.holder}
+	*t = term{token: s.token, expiry: now + ttl - spent, began: now, holder: l.holder}
 	if q != nil {
 		q.settle(now)
 	}

@@ -32,6 +32,29 @@ func requireFree(t *testing.T, l *memory.Locker, key string) {
 	require.Equal(t, lock.Info{Key: key}, info)
 }
 
+func TestInspectAndListTellForHowLongAKeyIsHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := memory.New()
+		lease := acquire(t, l, "k")
+		time.Sleep(5 * time.Second)
+		require.NoError(t, lease.Extend(t.Context(), time.Minute))
+		time.Sleep(10 * time.Second)
+		info, err := l.Inspect(t.Context(), "k")
+		require.NoError(t, err)
+		require.Equal(t, 15*time.Second, info.Held)
+		for info, err := range l.List(t.Context(), "") {
+			require.NoError(t, err)
+			require.Equal(t, 15*time.Second, info.Held)
+		}
+		require.NoError(t, lease.Release(t.Context()))
+		acquire(t, l, "k")
+		time.Sleep(time.Second)
+		info, err = l.Inspect(t.Context(), "k")
+		require.NoError(t, err)
+		require.Equal(t, time.Second, info.Held, "the next term's own")
+	})
+}
+
 func TestHolderNameAndExactTimeLeftAreInTheRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		anna := memory.New().Client("anna")
