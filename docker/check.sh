@@ -37,6 +37,12 @@ case "$*" in
 *@*) fail "an argument has a user or password in it (not shown), which others on this machine can see: use REDISCLI_AUTH" ;;
 esac
 [ -z "${REDISCLI_OPTS-}" ] || fail "REDISCLI_OPTS is set, and redis-cli is not used any more: TLS is rediss:// with LOCKKEEPER_TLS_CA (see --help)"
+for node in "$@"; do
+  case $node in
+  *:*) ;;
+  *) fail "'$node' has no port, want HOST:PORT, such as ${node:-localhost}:6379" ;;
+  esac
+done
 timeout=${REDIS_CHECK_TIMEOUT:-3}
 [[ $timeout =~ ^([1-9]|[1-5][0-9]|60)$ ]] ||
   fail "REDIS_CHECK_TIMEOUT is '$timeout', want 1 to 60 (seconds)"

@@ -46,8 +46,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 	cmd, err := root.ExecuteContextC(ctx)
 	var s *status
 	if err != nil && !(errors.As(err, &s) && s.err == nil) {
-		// One line, whatever is in it.
-		fmt.Fprintln(a.err, "lockkeeper:", oneLine(err))
+		fmt.Fprintln(a.err, "lockkeeper:", words(err))
 		if codeOf(err) == exitUsage {
 			fmt.Fprintf(a.err, "See %s --help.\n", cmd.CommandPath())
 		}
@@ -92,7 +91,11 @@ The commands run and health have others: see their help.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.url, "url", "", "`URL` of the store (environment: LOCKKEEPER_URL)")
 	flags.StringVar(&a.nodes, "nodes", "", "Redis `nodes`, host:port,host:port (environment: REDIS_NODES)")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
+	root.SetFlagErrorFunc(flagError)
+	root.Version = versionText()
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.Flags().Bool("version", false, "print the version")
+	root.SetHelpCommand(helpCommand(root))
 	root.AddCommand(a.runCommand(), a.healthCommand(), a.listCommand(), a.showCommand(), a.releaseCommand(), a.clearCommand(), a.watchCommand(), a.benchCommand(), a.versionCommand())
 	titled(root, "Run a program under a lock:", "run")
 	titled(root, "See what is going on:", "health", "list", "show", "watch", "bench")
@@ -127,7 +130,7 @@ func wrapArgs(c *cobra.Command) {
 		case err == nil:
 			return nil
 		case !cmd.HasParent():
-			return usage("%w", err) // an unknown command
+			return unknownCommand(cmd, list[0])
 		case len(list) == 0:
 			return usage("no argument is given, want: %s", cmd.UseLine())
 		}

@@ -24,7 +24,7 @@ const (
 // nodeReport and healthReport are what --output json prints.
 type nodeReport struct {
 	Name      string            `json:"name"`
-	State     string            `json:"state"` // votes, refuses, down
+	State     string            `json:"state"` // votes, waits, refuses, down
 	Votes     bool              `json:"votes"`
 	Reason    string            `json:"reason,omitempty"` // why it does not vote
 	LatencyMS float64           `json:"latency_ms"`
@@ -54,6 +54,7 @@ what it is, why it does not vote, and, after a !, what an operator should change
 clock is how far the node's is ahead of this machine's. The state is one of
 
   votes     it answers, and would grant a lock
+  waits     it restarted lately, and votes when the restart guard's time is over
   refuses   it answers, and grants none
   down      it does not answer
 
@@ -155,7 +156,7 @@ func reportOf(h lock.Health) healthReport {
 		r.Status = "degraded"
 	}
 	for _, n := range h.Nodes {
-		node := nodeReport{Name: n.Name, State: stateOf(n), Votes: n.Err == nil, LatencyMS: float64(n.Latency.Microseconds()) / 1000, Advice: n.Warnings, facts: n.Facts}
+		node := nodeReport{Name: n.Name, State: stateOf(n), Votes: n.Err == nil, LatencyMS: float64(n.Latency.Microseconds()) / 1000, Advice: slices.Clone(n.Warnings), facts: n.Facts}
 		if n.Err != nil {
 			node.Reason = reasonOf(n.Err)
 		}
@@ -167,6 +168,9 @@ func reportOf(h lock.Health) healthReport {
 		}
 		if n.Latency >= slow {
 			node.Advice = append(node.Advice, fmt.Sprintf("slow, it took %s to answer: clients leave out a node that takes longer than their node timeout, 1s unless they set it", short(n.Latency)))
+		}
+		for i, advice := range node.Advice {
+			node.Advice[i] = optionWords(advice)
 		}
 		if node.Advice == nil {
 			node.Advice = []string{}
@@ -182,10 +186,15 @@ const slow = 500 * time.Millisecond
 // reachable is the fact of that name, which is shown as part of the state.
 const reachable = "reachable"
 
+// waiting begins the fact "guard" of a node that sits the restart guard out.
+const waiting = "votes in "
+
 func stateOf(n lock.NodeHealth) string {
 	switch {
 	case n.Err == nil:
 		return "votes"
+	case slices.ContainsFunc(n.Facts, func(f lock.Fact) bool { return f.Name == "guard" && strings.HasPrefix(f.Value, waiting) }):
+		return "waits"
 	case n.Latency > 0, slices.Contains(n.Facts, lock.Fact{Name: reachable, Value: "yes"}):
 		return "refuses"
 	}
@@ -194,7 +203,7 @@ func stateOf(n lock.NodeHealth) string {
 
 // reasonOf is err in one line, with what to do about it here.
 func reasonOf(err error) string {
-	s := oneLine(err)
+	s := optionWords(oneLine(err))
 	s = strings.Replace(s, "asks for a password", "asks for a password: set REDISCLI_AUTH, or give it in the URL", 1)
 	return strings.Replace(s, "refuses the user or the password:", "refuses the user or the password: see REDIS_USER and REDISCLI_AUTH, or the URL:", 1)
 }
@@ -295,8 +304,11 @@ func healthTable(r healthReport) *table {
 }
 
 func stateColour(n nodeReport) string {
-	if n.Votes {
+	switch {
+	case n.Votes:
 		return good
+	case n.State == "waits":
+		return warn
 	}
 	return bad
 }
@@ -332,7 +344,10 @@ func (a *app) printHealthLines(r healthReport) error {
 	fmt.Fprintf(&b, "%s\nChecking %d %ss...\n%s\n\n", rule, len(r.Nodes), r.node, rule)
 	for _, n := range r.Nodes {
 		state := "UP"
-		if !n.Votes {
+		switch {
+		case n.State == "waits":
+			state = fmt.Sprintf("WAITING (%s)", printable(n.Reason))
+		case !n.Votes:
 			state = fmt.Sprintf("DOWN (%s)", printable(n.Reason))
 		}
 		fmt.Fprintf(&b, "Checking %s %s... %s\n", r.node, printable(n.Name), state)

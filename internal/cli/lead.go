@@ -27,7 +27,7 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 	defer r.guard.watch(nil, time.Time{})
 	g, err := startGroup(cmd, r.guard)
 	if err != nil {
-		return false, cantRun(err)
+		return false, cantRun(r.command, err)
 	}
 	r.guard.watch(g, r.guardTime(lease))
 

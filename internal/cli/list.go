@@ -24,6 +24,12 @@ type lockReport struct {
 	Holder string `json:"holder,omitempty"`
 	Token  string `json:"token,omitempty"` // none: unknown
 	LeftMS *int64 `json:"left_ms,omitempty"`
+	HeldMS *int64 `json:"held_ms,omitempty"` // since when the hold began; none: the store can't tell
+
+	SlotOf     string       `json:"slot_of,omitempty"` // of a further slot: the key of its semaphore
+	Slot       int          `json:"slot,omitempty"`    // and its number, 2 or more
+	Slots      []lockReport `json:"slots,omitempty"`   // of a key: its further slots that are not free
+	SlotsError string       `json:"slots_error,omitempty"`
 
 	// Of a quorum of Redis nodes only.
 	State   string       `json:"state,omitempty"`
@@ -41,6 +47,10 @@ func lockReportOf(i lock.Info) lockReport {
 	if r.Held && i.TTL >= 0 {
 		ms := i.TTL.Milliseconds()
 		r.LeftMS = &ms
+	}
+	if r.Held && i.Held > 0 {
+		ms := i.Held.Milliseconds()
+		r.HeldMS = &ms
 	}
 	return r
 }
@@ -128,6 +138,8 @@ func (a *app) listCommand() *cobra.Command {
 that are held by nobody although a node has a value. These have a STATE:
 
 ` + statesHelp + `
+What run --slots holds is a key a slot: slot 1 is the key itself, slot 3 of crawl is
+"crawl;slot=3". Where there are such, they have a SLOT.
 Lockkeeper show KEY tells more.`,
 		Example: `  lockkeeper list
   lockkeeper list tenant: --output json`,
@@ -163,15 +175,19 @@ func (a *app) printLocks(all []look, complete bool) error {
 		return err
 	}
 	plain := !slices.ContainsFunc(all, func(k look) bool { return !k.plain() })
+	all = slices.SortedFunc(slices.Values(all), bySlot)
+	slots := slotTexts(all)
 	var t table
-	head := []string{"KEY", "HOLDER", "TOKEN", "LEFT", "STATE"}
 	for i, k := range append([]look{{}}, all...) {
-		row := head
+		row := []string{"KEY", "HOLDER", "TOKEN", "LEFT"}
 		if i > 0 {
-			row = []string{k.Key, k.holders(), k.tokenText(), leftText(k.left()), k.state()}
+			row = []string{k.Key, k.holders(), k.tokenText(), leftText(k.left())}
 		}
-		if plain {
-			row = row[:4]
+		if slots != nil {
+			row = append(row, append([]string{"SLOT"}, slots...)[i])
+		}
+		if !plain {
+			row = append(row, []string{"STATE", k.state()}[min(i, 1)])
 		}
 		t.add(row...)
 	}

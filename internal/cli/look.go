@@ -17,13 +17,16 @@ import (
 type look struct {
 	lock.Info
 	view *redlock.View
+
+	slots    []look // further slots of the key that are not free, where it was asked for them
+	slotsErr error  // why they could not all be listed
 }
 
 // lookAt asks for one key.
 func lookAt(ctx context.Context, l lock.Locker, key string) (look, error) {
 	if r, ok := lock.As[*redlock.Locker](l); ok {
 		v, err := r.View(ctx, key)
-		return look{v.Info, &v}, err
+		return look{Info: v.Info, view: &v}, err
 	}
 	i, err := inspectorOf(l)
 	if err != nil {
@@ -41,7 +44,7 @@ func looks(ctx context.Context, l lock.Locker, prefix string) ([]look, error) {
 			if err != nil {
 				return all, err
 			}
-			all = append(all, look{v.Info, &v})
+			all = append(all, look{Info: v.Info, view: &v})
 		}
 		return all, nil
 	}
@@ -166,6 +169,15 @@ type viewReport struct {
 
 func (k look) report() lockReport {
 	r := lockReportOf(k.Info)
+	if key, slot := lock.SlotOf(k.Key); slot > 1 {
+		r.SlotOf, r.Slot = key, slot
+	}
+	if k.slotsErr != nil {
+		r.SlotsError = oneLine(k.slotsErr)
+	}
+	for _, s := range k.slots {
+		r.Slots = append(r.Slots, s.report())
+	}
 	if k.view == nil {
 		return r
 	}

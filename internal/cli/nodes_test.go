@@ -247,7 +247,7 @@ func TestTheCommandsOfOperatorsWorkOnFiles(t *testing.T) {
 	require.Equal(t, []string{"KEY", "HOLDER", "TOKEN", "LEFT"}, strings.Fields(strings.Split(out, "\n")[0]))
 	out, code = do(t, url, nil, "show", "k")
 	require.Zero(t, code)
-	require.Regexp(t, `^key +k\nholder +\S+:\d+\ntoken +\d+\nleft +\S+ unless renewed\n$`, out)
+	require.Regexp(t, `^key +k\nholder +\S+:\d+\ntoken +\d+\nsince +\S.* ago\)\nleft +\S+ unless renewed\n$`, out)
 	out, code = do(t, url, nil, "health")
 	require.Zero(t, code)
 	require.Contains(t, out, "1 of 1 nodes vote, 1 needed: all healthy")
@@ -286,7 +286,7 @@ func TestHealthTellsWhatEachNodeIsAndWhatToChange(t *testing.T) {
 	for _, s := range good {
 		require.Regexp(t, `(?m)^`+s.Addr()+` +votes +\S+ +(Redis|Valkey) \S+ +primary +durable \(aof, always\) +\S+ MB, no limit +noeviction +\S+ +\S.* durable$`, out)
 	}
-	require.Regexp(t, `(?m)^`+cache.Addr()+` +refuses .* votes in `, out)
+	require.Regexp(t, `(?m)^`+cache.Addr()+` +waits .* votes in `, out)
 	require.Regexp(t, `(?m)^`+locked.Addr()+` +refuses +- `, out)
 	require.Contains(t, out, locked.Addr()+" does not vote: asks for a password: set REDISCLI_AUTH")
 	require.Contains(t, out, "! "+cache.Addr()+": maxmemory-policy is allkeys-lru, want noeviction")
@@ -301,7 +301,7 @@ func TestHealthTellsWhatEachNodeIsAndWhatToChange(t *testing.T) {
 	require.Equal(t, exitNoQuorum, code, out)
 	var r healthReport
 	require.NoError(t, json.Unmarshal([]byte(out), &r))
-	require.Equal(t, []string{"down", "votes", "votes", "refuses", "refuses"},
+	require.Equal(t, []string{"down", "votes", "votes", "waits", "refuses"},
 		[]string{r.Nodes[0].State, r.Nodes[1].State, r.Nodes[2].State, r.Nodes[3].State, r.Nodes[4].State})
 	require.Equal(t, "primary", r.Nodes[1].Facts["role"])
 	require.Equal(t, "no", r.Nodes[0].Facts["reachable"])

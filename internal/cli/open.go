@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/tonsurance/lockkeeper/backends"
 	"github.com/tonsurance/lockkeeper/internal/tlsfile"
@@ -79,17 +81,47 @@ func (a *app) storeURL(name, raw string) (store, error) {
 
 // param sets a parameter of a quorum's URL, unless it is there.
 func (s *store) param(name, value string) {
-	if !strings.HasPrefix(s.url, "redlock:") && !strings.HasPrefix(s.url, "redlocks:") {
-		return
+	if strings.HasPrefix(s.url, "redlock:") || strings.HasPrefix(s.url, "redlocks:") {
+		s.setParam(name, value)
 	}
+}
+
+// setParam sets a parameter of the URL, and reports false if it is there already.
+func (s *store) setParam(name, value string) bool {
 	sep := "?"
 	if _, query, ok := strings.Cut(s.url, "?"); ok {
 		sep = "&"
 		if values, err := url.ParseQuery(query); err != nil || values.Has(name) {
-			return
+			return false
 		}
 	}
 	s.url += sep + name + "=" + url.QueryEscape(value)
+	return true
+}
+
+// maxHolder is how long a name may be: with host and pid it fits every store.
+const maxHolder = 64 // bytes
+
+// checkHolder checks the value of --holder or LOCKKEEPER_HOLDER.
+func checkHolder(name, holder string) error {
+	if holder != "" && len(holder) <= maxHolder && utf8.ValidString(holder) && !strings.ContainsFunc(holder, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return nil
+	}
+	return usage("%s is %.70q (%d bytes), want 1 to %d bytes of printable text", name, holder, len(holder), maxHolder)
+}
+
+// setHolder makes the store show holder in front of this host and process.
+func (s *store) setHolder(name, holder string) error {
+	host, err := os.Hostname()
+	if err != nil || checkHolder("", host) != nil {
+		host = "unknown"
+	}
+	owner := fmt.Sprintf("%s (%.48s:%d)", holder, host, os.Getpid())
+	s.opts.Owner = owner
+	if s.nodes == nil && !s.setParam("owner", owner) {
+		return usage("%s is given, and the URL of the store has an owner, want one of them", name)
+	}
+	return nil
 }
 
 // redisNodes turns a list of host:port into URLs; what is one already stays so, and
@@ -118,8 +150,11 @@ func (a *app) redisNodes(name, list string) (store, error) {
 			continue
 		}
 		if !isHostPort(node) {
-			if strings.Contains(list, "@") {
+			switch {
+			case strings.Contains(list, "@"):
 				node = "..." // it may be a piece of a password, one with a comma too
+			case hostName.MatchString(node):
+				return s, usage("%s: node %d is %q, want host:port, such as %s:6379", name, i+1, node, node)
 			}
 			return s, usage("%s: node %d is %q, want host:port or a redis:// URL", name, i+1, node)
 		}

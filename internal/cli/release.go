@@ -17,6 +17,7 @@ import (
 
 func (a *app) releaseCommand() *cobra.Command {
 	var force, yes bool
+	var token uint64
 	c := &cobra.Command{
 		Use:   "release KEY --force",
 		Short: "Break somebody's hold of a lock",
@@ -25,37 +26,56 @@ changes hands meanwhile, nothing is broken, and the exit status is 75. What node
 of a lock that nobody holds (see lockkeeper show --help) is removed in the same way. It
 tells what it did on each node of a quorum.
 
+A script that has seen a hold with token T, by lockkeeper show, breaks that hold alone
+with --token T. If another has the lock by now, nothing is broken, and the exit status
+is 75; if nobody has, it is 0. Of a key that is held with run --slots, name the slot, as
+in "KEY;slot=2"; slot 1 is the key itself.
+
 The broken holder learns of it at its next renewal, up to half a ttl later. Until
 then two may work at the same time, and the fencing token alone protects what they
 write to.`,
 		Example: `  lockkeeper release pricing-oracle-keeper --force
-  lockkeeper release pricing-oracle-keeper --force --yes   # in a script`,
+  lockkeeper release pricing-oracle-keeper --force --yes --token 1795   # in a script`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !force {
 				return usage("release breaks another's hold: say --force")
 			}
-			return a.withAnyway(cmd.Context(), func(ctx context.Context, l lock.Locker) error { return a.release(ctx, l, args[0], yes) })
+			if cmd.Flags().Changed("token") && token == 0 {
+				return usage("--token is 0, want that of the hold to break, as lockkeeper show tells it")
+			}
+			return a.withAnyway(cmd.Context(), func(ctx context.Context, l lock.Locker) error { return a.release(ctx, l, args[0], token, yes) })
 		},
 	}
 	c.Flags().BoolVar(&force, "force", false, "break the hold (required)")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	c.Flags().Uint64Var(&token, "token", 0, "break the hold with this `token` only")
 	return c
 }
 
-func (a *app) release(ctx context.Context, l lock.Locker, key string, yes bool) error {
+// release breaks who holds key; with a token, only the hold that has it.
+func (a *app) release(ctx context.Context, l lock.Locker, key string, token uint64, yes bool) error {
 	k, err := lookAt(ctx, l, key)
 	if err != nil {
 		return err
 	}
+	k.withSlots(ctx, l)
 	if err := a.printLook(k); err != nil {
 		return err
 	}
 	switch redlock.State(k.state()) {
 	case redlock.StateFree:
+		if len(k.slots) > 0 && token == 0 {
+			return &status{exitHeld, fmt.Errorf("nothing was broken: %s is held in slots, name one, as in: lockkeeper release %s --force", printable(key), quoted(k.slots[0].Key))}
+		}
 		return nil
 	case redlock.StateUnknown:
 		return k.unavailable()
+	}
+	if token != 0 {
+		if over, err := k.term(token); over || err != nil {
+			return err
+		}
 	}
 	if _, err := fmt.Fprintln(a.out); err != nil {
 		return err
@@ -70,6 +90,20 @@ func (a *app) release(ctx context.Context, l lock.Locker, key string, yes bool) 
 	return a.breakSeen(ctx, l, k)
 }
 
+// term checks that the hold with this token is the one that was seen. over: it is not,
+// and nobody else holds the lock, so that there is nothing to break.
+func (k look) term(token uint64) (over bool, err error) {
+	switch {
+	case k.Holder == "":
+		return true, nil // leftovers on some nodes are no hold
+	case k.Token == token:
+		return false, nil
+	case k.Token == 0 && k.state() == string(redlock.StateHeld):
+		return false, fmt.Errorf("%w: nothing was broken: too few nodes tell the token of the hold of %s by %s", lock.ErrUnavailable, printable(k.Key), printable(k.Holder))
+	}
+	return false, &status{exitHeld, fmt.Errorf("nothing was broken: %s is held by %s with token %s, not with %d", printable(k.Key), printable(k.Holder), tokenText(k.Token), token)}
+}
+
 // breakSeen breaks what was seen, and tells what became of it.
 func (a *app) breakSeen(ctx context.Context, l lock.Locker, k look) error {
 	breakOne, err := oneBreaker(l)
@@ -77,6 +111,9 @@ func (a *app) breakSeen(ctx context.Context, l lock.Locker, k look) error {
 		return err
 	}
 	did, err := breakOne(ctx, k)
+	if errors.Is(err, lock.ErrHeld) {
+		err = &status{exitHeld, fmt.Errorf("nothing was broken: %s has changed hands meanwhile: %s", printable(k.Key), words(err))}
+	}
 	if perr := a.printOutcomes(did); perr != nil || err != nil {
 		return errors.Join(perr, err)
 	}
@@ -195,14 +232,16 @@ lockkeeper release --help. An empty PREFIX ("") means all.`,
 }
 
 func (a *app) clear(ctx context.Context, l lock.Locker, prefix string, yes bool) error {
-	all, err := looks(ctx, l, prefix)
-	if err != nil {
-		return err
+	// What can't be listed does not keep the rest.
+	all, unlisted := looks(ctx, l, prefix)
+	if err := a.printLocks(all, unlisted == nil); err != nil || len(all) == 0 {
+		return errors.Join(err, unlisted)
 	}
-	if err := a.printLocks(all, true); err != nil || len(all) == 0 {
-		return err
+	question := fmt.Sprintf("Break these %d?", len(all))
+	if unlisted != nil {
+		question = fmt.Sprintf("There may be others (%s). Break these %d?", printable(words(unlisted)), len(all))
 	}
-	if err := a.ask(ctx, fmt.Sprintf("Break these %d?", len(all)), yes); err != nil {
+	if err := a.ask(ctx, question, yes); err != nil {
 		return err
 	}
 	breakOne, err := oneBreaker(l)
@@ -226,7 +265,7 @@ func (a *app) clear(ctx context.Context, l lock.Locker, prefix string, yes bool)
 	for _, node := range slices.Sorted(maps.Keys(silent)) {
 		fmt.Fprintf(a.out, "%s did not answer for %d of them, and may still have them until they end\n", printable(node), silent[node])
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, unlisted)...)
 }
 
 // oneBreaker is how this store breaks what was seen of one key.

@@ -30,6 +30,8 @@ type runner struct {
 	once, restart bool
 	wait          time.Duration
 	slots         int
+	holder        string
+	holderFrom    string // the flag or the variable that gave it
 	restartDelay  time.Duration
 	keepSecrets   bool
 	quiet         bool
@@ -97,7 +99,8 @@ REDIS_RETRY_DELAY_MS the time between them.`,
 	flags.DurationVar(&r.wait, "wait", 0, "exit with status 75 if another still holds it after this `time` (default: wait for ever)")
 	flags.BoolVar(&r.restart, "restart", false, "campaign again after a loss, or when the command has ended, until a signal comes")
 	flags.DurationVar(&r.restartDelay, "restart-delay", time.Second, "`pause` before campaigning again")
-	flags.IntVar(&r.slots, "slots", 1, "`n` holders at a time, of those who say the same n; one without --slots counts, too")
+	flags.IntVar(&r.slots, "slots", 1, "`n` holders at a time; one without --slots counts, too")
+	flags.StringVar(&r.holder, "holder", "", "`name` that others see, before host and process (environment: LOCKKEEPER_HOLDER)")
 	flags.BoolVar(&r.keepSecrets, "keep-credentials", false, "leave in the command's environment what leads to the store")
 	flags.BoolVarP(&r.quiet, "quiet", "q", false, "say nothing but errors")
 	c.SetUsageTemplate(c.UsageTemplate() + `
@@ -141,6 +144,15 @@ func (r *runner) settle(cmd *cobra.Command) error {
 	case r.slots < 1 || r.slots > lock.MaxSlots:
 		return usage("--slots is %d, want 1 to %d", r.slots, lock.MaxSlots)
 	}
+	r.holderFrom = "--holder"
+	if !cmd.Flags().Changed("holder") {
+		r.holder, r.holderFrom = r.a.getenv("LOCKKEEPER_HOLDER"), "LOCKKEEPER_HOLDER"
+	}
+	if r.holder != "" || cmd.Flags().Changed("holder") {
+		if err := checkHolder(r.holderFrom, r.holder); err != nil {
+			return err
+		}
+	}
 	if r.once {
 		if r.acquire, err = r.a.onceOptions(); err != nil {
 			return err
@@ -169,9 +181,14 @@ func (r *runner) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if r.holder != "" {
+		if err := s.setHolder(r.holderFrom, r.holder); err != nil {
+			return err
+		}
+	}
 	path, err := exec.LookPath(r.command[0])
 	if err != nil {
-		return cantRun(err)
+		return cantRun(r.command, err)
 	}
 	r.signals = make(chan os.Signal, 8)
 	heed(r.signals)
@@ -192,7 +209,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 		defer closeLocker(locker)
 	}
 	if err != nil {
-		return err
+		return r.bounded(err)
 	}
 	if r.slots > 1 {
 		locker = lock.Semaphore(locker, r.slots)
@@ -235,11 +252,12 @@ func isStatus(err error) bool {
 	return errors.As(err, &s) && s.err == nil
 }
 
-func cantRun(err error) error {
+func cantRun(command []string, err error) error {
+	code := exitNoExec
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
-		return &status{exitNotFound, err}
+		code = exitNotFound
 	}
-	return &status{exitNoExec, err}
+	return &status{code, commandWords(command, err)}
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -297,6 +315,11 @@ func (r *runner) open(ctx context.Context, s store) (lock.Locker, error) {
 // say tells of what goes on, on standard error: standard output is the command's.
 func (r *runner) say(format string, args ...any) {
 	if !r.quiet {
+		for i, arg := range args {
+			if err, ok := arg.(error); ok {
+				args[i] = words(err)
+			}
+		}
 		text := strings.Join(strings.Fields(fmt.Sprintf(format, args...)), " ")
 		fmt.Fprintln(r.a.err, "lockkeeper:", text)
 	}
@@ -315,7 +338,7 @@ func (r *runner) term(ctx context.Context, locker lock.Locker, path string) (sto
 			_ = lease.Release(ctx)
 		}
 		var sig signalled
-		return errors.As(err, &sig), err
+		return errors.As(err, &sig), r.bounded(err)
 	}
 	keeper, err := keepalive.Start(context.WithoutCancel(ctx), guarded{lease, r}, r.ttl, &keepalive.Options{
 		Margin:   r.grace,

@@ -20,6 +20,10 @@ quorum of Redis nodes it also shows what each node has, its fence count, the pro
 that wait (one that died may stand there until its turn), and one of these states:
 
 ` + statesHelp + `
+Of a key that is held with run --slots it shows who has which slot. Slot 1 is the key
+itself; lockkeeper show "KEY;slot=2" tells as much of another.
+A store of files also tells since when it is held; Redis does not know that.
+
 Exit status 0 also if it is free.`,
 		Example: `  lockkeeper show pricing-oracle-keeper
   lockkeeper show pricing-oracle-keeper --output json`,
@@ -33,6 +37,7 @@ Exit status 0 also if it is free.`,
 				if err != nil {
 					return err
 				}
+				k.withSlots(ctx, l)
 				if err := a.printLook(k); err != nil {
 					return err
 				}
@@ -77,9 +82,19 @@ func (a *app) printLook(k look) error {
 }
 
 func (a *app) writeLook(b *strings.Builder, k look) error {
+	if err := a.writeSlots(b, k); err != nil {
+		return err
+	}
 	unasked := k.unasked()
-	if k.state() == string(redlock.StateFree) {
-		fmt.Fprintf(b, "%s is free\n", printable(k.Key))
+	if k.free() {
+		what := "is free"
+		switch {
+		case len(k.slots) > 0:
+			what = "itself, slot 1, is free"
+		case k.slotsErr != nil:
+			what = "is free, but whether it is held in slots (run --slots) is not known: " + printable(oneLine(k.slotsErr))
+		}
+		fmt.Fprintf(b, "%s %s\n", printable(k.Key), what)
 		if k.view != nil && len(k.view.Waiters) > 0 {
 			fmt.Fprintf(b, "waiting  %s\n", printable(strings.Join(k.view.Waiters, ", ")))
 		}
@@ -99,6 +114,10 @@ func (a *app) writeLook(b *strings.Builder, k look) error {
 				token += " (too few of the nodes that answer have counted the same)"
 			}
 			t.add("token", token)
+			if k.Held > 0 {
+				// The clock on the wall is for people: the store counted the time.
+				t.add("since", fmt.Sprintf("%s (%s ago)", time.Now().Add(-k.Held).Format("2006-01-02 15:04:05"), short(k.Held)))
+			}
 			t.add("left", untilText(k.TTL))
 		}
 		if k.view != nil && len(k.view.Waiters) > 0 {

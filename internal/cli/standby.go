@@ -27,7 +27,7 @@ func (s *standby) TryAcquire(ctx context.Context, key string, ttl time.Duration)
 	case errors.As(err, &held):
 		s.tell("held by "+name(held.Holder), "standing by: ")
 	case errors.Is(err, lock.ErrUnavailable):
-		s.tell("unavailable", "waiting for the store: "+err.Error()+" ")
+		s.tell("unavailable", "waiting for the store: "+words(err)+" ")
 	}
 	return lease, err
 }
@@ -67,7 +67,7 @@ func (h renewals) Handle(_ context.Context, record slog.Record) error {
 	if record.Level >= slog.LevelWarn {
 		if values["failures"].String() == "1" {
 			left, _ := values["left"].Any().(time.Duration)
-			h.r.say("%s, which ends the command in %s unless one succeeds: %v", record.Message, short(left), values["err"])
+			h.r.say("%s, which ends the command in %s unless one succeeds: %v", record.Message, short(left), values["err"].Any())
 		}
 		return nil
 	}

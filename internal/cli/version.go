@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -32,12 +33,18 @@ func (a *app) versionCommand() *cobra.Command {
 			if a.output == "json" {
 				return a.printJSON(v)
 			}
-			_, err := fmt.Fprintln(a.out, "lockkeeper", v.Version, v.Go, v.Platform)
+			_, err := fmt.Fprintln(a.out, versionText())
 			return err
 		},
 	}
 	a.outputFlag(c)
 	return c
+}
+
+// versionText is what version prints, and --version.
+func versionText() string {
+	v := version()
+	return strings.Join([]string{"lockkeeper", v.Version, v.Go, v.Platform}, " ")
 }
 
 // version is what the go command recorded in the binary.

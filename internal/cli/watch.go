@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"syscall"
@@ -28,8 +30,11 @@ type watcher struct {
 	prefix   string
 	interval time.Duration
 
-	locks  func(ctx context.Context) ([]lock.Info, error)
-	health func(ctx context.Context) (lock.Health, error)
+	locks   func(ctx context.Context) (all []look, err error)
+	inspect func(ctx context.Context, key string) (lock.Info, error)
+	health  func(ctx context.Context) (lock.Health, error)
+
+	held map[string]bool // the keys that the latest list had; its goroutine's own
 
 	state  watchState
 	recent []event // the latest last
@@ -51,7 +56,8 @@ its time was up is told as released, whoever did it; later, as expired.
 
 If standard output is no terminal, or TERM is dumb, each event is a line. With
 --output json it is one JSON object a line, with "time" and "event": holds, acquired,
-released, expired, handed_over, node_up, node_down, node_back, unavailable, available.
+released, expired, handed_over, node_up, node_down, node_back, unavailable, available;
+incomplete, where some locks can't be read and the others are watched, and complete.
 
 Ctrl-C ends it, with status 0.`,
 		Example: `  lockkeeper watch
@@ -92,16 +98,23 @@ func (w *watcher) run(ctx context.Context, open func(context.Context) (lock.Lock
 	if err != nil && ctx.Err() == nil && !errors.Is(err, lock.ErrUnavailable) {
 		return err
 	}
-	w.locks = func(ctx context.Context) ([]lock.Info, error) {
+	w.locks = func(ctx context.Context) ([]look, error) {
 		l, err := o.get(ctx)
 		if err != nil {
 			return nil, err
 		}
+		return looks(ctx, l, w.prefix)
+	}
+	w.inspect = func(ctx context.Context, key string) (lock.Info, error) {
+		l, err := o.get(ctx)
+		if err != nil {
+			return lock.Info{}, err
+		}
 		i, err := inspectorOf(l)
 		if err != nil {
-			return nil, err
+			return lock.Info{}, err
 		}
-		return held(ctx, i, w.prefix)
+		return i.Inspect(ctx, key)
 	}
 	w.health = func(ctx context.Context) (lock.Health, error) {
 		l, err := o.get(ctx)
@@ -169,12 +182,7 @@ type checkup struct {
 // before: first, because a store may take its time to let go.
 func (w *watcher) loop(ctx context.Context) error {
 	asking, stop := context.WithCancel(ctx)
-	listings, listed := ask(asking, w.interval, func(ctx context.Context) listing {
-		l := listing{began: time.Now()}
-		l.locks, l.err = w.locks(ctx)
-		l.ended = time.Now()
-		return l
-	})
+	listings, listed := ask(asking, w.interval, w.list)
 	defer func() { stop(); <-listed }()
 	checkups, checked := ask(asking, max(w.interval, healthInterval), func(ctx context.Context) checkup {
 		h, err := w.health(ctx)
@@ -221,6 +229,72 @@ func (w *watcher) loop(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// list asks who holds what. What can't be read of some locks must not hide the others.
+func (w *watcher) list(ctx context.Context) listing {
+	l := listing{began: time.Now()}
+	all, err := w.locks(ctx)
+	seen := map[string]bool{}
+	for _, k := range all {
+		seen[k.Key] = true
+		if unavailable := k.unavailable(); unavailable != nil {
+			l.unknown = append(l.unknown, k.Key)
+			l.partial = cmp.Or(l.partial, unavailable)
+		} else if k.Holder != "" {
+			l.locks = append(l.locks, k.Info)
+		}
+	}
+	if err != nil {
+		l.partial = cmp.Or(l.partial, err)
+		if !w.askEach(ctx, &l, seen) && len(all) == 0 && !w.answers(ctx) {
+			l.err = err
+		}
+	}
+	l.ended = time.Now()
+	if l.err == nil {
+		w.held = map[string]bool{}
+		for _, info := range l.locks {
+			w.held[info.Key] = true
+		}
+		for _, key := range l.unknown {
+			w.held[key] = true
+		}
+	}
+	return l
+}
+
+// mostUnanswered is how many locks are asked for by themselves before the store is said
+// to be away.
+const mostUnanswered = 3
+
+// askEach asks for each lock that was there before and that a list which is not whole
+// does not have: that it is missing does not say that it is free. It reports whether the
+// store has answered.
+func (w *watcher) askEach(ctx context.Context, l *listing, seen map[string]bool) (answered bool) {
+	for _, key := range slices.Sorted(maps.Keys(w.held)) {
+		if seen[key] {
+			continue
+		}
+		info, err := w.inspect(ctx, key)
+		switch {
+		case err != nil:
+			l.unknown = append(l.unknown, key)
+		case info.Holder != "":
+			l.locks = append(l.locks, info)
+		}
+		answered = answered || err == nil
+		if ctx.Err() != nil || !answered && len(l.unknown) >= mostUnanswered {
+			return false
+		}
+	}
+	return answered
+}
+
+// answers reports whether the store answers at all: for a key that nobody locks.
+func (w *watcher) answers(ctx context.Context) bool {
+	_, err := w.inspect(ctx, w.prefix+"lockkeeper-watch")
+	return err == nil
 }
 
 // ask asks at once and then every interval, until ctx ends. A question has its end.

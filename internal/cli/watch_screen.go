@@ -63,6 +63,9 @@ func (w *watcher) frame(now time.Time, width, height int) []string {
 	if s.err != nil {
 		lines = append(lines, w.a.paint(bad, cut("no answer, what follows is old: "+printable(outage(s.err)), width)))
 	}
+	if s.partial != nil && s.err == nil {
+		lines = append(lines, w.a.paint(warn, cut("some locks can't be read: "+printable(outage(s.partial)), width)))
+	}
 	if nodes := w.nodeLines(width); len(nodes) > 0 && len(nodes)+8 <= height {
 		lines = append(append(lines, ""), nodes...)
 	}

@@ -25,6 +25,8 @@ const (
 	evNodeBack    = "node_back"
 	evUnavailable = "unavailable"
 	evAvailable   = "available"
+	evIncomplete  = "incomplete" // some locks can't be read
+	evComplete    = "complete"
 )
 
 // event is one line of watch. Tokens are strings, see lockReport.
@@ -44,11 +46,11 @@ type event struct {
 // colour is how grave it is.
 func (e event) colour() string {
 	switch e.Kind {
-	case evExpired:
+	case evExpired, evIncomplete:
 		return warn
 	case evNodeDown, evUnavailable:
 		return bad
-	case evAcquired, evNodeBack, evAvailable:
+	case evAcquired, evNodeBack, evAvailable, evComplete:
 		return good
 	}
 	return ""
@@ -88,7 +90,9 @@ func (e event) detail() string {
 type listing struct {
 	began, ended time.Time
 	locks        []lock.Info
-	err          error
+	err          error    // there was no answer
+	partial      error    // why some locks could not be read
+	unknown      []string // these of them, where their keys are known
 }
 
 // hold is one of a key as it was seen last.
@@ -106,13 +110,18 @@ func (h hold) left(now time.Time) time.Duration {
 	return max(0, h.TTL-now.Sub(h.ended))
 }
 
-func (h hold) same(i lock.Info) bool { return h.Holder == i.Holder && h.Token == i.Token }
+// same: of one holder, the same token is the same hold, and an unknown one (too few
+// nodes tell it) says nothing.
+func (h hold) same(i lock.Info) bool {
+	return h.Holder == i.Holder && (h.Token == i.Token || h.Token == 0 || i.Token == 0)
+}
 
 // watchState is what watch knows, and makes events of what is new.
 type watchState struct {
-	holds  map[string]hold
-	listed bool  // there was an answer
-	err    error // of the last question, nil if it was answered
+	holds   map[string]hold
+	listed  bool  // there was an answer
+	err     error // of the last question, nil if it was answered
+	partial error // of the last answer, nil if it was whole
 
 	nodes   []nodeReport
 	health  healthReport
@@ -135,6 +144,13 @@ func (s *watchState) update(l listing) []event {
 		events = append(events, event{Time: at, Kind: evAvailable, Reason: "the store answers again"})
 		s.err = nil
 	}
+	switch {
+	case l.partial != nil && s.partial == nil:
+		events = append(events, event{Time: at, Kind: evIncomplete, Reason: outage(l.partial)})
+	case l.partial == nil && s.partial != nil:
+		events = append(events, event{Time: at, Kind: evComplete, Reason: "all locks can be read again"})
+	}
+	s.partial = l.partial
 	next := map[string]hold{}
 	for _, info := range l.locks {
 		now := hold{info, l.began, l.ended, info.TTL}
@@ -149,6 +165,7 @@ func (s *watchState) update(l listing) []event {
 			kind = evHandedOver
 		default:
 			now.full = max(was.full, now.full)
+			now.Token = cmp.Or(now.Token, was.Token)
 		}
 		if kind != "" {
 			e := lockEvent(at, kind, info)
@@ -161,6 +178,11 @@ func (s *watchState) update(l listing) []event {
 			events = append(events, e)
 		}
 		next[info.Key] = now
+	}
+	for _, key := range l.unknown { // nothing is known to have changed
+		if was, held := s.holds[key]; held {
+			next[key] = was
+		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.holds)) {
 		if _, held := next[key]; held {
@@ -243,11 +265,11 @@ func (s *watchState) sorted() []hold {
 
 // outage is why a store does not answer, without the way there.
 func outage(err error) string {
-	s := oneLine(err)
-	if _, why, ok := strings.Cut(s, lock.ErrUnavailable.Error()+": "); ok {
-		return why
+	_, why, ok := strings.Cut(oneLine(err), lock.ErrUnavailable.Error()+": ")
+	if !ok {
+		why = oneLine(err)
 	}
-	return s
+	return plain(why)
 }
 
 // line is e where there is no screen.

@@ -235,7 +235,7 @@ func TestWatchIsLightOnTheStore(t *testing.T) {
 		lists, checks := 0, 0
 		w := &watcher{
 			a: &app{out: &bytes.Buffer{}}, interval: time.Second,
-			locks: func(context.Context) ([]lock.Info, error) {
+			locks: func(context.Context) ([]look, error) {
 				lists++
 				time.Sleep(10 * time.Millisecond)
 				return nil, nil
@@ -257,4 +257,70 @@ func TestColumnsAreThoseOfTheTerminal(t *testing.T) {
 	require.Equal(t, "锁…", cut("锁锁锁", 4))
 	require.Equal(t, "ab…", cut("abcd", 3))
 	require.Equal(t, "abc", cut("abc", 3))
+}
+
+// Too few of the nodes that answer have counted alike: the token is unknown for a while.
+func TestWatchAnUnknownTokenIsNoNewHold(t *testing.T) {
+	var s watchState
+	k := lock.Info{Key: "k", Holder: "a", Token: 7, TTL: time.Minute}
+	s.update(answer(0, 0, k))
+	k.Token = 0
+	require.Empty(t, s.update(answer(time.Second, 0, k)))
+	require.Equal(t, uint64(7), s.holds["k"].Token, "it is known from before")
+	k.Token = 7
+	require.Empty(t, s.update(answer(2*time.Second, 0, k)))
+	k.Token = 0
+	require.Empty(t, s.update(answer(3*time.Second, 0, k)))
+	k.Token = 8
+	require.Equal(t, []string{"acquired k"}, kindsOf(s.update(answer(4*time.Second, 0, k))), "the next term, when it is known again")
+	k.Holder, k.Token = "b", 0
+	require.Equal(t, []string{"handed_over k"}, kindsOf(s.update(answer(5*time.Second, 0, k))))
+	k.Token = 9
+	require.Empty(t, s.update(answer(6*time.Second, 0, k)))
+	require.Equal(t, uint64(9), s.holds["k"].Token)
+}
+
+func TestWatchWhatCanNotBeReadIsNotSaidToBeReleased(t *testing.T) {
+	var s watchState
+	a, b := lock.Info{Key: "a", Holder: "x", Token: 1, TTL: time.Minute}, lock.Info{Key: "b", Holder: "y", Token: 2, TTL: time.Minute}
+	s.update(answer(0, 0, a, b))
+	partial := answer(time.Second, 0, b)
+	partial.partial, partial.unknown = lock.ErrUnavailable, []string{"a", "unheard of"}
+	require.Equal(t, []string{"incomplete"}, kindsOf(s.update(partial)))
+	require.Empty(t, s.update(partial), "said once")
+	partial.locks = nil
+	require.Equal(t, []string{"released b"}, kindsOf(s.update(partial)), "the others are watched")
+	require.Equal(t, []string{"complete"}, kindsOf(s.update(answer(2*time.Second, 0, a))))
+}
+
+func TestWatchAsksForEachLockThatAListWhichIsNotWholeMisses(t *testing.T) {
+	down := fmt.Errorf("%w: damaged", lock.ErrUnavailable)
+	k := func(key string) look { return look{Info: lock.Info{Key: key, Holder: "x", Token: 1, TTL: time.Minute}} }
+	asked := []string{}
+	list, failed := []look{k("a"), k("b"), k("c")}, error(nil)
+	w := &watcher{
+		locks: func(context.Context) ([]look, error) { return list, failed },
+		inspect: func(_ context.Context, key string) (lock.Info, error) {
+			asked = append(asked, key)
+			switch key {
+			case "b":
+				return lock.Info{Key: key}, nil
+			case "c":
+				return lock.Info{}, down
+			}
+			return k(key).Info, nil
+		},
+	}
+	require.NoError(t, w.list(t.Context()).partial)
+	require.Empty(t, asked)
+	list, failed = nil, down
+	l := w.list(t.Context())
+	require.NoError(t, l.err)
+	require.ErrorIs(t, l.partial, lock.ErrUnavailable)
+	require.Equal(t, []string{"a", "b", "c"}, asked)
+	require.Equal(t, []lock.Info{k("a").Info}, l.locks)
+	require.Equal(t, []string{"c"}, l.unknown)
+
+	w.inspect = func(_ context.Context, key string) (lock.Info, error) { return lock.Info{}, down }
+	require.ErrorIs(t, w.list(t.Context()).err, lock.ErrUnavailable, "the store is away")
 }

@@ -1,0 +1,256 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// This file says what went wrong once, in the words of somebody at a shell, who knows
+// of keys, nodes and flags, and of no package, Go name or context.
+
+// words are err for people: one line, whatever is in it.
+func words(err error) string {
+	var s *status
+	var held *lock.HeldError
+	switch {
+	case errors.As(err, &s): // says more than the refusal in it
+	case errors.Is(err, lock.ErrLost), errors.Is(err, lock.ErrUnavailable): // a node's refusal in it is not the whole
+	case errors.As(err, &held):
+		return heldWords(held)
+	}
+	return plain(oneLine(err))
+}
+
+// heldWords is the ordinary refusal.
+func heldWords(held *lock.HeldError) string {
+	text := fmt.Sprintf("%s is held by %s", printable(held.Key), printable(name(held.Holder)))
+	if held.RetryAfter > 0 {
+		text += ", for up to " + short(held.RetryAfter) + " unless renewed"
+	}
+	if held.Unconfirmed {
+		text += " (it may be dead: ask again then)"
+	}
+	return text
+}
+
+// undecided begins every line about a store that can't decide.
+const undecided = "the store can't decide"
+
+var (
+	// The way there: a package, what it was asked, and after how many attempts.
+	layers = regexp.MustCompile(`(^|: |; )(?:(?:lock|redlock|file|memory|backends|keepalive|leader): )?` +
+		`(?:(?:acquire a slot of|acquire|extend|release|inspect|list|view|break|force release) "(?:[^"\\]|\\.)*"(?: \(token \d+\))?|"(?:[^"\\]|\\.)*" \(token \d+\)|(?:acquire|health|dial|list|inspect|force release|open [a-z]+)): `)
+	packages = regexp.MustCompile(`(^|[:;] |\()(?:lock|redlock|file|memory|backends|keepalive|leader): `)
+	waits    = regexp.MustCompile(`no lease within the timeout of [^,]+, after [^;]+; last (?:attempt|known): |gave up after attempt \d+ of \d+: |ended while waiting, after [^;]+; last (?:attempt|known): `)
+	counts   = regexp.MustCompile(`\d+ of (\d+) nodes [a-z ]+, want (\d+): `)
+	answers  = regexp.MustCompile(`(\d+ of \d+ nodes) (?:answered, too few to tell who holds ("(?:[^"\\]|\\.)*")|could be listed|answered|freed it): `)
+	dials    = regexp.MustCompile(`dial (?:tcp|unix) \S+: (?:connect: )?`)
+	contexts = regexp.MustCompile(`:? ?\(?context deadline exceeded\)?`)
+	options  = regexp.MustCompile(`\b(?:Acquire)?Options\.([A-Z][A-Za-z]*)`)
+	capital  = regexp.MustCompile(`[A-Z]+[a-z]*`)
+)
+
+// plain takes out of a library's text what says nothing at a shell.
+func plain(s string) string {
+	s = waits.ReplaceAllString(s, "")
+	for before := ""; before != s; {
+		before, s = s, layers.ReplaceAllString(s, "$1")
+	}
+	for _, sentinel := range []struct{ err, says string }{
+		{lock.ErrUnavailable.Error() + ": ", undecided + ": "},
+		{lock.ErrUnavailable.Error(), undecided},
+		{lock.ErrInvalid.Error() + ": ", ""},
+		{lock.ErrRefused.Error() + ": ", "the store refuses: "},
+		{lock.ErrLost.Error(), "lease lost"},
+		{lock.ErrClosed.Error(), "the store was closed"},
+	} {
+		s = strings.ReplaceAll(s, sentinel.err, sentinel.says)
+	}
+	s = packages.ReplaceAllString(s, "$1")
+	s = counts.ReplaceAllString(s, "$2 of $1 nodes are needed: ")
+	s = dials.ReplaceAllString(s, "")
+	s = contexts.ReplaceAllString(s, "")
+	s = optionWords(s)
+	for twice := undecided + ": " + undecided; strings.Contains(s, twice); {
+		s = strings.ReplaceAll(s, twice, undecided)
+	}
+	// The last attempt's error stands beside the one that it led to.
+	var parts []string
+	for part := range strings.SplitSeq(s, "; ") {
+		if !slices.ContainsFunc(parts, func(before string) bool { return strings.HasSuffix(before, part) }) {
+			parts = append(parts, part)
+		}
+	}
+	return strings.TrimRight(strings.Join(parts, "; "), ":; ")
+}
+
+// optionWords names an option of a library as the parameter of the store's URL.
+func optionWords(s string) string {
+	return options.ReplaceAllStringFunc(s, func(name string) string {
+		_, name, _ = strings.Cut(name, ".")
+		return "the store's " + strings.ToLower(strings.Join(capital.FindAllString(name, -1), "-"))
+	})
+}
+
+// bounded is why a campaign that --once or --wait bounds ended without the lock.
+func (r *runner) bounded(err error) error {
+	var held *lock.HeldError
+	switch code := codeOf(err); {
+	case r.wait == 0 || code != exitHeld && code != exitUnavailable:
+		return err
+	case code == exitHeld && errors.As(err, &held):
+		return &status{code, fmt.Errorf("%s; it was not free within the %v of --wait", heldWords(held), r.wait)}
+	default:
+		return &status{code, fmt.Errorf("%s; it did not within the %v of --wait", words(err), r.wait)}
+	}
+}
+
+// commandWords is why a command can't be run, with what was probably meant.
+func commandWords(command []string, err error) error {
+	word := command[0]
+	switch {
+	case errors.Is(err, exec.ErrNotFound) && len(command) == 1 && strings.ContainsAny(word, " ;|&<>$`(){}*?'\"\n"):
+		return fmt.Errorf("%s: command not found; a line for a shell is given as: sh -c %s", printable(word), quoted(word))
+	case errors.Is(err, exec.ErrNotFound):
+		return fmt.Errorf("%s: command not found", printable(word))
+	}
+	why := err
+	if e, ok := errors.AsType[*exec.Error](err); ok {
+		why = e.Err
+	}
+	if e, ok := errors.AsType[*fs.PathError](why); ok {
+		why = e.Err
+	}
+	return fmt.Errorf("%s: %w", printable(word), why)
+}
+
+// quoted is s as a shell takes it.
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+var (
+	badValue    = regexp.MustCompile(`(?s)^invalid argument "(.*)" for "(?:-\w, )?--([\w-]+)" flag: `)
+	unknownFlag = regexp.MustCompile(`^unknown flag: --(.*)$`)
+	flagNames   = regexp.MustCompile(`(?m)^ +(?:-\w, |    )--([\w-]+)`)
+)
+
+// flagError is a mistake in a flag, with what was expected.
+func flagError(cmd *cobra.Command, err error) error {
+	text := err.Error()
+	if bad := badValue.FindStringSubmatch(text); bad != nil {
+		want := "another value"
+		switch cmd.Flags().Lookup(bad[2]).Value.Type() {
+		case "duration":
+			want = "a time with its unit, such as 5s, 500ms or 2m"
+			if _, err := time.ParseDuration(bad[1] + "s"); err == nil {
+				want = "a time with its unit, such as " + bad[1] + "s"
+			}
+		case "int":
+			want = "a whole number"
+		case "uint64":
+			want = "a whole number, 0 or more"
+		case "bool":
+			want = "true or false, or nothing after --" + bad[2]
+		}
+		return usage("--%s is %q, want %s", bad[2], bad[1], want)
+	}
+	if unknown := unknownFlag.FindStringSubmatch(text); unknown != nil {
+		var names []string
+		for _, flag := range flagNames.FindAllStringSubmatch(cmd.Flags().FlagUsages(), -1) {
+			names = append(names, flag[1])
+		}
+		if meant := nearest(unknown[1], names); meant != "" {
+			return usage("%w; did you mean --%s?", err, meant)
+		}
+	}
+	return usage("%w", err)
+}
+
+// unknownCommand names the command that was probably meant.
+func unknownCommand(root *cobra.Command, word string) error {
+	var names []string
+	for _, c := range root.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	if meant := nearest(word, names); meant != "" {
+		return usage("there is no command %q; did you mean %s?", word, meant)
+	}
+	return usage("there is no command %q", word)
+}
+
+// nearest is the name that word is a slip of, "" if there is none.
+func nearest(word string, names []string) string {
+	best, least := "", len(word)/3+2
+	for _, name := range names {
+		if d := distance(word, name); d < least {
+			best, least = name, d
+		}
+	}
+	return best
+}
+
+// distance is how many letters must be put in, taken out, changed or swapped with the
+// next one to make b of a.
+func distance(a, b string) int {
+	var before, last []int
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before, last, row = last, row, make([]int, len(b)+1)
+		row[0] = i + 1
+		for j := range len(b) {
+			changed := last[j]
+			if a[i] != b[j] {
+				changed++
+			}
+			row[j+1] = min(changed, last[j+1]+1, row[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
+		}
+	}
+	return row[len(b)]
+}
+
+// helpCommand is help, to which an unknown topic is an error.
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		Args:  cobra.ArbitraryArgs,
+		ValidArgsFunction: func(_ *cobra.Command, args []string, typed string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
+			for _, c := range root.Commands() {
+				if len(args) == 0 && c.IsAvailableCommand() && strings.HasPrefix(c.Name(), typed) {
+					names = append(names, c.Name())
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			at := root
+			for _, word := range args {
+				next, _, err := at.Find([]string{word})
+				if err != nil || next == at {
+					return unknownCommand(at, word)
+				}
+				at = next
+			}
+			at.InitDefaultHelpFlag()
+			at.SetContext(context.Background())
+			return at.Help()
+		},
+	}
+}
