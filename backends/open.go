@@ -82,14 +82,28 @@ func Open(ctx context.Context, rawURL string) (lock.Locker, error) {
 	schemes := slices.Sorted(maps.Keys(openers))
 	mu.RUnlock()
 	if !ok || !known {
-		// Not quoted: what comes before a colon may be anything, a password too.
-		return nil, fmt.Errorf("backends: open: %w: want a URL that starts with %s: and what that scheme wants", lock.ErrInvalid, strings.Join(schemes, ": or "))
+		return nil, fmt.Errorf("backends: open: %w: %s", lock.ErrInvalid, wanted(rawURL, scheme, schemes))
 	}
 	l, err := openScheme(ctx, scheme, rest, open)
 	if err != nil {
 		return nil, fmt.Errorf("backends: open %s: %w", scheme, err)
 	}
 	return l, nil
+}
+
+// wanted says what to write in place of a URL that names no store. It is not quoted:
+// what comes before a colon may be anything, a password too.
+func wanted(rawURL, scheme string, schemes []string) string {
+	const examples = "such as file:///run/locks or redlock://host1:6379,host2:6379,host3:6379"
+	switch {
+	case strings.TrimSpace(rawURL) == "":
+		return fmt.Sprintf("the URL is empty (is the variable set that it comes from?), want one that starts with %s:, %s", strings.Join(schemes, ": or "), examples)
+	case scheme == "redis" || scheme == "valkey" || scheme == "redis-socket" || scheme == "unix":
+		return fmt.Sprintf("a %s: URL is that of one server, want redlock://host:6379 for one or redlock://host1:6379,host2:6379,host3:6379 for a quorum; user:password@ stands before the first, and the database is ?db=n", scheme)
+	case scheme == "rediss" || scheme == "valkeys":
+		return fmt.Sprintf("a %s: URL is that of one server, want redlocks://host:6379 for one or redlocks://host1:6379,host2:6379,host3:6379 for a quorum; user:password@ stands before the first, and the database is ?db=n", scheme)
+	}
+	return fmt.Sprintf("want a URL that starts with %s: and what that scheme wants, %s", strings.Join(schemes, ": or "), examples)
 }
 
 func openScheme(ctx context.Context, scheme, rest string, open Opener) (lock.Locker, error) {

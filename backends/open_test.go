@@ -59,6 +59,21 @@ func TestEachMemoryURLOpensAStoreOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestEveryStoreTakesAnOwner(t *testing.T) {
+	for _, rawURL := range []string{"memory:?owner=me+(host:1)", "file://" + t.TempDir() + "?owner=me+(host:1)"} {
+		l := open(t, rawURL)
+		_, err := l.TryAcquire(t.Context(), "k", time.Minute)
+		require.NoError(t, err)
+		_, err = l.TryAcquire(t.Context(), "k", time.Minute)
+		held, ok := errors.AsType[*lock.HeldError](err)
+		require.True(t, ok, err)
+		require.Equal(t, "me (host:1)", held.Holder)
+	}
+	_, opts, err := parseRedlock("redlock", "//h1?owner=me+(host:1)")
+	require.NoError(t, err)
+	require.Equal(t, "me (host:1)", opts.Owner)
+}
+
 func TestPackageURLDoesNotParseHostLists(t *testing.T) {
 	//lint:ignore SA1007 that it does not parse is the point
 	_, err := url.Parse("redlock://h1:6379,h2")
@@ -87,42 +102,51 @@ func TestRedlockURLsBecomeOneURLANode(t *testing.T) {
 func TestBadURLsAreRefusedByNameAndWithoutSecrets(t *testing.T) {
 	const secret = "hunter2"
 	for rawURL, want := range map[string]string{
-		"":                                               "redlock:",
-		secret:                                           "redlock:",
-		secret + "://h":                                  "redlock:",
-		"etcd://h1":                                      "memory:",
-		"memory:shared":                                  "want memory: and nothing after it",
-		"memory:?x=" + secret:                            `"x"`,
-		"file:locks":                                     "absolute path",
-		"file://host/locks":                              "absolute path",
-		"file:///locks?dir=" + secret:                    `"dir"`,
-		"file:///l?lock-timeout=soon":                    "lock-timeout",
-		"file:///l?trust-file-system=perhaps":            "true or false",
-		"file:///l#x":                                    "not a URL",
-		"file://user:" + secret + "@h/%zz":               "not a URL",
-		"redlock:h1":                                     "redlock://host:port",
-		"redlock://":                                     "host 1",
-		"redlock://h1,,h2":                               "host 2",
-		"redlock://h1:0":                                 "port",
-		"redlock://h1:65536":                             "port",
-		"redlock://h1:":                                  "port",
-		"redlock://:6379":                                "host 1",
-		"redlock://h1:x":                                 "host 1",
-		"redlock://u@h1":                                 "user:password@",
-		"redlock://u:" + secret + "%@h1":                 "percent-encoded",
-		"redlock://u:" + secret + "/x@h1":                "percent-encoded",
-		"redlock://u:" + secret + "?x@h1":                "percent-encoded",
-		"redlock://u:" + secret + "#@h1":                 "percent-encoded",
-		"redlock://u:" + secret + "@h1:bad":              "host 1",
-		"redlock://u:" + secret + "@h1/2":                "db=n",
-		"redlock://h1?password=" + secret:                `"password"`,
-		"redlock://h1?node_timeout=1s":                   `"node_timeout", want some of: db, prefix`,
-		"redlock://h1?db=-1":                             "db",
-		"redlock://h1?db=one":                            "db",
-		"redlock://h1?db=1&db=2":                         "given once",
-		"redlock://h1?quorum=most":                       "quorum",
-		"redlock://h1?restart-guard=never":               "off",
-		"redlock://h1,h2,h3?quorum=1":                    "uorum",
+		"":                                    "the URL is empty (is the variable set that it comes from?), want one that starts with file: or memory: or redlock: or redlocks:, such as file:///run/locks or redlock://host1",
+		" \n":                                 "the URL is empty",
+		"redis://u:" + secret + "@h1:6379/2":  "a redis: URL is that of one server, want redlock://host:6379 for one or redlock://host1:6379,host2",
+		"Redis://h1":                          "want redlock://host:6379 for one",
+		"rediss://u:" + secret + "@h1:6379":   "want redlocks://host:6379 for one",
+		"valkey://h1":                         "want redlock://host:6379 for one",
+		"valkeys://h1":                        "want redlocks://host:6379 for one",
+		"unix:///run/redis.sock":              "want redlock://host:6379 for one",
+		"localhost:6379":                      "such as file:///run/locks or redlock://host1:6379",
+		secret:                                "redlock:",
+		secret + "://h":                       "redlock:",
+		"etcd://h1":                           "memory:",
+		"memory:?owner=a&owner=b":             "given once",
+		"memory:shared":                       "want memory: and nothing after it",
+		"memory:?x=" + secret:                 `"x"`,
+		"file:locks":                          "absolute path",
+		"file://host/locks":                   "absolute path",
+		"file:///locks?dir=" + secret:         `"dir"`,
+		"file:///l?lock-timeout=soon":         "lock-timeout",
+		"file:///l?trust-file-system=perhaps": "true or false",
+		"file:///l#x":                         "not a URL",
+		"file://user:" + secret + "@h/%zz":    "not a URL",
+		"redlock:h1":                          "redlock://host:port",
+		"redlock://":                          "host 1",
+		"redlock://h1,,h2":                    "host 2",
+		"redlock://h1:0":                      "port",
+		"redlock://h1:65536":                  "port",
+		"redlock://h1:":                       "port",
+		"redlock://:6379":                     "host 1",
+		"redlock://h1:x":                      "host 1",
+		"redlock://u@h1":                      "user:password@",
+		"redlock://u:" + secret + "%@h1":      "percent-encoded",
+		"redlock://u:" + secret + "/x@h1":     "percent-encoded",
+		"redlock://u:" + secret + "?x@h1":     "percent-encoded",
+		"redlock://u:" + secret + "#@h1":      "percent-encoded",
+		"redlock://u:" + secret + "@h1:bad":   "host 1",
+		"redlock://u:" + secret + "@h1/2":     "db=n",
+		"redlock://h1?password=" + secret:     `"password"`,
+		"redlock://h1?node_timeout=1s":        `"node_timeout", want some of: db, prefix`,
+		"redlock://h1?db=-1":                  "db",
+		"redlock://h1?db=one":                 "db",
+		"redlock://h1?db=1&db=2":              "given once",
+		"redlock://h1?quorum=most":            "quorum",
+		"redlock://h1?restart-guard=never":    "off",
+		"redlock://h1,h2,h3?quorum=1":         "uorum",
 		"redlock://u:" + secret + "@h1?node-timeout=-5s": "NodeTimeout",
 		"redlock://u:" + secret + "@h1,h1":               "h1",
 		"redlocks://h1?tls-ca=/no/such/file":             "/no/such/file",

@@ -111,6 +111,29 @@ func TestCheckHalfOfAnEvenNumberIsNoQuorum(t *testing.T) {
 	requireCheck(t, s, nil, 2, "Quorum: NO (2 needed)\n")
 }
 
+// A node in its guard time needs nobody to mend it.
+func TestCheckANodeInItsGuardTimeWaitsAndIsNotDown(t *testing.T) {
+	s := redistest.StartN(t, 2, durable...)
+	s = append(s, redistest.Start(t)) // not durable: it sits the guard out
+	requireCheck(t, s, nil, 1, up(s[0]), up(s[1]),
+		fmt.Sprintf("Checking Redis node %s... WAITING (restarted lately and may have forgotten locks: votes in ", s[2].Addr()),
+		"Healthy nodes: 2 / 3\n")
+	out, _ := check(t, nodes(s))
+	require.NotContains(t, out, "DOWN")
+	require.NotContains(t, out, "Options.")
+}
+
+func TestCheckAnArgumentWithoutAPortIsNamedAsOne(t *testing.T) {
+	for arg, want := range map[string]string{
+		"localhost": "check.sh: 'localhost' has no port, want HOST:PORT, such as localhost:6379\n",
+		"":          "check.sh: '' has no port, want HOST:PORT, such as localhost:6379\n",
+	} {
+		out, status := check(t, nil, arg)
+		require.Equal(t, 3, status, out)
+		require.Equal(t, want, out)
+	}
+}
+
 func TestCheckEndsWhenANodeHangs(t *testing.T) {
 	s := redistest.StartN(t, 3, durable...)
 	s[2].Pause()

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,10 +16,13 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/backends/memory"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/leader"
 	"github.com/tonsurance/lockkeeper/redlock"
 )
 
@@ -205,9 +209,9 @@ func TestBadInputIsOneClearLine(t *testing.T) {
 		"flag":               {nil, []string{"-nonsense"}, "nonsense"},
 		"argument":           {nil, []string{"nonsense"}, "nonsense"},
 		"interval":           {nil, []string{"-interval=0s"}, "interval"},
-		"no quorum":          {[]string{"REDIS_NODES=127.0.0.1:1,127.0.0.1:2,127.0.0.1:3"}, nil, "127.0.0.1:1"},
+		"no quorum":          {[]string{"REDIS_NODES=127.0.0.1:1,127.0.0.1:2,127.0.0.1:3"}, []string{"-exit-if-held"}, "127.0.0.1:1"},
 		"password":           {[]string{"REDIS_NODES=user:secret@localhost"}, nil, "REDIS_NODES"},
-		"password in it":     {[]string{"REDIS_NODES=redis://user:secret@127.0.0.1:1"}, nil, "127.0.0.1:1"},
+		"password in it":     {[]string{"REDIS_NODES=redis://user:secret@127.0.0.1:1"}, []string{"-exit-if-held"}, "127.0.0.1:1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -219,6 +223,65 @@ func TestBadInputIsOneClearLine(t *testing.T) {
 			require.NotContains(t, stderr, "secret")
 		})
 	}
+}
+
+// rest is what it printed that nobody has read yet. The program has ended.
+func (p *process) rest() (text string) {
+	for line := range p.lines {
+		text += line + "\n"
+	}
+	return text
+}
+
+func TestAKeeperThatStartsBeforeItsRedisWaitsForIt(t *testing.T) {
+	server := redistest.StartN(t, 1, "--appendonly", "yes", "--appendfsync", "always")[0]
+	server.Kill()
+	p := start(t, []string{"REDIS_NODES=redis://user:secret@" + server.Addr()})
+	require.NotContains(t, p.sees(t, `waiting for the store: (.*connection refused.*)`), "secret")
+	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
+	require.NotContains(t, p.rest(), "waiting", "said once")
+	require.Equal(t, 0, p.exits(t), "stopped while waiting")
+	require.Empty(t, p.stderr.String())
+
+	p = start(t, []string{"REDIS_NODES=" + server.Addr()})
+	p.sees(t, "waiting for the store: ")
+	server.Restart(false)
+	p.sees(t, "the store answers$")
+	p.sees(t, leads)
+	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
+	require.Equal(t, 0, p.exits(t))
+}
+
+func TestAnOutageIsOneLineWhenItBeginsAndOneWhenItEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		first, err := store.Client("first").TryAcquire(t.Context(), "k", 24*time.Hour)
+		require.NoError(t, err)
+		second := store.Client("second")
+		elector := leader.New(second, "k", nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		var out bytes.Buffer
+		var wg sync.WaitGroup
+		wg.Go(func() { reportStandby(ctx, elector, log.New(&out, "", 0)) })
+		wg.Go(func() { _ = elector.Run(ctx, func(ctx context.Context) error { <-ctx.Done(); return nil }) })
+		for range 2 {
+			time.Sleep(5 * time.Minute)
+			second.FailNext(-1, nil)
+			time.Sleep(5 * time.Minute) // many attempts
+			second.FailNext(0, nil)
+		}
+		time.Sleep(5 * time.Minute)
+		second.FailNext(-1, nil)
+		time.Sleep(5 * time.Minute)
+		require.NoError(t, first.Release(ctx))
+		second.FailNext(0, nil)
+		time.Sleep(5 * time.Minute)
+		cancel()
+		wg.Wait()
+		lines := regexp.MustCompile(`standing by: .*unavailable.*`).ReplaceAllString(out.String(), "away")
+		const held = "standing by: first leads with token 1\n"
+		require.Equal(t, held+"away\nthe store answers again\n"+held+"away\nthe store answers again\n"+held+"away\n", lines)
+	})
 }
 
 func TestHelp(t *testing.T) {

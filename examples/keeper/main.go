@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/backends/file"
+	"github.com/tonsurance/lockkeeper/keepalive"
 	"github.com/tonsurance/lockkeeper/leader"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
@@ -35,7 +37,7 @@ func main() {
 		err = run(cfg)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "keeper:", strings.Join(strings.Fields(err.Error()), " ")) // one line, whatever is in it
+		fmt.Fprintln(os.Stderr, "keeper:", oneLine(err))
 		os.Exit(1)
 	}
 }
@@ -45,14 +47,20 @@ func run(cfg config) error {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 
-	locker, err := open(ctx, cfg)
+	out := log.New(os.Stdout, "", log.Ltime|log.Lmicroseconds)
+	locker, err := open(ctx, cfg, out)
 	if err != nil {
+		if ctx.Err() != nil {
+			out.Print("stopped")
+			return nil
+		}
 		return err
 	}
 	defer locker.Close()
 
-	out := log.New(os.Stdout, "", log.Ltime|log.Lmicroseconds)
-	opts := &leader.Options{TTL: cfg.ttl}
+	opts := &leader.Options{TTL: cfg.ttl, Keepalive: &keepalive.Options{
+		Logger: slog.New(slog.NewTextHandler(os.Stdout, nil)), // an outage while it leads
+	}}
 	if cfg.exitIfHeld {
 		opts.Acquire = &lock.AcquireOptions{Attempts: cfg.retryCount + 1, Delay: cfg.retryDelay}
 	}
@@ -61,7 +69,7 @@ func run(cfg config) error {
 	watching, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	if !cfg.exitIfHeld {
-		wg.Go(func() { tellWhoLeads(watching, elector, out) })
+		wg.Go(func() { reportStandby(watching, elector, out) })
 	}
 	err = elector.Run(ctx, func(ctx context.Context) error {
 		out.Printf("leading with fencing token %d", lock.Token(ctx))
@@ -92,14 +100,41 @@ type locker interface {
 	io.Closer
 }
 
-func open(ctx context.Context, cfg config) (locker, error) {
+// open waits for Redis, which may start later than its keepers, unless -exit-if-held
+// asks for an answer now.
+func open(ctx context.Context, cfg config, out *log.Logger) (locker, error) {
 	if len(cfg.nodes) == 0 {
 		return file.New(cfg.dir, nil)
 	}
+	for waiting := false; ; {
+		l, err := dial(ctx, cfg.nodes)
+		switch {
+		case err == nil && waiting:
+			out.Print("the store answers")
+			fallthrough
+		case err == nil:
+			return l, nil
+		case !errors.Is(err, lock.ErrUnavailable) || cfg.exitIfHeld || ctx.Err() != nil:
+			return nil, err
+		case !waiting:
+			waiting = true
+			out.Print("waiting for the store: ", oneLine(err))
+		}
+		select {
+		case <-time.After(time.Second): // refused connections are no time at all
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func dial(ctx context.Context, nodes []string) (*redlock.Locker, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	return redlock.Dial(ctx, cfg.nodes, nil)
+	return redlock.Dial(ctx, nodes, nil)
 }
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // work updates the price until ctx ends. It looks at ctx before each update and
 // never stops in the middle of one: the lease is kept until it has returned.
@@ -117,19 +152,25 @@ func work(ctx context.Context, interval time.Duration, out *log.Logger) error {
 	return nil
 }
 
-// tellWhoLeads prints whom this copy stands by for when that changes, and why
-// nobody can tell every few seconds.
-func tellWhoLeads(ctx context.Context, e *leader.Elector, out *log.Logger) {
+// reportStandby prints whom this copy stands by for when that changes, and an outage
+// of the store when it begins and when it ends.
+func reportStandby(ctx context.Context, e *leader.Elector, out *log.Logger) {
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	var seen string // the holder who refused the last attempt
 	var told lock.Info
-	var at time.Time
+	away := false
 	for {
 		s := e.Status()
 		held, ok := errors.AsType[*lock.HeldError](s.LastAttempt)
 		switch {
-		case s.State != leader.StandingBy || s.LastAttempt == nil:
+		case s.State != leader.StandingBy:
+			away = false // it was elected, which says that the store answers
+		case s.LastAttempt == nil:
+		case ok && away:
+			seen, told, away = "", lock.Info{}, false
+			out.Print("the store answers again")
+			continue
 		case ok && held.Holder != seen:
 			seen = held.Holder
 			info, err := e.Leader(ctx) // it may be another copy that is just trying, too
@@ -137,9 +178,9 @@ func tellWhoLeads(ctx context.Context, e *leader.Elector, out *log.Logger) {
 				told = info
 				out.Printf("standing by: %s leads with token %d", info.Holder, info.Token)
 			}
-		case !ok && time.Since(at) > 5*time.Second:
-			told, at = lock.Info{}, time.Now()
-			out.Print("standing by: ", strings.Join(strings.Fields(s.LastAttempt.Error()), " "))
+		case !ok && !away:
+			away = true
+			out.Print("standing by: ", oneLine(s.LastAttempt))
 		}
 		select {
 		case <-ticker.C:
