@@ -57,6 +57,7 @@ var (
 	dials    = regexp.MustCompile(`dial (?:tcp|unix) \S+: (?:connect: )?`)
 	contexts = regexp.MustCompile(`:? ?\(?context deadline exceeded\)?`)
 	options  = regexp.MustCompile(`\b(?:Acquire)?Options\.([A-Z][A-Za-z]*)`)
+	within   = regexp.MustCompile(` within \d[\w.µ]*\b`)
 	capital  = regexp.MustCompile(`[A-Z]+[a-z]*`)
 )
 
@@ -111,7 +112,9 @@ func (r *runner) bounded(err error) error {
 	case code == exitHeld && errors.As(err, &held):
 		return &status{code, fmt.Errorf("%s; it was not free within the %v of --wait", heldWords(held), r.wait)}
 	default:
-		return &status{code, fmt.Errorf("%s; it did not within the %v of --wait", words(err), r.wait)}
+		// What the last attempt had left of that time says nothing.
+		why := within.ReplaceAllString(words(err), "")
+		return &status{code, fmt.Errorf("%s; it did not within the %v of --wait", why, r.wait)}
 	}
 }
 

@@ -55,6 +55,8 @@ func TestABoundedCampaignSaysWhatBoundedIt(t *testing.T) {
 	err = r.bounded(fmt.Errorf("redlock: dial: %w: 1 of 3 nodes answered, want 2: node a:1: no answer: context deadline exceeded", lock.ErrUnavailable))
 	require.Equal(t, exitUnavailable, codeOf(err))
 	require.Equal(t, "the store can't decide: 2 of 3 nodes are needed: node a:1: no answer; it did not within the 1s of --wait", words(err))
+	err = r.bounded(fmt.Errorf("redlock: acquire \"k\": %w: 0 of 1 nodes granted it, want 1: node a:1: no answer within 20.998ms: context deadline exceeded", lock.ErrUnavailable))
+	require.Equal(t, "the store can't decide: 1 of 1 nodes are needed: node a:1: no answer; it did not within the 1s of --wait", words(err))
 	require.Equal(t, held, (&runner{}).bounded(held), "--once is no wait")
 	require.Equal(t, exitUsage, codeOf(r.bounded(lock.ErrInvalid)))
 	require.NoError(t, r.bounded(nil))
