@@ -133,12 +133,25 @@ func pids(t *testing.T, file string, n int) []int {
 		}
 		return true
 	}, patience, 5*time.Millisecond)
+	since := map[int]string{}
+	for _, pid := range all {
+		since[pid] = born(pid)
+	}
 	t.Cleanup(func() {
-		for _, pid := range all {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
+		for pid, when := range since {
+			// The number of one that ended long ago may be somebody else's.
+			if when != "" && born(pid) == when {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
 		}
 	})
 	return all
+}
+
+// born tells a process from another that has its number later; "": there is none.
+func born(pid int) string {
+	out, _ := exec.Command("ps", "-o", "lstart=", "-p", strconv.Itoa(pid)).Output()
+	return strings.TrimSpace(string(out))
 }
 
 // alive: it runs; one that nobody has reaped yet does not.
