@@ -53,7 +53,6 @@ var (
 	packages = regexp.MustCompile(`(^|[:;] |\()(?:lock|redlock|file|memory|backends|keepalive|leader): `)
 	waits    = regexp.MustCompile(`no lease within the timeout of [^,]+, after [^;]+; last (?:attempt|known): |gave up after attempt \d+ of \d+: |ended while waiting, after [^;]+; last (?:attempt|known): `)
 	counts   = regexp.MustCompile(`\d+ of (\d+) nodes [a-z ]+, want (\d+): `)
-	answers  = regexp.MustCompile(`(\d+ of \d+ nodes) (?:answered, too few to tell who holds ("(?:[^"\\]|\\.)*")|could be listed|answered|freed it): `)
 	dials    = regexp.MustCompile(`dial (?:tcp|unix) \S+: (?:connect: )?`)
 	contexts = regexp.MustCompile(`:? ?\(?context deadline exceeded\)?`)
 	options  = regexp.MustCompile(`\b(?:Acquire)?Options\.([A-Z][A-Za-z]*)`)
