@@ -35,8 +35,8 @@ func shown(t *testing.T, url, key string) lockReport {
 	return r
 }
 
-// stores are one of files, and one of Redis nodes.
-func stores(t *testing.T, f func(t *testing.T, url string)) {
+// eachStore runs f on one of files, and on one of Redis nodes.
+func eachStore(t *testing.T, f func(t *testing.T, url string)) {
 	t.Run("Files", func(t *testing.T) { f(t, fileURL(t)) })
 	t.Run("Redis", func(t *testing.T) {
 		_, env := quorum(t)
@@ -45,7 +45,7 @@ func stores(t *testing.T, f func(t *testing.T, url string)) {
 }
 
 func TestShowAndListShowWhoHasWhichSlot(t *testing.T) {
-	stores(t, func(t *testing.T, url string) {
+	eachStore(t, func(t *testing.T, url string) {
 		holder(t, url, nil, "crawl") // takes slot 1
 		for range 2 {
 			holder(t, url, nil, "crawl", "--slots=3")
@@ -76,7 +76,7 @@ func TestShowAndListShowWhoHasWhichSlot(t *testing.T) {
 }
 
 func TestAKeyWhoseOtherSlotsAreHeldIsNotSaidToBeFree(t *testing.T) {
-	stores(t, func(t *testing.T, url string) {
+	eachStore(t, func(t *testing.T, url string) {
 		first := holder(t, url, nil, "crawl") // so that the next one takes another
 		holder(t, url, nil, "crawl", "--slots=2")
 		require.NoError(t, first.Process.Kill())
@@ -102,7 +102,7 @@ func TestAKeyWhoseOtherSlotsAreHeldIsNotSaidToBeFree(t *testing.T) {
 
 // A cleaner that has read the token of one job must not break the next one.
 func TestReleaseWithATokenBreaksThatTermOnly(t *testing.T) {
-	stores(t, func(t *testing.T, url string) {
+	eachStore(t, func(t *testing.T, url string) {
 		first := holder(t, url, nil, "k")
 		token := shown(t, url, "k").Token
 		out, code := do(t, url, nil, "release", "k", "--force", "--yes", "--token", token)
@@ -126,7 +126,7 @@ func TestReleaseWithATokenBreaksThatTermOnly(t *testing.T) {
 }
 
 func TestAHolderHasTheNameThatItWasGiven(t *testing.T) {
-	stores(t, func(t *testing.T, url string) {
+	eachStore(t, func(t *testing.T, url string) {
 		holder(t, url, nil, "flag", "--holder", "deploy by ana")
 		require.Regexp(t, `^deploy by ana \(\S+:\d+\)$`, shown(t, url, "flag").Holder)
 		holder(t, url, []string{"LOCKKEEPER_HOLDER=job 7"}, "environment")

@@ -70,7 +70,7 @@ func plain(s string) string {
 		{lock.ErrUnavailable.Error() + ": ", undecided + ": "},
 		{lock.ErrUnavailable.Error(), undecided},
 		{lock.ErrInvalid.Error() + ": ", ""},
-		{lock.ErrRefused.Error() + ": ", "the store refuses: "},
+		{lock.ErrRefused.Error(), "refused by the store"},
 		{lock.ErrLost.Error(), "lease lost"},
 		{lock.ErrClosed.Error(), "the store was closed"},
 	} {

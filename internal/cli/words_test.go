@@ -24,9 +24,9 @@ func TestAnErrorIsSaidOnceInTheWordsOfAShellUser(t *testing.T) {
 		"the store can't decide: 2 of 3 nodes are needed: node a:1: connection refused; node b:2: no answer; node c:3: held by vm:1": fmt.Errorf("lock: acquire \"a: \\\"b\": no lease within the timeout of 993.756318ms, after 9 attempts in 994ms; last attempt: redlock: acquire \"a: \\\"b\": %w (context deadline exceeded)", outage),
 		"the store can't decide: no answer within 21ms":                                  fmt.Errorf("redlock: inspect \"k\": %w: no answer within 21ms: context deadline exceeded; the store: context deadline exceeded", lock.ErrUnavailable),
 		"ttl is 2m0s, want at most the store's restart-guard, which is 1m0s (key \"k\")": fmt.Errorf("lock: acquire \"k\": redlock: acquire: %w: ttl is 2m0s, want at most Options.RestartGuard, which is 1m0s (key \"k\")", lock.ErrInvalid),
-		"lease lost: taken away":           fmt.Errorf("lock: extend \"k\" (token 7): %w: taken away", lock.ErrLost),
-		"the store refuses: no permission": fmt.Errorf("redlock: acquire \"k\": %w: no permission", lock.ErrRefused),
-		"stopped by a signal: interrupt":   signalled{2},
+		"lease lost: taken away":              fmt.Errorf("lock: extend \"k\" (token 7): %w: taken away", lock.ErrLost),
+		"refused by the store: no permission": fmt.Errorf("redlock: acquire \"k\": %w: no permission", lock.ErrRefused),
+		"stopped by a signal: interrupt":      signalled{2},
 	} {
 		got := words(err)
 		if strings.HasSuffix(want, "21ms") {
