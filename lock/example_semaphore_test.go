@@ -34,3 +34,14 @@ func ExampleSemaphore() {
 	// the same slot: true
 	// a larger token: true
 }
+
+// A slot's number chooses what it works on, so that its token can fence that.
+func ExampleSlotOf() {
+	for _, name := range []string{"crawl", "crawl;slot=3"} {
+		key, slot := lock.SlotOf(name)
+		fmt.Printf("%s: slot %d of %s\n", name, slot, key)
+	}
+	// Output:
+	// crawl: slot 1 of crawl
+	// crawl;slot=3: slot 3 of crawl
+}
