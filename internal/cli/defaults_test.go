@@ -20,9 +20,7 @@ func TestDefaultsAreAsTheDocumentsSay(t *testing.T) {
 		}
 	}
 	values["REDIS_LOCK_TTL_MS"] = values["--ttl"]
-	r := &runner{a: a, key: "k", ttl: doctables.TTL, slots: 1}
-	require.NoError(t, r.settle(a.runCommand()))
-	values["--grace"] = r.grace
+	values["--grace"] = defaultGrace(doctables.TTL)
 	checked, errs := doctables.Check("", values)
 	require.Empty(t, errs)
 	require.NotEmpty(t, checked)

@@ -116,6 +116,8 @@ Exit status: the command's own (128+n if signal n ended it), or
 	return c
 }
 
+func defaultGrace(ttl time.Duration) time.Duration { return ttl / 5 }
+
 // settle completes and checks the settings, before any I/O.
 func (r *runner) settle(cmd *cobra.Command) error {
 	var err error
@@ -128,7 +130,7 @@ func (r *runner) settle(cmd *cobra.Command) error {
 		return err
 	}
 	if !cmd.Flags().Changed("grace") {
-		r.grace = r.ttl / 5
+		r.grace = defaultGrace(r.ttl)
 	}
 	switch {
 	case r.grace <= 0 || r.grace >= r.ttl:
