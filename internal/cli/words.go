@@ -109,13 +109,23 @@ func (r *runner) bounded(err error) error {
 	case r.wait == 0 || code != exitHeld && code != exitUnavailable:
 		return err
 	case code == exitHeld && errors.As(err, &held):
-		return &status{code, fmt.Errorf("%s; it was not free within the %v of --wait", heldWords(held), r.wait)}
+		return &status{code, reworded{fmt.Sprintf("%s; it was not free within the %v of --wait", heldWords(held), r.wait), err}}
 	default:
 		// What the last attempt had left of that time says nothing.
 		why := within.ReplaceAllString(words(err), "")
-		return &status{code, fmt.Errorf("%s; it did not within the %v of --wait", why, r.wait)}
+		return &status{code, reworded{fmt.Sprintf("%s; it did not within the %v of --wait", why, r.wait), err}}
 	}
 }
+
+// reworded is err in other words.
+type reworded struct {
+	text string
+	err  error
+}
+
+func (r reworded) Error() string { return r.text }
+
+func (r reworded) Unwrap() error { return r.err }
 
 // commandWords is why a command can't be run, with what was probably meant.
 func commandWords(command []string, err error) error {

@@ -51,6 +51,7 @@ func TestABoundedCampaignSaysWhatBoundedIt(t *testing.T) {
 	held := fmt.Errorf("lock: acquire \"k\": no lease within the timeout of 993.756318ms, after 4 attempts in 994ms; last attempt: %w", &lock.HeldError{Key: "k", Holder: "vm:1", RetryAfter: time.Second})
 	err := r.bounded(held)
 	require.Equal(t, exitHeld, codeOf(err))
+	require.ErrorIs(t, err, lock.ErrHeld, "it is still what it was")
 	require.Equal(t, "k is held by vm:1, for up to 1s unless renewed; it was not free within the 1s of --wait", words(err))
 	err = r.bounded(fmt.Errorf("redlock: dial: %w: 1 of 3 nodes answered, want 2: node a:1: no answer: context deadline exceeded", lock.ErrUnavailable))
 	require.Equal(t, exitUnavailable, codeOf(err))
