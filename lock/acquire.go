@@ -34,6 +34,19 @@ type AcquireOptions struct {
 	// side, so that waiters do not ask in step. Up to 1; -1 means none. Defaults
 	// to 0.25.
 	Jitter float64
+
+	// OnWait, if set, is told why Acquire has to wait: at first, and whenever that
+	// changes. The error matches ErrHeld, and names the holder where known (errors.As
+	// with a *HeldError); or ErrUnavailable, an outage. A change of hands is noticed
+	// within about 5s, also by those who stand in line or wait for a notification: if
+	// nothing else tells, a waiter with OnWait looks at the key every 3s where the
+	// locker is an [Inspector], which is one read. With a [Semaphore] of several slots
+	// it tells of outages, and of the first refusal.
+	//
+	// Calls come one at a time, from goroutines of Acquire, and none after Acquire has
+	// returned. It must not block: attempts wait for it. In AcquireAll it is about the
+	// key that is waited for.
+	OnWait func(err error)
 }
 
 // maxPause keeps sums of pauses from overflowing.
@@ -134,6 +147,7 @@ type waiter struct {
 	attempts int
 	last     error  // of the last attempt that said something about the key
 	place    *place // in a line; nil: there is none
+	reports  *waitReport
 
 	wake chan struct{} // nil: no news, polling
 	stop func()        // ends the watch; nil: there is none
@@ -161,6 +175,8 @@ func (o *AcquireOptions) bound(ctx context.Context) (context.Context, context.Ca
 func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
 	bounded, cancel := w.opts.bound(ctx)
 	defer cancel()
+	w.reports = w.report(bounded)
+	defer func() { w.reports.close() }() // last: it may wait for a look
 	first := true
 	if in, name := lineOf(w.locker, w.key); in != nil && w.opts.Attempts == 0 && ctx.Err() == nil {
 		w.place, first = in.stand(name, w.opts.pace())
@@ -181,6 +197,7 @@ func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
 func (w *waiter) turn(ctx context.Context) bool {
 	for {
 		first, granted, known := w.place.state()
+		w.reports.note(known)
 		switch w.last = known; {
 		case first && granted:
 			w.listen(ctx) // before the first attempt, which is hardly granted: it saves the second
@@ -230,6 +247,7 @@ func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
 		if bounded.Err() != nil {
 			break
 		}
+		w.reports.note(w.last)
 		if w.attempts == w.opts.Attempts {
 			return nil, fmt.Errorf("gave up after attempt %d of %d: %w", w.attempts, w.opts.Attempts, w.last)
 		}

@@ -84,7 +84,7 @@ func theCauseOfACtxThatEndsMeanwhileIsMatched(c *check) {
 		key := c.key(fmt.Sprint(i))
 		ctx, cancel := context.WithCancelCause(context.Background())
 		c.delay(c.l, slow)
-		timer := time.AfterFunc(slow/4, func() { cancel(cause) })
+		timer := time.AfterFunc(slow/20, func() { cancel(cause) }) // before a timeout of the store's own
 		_, err := c.try(ctx, c.l, key, c.long())
 		timer.Stop()
 		cancel(nil)
@@ -96,7 +96,7 @@ func theCauseOfACtxThatEndsMeanwhileIsMatched(c *check) {
 		before := lease.Expiry()
 		ctx, cancel = context.WithCancelCause(context.Background())
 		c.delay(c.l, slow)
-		timer = time.AfterFunc(slow/4, func() { cancel(cause) })
+		timer = time.AfterFunc(slow/20, func() { cancel(cause) }) // before a timeout of the store's own
 		err = lease.Extend(ctx, c.long())
 		timer.Stop()
 		cancel(nil)
