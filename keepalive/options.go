@@ -38,8 +38,11 @@ type Options struct {
 	// outlast Release.
 	OnLost func(k *Keeper, err error)
 
-	// Logger gets failed renewals (Warn), the first that succeeds after those
-	// (Info), and losses (Error). A slow one delays neither the loss signal nor
+	// Logger gets an outage in which renewals fail, when it begins (Warn) and when it
+	// has ended (Info): one line each, however many leases write to this very Logger.
+	// It gets each lost lease and a function of Do that outlives its lease (Error), and
+	// while Do waits for the lease who holds it (Info) and a store out of reach (Warn),
+	// each change once. A slow one delays neither the loss signal nor
 	// Release, so its last call may outlast Release. nil is silent.
 	Logger *slog.Logger
 }

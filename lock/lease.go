@@ -30,6 +30,8 @@ type Grant struct {
 	// ReleaseTimeout (but see there for -1). It is called again only if it failed.
 	// An error matching ErrLost means that another term has or had the key; nil is
 	// right also where the term is simply gone.
+	//
+	// (ctx is made by [ReleaseContext] of the caller's ctx and ReleaseTimeout.)
 	Release func(ctx context.Context) error
 
 	// ReleaseAfter, if the store can do it, ends this term without freeing the key:
@@ -55,7 +57,8 @@ type Grant struct {
 
 	// ReleaseTimeout bounds one call of Release. Defaults to
 	// DefaultReleaseTimeout; -1 means that Release bounds itself: it gets its
-	// caller's ctx, which may have ended and must not stop it.
+	// caller's ctx, which may have ended and must not stop it, and should make its
+	// own by [ReleaseContext].
 	ReleaseTimeout time.Duration
 
 	// Suspended, if set, tells for how long the machine has been suspended since
@@ -392,12 +395,36 @@ func (l *lease) ReleaseAfter(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-func (l *lease) release(ctx context.Context, after time.Duration) error {
-	// Programs release when their ctx has ended: only its values count.
-	if l.releaseTimeout < 0 {
-		return l.releaseOnce(context.Background(), ctx, after)
+// ReleaseContext is the context for a release. Programs release when their ctx has
+// ended, because that is when they stop: so ctx's end does not end it, and gives it
+// values only. It ends after timeout, or at ctx's deadline where that lies ahead and
+// is earlier: a caller who gives a release 100ms waits no longer.
+func ReleaseContext(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	end := time.Now().Add(timeout)
+	if deadline, ok := aheadOf(ctx); ok && deadline.Before(end) {
+		end = deadline
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.releaseTimeout)
+	return context.WithDeadline(context.WithoutCancel(ctx), end)
+}
+
+// aheadOf is the deadline of a ctx that is alive.
+func aheadOf(ctx context.Context) (deadline time.Time, ok bool) {
+	deadline, ok = ctx.Deadline()
+	return deadline, ok && ctx.Err() == nil && time.Now().Before(deadline)
+}
+
+func (l *lease) release(ctx context.Context, after time.Duration) error {
+	if l.releaseTimeout < 0 {
+		// The wait for an earlier call to the store is bounded here, too, if the caller
+		// wants it: those calls bound themselves.
+		bound, cancel := context.Background(), func() {}
+		if deadline, ok := aheadOf(ctx); ok {
+			bound, cancel = context.WithDeadline(bound, deadline)
+		}
+		defer cancel()
+		return l.releaseOnce(bound, ctx, after)
+	}
+	ctx, cancel := ReleaseContext(ctx, l.releaseTimeout)
 	defer cancel()
 	return l.releaseOnce(ctx, ctx, after)
 }
@@ -414,7 +441,7 @@ func (l *lease) releaseOnce(bound, ctx context.Context, after time.Duration) err
 	// An Extend under way is waited for: sent to the store after the release it
 	// could bring the term back.
 	if err := l.wait(bound, false); err != nil {
-		return fmt.Errorf("%w: an earlier call to the store has not returned within %v", ErrUnavailable, l.releaseTimeout)
+		return fmt.Errorf("%w: an earlier call to the store has not returned in the time for a release", ErrUnavailable)
 	}
 	if l.done {
 		return l.lost

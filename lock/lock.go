@@ -83,7 +83,8 @@ type Lease interface {
 	//
 	//   - It is idempotent: a final nil stays nil, a final ErrLost stays ErrLost.
 	//   - It must do its work even when ctx has ended already, because that is
-	//     when programs release; its own timeout bounds it. ctx gives values only.
+	//     when programs release; its own timeout bounds it. Of a ctx that is alive,
+	//     the deadline bounds it as well; being cancelled meanwhile does not.
 	//   - It must never free a later holder's lease.
 	//   - If it failed (any error but ErrLost) it may be called again.
 	//   - On a lease past its Expiry it must still try, bounded, to remove what

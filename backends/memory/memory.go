@@ -306,12 +306,13 @@ func (v *view) release(ctx context.Context, key string, token uint64, end func(k
 	var lost error
 	if v.client.faults.on.Load() {
 		// Only a fault can make it wait.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lock.DefaultReleaseTimeout)
+		start := time.Now()
+		ctx, cancel := lock.ReleaseContext(ctx, lock.DefaultReleaseTimeout)
 		defer cancel()
 		var err error
 		if _, lost, err = v.client.faults.meet(ctx); err != nil {
 			if ctx.Err() != nil {
-				err = fmt.Errorf("%w: no answer within %v: %w", lock.ErrUnavailable, lock.DefaultReleaseTimeout, err)
+				err = fmt.Errorf("%w: no answer within %v: %w", lock.ErrUnavailable, time.Since(start).Round(time.Millisecond), err)
 			}
 			return err
 		}
