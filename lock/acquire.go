@@ -179,8 +179,9 @@ func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
 	defer func() { w.reports.close() }() // last: it may wait for a look
 	first := true
 	if in, name := lineOf(w.locker, w.key); in != nil && w.opts.Attempts == 0 && ctx.Err() == nil {
-		w.place, first = in.stand(name, w.opts.pace())
-		defer func() { w.place.leave(lease) }() // after a panic too: others stand behind
+		if w.place, first = in.stand(name, w.opts.pace()); w.place != nil {
+			defer func() { w.place.leave(lease) }() // after a panic too: others stand behind
+		}
 	}
 	defer func() { // before the next one may begin to watch
 		if w.stop != nil {
@@ -215,6 +216,9 @@ func (w *waiter) turn(ctx context.Context) bool {
 }
 
 func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
+	if w.place != nil && isObserved(w.locker) {
+		bounded = context.WithValue(bounded, placeKey{}, lineName{w.place.line.waiters, w.place.line.name})
+	}
 	// A Timeout that has ended already still leaves one attempt, which says why,
 	// unless the line knows.
 	for bounded.Err() == nil || w.last == nil && ctx.Err() == nil {
