@@ -62,7 +62,7 @@ type Grant struct {
 	ReleaseTimeout time.Duration
 
 	// Suspended, if set, tells for how long the machine has been suspended since
-	// before the request: Go's clock stands still meanwhile, the store's does
+	// before the request, as [Suspension] does: Go's clock stands still meanwhile, the store's does
 	// not. Expiry moves earlier by it.
 	Suspended func() time.Duration
 }
