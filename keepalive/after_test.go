@@ -37,3 +37,30 @@ func TestAKeepersHoldMayOutlastIt(t *testing.T) {
 		require.NoError(t, err)
 	})
 }
+
+func TestDoKeepsTheKeyForAtLeastThatLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := memory.New()
+		start := time.Now()
+		ran := 0
+		job := func(context.Context) error { ran++; return nil }
+		opts := &keepalive.Options{AtLeast: time.Minute, Acquire: &lock.AcquireOptions{Attempts: 1}}
+		require.NoError(t, keepalive.Do(t.Context(), l, "k", time.Second, job, opts))
+		time.Sleep(time.Until(start.Add(time.Minute - 1)))
+		require.ErrorIs(t, keepalive.Do(t.Context(), l, "k", time.Second, job, opts), lock.ErrHeld)
+		time.Sleep(1)
+		require.NoError(t, keepalive.Do(t.Context(), l, "k", time.Second, job, opts))
+		require.Equal(t, 2, ran)
+
+		// What the store can't keep is refused before anything is asked.
+		for _, l := range []lock.Locker{l, struct{ lock.Locker }{l}} {
+			err := keepalive.Do(t.Context(), l, "other", time.Second, job, &keepalive.Options{AtLeast: lock.MaxTTL + 1})
+			require.Error(t, err)
+			require.NotErrorIs(t, err, lock.ErrHeld)
+		}
+		err := keepalive.Do(t.Context(), l, "other", time.Second, job, &keepalive.Options{AtLeast: 5})
+		require.ErrorIs(t, err, lock.ErrInvalid)
+		require.ErrorContains(t, err, "5*time.Second")
+		require.Equal(t, 2, ran)
+	})
+}

@@ -22,6 +22,9 @@ import (
 // loses the lease, with an error that says so. A fn that runs on although the lease
 // is lost is reported to opts.Logger, and Do waits for it.
 //
+// With opts.AtLeast the key stays held for that long, so that the same job, started
+// a little later by another machine's clock, finds it held.
+//
 // Where ctx ends while Do waits, the error matches ctx.Err() and context.Cause(ctx).
 //
 // The error is fn's. Besides, it matches
@@ -44,7 +47,9 @@ func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, 
 	case fn == nil:
 		err = fmt.Errorf("%w: fn is nil", lock.ErrInvalid)
 	default:
-		err = lock.Check(key, ttl)
+		if err = lock.Check(key, ttl); err == nil && o.AtLeast > 0 {
+			err = lock.CheckReleaseAfter(locker, o.AtLeast)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("keepalive: do: %w", err)
@@ -75,7 +80,7 @@ func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, 
 	returned := false
 	defer func() {
 		late.done()
-		release := k.Release(ctx)
+		release := k.end(ctx, o.AtLeast)
 		if !returned && release != nil { // a panic goes on: nobody else will tell
 			o.Logger.Error("release failed", "key", k.Key(), "token", k.Token(), "err", release)
 		}
@@ -84,6 +89,14 @@ func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, 
 	err = fn(k.Context())
 	returned = true
 	return err
+}
+
+// end releases the lease; the store keeps the key for atLeast since it was asked for.
+func (k *Keeper) end(ctx context.Context, atLeast time.Duration) error {
+	if atLeast > 0 {
+		return k.ReleaseAfter(ctx, atLeast)
+	}
+	return k.Release(ctx)
 }
 
 // waitLog gives the options for Acquire that let the log say why it waits, and

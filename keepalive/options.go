@@ -32,6 +32,14 @@ type Options struct {
 	// wait until ctx ends.
 	Acquire *lock.AcquireOptions
 
+	// AtLeast is for how long Do keeps the key held, counted from when it was asked for,
+	// also where the function has returned earlier, and whatever becomes of this process
+	// after that (one that dies before loses the key with its ttl, as ever): for jobs that several machines start at the same time by clocks that differ (see
+	// lock.ReleaseAfter). It holds whatever the function returned. A store that can't
+	// do it refuses before anything is asked. At least 1ms. Start does not use it. 0
+	// means none, which is the default.
+	AtLeast time.Duration
+
 	// OnLost is told of the loss of a lease, once, with the error that the context
 	// has as its cause: for metrics. It is called beside the work, on a goroutine of
 	// its own and not for long: work that must stop waits for Context. Its call may
@@ -77,6 +85,8 @@ func (o *Options) WithDefaults(ttl time.Duration) (Options, error) {
 		return opts, refuse("Margin", opts.Margin, ", or -1 for none")
 	case opts.DrainTimeout != -1 && tooShort(opts.DrainTimeout, ttl):
 		return opts, refuse("DrainTimeout", opts.DrainTimeout, ", or -1 for none")
+	case opts.AtLeast != 0 && opts.AtLeast < floor:
+		return opts, fmt.Errorf("%w: Options.AtLeast is %v, want 0 for none, or at least %v%s", lock.ErrInvalid, opts.AtLeast, floor, unitHint(opts.AtLeast))
 	case opts.Interval >= ttl-max(0, opts.Margin): // this way round, nothing overflows
 		return opts, fmt.Errorf("%w: Options.Interval %v and Margin %v leave no time to renew, want a sum below the ttl of %v",
 			lock.ErrInvalid, opts.Interval, max(0, opts.Margin), ttl)

@@ -86,6 +86,9 @@ func (e *Elector) settings(fn func(context.Context) error) (settings, error) {
 	if s.keepalive.Acquire != nil {
 		return s, fmt.Errorf("%w: Options.Keepalive.Acquire is set, want it in Options.Acquire", lock.ErrInvalid)
 	}
+	if s.keepalive.AtLeast != 0 {
+		return s, fmt.Errorf("%w: Options.Keepalive.AtLeast is %v, want 0: a leader that resigns frees the key at once", lock.ErrInvalid, s.keepalive.AtLeast)
+	}
 	if s.keepalive.Logger == nil {
 		s.keepalive.Logger = s.log
 	}

@@ -41,6 +41,22 @@ var bugs = []struct {
 	{"extend counts from the reply", []string{"Expiry/SlowSuccessDoesNotLengthenTheLease"}},
 	{"grants with no time left", []string{"Expiry/NeverALeaseWithNoTimeLeft"}},
 
+	{"the store rounds ttls down to seconds", []string{"Expiry/AnOddTTLIsHonoured"}},
+	{"the store rounds ttls up to seconds", []string{"Expiry/AnOddTTLIsHonoured"}},
+	{"extend adds to the old end", []string{"Expiry/AnExtendedKeyGetsFreeInTime"}},
+
+	// What networks and stores do.
+	{"a lost reply is not cleaned up", []string{"Fault/AnAttemptCutAtAnyRequestLeavesNothingHeld"}},
+	{"late attempts are granted", []string{"Fault/ARequestThatArrivesAfterTheCleanupLeavesNothing"}},
+	{"a late attempt takes the key", []string{"Fault/ALateRequestDisturbsNoLaterHolder"}},
+	{"a late extend revives", []string{"Fault/ALateExtendRevivesNothing"}},
+	{"a slow observer takes over early", []string{"Fault/ASlowObserverTakesOverNoEarlier"}},
+	{"a newcomer must observe first", []string{"Fault/ANewcomerGetsADeadHoldersKey"}},
+	{"a doubled request is refused by itself", []string{"Fault/ADoubledRequestIsOne"}},
+	{"a conflict is a loss", []string{"Fault/AFalseConflictIsNoLoss"}},
+	{"old states are believed", []string{"Fault/StaleReadsAreNotBelieved"}},
+	{"counts afresh once its record is deleted", []string{"Fault/TokensRiseThoughTheRecordIsDeleted"}},
+
 	// 5. Tokens.
 	{"token 0", []string{"Token/TokensAreConstantAndNotZero"}},
 	{"extend changes the token", []string{"Token/TokensAreConstantAndNotZero", "Extend/ExtendMovesExpiry", "Observe/EventsTellALeasesLife"}},

@@ -44,6 +44,17 @@ func reference(b bug) Harness {
 			defer ref(l).store.mu.Unlock()
 			ref(l).store.skew = d
 		},
+		Cut: func(_ *testing.T, l lock.Locker, n int) func() bool {
+			set(l, func(l *refLocker) { l.cut = n })
+			return func() (hit bool) {
+				set(l, func(l *refLocker) { hit, l.cut = l.cut == 0, 0 })
+				return hit
+			}
+		},
+		Repeat:     func(_ *testing.T, l lock.Locker, on bool) { set(l, func(l *refLocker) { l.repeat = on }) },
+		Conflict:   func(_ *testing.T, l lock.Locker) { set(l, func(l *refLocker) { l.clash = true }) },
+		StaleReads: func(_ *testing.T, l lock.Locker, on bool) { set(l, func(l *refLocker) { l.stale = on }) },
+		Delete:     func(_ *testing.T, l lock.Locker, key string) { ref(l).store.forget(key) },
 		AllowSkips: []string{},
 	}
 }

@@ -17,13 +17,17 @@ import (
 // bug names one mistake that the reference locker makes on purpose; "" makes none.
 type bug string
 
-// refStore is what all clients share. Its requests are applied at once.
+// refStore is what all clients share. Its requests are applied when a quarter of the
+// delay has passed.
 type refStore struct {
 	bug bug
 
 	mu      sync.Mutex // guards all below
 	holds   map[string]refHold
 	counts  map[string]uint64
+	deleted uint64          // the largest count of a record that was deleted
+	dead    map[string]bool // values whose attempt was given up: their requests may come yet
+	seen    map[string]refSight
 	watches map[*refWatch]struct{}
 	skew    time.Duration
 }
@@ -34,10 +38,17 @@ type refHold struct {
 	until              time.Time
 	ttl                time.Duration
 	mortal             bool // it ends with its client
+	seq                int  // counts renewals
+}
+
+// refSight is what an observer saw of a hold that does not change, and since when.
+type refSight struct {
+	hold  refHold
+	since time.Time
 }
 
 func newRefStore(b bug) *refStore {
-	return &refStore{bug: b, holds: map[string]refHold{}, counts: map[string]uint64{}, watches: map[*refWatch]struct{}{}}
+	return &refStore{bug: b, holds: map[string]refHold{}, counts: map[string]uint64{}, dead: map[string]bool{}, seen: map[string]refSight{}, watches: map[*refWatch]struct{}{}}
 }
 
 // name is where key's hold is kept.
@@ -101,6 +112,16 @@ func (s *refStore) grant(key, client, value string, ttl time.Duration) (refHold,
 	name := s.name(key, client)
 	h, held := s.live(name)
 	switch {
+	case !s.dead[value], s.bug == "late attempts are granted":
+	case s.bug == "a late attempt takes the key":
+		held = false
+	default:
+		return refHold{}, false
+	}
+	if held && h.value == value && s.bug != "a doubled request is refused by itself" {
+		return h, true // it was sent twice
+	}
+	switch {
 	case s.bug == "grants held keys", s.bug == "reentrant" && h.client == client:
 		held = false
 	case s.bug == "checks, then sets":
@@ -123,6 +144,9 @@ func (s *refStore) grant(key, client, value string, ttl time.Duration) (refHold,
 	if s.bug == "keeps counts among the keys" {
 		delete(s.counts, strings.TrimSuffix(name, ":fence"))
 	}
+	if s.bug != "counts afresh once its record is deleted" {
+		s.counts[count] = max(s.counts[count], s.deleted)
+	}
 	if s.bug != "token 0" {
 		s.counts[count]++
 	}
@@ -134,6 +158,10 @@ func (s *refStore) grant(key, client, value string, ttl time.Duration) (refHold,
 
 func (s *refStore) storeTTL(ttl time.Duration) time.Duration {
 	switch s.bug {
+	case "the store rounds ttls down to seconds":
+		return max(ttl.Truncate(time.Second), time.Second)
+	case "the store rounds ttls up to seconds":
+		return (ttl + time.Second - 1).Truncate(time.Second)
 	case "the store keeps half the ttl":
 		return ttl / 2
 	case "the store caps ttls at 10s":
@@ -150,16 +178,29 @@ func (s *refStore) extend(key, client, value string, ttl time.Duration) bool {
 	h, held := s.live(name)
 	switch {
 	case held && h.value == value, held && s.bug == "extends whoever holds":
-	case !held && (s.bug == "extend takes a free key" || s.bug == "extend revives a released lease" || s.bug == "extend ignores a Release under way"):
+	case !held && (s.bug == "a late extend revives" || s.bug == "extend takes a free key" || s.bug == "extend revives a released lease" || s.bug == "extend ignores a Release under way"):
 		h = refHold{key: key, client: client, value: value, token: s.counts[name]}
 	default:
 		return false
 	}
 	if s.bug != "extend is local only" {
-		h.until = s.now().Add(s.storeTTL(ttl))
+		from := s.now()
+		if s.bug == "extend adds to the old end" {
+			from = h.until
+		}
+		h.until = from.Add(s.storeTTL(ttl))
+		h.seq++
 		s.holds[name] = h
 	}
 	return true
+}
+
+// forget deletes what is kept of key, which is free.
+func (s *refStore) forget(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deleted = max(s.deleted, s.counts[key])
+	delete(s.counts, key)
 }
 
 // remove takes value's hold away, or any if value is "".
@@ -234,6 +275,10 @@ type refLocker struct {
 	lose   bool
 	outage bool
 	closed bool
+	cut    int // the request whose reply is lost; 0: none
+	repeat bool
+	clash  bool // the next request meets a false conflict
+	stale  bool
 }
 
 func newRefLocker(s *refStore) *refLocker {
@@ -259,6 +304,12 @@ func (l *refLocker) call(ctx context.Context, apply func()) error {
 	l.mu.Lock()
 	delay, lose, outage, closed := l.delay+100*time.Microsecond, l.lose, l.outage, l.closed
 	l.lose = l.lose && outage
+	conflict, repeat := l.clash, l.repeat
+	l.clash = false
+	if l.cut > 0 {
+		l.cut--
+		lose = lose || l.cut == 0
+	}
 	l.mu.Unlock()
 	if closed {
 		if l.bug == "closed looks unavailable" {
@@ -275,8 +326,32 @@ func (l *refLocker) call(ctx context.Context, apply func()) error {
 		}
 		return fmt.Errorf("%w: connection refused", lock.ErrUnavailable)
 	}
-	apply()
-	timer := time.NewTimer(delay)
+	if conflict {
+		if l.bug == "a conflict is a loss" {
+			return lock.ErrLost
+		}
+		return fmt.Errorf("%w: changed meanwhile", lock.ErrUnavailable)
+	}
+	// What is on its way arrives, also if ctx ends meanwhile.
+	applied := make(chan struct{})
+	arrive := func() {
+		defer close(applied)
+		apply()
+		if repeat {
+			apply()
+		}
+	}
+	if l.bug == "wakes block" {
+		arrive() // for its caller to wait
+	} else {
+		time.AfterFunc(delay/4, arrive)
+	}
+	select {
+	case <-applied:
+	case <-ctx.Done():
+		return l.ended(ctx)
+	}
+	timer := time.NewTimer(delay - delay/4)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -323,11 +398,15 @@ func (l *refLocker) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 			ctx = context.WithoutCancel(ctx)
 		}
 	case "an outage is granted locally":
-		if l.cut() {
+		if l.isCut() {
 			return &refLease{l: l, key: key, value: "?", token: 1, start: time.Now(), expiry: time.Now().Add(ttl), turn: make(chan struct{}, 1)}, nil
 		}
+	case "a newcomer must observe first":
+		if l.store.unseen(l.id, key) {
+			return nil, &lock.HeldError{Key: key, Holder: "?"}
+		}
 	case "an outage looks held":
-		if l.cut() {
+		if l.isCut() {
 			return nil, &lock.HeldError{Key: key}
 		}
 	}
@@ -354,8 +433,22 @@ func (l *refLocker) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 		err = fmt.Errorf("%w: granted too late", lock.ErrUnavailable)
 	}
 	if err != nil {
-		l.cleanUp(key, value)
+		l.cleanUp(ctx, key, value)
 		return nil, err
+	}
+	if !granted && l.bug == "a slow observer takes over early" && l.store.silent(l.id, h, start) {
+		err = l.call(ctx, func() {
+			l.store.remove(key, l.id, h.value)
+			h, granted = l.store.grant(key, l.id, value, ttl)
+		})
+		if err != nil {
+			l.cleanUp(ctx, key, value)
+			return nil, err
+		}
+	}
+	if !granted && l.isStale() && l.bug == "old states are believed" {
+		l.store.remove(key, l.id, "")
+		err = l.call(ctx, func() { h, granted = l.store.grant(key, l.id, value, ttl) })
 	}
 	if !granted {
 		return nil, l.refusal(h, key)
@@ -380,16 +473,57 @@ func (l *refLocker) ended(ctx context.Context) error {
 	return lock.ContextError(ctx)
 }
 
-func (l *refLocker) cut() bool {
+func (l *refLocker) isStale() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stale
+}
+
+// silent reports whether client has seen h unchanged for its ttl, which it wrongly
+// counts from when it asked.
+func (s *refStore) silent(client string, h refHold, asked time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := client + h.key
+	old := s.seen[at]
+	if old.hold.value != h.value || old.hold.seq != h.seq {
+		s.seen[at] = refSight{h, asked}
+		return false
+	}
+	return time.Since(old.since) >= h.ttl
+}
+
+// unseen reports whether client sees a hold of key for the first time.
+func (s *refStore) unseen(client, key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := client + key
+	h, there := s.holds[key]
+	_, seen := s.seen[at]
+	s.seen[at] = refSight{hold: h}
+	return there && !seen
+}
+
+func (l *refLocker) isCut() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.outage
 }
 
 // cleanUp goes to the store directly: the reference needs no second connection.
-func (l *refLocker) cleanUp(key, value string) {
+func (l *refLocker) cleanUp(ctx context.Context, key, value string) {
+	l.store.mu.Lock()
+	l.store.dead[value] = true
+	l.store.mu.Unlock()
 	switch l.bug {
+	case "a lost reply is not cleaned up":
+		if ctx.Err() != nil {
+			l.store.remove(key, l.id, value)
+		}
 	case "failed attempts are not cleaned up":
+		l.store.mu.Lock()
+		delete(l.store.dead, value)
+		l.store.mu.Unlock()
 	case "cleanup frees whoever holds":
 		time.AfterFunc(1500*time.Millisecond, func() { l.store.remove(key, l.id, "") })
 	case "cleanup counts afresh":
@@ -403,6 +537,9 @@ func (l *refLocker) cleanUp(key, value string) {
 }
 
 func (l *refLocker) refusal(h refHold, key string) error {
+	if h.key == "" {
+		return fmt.Errorf("%w: given up", lock.ErrUnavailable)
+	}
 	held := &lock.HeldError{Key: key, Holder: h.client, RetryAfter: time.Until(h.until)}
 	switch l.bug {
 	case "HeldError without a key":
