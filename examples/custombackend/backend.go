@@ -33,6 +33,7 @@ type record struct {
 	Owner string // "": free
 	Token uint64
 	TTL   time.Duration
+	Write string // the client's, to know its own writes
 }
 
 // drift is how much faster the store's clock may run than ours.
@@ -78,7 +79,7 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 				err = lock.ErrLost
 			}
 			if err == nil {
-				err = l.client.Put(ctx, key, version, record{mine.Owner, mine.Token, ttl})
+				err = l.client.Put(ctx, key, version, record{Owner: mine.Owner, Token: mine.Token, TTL: ttl})
 			}
 			return start.Add(ttl - drift(ttl)), err
 		},
