@@ -120,7 +120,7 @@ func (o *AcquireOptions) Validate() error {
 func Acquire(ctx context.Context, l Locker, key string, ttl time.Duration, opts *AcquireOptions) (Lease, error) {
 	o, err := opts.withDefaults()
 	if err == nil {
-		err = checkLocker(l)
+		err = checkArgs(ctx, l)
 	}
 	if err == nil {
 		err = Check(key, ttl)

@@ -377,6 +377,14 @@ func TestANilLockerIsInvalid(t *testing.T) {
 		})
 	}
 	require.ErrorIs(t, lock.ReleaseAfter(t.Context(), nil, time.Minute), lock.ErrInvalid)
+
+	var noCtx context.Context
+	f := &fakeLocker{}
+	_, err := lock.Acquire(noCtx, f, "k", ttl, nil)
+	require.ErrorIs(t, err, lock.ErrInvalid)
+	_, err = lock.AcquireAll(noCtx, f, []string{"k"}, ttl, nil)
+	require.ErrorIs(t, err, lock.ErrInvalid)
+	require.Empty(t, f.attempts)
 }
 
 func TestAcquireTakesATimeoutOfTheStoresOwnForAnOutage(t *testing.T) {

@@ -34,7 +34,7 @@ import (
 func AcquireAll(ctx context.Context, l Locker, keys []string, ttl time.Duration, opts *AcquireOptions) (*Set, error) {
 	o, err := opts.withDefaults()
 	if err == nil {
-		err = checkLocker(l)
+		err = checkArgs(ctx, l)
 	}
 	if err == nil && len(keys) == 0 {
 		err = fmt.Errorf("%w: no keys, want 1 or more", ErrInvalid)

@@ -110,9 +110,12 @@ func Check(key string, ttl time.Duration) error {
 	return nil
 }
 
-// checkLocker refuses a nil Locker, which would panic at its first use.
-func checkLocker(l Locker) error {
-	if l == nil {
+// checkArgs refuses a nil ctx and a nil Locker, which would panic at their first use.
+func checkArgs(ctx context.Context, l Locker) error {
+	switch {
+	case ctx == nil:
+		return fmt.Errorf("%w: ctx is nil, want context.Background() where there is none", ErrInvalid)
+	case l == nil:
 		return fmt.Errorf("%w: locker is nil", ErrInvalid)
 	}
 	return nil

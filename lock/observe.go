@@ -40,7 +40,7 @@ type observed struct {
 func (o *observed) Unwrap() Locker { return o.inner }
 
 func (o *observed) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
-	if err := checkLocker(o.inner); err != nil {
+	if err := checkArgs(ctx, o.inner); err != nil {
 		return nil, fmt.Errorf("lock: acquire: %w", err)
 	}
 	start := time.Now()

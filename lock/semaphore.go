@@ -99,7 +99,7 @@ func (s *semaphore) check(key string, ttl time.Duration) error {
 	if err := Check(key, ttl); err != nil {
 		return err
 	}
-	if err := checkLocker(s.inner); err != nil {
+	if err := checkArgs(context.Background(), s.inner); err != nil {
 		return err
 	}
 	if len(key) > maxSemaphoreKey {
