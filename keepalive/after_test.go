@@ -64,3 +64,19 @@ func TestDoKeepsTheKeyForAtLeastThatLong(t *testing.T) {
 		require.Equal(t, 2, ran)
 	})
 }
+
+func TestDoReleasesAlsoInTheLastMomentOfItsCtx(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := memory.New()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.NoError(t, keepalive.Do(ctx, l, "k", time.Minute, func(context.Context) error {
+			time.Sleep(time.Second - time.Millisecond)
+			l.Delay(10 * time.Millisecond)
+			return nil
+		}, nil))
+		l.Delay(0)
+		_, err := l.TryAcquire(t.Context(), "k", time.Minute)
+		require.NoError(t, err)
+	})
+}

@@ -74,13 +74,14 @@ func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, 
 	}
 	k, err := start(ctx, lease, ttl, o)
 	if err != nil {
-		return outcome.Join(err, outcome.UnlessLost(lease.Release(ctx)))
+		return outcome.Join(err, outcome.UnlessLost(lease.Release(context.WithoutCancel(ctx))))
 	}
 
 	returned := false
 	defer func() {
 		late.done()
-		release := k.end(ctx, o.AtLeast)
+		// ctx bounds the work, and leaves no time for a release when the work took it all.
+		release := k.end(context.WithoutCancel(ctx), o.AtLeast)
 		if !returned && release != nil { // a panic goes on: nobody else will tell
 			o.Logger.Error("release failed", "key", k.Key(), "token", k.Token(), "err", release)
 		}

@@ -129,7 +129,7 @@ func (e *Elector) campaign(ctx context.Context, s settings) (*keepalive.Keeper, 
 			return k, nil
 		}
 		// The store answered so late that there is no time to lead.
-		err = outcome.Join(err, outcome.UnlessLost(lease.Release(ctx)))
+		err = outcome.Join(err, outcome.UnlessLost(lease.Release(context.WithoutCancel(ctx))))
 		s.log.Warn("elected too late", "key", e.key, "token", lease.Token(), "err", err)
 		if s.bounded() {
 			return nil, fmt.Errorf("%w: %w", ErrNotElected, err)
@@ -177,7 +177,7 @@ func (e *Elector) lead(ctx context.Context, s settings, k *keepalive.Keeper, fn 
 		e.setEnding(k)
 		e.term.Store(nil)
 		close(fnDone)
-		err = outcome.Join(err, k.Release(ctx))
+		err = outcome.Join(err, k.Release(context.WithoutCancel(ctx))) // ctx bounds fn, not this
 		<-watched
 		e.mu.Lock()
 		e.status.Token, e.status.Overdue, e.status.LastResult = 0, false, err

@@ -176,3 +176,19 @@ func TestAStoreOutOfReachForLongerThanATTLIsSeen(t *testing.T) {
 		})
 	}
 }
+
+func TestALeaderReleasesAlsoInTheLastMomentOfItsCtx(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := memory.New()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.NoError(t, leader.Run(ctx, l, key, func(context.Context) error {
+			time.Sleep(time.Second - time.Millisecond)
+			l.Delay(10 * time.Millisecond)
+			return nil
+		}, options()))
+		l.Delay(0)
+		_, err := l.TryAcquire(t.Context(), key, time.Minute)
+		require.NoError(t, err)
+	})
+}
