@@ -18,7 +18,7 @@ type Options struct {
 	Interval time.Duration
 
 	// Margin is how long before the lease's Expiry the context ends: the time
-	// that work needs to stop after it was told to. At least 1ms; -1 means none.
+	// that work needs to stop when its context has ended. At least 1ms; -1 means none.
 	// Defaults to a tenth of the ttl.
 	Margin time.Duration
 
@@ -32,9 +32,10 @@ type Options struct {
 	// wait until ctx ends.
 	Acquire *lock.AcquireOptions
 
-	// AtLeast is for how long Do keeps the key held, counted from when it was asked for,
-	// also where the function has returned earlier, and whatever becomes of this process
-	// after that (one that dies before loses the key with its ttl, as ever): for jobs that several machines start at the same time by clocks that differ (see
+	// AtLeast is for how long Do keeps the key held, counted from when it was asked
+	// for, also where the function has returned earlier, and whatever becomes of this
+	// process after that (one that dies before loses the key with its ttl, as ever):
+	// for jobs that several machines start at the same time by clocks that differ (see
 	// lock.ReleaseAfter). It holds whatever the function returned. A store that can't
 	// do it refuses before anything is asked. At least 1ms. Start does not use it. 0
 	// means none, which is the default.
@@ -47,7 +48,7 @@ type Options struct {
 	OnLost func(k *Keeper, err error)
 
 	// Logger gets an outage in which renewals fail, when it begins (Warn) and when it
-	// has ended (Info): one line each, however many leases write to this very Logger.
+	// has ended (Info): one record each, however many leases write to this very Logger.
 	// It gets each lost lease and a function of Do that outlives its lease (Error), and
 	// while Do waits for the lease who holds it (Info) and a store out of reach (Warn),
 	// each change once. A slow one delays neither the loss signal nor

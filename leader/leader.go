@@ -140,7 +140,7 @@ func (e *Elector) campaign(ctx context.Context, s settings) (*keepalive.Keeper, 
 	}
 }
 
-// acquireOptions are the user's, told on to the Elector as well.
+// acquireOptions are the user's, with an OnWait that reports to the Elector as well.
 func (e *Elector) acquireOptions(s settings) *lock.AcquireOptions {
 	var o lock.AcquireOptions
 	if s.acquire != nil {

@@ -33,7 +33,7 @@ type Status struct {
 	Overdue bool
 
 	// LastAttempt is why this Elector does not lead as far as it knows, by its last
-	// attempt to be elected or, within a few seconds, by a look at who leads (for
+	// attempt to be elected or, within a few seconds, by inspecting the key (for
 	// lockers that are a lock.Inspector). It matches lock.ErrHeld (errors.As with a
 	// *lock.HeldError names the leader), or else the store could not tell. nil while
 	// nothing is known since the last term.

@@ -35,13 +35,13 @@ type AcquireOptions struct {
 	// to 0.25.
 	Jitter float64
 
-	// OnWait, if set, is told why Acquire has to wait: at first, and whenever that
+	// OnWait, if set, receives why Acquire has to wait: at first, and whenever that
 	// changes. The error matches ErrHeld, and names the holder where known (errors.As
 	// with a *HeldError); or ErrUnavailable, an outage. A change of hands is noticed
-	// within about 5s, also by those who stand in line or wait for a notification: if
-	// nothing else tells, a waiter with OnWait looks at the key every 3s where the
+	// within about 5s, also by waiters that are queued or wait for a notification: a
+	// waiter with OnWait that learns nothing else inspects the key every 3s where the
 	// locker is an [Inspector], which is one read. With a [Semaphore] of several slots
-	// it tells of outages, and of the first refusal.
+	// it receives outages, and the first refusal.
 	//
 	// Calls come one at a time, from goroutines of Acquire, and none after Acquire has
 	// returned. It must not block: attempts wait for it. In AcquireAll it is about the
@@ -176,7 +176,7 @@ func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
 	bounded, cancel := w.opts.bound(ctx)
 	defer cancel()
 	w.reports = w.report(bounded)
-	defer func() { w.reports.close() }() // last: it may wait for a look
+	defer func() { w.reports.close() }() // last: it may wait for an inspection
 	first := true
 	if in, name := lineOf(w.locker, w.key); in != nil && w.opts.Attempts == 0 && ctx.Err() == nil {
 		if w.place, first = in.stand(name, w.opts.pace()); w.place != nil {

@@ -117,7 +117,7 @@
 // asks nothing meanwhile but once in a long while; elsewhere it asks again after a
 // pause with jitter. Where the backend has [Waiters], as many as like may wait for
 // a key in one process: they stand in line, and one of them asks.
-// [AcquireOptions].OnWait is told who holds the key meanwhile, and of outages.
+// [AcquireOptions].OnWait receives who holds the key meanwhile, and outages.
 //
 // # Writing a backend
 //
@@ -126,7 +126,7 @@
 // one that removes it. [StoreError] makes of a driver's error what callers expect.
 // NewLease does the rest of the obligations of [Lease]. What
 // more the store can do goes into the optional interfaces, which [As] finds. Embed
-// [Waiters], so that those who wait in one process stand in line. A store that is not
+// [Waiters], so that those who wait in one process are queued. A store that is not
 // suspended with this machine needs [Suspension]. Then run the conformance suite,
 // lock/locktest.
 package lock

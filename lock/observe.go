@@ -13,13 +13,13 @@ import (
 // because it was invalid is not told, nor is an Extend that failed because Release
 // had begun. With a nil fn it returns l itself.
 //
-// fn is called synchronously, by the goroutine whose call it is about, once that
-// call is over and before it returns: what fn takes is taken from the lease's time
-// or from its keeper's. Calls come from many goroutines at once; those about calls
-// made one after another come in that order. No mutex is held meanwhile, so fn may
-// use the locker: also to wait for the very key, in which it asks beside those who
-// wait in line. What it does with l itself it is told of in turn. A panic in fn is recovered and dropped: it changes nothing for
-// the caller, nor for other observers.
+// fn is called synchronously, by the goroutine whose call it is about, once that call
+// is over and before it returns: what fn takes is taken from the lease's time or from
+// its keeper's. Calls come from many goroutines at once; those about calls made one
+// after another come in that order. No mutex is held meanwhile, so fn may use the
+// locker, also to wait for the very key: it asks without a position in the queue then.
+// What it does with l itself it receives as events, too. A panic in fn is recovered and
+// dropped: it changes nothing for the caller, nor for other observers.
 //
 // Observers nest in any order with the other decorators, and each is told of what
 // passes through it: above a [Semaphore] of the one attempt, below it of that on
@@ -50,13 +50,13 @@ func (o *observed) TryAcquire(ctx context.Context, key string, ttl time.Duration
 	if err != nil {
 		if !errors.Is(err, ErrInvalid) {
 			e.Key = fullKey(o.inner, key, err)
-			tellWithin(ctx, func() { o.tell(e) })
+			observeWithin(ctx, func() { o.tell(e) })
 		}
 		return nil, err
 	}
 	e.Key, e.Token = lease.Key(), lease.Token()
 	l := &observedLease{Lease: lease, o: o, granted: now, expiry: lease.Expiry()}
-	tellWithin(ctx, func() { o.tell(e) })
+	observeWithin(ctx, func() { o.tell(e) })
 	return l, nil
 }
 

@@ -9,32 +9,32 @@ import (
 	"time"
 )
 
-// lookEvery is how old what a waiter knows of its key gets before it looks again,
-// if anybody wants to know. Where the backend wakes waiters one after another, those
-// behind the first learn of no change of hands by themselves.
-const lookEvery = 3 * time.Second
+// refreshEvery is how old the knowledge of a waiter with OnWait gets before the waiter
+// inspects its key. Where the backend wakes waiters one after another, those behind the
+// first receive no notification when the key changes hands.
+const refreshEvery = 3 * time.Second
 
-// waitReport tells AcquireOptions.OnWait why the wait goes on, of each change once.
-// A nil one does nothing.
+// waitReport reports to AcquireOptions.OnWait why the wait goes on, each change once. A
+// nil one does nothing.
 type waitReport struct {
 	fn        func(error)
 	key       string
-	inspector Inspector // nil: the attempts alone tell
-	slots     bool      // several hold the key: who is named says little
+	inspector Inspector // nil: only attempts show who holds the key
+	slots     bool      // several hold the key: a single name says little
 
-	timer *time.Timer        // starts the goroutine that looks; nil: there is none
+	timer *time.Timer        // starts the goroutine that inspects; nil: there is none
 	end   context.CancelFunc // ends it
 	done  chan struct{}      // closed when it has ended
 
 	mu     sync.Mutex // guards all below; held while fn runs, so that calls come one at a time
-	told   bool
-	away   bool   // fn was last told of an outage
-	failed bool   // so did the last attempt: a store that can be read only is of no use
-	holder string // the last that was named
-	known  time.Time
+	called bool
+	away   bool      // fn last received an outage
+	failed bool      // the last attempt failed so: a store that can only be read is of no use
+	holder string    // the last that was named
+	known  time.Time // when anything was last learnt
 }
 
-// report is nil if nobody wants to know. It must be closed.
+// report is nil without OnWait. It must be closed.
 func (w *waiter) report(ctx context.Context) *waitReport {
 	if w.opts.OnWait == nil {
 		return nil
@@ -43,7 +43,7 @@ func (w *waiter) report(ctx context.Context) *waitReport {
 	if r.inspector, _ = As[Inspector](w.locker); r.inspector != nil {
 		ctx, r.end = context.WithCancel(ctx)
 		r.done = make(chan struct{})
-		r.timer = time.AfterFunc(lookEvery, func() { r.look(ctx) }) // most are over before
+		r.timer = time.AfterFunc(refreshEvery, func() { r.refresh(ctx) }) // most waits are over before
 	}
 	return r
 }
@@ -78,10 +78,10 @@ func (r *waitReport) note(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.failed = !errors.Is(err, ErrHeld)
-	r.tell(err)
+	r.notify(err)
 }
 
-// saw takes in what a look showed; nil: the key is free at this moment.
+// saw takes in what an inspection showed; nil: the key is free at this moment.
 func (r *waitReport) saw(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,25 +89,25 @@ func (r *waitReport) saw(err error) {
 		r.known = time.Now()
 		return
 	}
-	r.tell(err)
+	r.notify(err)
 }
 
-// tell calls fn if err is another reason than the one before. mu is held.
-func (r *waitReport) tell(err error) {
+// notify calls fn if err is another reason than the one before. mu is held.
+func (r *waitReport) notify(err error) {
 	r.known = time.Now()
 	away, holder := !errors.Is(err, ErrHeld), r.holder
 	if held, ok := errors.AsType[*HeldError](err); ok && held.Holder != "" && !r.slots {
 		holder = held.Holder
 	}
-	if r.told && away == r.away && (away || holder == r.holder) {
+	if r.called && away == r.away && (away || holder == r.holder) {
 		return
 	}
-	r.told, r.away, r.holder = true, away, holder
+	r.called, r.away, r.holder = true, away, holder
 	r.fn(err)
 }
 
-// look asks the store who holds the key whenever nothing was heard of it for a while.
-func (r *waitReport) look(ctx context.Context) {
+// refresh inspects the key whenever nothing was learnt of it for a while.
+func (r *waitReport) refresh(ctx context.Context) {
 	defer close(r.done)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -117,17 +117,17 @@ func (r *waitReport) look(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		next := lookEvery - r.age()
+		next := refreshEvery - r.age()
 		if next <= 0 {
 			err, again := r.inspect(ctx)
 			if !again || ctx.Err() != nil {
 				return
 			}
 			r.saw(err)
-			next = lookEvery
+			next = refreshEvery
 		}
-		// At random, so that those who began to wait together do not look in step.
-		timer.Reset(next + rand.N(lookEvery/4))
+		// At random, so that waiters that began together do not inspect in step.
+		timer.Reset(next + rand.N(refreshEvery/4))
 	}
 }
 
@@ -138,10 +138,10 @@ func (r *waitReport) age() time.Duration {
 	return time.Since(r.known)
 }
 
-// inspect looks once. again is false if looking can't help.
+// inspect inspects the key once. again is false if another time can't help.
 func (r *waitReport) inspect(ctx context.Context) (err error, again bool) {
 	// One that hangs is an outage to report, not one to wait for.
-	bounded, cancel := context.WithTimeout(ctx, lookEvery)
+	bounded, cancel := context.WithTimeout(ctx, refreshEvery)
 	defer cancel()
 	info, err := r.inspector.Inspect(bounded, r.key)
 	switch {

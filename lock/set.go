@@ -19,7 +19,7 @@ type Set struct {
 
 	// next is the member whose Expiry is the earliest. It is not used while moving is
 	// not 0: then calls are under way that may move any of them. A Keeper's context
-	// asks for Expiry each time that it is looked at, and must not ask all members.
+	// asks for Expiry in each of its methods, which must not ask all members.
 	next   atomic.Pointer[Lease]
 	moving atomic.Int32
 

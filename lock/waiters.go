@@ -51,7 +51,7 @@ type line struct {
 	pace        pace  // of the most eager: one who hardly asks must not slow those behind
 	known       error // what the store said last of the name; nil: nothing yet
 	granted     bool  // whoever was the first before has a lease of the very name: none is free
-	telling     int   // calls of observers under way, about attempts of the first: see tellWithin
+	observing   int   // calls of observers under way, about attempts of the first: see observeWithin
 }
 
 // place is one waiter's in its line. After leave it must not be used.
@@ -71,12 +71,12 @@ func (p *place) signal() {
 }
 
 // stand takes the last place in name's line, which may be the first as well. It is
-// nil while an observer is told of an attempt of the first.
+// nil while an observer receives an attempt of the first.
 func (w *Waiters) stand(name string, pace pace) (p *place, first bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	l := w.lines[name]
-	if l != nil && l.telling > 0 {
+	if l != nil && l.observing > 0 {
 		return nil, true
 	}
 	if l == nil {
@@ -104,34 +104,34 @@ func (w *Waiters) stand(name string, pace pace) (p *place, first bool) {
 
 type placeKey struct{}
 
-// tellWithin calls tell, which is told of an attempt that Acquire made with ctx. What
-// tell runs may wait for the same key: those who come meanwhile ask beside the line,
-// since in it they would wait for tell to return.
-func tellWithin(ctx context.Context, tell func()) {
+// observeWithin calls notify, an observer's callback about an attempt that Acquire made
+// with ctx. The callback may wait for the same key: Acquires that begin meanwhile do not
+// enqueue, because they would wait for the callback to return.
+func observeWithin(ctx context.Context, notify func()) {
 	at, ok := ctx.Value(placeKey{}).(lineName)
 	if !ok {
-		tell()
+		notify()
 		return
 	}
-	l := at.telling(nil, 1)
-	defer at.telling(l, -1)
-	tell()
+	l := at.observing(nil, 1)
+	defer at.observing(l, -1)
+	notify()
 }
 
-// lineName names a line, which may be gone by the time that an observer is told of a
-// call that went on in the background.
+// lineName names a queue of waiters, which may be gone by the time that an observer
+// receives a call that went on in the background.
 type lineName struct {
 	in   *Waiters
 	name string
 }
 
-// telling counts an observer in or, with the line where it was counted, out.
-func (at lineName) telling(in *line, n int) *line {
+// observing counts an observer in or, with the queue where it was counted, out.
+func (at lineName) observing(in *line, n int) *line {
 	at.in.mu.Lock()
 	defer at.in.mu.Unlock()
 	l := at.in.lines[at.name]
-	if l != nil && (in == nil && n > 0 || l == in && l.telling > 0) {
-		l.telling += n
+	if l != nil && (in == nil && n > 0 || l == in && l.observing > 0) {
+		l.observing += n
 	}
 	return l
 }

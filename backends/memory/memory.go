@@ -297,7 +297,7 @@ func (v *view) ReleaseTermAfter(ctx context.Context, key string, token uint64, u
 	})
 }
 
-// MaxReleaseAfter is [lock.MaxTTL]: a store in memory keeps what it is told to, for
+// MaxReleaseAfter is [lock.MaxTTL]: a store in memory keeps what it was asked to, for
 // as long as its process lives.
 func (l *Locker) MaxReleaseAfter() time.Duration { return lock.MaxTTL }
 

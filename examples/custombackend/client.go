@@ -35,7 +35,7 @@ func (c *Client) Get(ctx context.Context, name string) (r record, age time.Durat
 
 // Put writes a document if it still has that version; else it fails with
 // errChanged. Where a driver or a proxy sent the request twice, the second is refused
-// because of the first: a look shows whose write it was.
+// because of the first: reading it back shows whose write it was.
 func (c *Client) Put(ctx context.Context, name, version string, r record) error {
 	r.Write = rand.Text()
 	err := c.put(ctx, name, version, r)

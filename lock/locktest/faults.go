@@ -131,7 +131,7 @@ func aSlowObserverTakesOverNoEarlier(c *check) {
 		early := func(lease lock.Lease, err error) bool {
 			return err == nil && lease != nil && time.Now().Before(holder.Expiry())
 		}
-		// The holder renews, and falls silent; the observer's first look arrives just
+		// The holder renews, and falls silent; the observer's first read arrives just
 		// before that, and took long.
 		for _, slow := range []time.Duration{c.ttl() * 6 / 10, c.ttl() * 9 / 10, c.ttl() * 3 / 10} {
 			c.h.Delay(c.t, peer, slow)
@@ -181,7 +181,7 @@ func aNewcomerGetsADeadHoldersKey(c *check) {
 	dead := c.acquire(peer, key, c.ttl())
 	expiry := dead.Expiry()
 	c.h.Kill(c.t, peer)
-	c.h.Advance(time.Until(expiry) + c.ttl()) // and nobody looks
+	c.h.Advance(time.Until(expiry) + c.ttl()) // and nobody asks
 	newcomer := c.newPeer()
 	ask := func() error {
 		return c.steady(func() error {

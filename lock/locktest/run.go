@@ -65,7 +65,7 @@ func Run(t *testing.T, h Harness) {
 }
 
 // runCase runs tc, in a bubble if there is one, with its outcome going to t. A case
-// that skips does not return: note is told before.
+// that skips does not return, so note is called from a cleanup.
 func runCase(t *testing.T, h Harness, tc testCase, note func(missing string)) {
 	missing := h.lacks(tc.needs)
 	t.Cleanup(func() { note(missing) })
