@@ -2,6 +2,7 @@ package keepalive_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -43,4 +44,20 @@ func ExampleStart() {
 	// kept: true
 	// released: <nil>
 	// keepalive: released: context canceled
+}
+
+// Two machines start the same job by clocks that differ: the second finds the key held,
+// although the job was over in a moment.
+func ExampleDo_atLeast() {
+	store := memory.New()
+	job := func(context.Context) error { fmt.Println("the job runs"); return nil }
+	opts := &keepalive.Options{AtLeast: time.Minute, Acquire: &lock.AcquireOptions{Attempts: 1}}
+	for _, machine := range []string{"first", "second"} {
+		err := keepalive.Do(context.Background(), store.Client(machine), "nightly-report", 30*time.Second, job, opts)
+		fmt.Println(machine, "was refused:", errors.Is(err, lock.ErrHeld))
+	}
+	// Output:
+	// the job runs
+	// first was refused: false
+	// second was refused: true
 }

@@ -40,6 +40,7 @@ type Keeper struct {
 	drainEnd time.Time   // end of renewal; zero while the parent lives
 	failures int         // since the last success
 	last     error       // of the last failed renewal
+	outage   *outage     // that this keeper's failures are counted in; nil: none
 	lost     error       // why the lease is over; nil while it may stand
 	lostCh   chan struct{}
 	told     bool // the loss was logged
@@ -60,7 +61,10 @@ type renewal struct {
 	done   chan struct{} // closed when its goroutine has nothing left to do
 }
 
-var _ lock.Lease = (*Keeper)(nil)
+var (
+	_ lock.Lease         = (*Keeper)(nil)
+	_ lock.AfterReleaser = (*Keeper)(nil)
+)
 
 // Start keeps lease, which was acquired for ttl, and renews it for ttl. The keeper's
 // context is derived from ctx.
@@ -175,7 +179,28 @@ func (k *Keeper) Extend(ctx context.Context, ttl time.Duration) error {
 // it cancels, and releases the lease. No renewal runs or starts after it returns.
 // What [lock.Lease] says of Release holds; if the keeper saw the lease lost, the
 // error matches [lock.ErrLost], even if its last moments sufficed to free it.
-func (k *Keeper) Release(ctx context.Context) error {
+func (k *Keeper) Release(ctx context.Context) error { return k.release(ctx, k.lease.Release) }
+
+// ReleaseAfter is Release, but for that the store keeps the key held until d after
+// the lease began: see [lock.ReleaseAfter].
+func (k *Keeper) ReleaseAfter(ctx context.Context, d time.Duration) error {
+	after := func(ctx context.Context) error { return lock.ReleaseAfter(ctx, k.lease, d) }
+	if most := k.MaxReleaseAfter(); d < 0 || d > most {
+		return after(ctx) // refuses it, and changes nothing
+	}
+	return k.release(ctx, after)
+}
+
+// MaxReleaseAfter is the lease's; 0 means that it is not supported.
+func (k *Keeper) MaxReleaseAfter() time.Duration {
+	if a, ok := k.lease.(lock.AfterReleaser); ok {
+		return a.MaxReleaseAfter()
+	}
+	return 0
+}
+
+// release ends the keeping, and then the lease by end.
+func (k *Keeper) release(ctx context.Context, end func(context.Context) error) error {
 	if k.detach != nil {
 		k.detach() // or the context's end would start a drain
 	}
@@ -185,24 +210,27 @@ func (k *Keeper) Release(ctx context.Context) error {
 		k.released = true
 		if k.lost == nil {
 			k.timer.Stop()
+			if log := k.leaveOutage(false); log != nil {
+				time.AfterFunc(0, log) // a slow logger is not in the way
+			}
 		}
 	}
 	under := k.renewal
 	k.unlock() // ends the context, before anybody else can have the key
 	if under != nil {
 		under.cancel()
-		timeout := time.NewTimer(lock.DefaultReleaseTimeout)
-		defer timeout.Stop()
+		bound, cancel := lock.ReleaseContext(ctx, lock.DefaultReleaseTimeout)
+		defer cancel()
 		select {
 		case <-under.done:
-		case <-timeout.C:
+		case <-bound.Done():
 			// Sent after the release, it could bring the lease back.
-			return k.describe(fmt.Errorf("%w: a renewal under way has not returned %v after it was cancelled",
-				lock.ErrUnavailable, lock.DefaultReleaseTimeout))
+			return k.describe(fmt.Errorf("%w: a renewal under way has not returned since it was cancelled, in the time for a release",
+				lock.ErrUnavailable))
 		}
 	}
 
-	err := k.lease.Release(ctx)
+	err := end(ctx)
 	k.mu.Lock()
 	lost := k.lost
 	k.unlock()

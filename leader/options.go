@@ -31,17 +31,18 @@ type Options struct {
 	// Once ends Run when a term was lost, instead of campaigning again.
 	Once bool
 
-	// OnChange is told of each change of State, and when a term is overdue. Its
-	// calls come in order, one at a time, on a goroutine of Run; nothing waits for
-	// them but Run's end, and that no longer than 5s. While one call lasts, changes
-	// are merged: the next call tells the latest. It may call the Elector's
-	// methods.
+	// OnChange receives each change of State, a term that is overdue and, while
+	// standing by, that another leads, or that the store is out of reach or back. Its
+	// calls come in order, one at a time, on a goroutine of Run; nothing waits for them
+	// but Run's end, and that no longer than 5s. While one call lasts, changes are
+	// merged: the next call tells the latest. It may call the Elector's methods.
 	OnChange func(Status)
 
-	// Logger gets terms that begin and end, campaigns in which another was found
-	// leading, and renewals that succeed again (Info), failed renewals, lost terms,
-	// and a store that can't decide (Warn), lost leases and overdue terms (Error).
-	// Each change is told once; standing by and leading are silent. nil is silent.
+	// Logger gets terms that begin and end, who leads while this copy stands by (within
+	// seconds of each change, where the locker is a lock.Inspector) and renewals that
+	// succeed again (Info), failed renewals, lost terms, and a store that can't decide
+	// (Warn), lost leases and overdue terms (Error). Each change is logged once; standing
+	// by and leading are silent. nil is silent.
 	Logger *slog.Logger
 }
 
@@ -84,6 +85,9 @@ func (e *Elector) settings(fn func(context.Context) error) (settings, error) {
 	}
 	if s.keepalive.Acquire != nil {
 		return s, fmt.Errorf("%w: Options.Keepalive.Acquire is set, want it in Options.Acquire", lock.ErrInvalid)
+	}
+	if s.keepalive.AtLeast != 0 {
+		return s, fmt.Errorf("%w: Options.Keepalive.AtLeast is %v, want 0: a leader that resigns frees the key at once", lock.ErrInvalid, s.keepalive.AtLeast)
 	}
 	if s.keepalive.Logger == nil {
 		s.keepalive.Logger = s.log

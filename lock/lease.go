@@ -8,99 +8,10 @@ import (
 	"time"
 )
 
-// DefaultReleaseTimeout bounds a Release whose Grant does not say otherwise.
-const DefaultReleaseTimeout = 5 * time.Second
-
-// Grant is what a backend knows of a hold that its store has just granted.
-type Grant struct {
-	Key    string
-	Token  uint64    // 1 or more
-	Expiry time.Time // request start + ttl - drift, from a time.Now of this process
-
-	// Extend asks the store for ttl from now and returns the new Expiry, counted
-	// from before its request. An error matching ErrLost means that the store
-	// says definitely that this term is over; any other error says nothing. It
-	// must return soon after ctx ends; ctx ends at the present Expiry at the
-	// latest. Calls never overlap with each other or with Release.
-	Extend func(ctx context.Context, ttl time.Duration) (time.Time, error)
-
-	// Release removes what this term left in the store, and nothing of any other
-	// term. ctx is never cancelled by the caller of Lease.Release; it ends after
-	// ReleaseTimeout (but see there for -1). It is called again only if it failed.
-	// An error matching ErrLost means that another term has or had the key; nil is
-	// right also where the term is simply gone.
-	Release func(ctx context.Context) error
-
-	// Term, if set, takes the place of Extend and Release: the same two as
-	// methods, for a backend that counts allocations.
-	Term Term
-
-	// ReleaseTimeout bounds one call of Release. Defaults to
-	// DefaultReleaseTimeout; -1 means that Release bounds itself: it gets its
-	// caller's ctx, which may have ended and must not stop it.
-	ReleaseTimeout time.Duration
-
-	// Suspended, if set, tells for how long the machine has been suspended since
-	// before the request: Go's clock stands still meanwhile, the store's does
-	// not. Expiry moves earlier by it.
-	Suspended func() time.Duration
-}
-
-// Term is one hold as its store sees it, named by key and token. What Grant
-// says of Extend and Release holds for it.
-type Term interface {
-	ExtendTerm(ctx context.Context, key string, token uint64, ttl time.Duration) (time.Time, error)
-	ReleaseTerm(ctx context.Context, key string, token uint64) error
-}
-
-// NewLease makes a [Lease] of a granted hold. It does the local half of the
-// obligations, once for all backends: expiry by the monotonic clock, final
-// results that stay final, the race of Extend and Release, and contexts that
-// ended. What is left to a backend is two requests to its store.
-//
-// It panics if g has no key, no token, no expiry on the monotonic clock, or lacks
-// a function: that is a mistake in the backend's code, not an input.
-func NewLease(g Grant) Lease {
-	switch {
-	case g.Key == "":
-		panic("lock: NewLease: Grant.Key is empty")
-	case g.Token == 0:
-		panic("lock: NewLease: Grant.Token is 0, want 1 or more")
-	case g.Expiry.IsZero():
-		panic("lock: NewLease: Grant.Expiry is the zero time")
-	case !monotonic(g.Expiry) && monotonic(time.Now()): // a synctest bubble's time has none
-		panic("lock: NewLease: Grant.Expiry has no monotonic reading: count it from time.Now, not from a store's clock")
-	case g.Term == nil && (g.Extend == nil || g.Release == nil):
-		panic("lock: NewLease: Grant needs Extend and Release, or Term")
-	}
-	if g.Term == nil {
-		g.Term = funcs{g.Extend, g.Release}
-	}
-	if g.ReleaseTimeout == 0 {
-		g.ReleaseTimeout = DefaultReleaseTimeout
-	}
-	return &lease{
-		key: g.Key, token: g.Token, term: g.Term,
-		releaseTimeout: g.ReleaseTimeout, suspended: g.Suspended, expiry: g.Expiry,
-	}
-}
-
-// monotonic reports whether t has a monotonic reading, which Round strips.
-func monotonic(t time.Time) bool { return t != t.Round(0) }
-
-// funcs makes a Term of a Grant's two closures, which know their term themselves.
-type funcs struct {
-	extend  func(ctx context.Context, ttl time.Duration) (time.Time, error)
-	release func(ctx context.Context) error
-}
-
-func (f funcs) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Duration) (time.Time, error) {
-	return f.extend(ctx, ttl)
-}
-
-func (f funcs) ReleaseTerm(ctx context.Context, _ string, _ uint64) error { return f.release(ctx) }
-
-var _ Lease = (*lease)(nil)
+var (
+	_ Lease         = (*lease)(nil)
+	_ AfterReleaser = (*lease)(nil)
+)
 
 type lease struct {
 	key            string
@@ -108,6 +19,8 @@ type lease struct {
 	term           Term
 	releaseTimeout time.Duration
 	suspended      func() time.Duration
+	start          time.Time     // before the request; zero where maxAfter is 0
+	maxAfter       time.Duration // 0: no ReleaseAfter
 
 	mu     sync.Mutex // guards all below; never held across a call to the store
 	expiry time.Time  // zero once lost
@@ -120,7 +33,13 @@ type lease struct {
 	busy      bool               // a call to the store is under way
 	releasing bool               // Release was called: no Extend succeeds any more
 	done      bool               // Release has its final result, which is lost
+	// after is until how long after start the store keeps the key; notAfter unless
+	// ReleaseAfter was called while the hold was certain.
+	after time.Duration
 }
+
+// notAfter is lease.after where only Release was called.
+const notAfter time.Duration = -1
 
 func (l *lease) Key() string   { return l.key }
 func (l *lease) Token() uint64 { return l.token }
@@ -258,7 +177,7 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
 	cancel()
 
 	switch {
-	case errors.Is(err, ErrLost):
+	case errors.Is(err, ErrLost) && !lostElsewhere(ctx):
 		return l.lose(err) // also for the Release that cut this short
 	case l.releasing:
 		return errReleased
@@ -269,13 +188,16 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
 			return l.lose(fmt.Errorf("%w; last extend: %w", errExpired, err))
 		}
 		return l.lose(fmt.Errorf("%w before the store answered", errExpired))
+	case err != nil && lostElsewhere(ctx):
+		return fmt.Errorf("%w; the store: %v", extendCut(ctx), err)
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf("%w; the store: %w", extendCut(ctx), masked{err})
-	case err != nil && isContextError(err):
-		// A timeout of the store's own must not look like the end of ctx.
-		return fmt.Errorf("%w: %w", ErrUnavailable, masked{err})
 	case err != nil:
-		return err // says nothing: the old deadline stands
+		return StoreError(ctx, err) // says nothing: the old deadline stands
+	case !monotonic(expiry) && monotonic(time.Now()):
+		// By the wall clock, a step of it would move the lease's end. A mistake in the
+		// backend's code, as in NewLease; but a panic here would come long after.
+		return fmt.Errorf("%w: the backend's Extend returned an expiry without a monotonic reading: count it from time.Now", ErrInvalid)
 	case !time.Now().Before(expiry):
 		return l.lose(fmt.Errorf("%w: extended with no time left (ttl %v)", ErrLost, ttl))
 	}
@@ -295,33 +217,76 @@ func (l *lease) askExtend(ctx context.Context, ttl time.Duration) (time.Time, er
 // extendCut is the error of an extend whose ctx ended. A cause that tells of
 // another lease's loss, such as a Keeper's, must not read as the loss of this one.
 func extendCut(ctx context.Context) error {
-	err := contextError(ctx)
-	if errors.Is(err, ErrLost) {
+	if lostElsewhere(ctx) {
 		return fmt.Errorf("%w: %v", ctx.Err(), context.Cause(ctx))
 	}
-	return err
+	return ContextError(ctx)
+}
+
+// lostElsewhere reports whether ctx ended because another lease was lost. A store's
+// error may carry that cause, and then says nothing of this lease: the next Extend
+// will know.
+func lostElsewhere(ctx context.Context) bool {
+	return ctx.Err() != nil && errors.Is(context.Cause(ctx), ErrLost)
 }
 
 func (l *lease) Release(ctx context.Context) error {
-	if err := l.release(ctx); err != nil {
+	if err := l.release(ctx, notAfter); err != nil {
 		return fmt.Errorf("lock: release %q (token %d): %w", l.key, l.token, err)
 	}
 	return nil
 }
 
-func (l *lease) release(ctx context.Context) error {
-	// Programs release when their ctx has ended: only its values count.
-	if l.releaseTimeout < 0 {
-		return l.releaseOnce(context.Background(), ctx)
+func (l *lease) MaxReleaseAfter() time.Duration { return l.maxAfter }
+
+func (l *lease) ReleaseAfter(ctx context.Context, d time.Duration) error {
+	err := checkReleaseAfter(d, l.maxAfter)
+	if err == nil {
+		err = l.release(ctx, d)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.releaseTimeout)
+	if err != nil {
+		return fmt.Errorf("lock: release %q (token %d) after %v: %w", l.key, l.token, d, err)
+	}
+	return nil
+}
+
+// ReleaseContext is the context for a release. Programs release when their ctx has
+// ended, because that is when they stop: so ctx's end does not end it, and gives it
+// values only. It ends after timeout, or at ctx's deadline where that lies ahead and
+// is earlier: a caller who gives a release 100ms waits no longer.
+func ReleaseContext(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	end := time.Now().Add(timeout)
+	if deadline, ok := aheadOf(ctx); ok && deadline.Before(end) {
+		end = deadline
+	}
+	return context.WithDeadline(context.WithoutCancel(ctx), end)
+}
+
+// aheadOf is the deadline of a ctx that is alive.
+func aheadOf(ctx context.Context) (deadline time.Time, ok bool) {
+	deadline, ok = ctx.Deadline()
+	return deadline, ok && ctx.Err() == nil && time.Now().Before(deadline)
+}
+
+func (l *lease) release(ctx context.Context, after time.Duration) error {
+	if l.releaseTimeout < 0 {
+		// The wait for an earlier call to the store is bounded here, too, if the caller
+		// wants it: those calls bound themselves.
+		bound, cancel := context.Background(), func() {}
+		if deadline, ok := aheadOf(ctx); ok {
+			bound, cancel = context.WithDeadline(bound, deadline)
+		}
+		defer cancel()
+		return l.releaseOnce(bound, ctx, after)
+	}
+	ctx, cancel := ReleaseContext(ctx, l.releaseTimeout)
 	defer cancel()
-	return l.releaseOnce(ctx, ctx)
+	return l.releaseOnce(ctx, ctx, after)
 }
 
 // releaseOnce is apart from release because a function with few defers is quick.
 // bound ends the wait, ctx is for the store.
-func (l *lease) releaseOnce(bound, ctx context.Context) error {
+func (l *lease) releaseOnce(bound, ctx context.Context, after time.Duration) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.releasing = true // from here on no Extend succeeds
@@ -331,14 +296,20 @@ func (l *lease) releaseOnce(bound, ctx context.Context) error {
 	// An Extend under way is waited for: sent to the store after the release it
 	// could bring the term back.
 	if err := l.wait(bound, false); err != nil {
-		return fmt.Errorf("%w: an earlier call to the store has not returned within %v", ErrUnavailable, l.releaseTimeout)
+		return fmt.Errorf("%w: an earlier call to the store has not returned in the time for a release", ErrUnavailable)
 	}
 	if l.done {
 		return l.lost
 	}
 	if !l.held() {
 		l.lose(errExpired)
+	} else if after != notAfter {
+		l.after = after
 	}
+	// A hold that was certain when ReleaseAfter was first called stays as long as
+	// that said, whatever is called afterwards: the store may have applied the first
+	// call, and a Release in a defer must not undo it. One that was over by then is
+	// removed, as Release does.
 
 	err := l.askRelease(ctx)
 	switch {
@@ -359,7 +330,22 @@ func (l *lease) releaseOnce(bound, ctx context.Context) error {
 
 // askRelease asks the store, with mu released meanwhile.
 func (l *lease) askRelease(ctx context.Context) error {
+	until, lasts := l.lasts()
 	l.begin()
 	defer l.end()
+	if lasts {
+		return l.term.(TermAfterReleaser).ReleaseTermAfter(ctx, l.key, l.token, until)
+	}
 	return l.term.ReleaseTerm(ctx, l.key, l.token)
+}
+
+// lasts reports whether the store is to keep the key, and until when. mu is held.
+func (l *lease) lasts() (until time.Time, ok bool) {
+	if l.after == notAfter {
+		return time.Time{}, false
+	}
+	// This process's clock stood still while the machine was suspended; the store's
+	// did not.
+	until = l.start.Add(l.after - l.suspension())
+	return until, time.Until(until) > 0
 }

@@ -3,6 +3,7 @@ package lock
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -12,12 +13,13 @@ import (
 // because it was invalid is not told, nor is an Extend that failed because Release
 // had begun. With a nil fn it returns l itself.
 //
-// fn is called synchronously, by the goroutine whose call it is about, once that
-// call is over and before it returns: what fn takes is taken from the lease's time
-// or from its keeper's. Calls come from many goroutines at once; those about calls
-// made one after another come in that order. No mutex is held meanwhile, so fn may
-// use the locker. A panic in fn is recovered and dropped: it changes nothing for
-// the caller, nor for other observers.
+// fn is called synchronously, by the goroutine whose call it is about, once that call
+// is over and before it returns: what fn takes is taken from the lease's time or from
+// its keeper's. Calls come from many goroutines at once; those about calls made one
+// after another come in that order. No mutex is held meanwhile, so fn may use the
+// locker, also to wait for the very key: it asks without a position in the queue then.
+// What it does with l itself it receives as events, too. A panic in fn is recovered and
+// dropped: it changes nothing for the caller, nor for other observers.
 //
 // Observers nest in any order with the other decorators, and each is told of what
 // passes through it: above a [Semaphore] of the one attempt, below it of that on
@@ -38,6 +40,9 @@ type observed struct {
 func (o *observed) Unwrap() Locker { return o.inner }
 
 func (o *observed) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
+	if err := checkArgs(ctx, o.inner); err != nil {
+		return nil, fmt.Errorf("lock: acquire: %w", err)
+	}
 	start := time.Now()
 	lease, err := o.inner.TryAcquire(ctx, key, ttl)
 	now := time.Now()
@@ -45,14 +50,25 @@ func (o *observed) TryAcquire(ctx context.Context, key string, ttl time.Duration
 	if err != nil {
 		if !errors.Is(err, ErrInvalid) {
 			e.Key = fullKey(o.inner, key, err)
-			o.tell(e)
+			observeWithin(ctx, func() { o.tell(e) })
 		}
 		return nil, err
 	}
 	e.Key, e.Token = lease.Key(), lease.Token()
 	l := &observedLease{Lease: lease, o: o, granted: now, expiry: lease.Expiry()}
-	o.tell(e)
+	observeWithin(ctx, func() { o.tell(e) })
 	return l, nil
+}
+
+// isObserved reports whether an observer is in l.
+func isObserved(l Locker) bool {
+	for l != nil {
+		if _, ok := l.(*observed); ok {
+			return true
+		}
+		l, _ = below(l, "")
+	}
+	return false
 }
 
 // tell keeps what fn does wrong from the lock.
@@ -97,7 +113,18 @@ func (l *observedLease) Extend(ctx context.Context, ttl time.Duration) error {
 	return err
 }
 
-func (l *observedLease) Release(ctx context.Context) error {
+func (l *observedLease) Release(ctx context.Context) error { return l.release(ctx, 0, l.Lease.Release) }
+
+func (l *observedLease) MaxReleaseAfter() time.Duration { return maxAfter(l.Lease) }
+
+func (l *observedLease) ReleaseAfter(ctx context.Context, d time.Duration) error {
+	if err := checkReleaseAfter(d, maxAfter(l.Lease)); err != nil {
+		return ReleaseAfter(ctx, l.Lease, d) // which says the same, and changes nothing
+	}
+	return l.release(ctx, d, func(ctx context.Context) error { return ReleaseAfter(ctx, l.Lease, d) })
+}
+
+func (l *observedLease) release(ctx context.Context, after time.Duration, release func(context.Context) error) error {
 	l.look()
 	start := time.Now()
 	l.mu.Lock()
@@ -106,13 +133,13 @@ func (l *observedLease) Release(ctx context.Context) error {
 	}
 	l.mu.Unlock()
 
-	err := l.Lease.Release(ctx)
+	err := release(ctx)
 
 	now := time.Now()
 	lost := errors.Is(err, ErrLost)
 	e := Event{
 		Kind: EventRelease, Context: ctx, Key: l.Key(), Token: l.Token(),
-		Duration: now.Sub(start), Err: err,
+		Duration: now.Sub(start), After: after, Err: err,
 	}
 	l.mu.Lock()
 	told := l.done

@@ -89,7 +89,7 @@ func SlotOf(name string) (key string, slot int) {
 //   - [ForceReleaser]: breaks every slot of the key whose term has the token; two
 //     slots may have the same. To break one alone, ask l, with the slot's name. The
 //     error matches ErrHeld if all slots are held by other terms.
-//   - [HealthChecker] and io.Closer: those of l.
+//   - [HealthChecker], [MaxReleaseAfterer] and io.Closer: those of l.
 //
 // Those who wait for a key stand in one line, whichever slot they will get.
 func Semaphore(l Locker, n int) Locker { return &semaphore{l, n} }
@@ -110,6 +110,9 @@ func (s *semaphore) check(key string, ttl time.Duration) error {
 		return fmt.Errorf("%w: the semaphore has %d slots, want 1 to %d (key %.32q)", ErrInvalid, s.n, MaxSlots, key)
 	}
 	if err := Check(key, ttl); err != nil {
+		return err
+	}
+	if err := checkArgs(context.Background(), s.inner); err != nil {
 		return err
 	}
 	if len(key) > maxSemaphoreKey {
@@ -136,7 +139,7 @@ func (s *semaphore) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 	first := rand.IntN(s.n) // clients that all began at slot 1 would meet there
 	for i := range s.n {
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("ended after %d of %d slots: %w", i, s.n, contextError(ctx))
+			return nil, fmt.Errorf("ended after %d of %d slots: %w", i, s.n, ContextError(ctx))
 		}
 		slot := (first+i)%s.n + 1
 		lease, err := s.inner.TryAcquire(ctx, slotName(key, slot), ttl)
@@ -198,6 +201,8 @@ func (s *semaphore) As(target any) bool {
 		return translated(s.inner, t, func(f ForceReleaser) ForceReleaser { return slotForceReleaser{s, f} })
 	case *HealthChecker:
 		return translated(s.inner, t, func(h HealthChecker) HealthChecker { return h })
+	case *MaxReleaseAfterer:
+		return translated(s.inner, t, func(m MaxReleaseAfterer) MaxReleaseAfterer { return m })
 	case *io.Closer:
 		return translated(s.inner, t, func(c io.Closer) io.Closer { return c })
 	}

@@ -59,7 +59,7 @@ func composedHarness(compose func(l *memory.Locker) lock.Locker, fullKey func(ke
 			}
 		},
 		Kill:       func(*testing.T, lock.Locker) {},
-		AllowSkips: []string{"Skew"},
+		AllowSkips: []string{"Skew", "Cut", "Repeat", "Conflict", "StaleReads", "Delete"},
 	}
 }
 

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,22 +15,65 @@ import (
 type Set struct {
 	lease   Lease // the local half: the earliest of the members' expiries, and final results
 	members []Lease
+	start   time.Time // what releaseAfter's until is counted from
 
-	mu     sync.Mutex // guards all below
+	// next is the member whose Expiry is the earliest. It is not used while moving is
+	// not 0: then calls are under way that may move any of them. A Keeper's context
+	// asks for Expiry in each of its methods, which must not ask all members.
+	next   atomic.Pointer[Lease]
+	moving atomic.Int32
+
+	mu     sync.Mutex // guards all below, and the choice of next
 	tries  int        // how often the members were released
 	failed error      // what the latest try could not release
 }
 
-var _ Lease = (*Set)(nil)
+var (
+	_ Lease         = (*Set)(nil)
+	_ AfterReleaser = (*Set)(nil)
+)
 
 // newSet makes one lease of members, all of which are held until expiry.
 func newSet(members []Lease, expiry time.Time) *Set {
-	s := &Set{members: members}
-	s.lease = NewLease(Grant{
+	s := &Set{members: members, start: time.Now()}
+	g := Grant{
 		Key: jointName(members), Token: members[0].Token(), Expiry: expiry,
 		Extend: s.extend, Release: s.release, ReleaseTimeout: -1, // each member's Release bounds itself
-	})
+	}
+	if most := s.maxAfter(); most > 0 {
+		g.ReleaseAfter, g.Start, g.MaxReleaseAfter = s.releaseAfter, s.start, most
+	}
+	s.lease = NewLease(g)
+	s.moving.Add(1)
+	s.moved()
 	return s
+}
+
+// moved ends a call that may have moved members' expiries, which began with
+// moving.Add(1). It chooses next first: so whoever finds moving at 0 finds a choice
+// that has seen all calls. Between calls only a suspension of the machine moves the
+// members' expiries, and that moves all of them alike.
+func (s *Set) moved() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.moving.Add(-1)
+	first := 0
+	earliest := s.members[0].Expiry()
+	for i, l := range s.members[1:] {
+		if expiry := l.Expiry(); expiry.Before(earliest) {
+			first, earliest = i+1, expiry
+		}
+	}
+	s.next.Store(&s.members[first])
+}
+
+// maxAfter is the least of the members'.
+func (s *Set) maxAfter() time.Duration {
+	most := maxAfter(s.members[0])
+	for _, l := range s.members[1:] {
+		most = min(most, maxAfter(l))
+	}
+	return most
 }
 
 // jointName is for people: it may have been cut.
@@ -47,7 +90,39 @@ func jointName(members []Lease) string {
 
 // Leases are the members, in the order of the keys as they were given, each once.
 // What they protect is fenced by their tokens.
-func (s *Set) Leases() []Lease { return slices.Clone(s.members) }
+func (s *Set) Leases() []Lease {
+	leases := make([]Lease, len(s.members))
+	for i, l := range s.members {
+		leases[i] = &member{l, s}
+	}
+	return leases
+}
+
+// member is a lease of a Set as its user sees it: the Set notices what is done to it.
+type member struct {
+	Lease
+	set *Set
+}
+
+func (m *member) Extend(ctx context.Context, ttl time.Duration) error {
+	m.set.moving.Add(1)
+	defer m.set.moved()
+	return m.Lease.Extend(ctx, ttl)
+}
+
+func (m *member) Release(ctx context.Context) error {
+	m.set.moving.Add(1)
+	defer m.set.moved()
+	return m.Lease.Release(ctx)
+}
+
+func (m *member) ReleaseAfter(ctx context.Context, d time.Duration) error {
+	m.set.moving.Add(1)
+	defer m.set.moved()
+	return ReleaseAfter(ctx, m.Lease, d)
+}
+
+func (m *member) MaxReleaseAfter() time.Duration { return maxAfter(m.Lease) }
 
 // Key is a name for messages: the members' keys, joined by " + ". A long one ends
 // with how many more there are.
@@ -63,7 +138,13 @@ func (s *Set) Token() uint64 { return s.lease.Token() }
 // later, though some members may have been extended.
 func (s *Set) Expiry() time.Time {
 	expiry := s.lease.Expiry()
-	if earliest := s.earliest(); earliest.Before(expiry) {
+	var earliest time.Time
+	if s.moving.Load() == 0 {
+		earliest = (*s.next.Load()).Expiry()
+	} else {
+		earliest = s.earliest()
+	}
+	if earliest.Before(expiry) {
 		return earliest
 	}
 	return expiry
@@ -89,6 +170,8 @@ func (s *Set) extend(ctx context.Context, ttl time.Duration) (time.Time, error) 
 	if !time.Now().Before(s.earliest()) {
 		return time.Time{}, fmt.Errorf("%w: one of %d keys", ErrLost, len(s.members)) // the others need no more time
 	}
+	s.moving.Add(1)
+	defer s.moved()
 	var failed error
 	for _, err := range each(s.members, func(l Lease) error { return l.Extend(ctx, ttl) }) {
 		failed = also(failed, err)
@@ -101,8 +184,22 @@ func (s *Set) extend(ctx context.Context, ttl time.Duration) (time.Time, error) 
 // if it says that a member could not be released, Release may be called again for
 // that one all the same.
 func (s *Set) Release(ctx context.Context) error {
+	return s.conclude(ctx, s.lease.Release)
+}
+
+// ReleaseAfter lets the members' holds end by themselves, each d after it began, as
+// [AfterReleaser] says. Errors are those of Release.
+func (s *Set) ReleaseAfter(ctx context.Context, d time.Duration) error {
+	return s.conclude(ctx, func(ctx context.Context) error { return ReleaseAfter(ctx, s.lease, d) })
+}
+
+// MaxReleaseAfter is the least of the members'; 0 means that it is not supported.
+func (s *Set) MaxReleaseAfter() time.Duration { return maxAfter(s.lease) }
+
+// conclude ends the Set by end.
+func (s *Set) conclude(ctx context.Context, end func(context.Context) error) error {
 	before, _ := s.released()
-	err := s.lease.Release(ctx)
+	err := end(ctx)
 	if !errors.Is(err, ErrLost) {
 		return err
 	}
@@ -126,8 +223,23 @@ func (s *Set) released() (tries int, failed error) {
 }
 
 func (s *Set) release(ctx context.Context) error {
+	// Members on which ReleaseAfter was called finish that.
+	return s.each(func(l Lease) error { return l.Release(ctx) })
+}
+
+func (s *Set) releaseAfter(ctx context.Context, until time.Time) error {
+	// Each member counts from its own start, which is earlier than that of the Set
+	// by what the others took.
+	d := until.Sub(s.start)
+	return s.each(func(l Lease) error { return ReleaseAfter(ctx, l, d) })
+}
+
+// each releases all members by release, and keeps what failed.
+func (s *Set) each(release func(Lease) error) error {
+	s.moving.Add(1)
+	defer s.moved()
 	var lost, failed error
-	for _, err := range each(s.members, func(l Lease) error { return l.Release(ctx) }) {
+	for _, err := range each(s.members, release) {
 		if errors.Is(err, ErrLost) {
 			lost = also(lost, err)
 		} else {

@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/lock/locktest"
 )
@@ -48,6 +50,23 @@ func TestConformanceInABubble(t *testing.T) {
 		},
 		LoseReply: func(_ *testing.T, l lock.Locker) {
 			all(l, func(w *network) { w.loseNext = true })
+		},
+		Cut: func(_ *testing.T, l lock.Locker, n int) func() bool {
+			all(l, func(w *network) { w.loseIn = n })
+			return func() (hit bool) {
+				all(l, func(w *network) { hit, w.loseIn = hit || w.loseIn == 0, 0 })
+				return hit
+			}
+		},
+		Delete: func(t *testing.T, l lock.Locker, key string) {
+			synctest.Wait()
+			k, err := l.(*Locker).keysOf(key)
+			require.NoError(t, err)
+			for _, n := range of(l).q.nodes {
+				n.redis.Del(k.lock)
+				n.redis.Del(k.fence)
+			}
+			time.Sleep(time.Millisecond) // a new counter starts from the node's clock, and requests take no time here
 		},
 		Break: func(_ *testing.T, l lock.Locker, key string) {
 			synctest.Wait()

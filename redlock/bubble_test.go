@@ -145,6 +145,7 @@ type network struct {
 	delay   time.Duration // replies come later
 	// loseNext: the reply to the next script vanishes, and the connection with it.
 	loseNext bool
+	loseIn   int // so does that to the script so many from now on; 0: none
 	// lateNext: the connection of the next request breaks, and the request arrives
 	// all the same, so much later.
 	lateNext time.Duration
@@ -196,6 +197,10 @@ func (w *network) losesThis() bool {
 	defer w.mu.Unlock()
 	lost := w.loseNext
 	w.loseNext = false
+	if w.loseIn > 0 {
+		w.loseIn--
+		lost = lost || w.loseIn == 0
+	}
 	return lost
 }
 

@@ -15,7 +15,7 @@ const clockBoottime = 7 // from linux/time.h
 
 // clock is the machine's own: all processes read the same, nobody can set it,
 // and it starts again with each boot. It goes on while the machine is suspended,
-// as the leases' own deadlines do (internal/suspend).
+// as the leases' own deadlines do (lock.Suspension).
 type clock struct {
 	offset time.Duration // of this process's time namespace
 }

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tonsurance/lockkeeper/internal/suspend"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -152,7 +151,7 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	}
 	// In this order, so that whatever comes in between lengthens only what the
 	// record says.
-	suspended := suspend.Since()
+	suspended := lock.Suspension()
 	start := time.Now()
 	until := l.recordExpiry(ttl)
 
@@ -244,7 +243,7 @@ var lifeless life
 
 // grace is how much later than for the holder a hold ends for all others: more
 // than the suspension of the machine that the holder does not notice
-// (internal/suspend rounds down by 2ms).
+// (lock.Suspension rounds down by 2ms).
 const grace = 3 * time.Millisecond
 
 func (l *Locker) recordExpiry(ttl time.Duration) time.Duration { return l.clock.now() + ttl + grace }
@@ -286,10 +285,7 @@ func (l *Locker) isClosed() bool {
 }
 
 func ended(ctx context.Context) error {
-	if cause := context.Cause(ctx); !errors.Is(ctx.Err(), cause) {
-		return fmt.Errorf("%w: %w", ctx.Err(), cause)
-	}
-	return ctx.Err()
+	return lock.ContextError(ctx)
 }
 
 // Close refuses further attempts: they fail with [lock.ErrClosed]. Leases that

@@ -33,6 +33,7 @@ type record struct {
 	Owner string // "": free
 	Token uint64
 	TTL   time.Duration
+	Write string // the client's, to know its own writes
 }
 
 // drift is how much faster the store's clock may run than ours.
@@ -46,7 +47,7 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	start := time.Now() // before the request: the store's ttl begins later
 	old, age, version, err := l.client.Get(ctx, key)
 	if err != nil {
-		return nil, err
+		return nil, lock.StoreError(ctx, err)
 	}
 	if old.Owner != "" && age < old.TTL {
 		return nil, &lock.HeldError{Key: key, Holder: old.Owner, RetryAfter: old.TTL - age}
@@ -67,7 +68,7 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 			defer cancel()
 			_ = l.free(ctx, key, mine, version)
 		})
-		return nil, err
+		return nil, lock.StoreError(ctx, err)
 	}
 	return lock.NewLease(lock.Grant{
 		Key: key, Token: mine.Token, Expiry: expiry,
@@ -78,7 +79,7 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 				err = lock.ErrLost
 			}
 			if err == nil {
-				err = l.client.Put(ctx, key, version, record{mine.Owner, mine.Token, ttl})
+				err = l.client.Put(ctx, key, version, record{Owner: mine.Owner, Token: mine.Token, TTL: ttl})
 			}
 			return start.Add(ttl - drift(ttl)), err
 		},

@@ -28,19 +28,39 @@ type wire struct {
 	delay  time.Duration
 	lose   bool
 	outage bool
+	cut    int  // the request whose reply is lost; 0: none
+	repeat bool // each write arrives twice
+	clash  bool // the next write is refused, though nobody was faster
 }
 
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	w.mu.Lock()
-	delay, lose, outage := w.delay, w.lose && req.Method == http.MethodPut, w.outage
+	put := req.Method == http.MethodPut
+	delay, lose, outage, repeat, clash := w.delay, w.lose && put, w.outage, w.repeat && put, w.clash && put
 	if lose {
 		w.lose = false
+	}
+	if clash {
+		w.clash = false
+	}
+	if w.cut > 0 {
+		w.cut--
+		lose = lose || w.cut == 0
 	}
 	w.mu.Unlock()
 	if outage {
 		return nil, errors.New("connection refused")
 	}
+	if clash {
+		return &http.Response{StatusCode: http.StatusPreconditionFailed, Body: http.NoBody, Request: req}, nil
+	}
 	resp, err := w.base.RoundTrip(req)
+	if err == nil && repeat {
+		_ = resp.Body.Close()
+		again := req.Clone(req.Context())
+		again.Body, _ = req.GetBody()
+		resp, err = w.base.RoundTrip(again)
+	}
 	if delay > 0 && req.Method == http.MethodPut {
 		select {
 		case <-time.After(delay):
@@ -92,15 +112,25 @@ func harness(newWire func(t *testing.T) *wire, peer func(w *wire) *wire) locktes
 		Delay:     func(_ *testing.T, l lock.Locker, d time.Duration) { set(l, func(w *wire) { w.delay = d }) },
 		LoseReply: func(_ *testing.T, l lock.Locker) { set(l, func(w *wire) { w.lose = true }) },
 		Outage:    func(_ *testing.T, l lock.Locker, on bool) { set(l, func(w *wire) { w.outage = on }) },
-		Kill:      func(_ *testing.T, l lock.Locker) { set(l, func(w *wire) { w.outage = true }) },
+		Cut: func(_ *testing.T, l lock.Locker, n int) func() bool {
+			set(l, func(w *wire) { w.cut = n })
+			return func() (hit bool) {
+				set(l, func(w *wire) { hit, w.cut = w.cut == 0, 0 })
+				return hit
+			}
+		},
+		Repeat:   func(_ *testing.T, l lock.Locker, on bool) { set(l, func(w *wire) { w.repeat = on }) },
+		Conflict: func(_ *testing.T, l lock.Locker) { set(l, func(w *wire) { w.clash = true }) },
+		Kill:     func(_ *testing.T, l lock.Locker) { set(l, func(w *wire) { w.outage = true }) },
 		Break: func(t *testing.T, l lock.Locker, key string) {
 			admin := client(t, peer(of(l))).(*Locker)
 			now, _, version, err := admin.client.Get(context.Background(), key)
 			require.NoError(t, err)
 			require.NoError(t, admin.client.Put(context.Background(), key, version, record{Token: now.Token}))
 		},
-		// It offers nothing beyond a Locker, and no wall clock is used anywhere.
-		AllowSkips: []string{"Skew", "Watcher", "Inspector", "ForceReleaser", "HealthChecker", "io.Closer"},
+		// It offers nothing beyond a Locker, and no wall clock is used anywhere. Reads are
+		// of the store itself, and its documents are never deleted.
+		AllowSkips: []string{"Skew", "StaleReads", "Delete", "Watcher", "Inspector", "ForceReleaser", "HealthChecker", "io.Closer", "ReleaseAfter"},
 	}
 }
 

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -32,8 +34,21 @@ func (c *Client) Get(ctx context.Context, name string) (r record, age time.Durat
 }
 
 // Put writes a document if it still has that version; else it fails with
-// errChanged.
+// errChanged. Where a driver or a proxy sent the request twice, the second is refused
+// because of the first: reading it back shows whose write it was.
 func (c *Client) Put(ctx context.Context, name, version string, r record) error {
+	r.Write = rand.Text()
+	err := c.put(ctx, name, version, r)
+	if errors.Is(err, errChanged) {
+		now, _, _, failed := c.Get(ctx, name)
+		if failed != nil || now.Write == r.Write {
+			return failed // unknown, or written
+		}
+	}
+	return err
+}
+
+func (c *Client) put(ctx context.Context, name, version string, r record) error {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return err

@@ -167,7 +167,7 @@ func TestForbiddenImports(t *testing.T) {
 // Each rule sees the import that it forbids.
 func TestForbiddenImportsAreSeen(t *testing.T) {
 	for _, test := range []struct{ from, to, want string }{
-		{"lock", module + "/internal/suspend", "lock links"},
+		{"lock", module + "/internal/outcome", "lock links"},
 		{"lock", "github.com/redis/rueidis", "lock links"},
 		{"lock", "testing", "lock links testing"},
 		{"lock/locktest", "github.com/redis/rueidis", "lock/locktest links"},

@@ -19,6 +19,8 @@ var bugs = []struct {
 	// 2. ctx bounds the attempt, never the lease.
 	{"ctx ends the lease", []string{"Attempt/TheCtxOfTheAttemptDoesNotTouchTheLease"}},
 	{"grants under an ended ctx", []string{"Attempt/AnEndedCtxGrantsNothing"}},
+	{"the cause of ctx is dropped", []string{"Attempt/TheCauseOfAnEndedCtxIsMatched", "Attempt/TheCauseOfACtxThatEndsMeanwhileIsMatched"}},
+	{"the cause of ctx loses the lease", []string{"Attempt/TheCauseOfACtxThatEndsMeanwhileIsMatched"}},
 	{"an attempt ignores its ctx", []string{"Attempt/TryAcquireReturnsSoonAfterItsCtx", "Attempt/AnEndedCtxGrantsNothing"}},
 
 	// 3. Failed attempts.
@@ -38,6 +40,22 @@ var bugs = []struct {
 	{"expiry counted from the reply", []string{"Expiry/SlowSuccessDoesNotLengthenTheLease"}},
 	{"extend counts from the reply", []string{"Expiry/SlowSuccessDoesNotLengthenTheLease"}},
 	{"grants with no time left", []string{"Expiry/NeverALeaseWithNoTimeLeft"}},
+
+	{"the store rounds ttls down to seconds", []string{"Expiry/AnOddTTLIsHonoured"}},
+	{"the store rounds ttls up to seconds", []string{"Expiry/AnOddTTLIsHonoured"}},
+	{"extend adds to the old end", []string{"Expiry/AnExtendedKeyGetsFreeInTime"}},
+
+	// What networks and stores do.
+	{"a lost reply is not cleaned up", []string{"Fault/AnAttemptCutAtAnyRequestLeavesNothingHeld"}},
+	{"late attempts are granted", []string{"Fault/ARequestThatArrivesAfterTheCleanupLeavesNothing"}},
+	{"a late attempt takes the key", []string{"Fault/ALateRequestDisturbsNoLaterHolder"}},
+	{"a late extend revives", []string{"Fault/ALateExtendRevivesNothing"}},
+	{"a slow observer takes over early", []string{"Fault/ASlowObserverTakesOverNoEarlier"}},
+	{"a newcomer must observe first", []string{"Fault/ANewcomerGetsADeadHoldersKey"}},
+	{"a doubled request is refused by itself", []string{"Fault/ADoubledRequestIsOne"}},
+	{"a conflict is a loss", []string{"Fault/AFalseConflictIsNoLoss"}},
+	{"old states are believed", []string{"Fault/StaleReadsAreNotBelieved"}},
+	{"counts afresh once its record is deleted", []string{"Fault/TokensRiseThoughTheRecordIsDeleted"}},
 
 	// 5. Tokens.
 	{"token 0", []string{"Token/TokensAreConstantAndNotZero"}},
@@ -75,7 +93,8 @@ var bugs = []struct {
 	{"HeldError without a key", []string{"Error/HeldErrorTellsKeyAndTime", "Observe/EventsTellWhoRefused"}},
 	{"RetryAfter is too short", []string{"Error/HeldErrorTellsKeyAndTime"}},
 	{"RetryAfter is too long", []string{"Error/HeldErrorTellsKeyAndTime"}},
-	{"an outage is a plain error", []string{"Error/AnOutageIsErrUnavailableAlone", "Acquire/AcquireGoesOnOverAnOutage"}},
+	{"an outage is a plain error", []string{"Error/AnOutageIsErrUnavailableAlone"}},
+	{"an outage looks closed", []string{"Error/AnOutageIsErrUnavailableAlone", "Acquire/AcquireGoesOnOverAnOutage"}},
 	{"an outage looks held", []string{"Error/AnOutageIsErrUnavailableAlone"}},
 	{"loss looks like the end of ctx", []string{"Error/LossIsErrLostAlone"}},
 	{"loss is a plain error", []string{"Error/LossIsErrLostAlone", "Extend/AnExpiredLeaseIsLostThoughNobodyTookIt", "Observe/EventsTellALossOnce"}},
@@ -114,6 +133,20 @@ var bugs = []struct {
 	{"a failed release is lost", []string{"Release/AFailedReleaseCanBeRepeated"}},
 	{"a failed release allows extends", []string{"Release/AFailedReleaseCanBeRepeated"}},
 	{"release is unbounded", []string{"Release/ReleaseIsBoundedWhereTheStoreHangs"}},
+
+	// ReleaseAfter.
+	{"ReleaseAfter frees at once", []string{
+		"ReleaseAfter/ReleaseAfterKeepsTheKeyUntilThenAndNoLonger", "ReleaseAfter/ReleaseAfterOutlastsTheLease", "ReleaseAfter/AReleaseAfterwardsFreesNothing",
+	}},
+	{"ReleaseAfter leaves the ttl", []string{"ReleaseAfter/ReleaseAfterKeepsTheKeyUntilThenAndNoLonger", "ReleaseAfter/ReleaseAfterOutlastsTheLease"}},
+	{"ReleaseAfter leaves the lease", []string{"ReleaseAfter/ReleaseAfterEndsTheLease"}},
+	{"a time that has passed keeps the ttl", []string{"ReleaseAfter/ATimeThatHasPassedIsAPlainRelease"}},
+	{"ReleaseAfter dies with its process", []string{"ReleaseAfter/TheHoldOutlivesItsProcess"}},
+	{"a Release undoes ReleaseAfter", []string{"ReleaseAfter/AReleaseAfterwardsFreesNothing"}},
+	{"a Release undoes a failed ReleaseAfter", []string{"ReleaseAfter/AFailedReleaseAfterIsNotUndone", "ReleaseAfter/ALostReplyOnReleaseAfterIsNotUndone"}},
+	{"ReleaseAfter revives a lost hold", []string{"ReleaseAfter/ReleaseAfterPastExpiryIsLost"}},
+	{"ReleaseAfter keeps whoever holds", []string{"ReleaseAfter/ReleaseAfterDisturbsNoLaterHolder"}},
+	{"ReleaseAfter takes any time", []string{"ReleaseAfter/TooLongATimeIsRefusedBefore"}},
 
 	// What a locker may offer.
 	{"Inspect has a wrong token", []string{"Optional/InspectTellsWhoHolds", "Optional/ListStaysWithinThePrefix", "Observe/WhatTheLockerOffersIsFoundBelowAnObserver", "Semaphore/InspectAndListTellOfSlots", "Prefix/InspectAndListTellOfTheFullName"}},

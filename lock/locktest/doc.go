@@ -21,9 +21,10 @@
 //	})
 //
 // The remaining fields of [Harness] let the suite cause what goes wrong in
-// production: slow and lost replies, outages, holders that die. A case that
-// needs a field that is nil is skipped and says so; run with -v to see the list,
-// and set AllowSkips to keep it from growing unseen.
+// production: slow, lost, doubled and late requests, outages, holders that die. A
+// case that needs a field that is nil is skipped and says so. At its end the suite logs
+// what was left out and what that would have shown: run with -v to see it, and set
+// AllowSkips to keep it from growing unseen.
 //
 // The suite does not measure speed, and it can't show what the harness can't
 // cause: a suite that passes without faults says little about faults.

@@ -13,6 +13,8 @@ import (
 var expiryCases = []testCase{
 	{"ExpiryIsTheRequestPlusTheTTL", nil, expiryIsTheRequestPlusTheTTL},
 	{"NobodyElseBeforeExpiry", nil, nobodyElseBeforeExpiry},
+	{"AnOddTTLIsHonoured", nil, anOddTTLIsHonoured},
+	{"AnExtendedKeyGetsFreeInTime", nil, anExtendedKeyGetsFreeInTime},
 	{"AnAbandonedKeyGetsFree", nil, anAbandonedKeyGetsFree},
 	{"ADeadHoldersKeyGetsFree", []string{needPeer, needKill}, aDeadHoldersKeyGetsFree},
 	{"TheWholeTTLIsHeld", []string{needWrap}, theWholeTTLIsHeld},
@@ -54,6 +56,75 @@ func nobodyElseBeforeExpiry(c *check) {
 			c.Errorf("token %d was granted %v before the lease of token %d ended", next.Token(), early, lease.Token())
 		}
 	}
+}
+
+// inTime waits until key, of a lease that nobody renews, can be had, and returns what
+// is wrong with the moment. A machine's stall makes it late, never early.
+func (c *check) inTime(key string, expiry time.Time, slack time.Duration) (problem string) {
+	c.Helper()
+	c.refused(c.other(), key)
+	next := c.takeOver(c.other(), key, c.ttl())
+	switch late := time.Since(expiry); {
+	case late < 0:
+		c.Errorf("token %d was granted %v before the lease before it ended", next.Token(), -late)
+	case late > slack:
+		return fmt.Sprintf("a key got free %v after its lease's Expiry, want at most %v: the store keeps it longer than it was told to", late, slack)
+	}
+	_ = next.Release(c.ctx())
+	return ""
+}
+
+// anOddTTLIsHonoured takes ttls that no unit divides: stores count in seconds, or in
+// tenths of them.
+func anOddTTLIsHonoured(c *check) {
+	odd := c.ttl() + c.ttl()*37/100 + 3*time.Millisecond
+	for _, ttl := range []time.Duration{odd, c.long() - odd} {
+		start := time.Now()
+		lease := c.acquire(c.l, c.key(ttl.String()), ttl)
+		check := func(what string) {
+			c.Helper()
+			expiry, now := lease.Expiry(), time.Now()
+			if expiry.After(now.Add(ttl)) || expiry.Before(start.Add(ttl-ttl/10)) {
+				c.Errorf("ttl %v: %s, Expiry is %v after the request, want about the ttl and no more", ttl, what, expiry.Sub(start))
+			}
+		}
+		check("acquired")
+		start = time.Now()
+		c.extend(lease, ttl)
+		check("extended")
+		c.release(lease)
+	}
+	for _, how := range []string{"acquired", "extended"} {
+		c.attempts(func(try int) string {
+			key := c.key(fmt.Sprint(how, try))
+			lease := c.acquire(c.l, key, odd)
+			if how == "extended" {
+				c.h.Advance(c.ttl() / 4)
+				if err := lease.Extend(c.ctx(), odd); err != nil {
+					return "Extend well within the ttl: " + err.Error()
+				}
+			}
+			return c.inTime(key, lease.Expiry(), odd/3)
+		})
+	}
+}
+
+// anExtendedKeyGetsFreeInTime extends a lease that has nearly all of its time left: an
+// Extend counts from now, not from the old end.
+func anExtendedKeyGetsFreeInTime(c *check) {
+	c.attempts(func(try int) string {
+		key := c.key(fmt.Sprint(try))
+		lease := c.acquire(c.l, key, c.ttl())
+		for range 4 {
+			if err := lease.Extend(c.ctx(), c.ttl()); err != nil {
+				return "Extend within the ttl: " + err.Error()
+			}
+		}
+		if expiry, now := lease.Expiry(), time.Now(); expiry.After(now.Add(c.ttl())) {
+			c.Errorf("Expiry is %v away after Extends by %v", expiry.Sub(now), c.ttl())
+		}
+		return c.inTime(key, lease.Expiry(), c.ttl()/2)
+	})
 }
 
 func anAbandonedKeyGetsFree(c *check) {

@@ -91,14 +91,38 @@ type Harness struct {
 	// time goes on at the same rate. 0 puts it right.
 	Skew func(t *testing.T, l lock.Locker, d time.Duration)
 
+	// Cut makes the store apply the n-th request of l from now on (1: the next one)
+	// while its reply never reaches l, as LoseReply does for the first. The function
+	// that it returns ends that, and reports whether there was such a request. Of
+	// several nodes, a request to all of them is one.
+	Cut func(t *testing.T, l lock.Locker, n int) (hit func() bool)
+
+	// Repeat makes each later request of l arrive at the store twice, at once or
+	// later; the reply to either may be the one that l gets.
+	Repeat func(t *testing.T, l lock.Locker, on bool)
+
+	// Conflict makes the store answer l's next write as if another client had been
+	// faster, which is not so: as a driver or proxy does that sends a request again.
+	// For stores with conditional writes.
+	Conflict func(t *testing.T, l lock.Locker)
+
+	// StaleReads makes l read states of the store from before the call, as a replica
+	// or a cache gives them; writes go to the store as it is. For stores that are read
+	// apart from the write that decides.
+	StaleReads func(t *testing.T, l lock.Locker, on bool)
+
+	// Delete deletes what the store that l works on keeps of key, which nobody holds,
+	// the record of its tokens included, as an operator or an expiry would.
+	Delete func(t *testing.T, l lock.Locker, key string)
+
 	// IgnoreGoroutine names goroutines that may outlive a locker, by a stack as
 	// runtime.Stack prints it: those of a client that is shared on purpose.
 	IgnoreGoroutine func(stack string) bool
 
 	// AllowSkips lists what may be missing, by the name of a field above ("Delay",
 	// "Wrap") or of what the locker does not offer ("Watcher", "Inspector",
-	// "ForceReleaser", "HealthChecker", "io.Closer", "HeldError", "Waiters"). A case that skips for
-	// anything else fails. nil allows every skip; []string{} allows none, which
+	// "ForceReleaser", "HealthChecker", "io.Closer", "HeldError", "Waiters",
+	// "ReleaseAfter"). A case that skips for anything else fails. nil allows every skip; []string{} allows none, which
 	// is what a project's own CI should use.
 	AllowSkips []string
 }
@@ -120,11 +144,18 @@ const (
 	needCloser        = "io.Closer"
 	needHeldError     = "HeldError"
 	needWaiters       = "Waiters"
+	needReleaseAfter  = "ReleaseAfter"
+	needCut           = "Cut"
+	needRepeat        = "Repeat"
+	needConflict      = "Conflict"
+	needStaleReads    = "StaleReads"
+	needDelete        = "Delete"
 )
 
 var needs = []string{
 	needWrap, needPeer, needDelay, needLoseReply, needOutage, needBreak, needKill, needSkew,
-	needWatcher, needInspector, needForceReleaser, needHealthChecker, needCloser, needHeldError, needWaiters,
+	needCut, needRepeat, needConflict, needStaleReads, needDelete,
+	needWatcher, needInspector, needForceReleaser, needHealthChecker, needCloser, needHeldError, needWaiters, needReleaseAfter,
 }
 
 // withDefaults returns h filled up, or what is wrong with it.
@@ -177,6 +208,8 @@ func (h *Harness) lacks(want []string) string {
 		needWrap: h.Wrap != nil, needPeer: h.Peer != nil, needDelay: h.Delay != nil,
 		needLoseReply: h.LoseReply != nil, needOutage: h.Outage != nil, needBreak: h.Break != nil,
 		needKill: h.Kill != nil, needSkew: h.Skew != nil,
+		needCut: h.Cut != nil, needRepeat: h.Repeat != nil, needConflict: h.Conflict != nil,
+		needStaleReads: h.StaleReads != nil, needDelete: h.Delete != nil,
 	}
 	for _, name := range want {
 		if !has[name] {

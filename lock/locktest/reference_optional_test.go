@@ -94,7 +94,7 @@ func (l *refLocker) ForceRelease(_ context.Context, key string, token uint64) er
 
 func (l *refLocker) Health(context.Context) (lock.Health, error) {
 	node := lock.NodeHealth{Name: "reference"}
-	if l.cut() && l.bug != "Health is always well" || l.bug == "Health is never well" {
+	if l.isCut() && l.bug != "Health is always well" || l.bug == "Health is never well" {
 		node.Err = errors.New("connection refused")
 	}
 	return lock.Health{Nodes: []lock.NodeHealth{node}, Quorum: 1}, nil

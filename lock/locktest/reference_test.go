@@ -17,13 +17,17 @@ import (
 // bug names one mistake that the reference locker makes on purpose; "" makes none.
 type bug string
 
-// refStore is what all clients share. Its requests are applied at once.
+// refStore is what all clients share. Its requests are applied when a quarter of the
+// delay has passed.
 type refStore struct {
 	bug bug
 
 	mu      sync.Mutex // guards all below
 	holds   map[string]refHold
 	counts  map[string]uint64
+	deleted uint64          // the largest count of a record that was deleted
+	dead    map[string]bool // values whose attempt was given up: their requests may come yet
+	seen    map[string]refSight
 	watches map[*refWatch]struct{}
 	skew    time.Duration
 }
@@ -33,10 +37,12 @@ type refHold struct {
 	token              uint64
 	until              time.Time
 	ttl                time.Duration
+	mortal             bool // it ends with its client
+	seq                int  // counts renewals
 }
 
 func newRefStore(b bug) *refStore {
-	return &refStore{bug: b, holds: map[string]refHold{}, counts: map[string]uint64{}, watches: map[*refWatch]struct{}{}}
+	return &refStore{bug: b, holds: map[string]refHold{}, counts: map[string]uint64{}, dead: map[string]bool{}, seen: map[string]refSight{}, watches: map[*refWatch]struct{}{}}
 }
 
 // name is where key's hold is kept.
@@ -100,6 +106,16 @@ func (s *refStore) grant(key, client, value string, ttl time.Duration) (refHold,
 	name := s.name(key, client)
 	h, held := s.live(name)
 	switch {
+	case !s.dead[value], s.bug == "late attempts are granted":
+	case s.bug == "a late attempt takes the key":
+		held = false
+	default:
+		return refHold{}, false
+	}
+	if held && h.value == value && s.bug != "a doubled request is refused by itself" {
+		return h, true // it was sent twice
+	}
+	switch {
 	case s.bug == "grants held keys", s.bug == "reentrant" && h.client == client:
 		held = false
 	case s.bug == "checks, then sets":
@@ -122,6 +138,9 @@ func (s *refStore) grant(key, client, value string, ttl time.Duration) (refHold,
 	if s.bug == "keeps counts among the keys" {
 		delete(s.counts, strings.TrimSuffix(name, ":fence"))
 	}
+	if s.bug != "counts afresh once its record is deleted" {
+		s.counts[count] = max(s.counts[count], s.deleted)
+	}
 	if s.bug != "token 0" {
 		s.counts[count]++
 	}
@@ -133,6 +152,10 @@ func (s *refStore) grant(key, client, value string, ttl time.Duration) (refHold,
 
 func (s *refStore) storeTTL(ttl time.Duration) time.Duration {
 	switch s.bug {
+	case "the store rounds ttls down to seconds":
+		return max(ttl.Truncate(time.Second), time.Second)
+	case "the store rounds ttls up to seconds":
+		return (ttl + time.Second - 1).Truncate(time.Second)
 	case "the store keeps half the ttl":
 		return ttl / 2
 	case "the store caps ttls at 10s":
@@ -149,13 +172,18 @@ func (s *refStore) extend(key, client, value string, ttl time.Duration) bool {
 	h, held := s.live(name)
 	switch {
 	case held && h.value == value, held && s.bug == "extends whoever holds":
-	case !held && (s.bug == "extend takes a free key" || s.bug == "extend revives a released lease" || s.bug == "extend ignores a Release under way"):
+	case !held && (s.bug == "a late extend revives" || s.bug == "extend takes a free key" || s.bug == "extend revives a released lease" || s.bug == "extend ignores a Release under way"):
 		h = refHold{key: key, client: client, value: value, token: s.counts[name]}
 	default:
 		return false
 	}
 	if s.bug != "extend is local only" {
-		h.until = s.now().Add(s.storeTTL(ttl))
+		from := s.now()
+		if s.bug == "extend adds to the old end" {
+			from = h.until
+		}
+		h.until = from.Add(s.storeTTL(ttl))
+		h.seq++
 		s.holds[name] = h
 	}
 	return true
@@ -193,6 +221,10 @@ type refLocker struct {
 	lose   bool
 	outage bool
 	closed bool
+	cut    int // the request whose reply is lost; 0: none
+	repeat bool
+	clash  bool // the next request meets a false conflict
+	stale  bool
 }
 
 func newRefLocker(s *refStore) *refLocker {
@@ -218,6 +250,12 @@ func (l *refLocker) call(ctx context.Context, apply func()) error {
 	l.mu.Lock()
 	delay, lose, outage, closed := l.delay+100*time.Microsecond, l.lose, l.outage, l.closed
 	l.lose = l.lose && outage
+	conflict, repeat := l.clash, l.repeat
+	l.clash = false
+	if l.cut > 0 {
+		l.cut--
+		lose = lose || l.cut == 0
+	}
 	l.mu.Unlock()
 	if closed {
 		if l.bug == "closed looks unavailable" {
@@ -229,15 +267,42 @@ func (l *refLocker) call(ctx context.Context, apply func()) error {
 		if l.bug == "an outage is a plain error" {
 			return errPlain
 		}
+		if l.bug == "an outage looks closed" {
+			return lock.ErrClosed
+		}
 		return fmt.Errorf("%w: connection refused", lock.ErrUnavailable)
 	}
-	apply()
-	timer := time.NewTimer(delay)
+	if conflict {
+		if l.bug == "a conflict is a loss" {
+			return lock.ErrLost
+		}
+		return fmt.Errorf("%w: changed meanwhile", lock.ErrUnavailable)
+	}
+	// What is on its way arrives, also if ctx ends meanwhile.
+	applied := make(chan struct{})
+	arrive := func() {
+		defer close(applied)
+		apply()
+		if repeat {
+			apply()
+		}
+	}
+	if l.bug == "wakes block" {
+		arrive() // for its caller to wait
+	} else {
+		time.AfterFunc(delay/4, arrive)
+	}
+	select {
+	case <-applied:
+	case <-ctx.Done():
+		return l.ended(ctx)
+	}
+	timer := time.NewTimer(delay - delay/4)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
-		return ctx.Err()
+		return l.ended(ctx)
 	}
 	if lose {
 		return fmt.Errorf("%w: connection reset", lock.ErrUnavailable)
@@ -279,16 +344,20 @@ func (l *refLocker) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 			ctx = context.WithoutCancel(ctx)
 		}
 	case "an outage is granted locally":
-		if l.cut() {
-			return &refLease{l: l, key: key, value: "?", token: 1, expiry: time.Now().Add(ttl), turn: make(chan struct{}, 1)}, nil
+		if l.isCut() {
+			return &refLease{l: l, key: key, value: "?", token: 1, start: time.Now(), expiry: time.Now().Add(ttl), turn: make(chan struct{}, 1)}, nil
+		}
+	case "a newcomer must observe first":
+		if l.store.unseen(l.id, key) {
+			return nil, &lock.HeldError{Key: key, Holder: "?"}
 		}
 	case "an outage looks held":
-		if l.cut() {
+		if l.isCut() {
 			return nil, &lock.HeldError{Key: key}
 		}
 	}
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return nil, l.ended(ctx)
 	}
 	start := time.Now()
 	value := rand.Text()
@@ -310,8 +379,22 @@ func (l *refLocker) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 		err = fmt.Errorf("%w: granted too late", lock.ErrUnavailable)
 	}
 	if err != nil {
-		l.cleanUp(key, value)
+		l.cleanUp(ctx, key, value)
 		return nil, err
+	}
+	if !granted && l.bug == "a slow observer takes over early" && l.store.silent(l.id, h, start) {
+		err = l.call(ctx, func() {
+			l.store.remove(key, l.id, h.value)
+			h, granted = l.store.grant(key, l.id, value, ttl)
+		})
+		if err != nil {
+			l.cleanUp(ctx, key, value)
+			return nil, err
+		}
+	}
+	if !granted && l.isStale() && l.bug == "old states are believed" {
+		l.store.remove(key, l.id, "")
+		err = l.call(ctx, func() { h, granted = l.store.grant(key, l.id, value, ttl) })
 	}
 	if !granted {
 		return nil, l.refusal(h, key)
@@ -322,23 +405,40 @@ func (l *refLocker) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 	if l.bug == "Expiry has no monotonic reading" {
 		expiry = expiry.Round(0)
 	}
-	lease := &refLease{l: l, key: key, value: value, token: h.token, expiry: expiry, turn: make(chan struct{}, 1)}
+	lease := &refLease{l: l, key: key, value: value, token: h.token, start: start, expiry: expiry, turn: make(chan struct{}, 1)}
 	if l.bug == "ctx ends the lease" {
 		context.AfterFunc(ctx, func() { l.store.remove(key, l.id, value) })
 	}
 	return lease, nil
 }
 
-func (l *refLocker) cut() bool {
+func (l *refLocker) ended(ctx context.Context) error {
+	if l.bug == "the cause of ctx is dropped" {
+		return ctx.Err()
+	}
+	return lock.ContextError(ctx)
+}
+
+func (l *refLocker) isCut() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.outage
 }
 
 // cleanUp goes to the store directly: the reference needs no second connection.
-func (l *refLocker) cleanUp(key, value string) {
+func (l *refLocker) cleanUp(ctx context.Context, key, value string) {
+	l.store.mu.Lock()
+	l.store.dead[value] = true
+	l.store.mu.Unlock()
 	switch l.bug {
+	case "a lost reply is not cleaned up":
+		if ctx.Err() != nil {
+			l.store.remove(key, l.id, value)
+		}
 	case "failed attempts are not cleaned up":
+		l.store.mu.Lock()
+		delete(l.store.dead, value)
+		l.store.mu.Unlock()
 	case "cleanup frees whoever holds":
 		time.AfterFunc(1500*time.Millisecond, func() { l.store.remove(key, l.id, "") })
 	case "cleanup counts afresh":
@@ -352,6 +452,9 @@ func (l *refLocker) cleanUp(key, value string) {
 }
 
 func (l *refLocker) refusal(h refHold, key string) error {
+	if h.key == "" {
+		return fmt.Errorf("%w: given up", lock.ErrUnavailable)
+	}
 	held := &lock.HeldError{Key: key, Holder: h.client, RetryAfter: time.Until(h.until)}
 	switch l.bug {
 	case "HeldError without a key":

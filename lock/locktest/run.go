@@ -24,8 +24,10 @@ var groups = []group{
 	{"Expiry", expiryCases},
 	{"Extend", extendCases},
 	{"Release", releaseCases},
+	{"ReleaseAfter", afterCases},
 	{"Attempt", attemptCases},
 	{"Token", tokenCases},
+	{"Fault", faultCases},
 	{"Key", keyCases},
 	{"Error", errorCases},
 	{"Acquire", acquireCases},
@@ -47,26 +49,34 @@ func Run(t *testing.T, h Harness) {
 	if err != nil {
 		t.Fatalf("locktest: %v", err)
 	}
+	out := leftOut{}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {
 			for _, tc := range g.cases {
-				t.Run(tc.name, func(t *testing.T) { runCase(t, h, tc) })
+				t.Run(tc.name, func(t *testing.T) {
+					runCase(t, h, tc, func(missing string) { out.add(missing, g.name+"/"+tc.name) })
+				})
 			}
 		})
 	}
+	if text := out.text(); text != "" {
+		t.Log(text)
+	}
 }
 
-// runCase runs tc, in a bubble if there is one, with its outcome going to t.
-func runCase(t *testing.T, h Harness, tc testCase) {
-	if missing := h.lacks(tc.needs); missing != "" {
+// runCase runs tc, in a bubble if there is one, with its outcome going to t. A case
+// that skips does not return, so note is called from a cleanup.
+func runCase(t *testing.T, h Harness, tc testCase, note func(missing string)) {
+	missing := h.lacks(tc.needs)
+	t.Cleanup(func() { note(missing) })
+	if missing != "" {
 		skip(t, &h, missing)
 		return
 	}
 	if h.Wrap == nil {
-		execute(t, t, &h, tc, new(string))
+		execute(t, t, &h, tc, &missing)
 		return
 	}
-	var missing string
 	h.Wrap(t, func(t *testing.T) { execute(t, t, &h, tc, &missing) })
 	if missing != "" { // a skip inside a bubble does not reach the outer test
 		skip(t, &h, missing)

@@ -1,4 +1,4 @@
-package suspend
+package lock
 
 import (
 	"syscall"
@@ -12,23 +12,23 @@ const (
 	clockBoottime  = 7
 )
 
-// look is total or more: by what passed between the two readings.
-func look() (time.Duration, bool) {
-	monotonic, ok1 := read(clockMonotonic)
-	boot, ok2 := read(clockBoottime)
+// suspendedAtMost is suspendedTotal or more: by what passed between the two readings.
+func suspendedAtMost() (time.Duration, bool) {
+	monotonic, ok1 := readClock(clockMonotonic)
+	boot, ok2 := readClock(clockBoottime)
 	return boot - monotonic, ok1 && ok2
 }
 
-// total is how long this machine has been suspended since it booted:
+// suspendedTotal is how long this machine has been suspended since it booted:
 // CLOCK_BOOTTIME counts suspension, CLOCK_MONOTONIC (Go's) does not, and both
 // start at boot. A thread held up between the two readings sees too much; the
 // least of several tries is the nearest.
-func total() (time.Duration, bool) {
+func suspendedTotal() (time.Duration, bool) {
 	least := time.Duration(-1)
 	for range 5 {
-		before, ok1 := read(clockMonotonic)
-		boot, ok2 := read(clockBoottime)
-		after, ok3 := read(clockMonotonic)
+		before, ok1 := readClock(clockMonotonic)
+		boot, ok2 := readClock(clockBoottime)
+		after, ok3 := readClock(clockMonotonic)
 		if !ok1 || !ok2 || !ok3 {
 			return 0, false
 		}
@@ -42,7 +42,7 @@ func total() (time.Duration, bool) {
 	return least, true
 }
 
-func read(clock uintptr) (time.Duration, bool) {
+func readClock(clock uintptr) (time.Duration, bool) {
 	var ts syscall.Timespec
 	_, _, errno := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clock, uintptr(unsafe.Pointer(&ts)), 0)
 	return time.Duration(ts.Nano()), errno == 0

@@ -1,4 +1,4 @@
-package suspend
+package lock
 
 import (
 	"testing"
@@ -8,24 +8,24 @@ import (
 )
 
 func TestAMachineThatWasNotSuspendedReportsNothing(t *testing.T) {
-	since := Since()
+	since := Suspension()
 	for range 1000 {
 		require.Zero(t, since())
 	}
 }
 
 func TestTotalNeverShrinks(t *testing.T) {
-	first, ok := total()
+	first, ok := suspendedTotal()
 	if !ok {
 		t.Skip("this system has no clock that counts suspension")
 	}
 	require.GreaterOrEqual(t, first, time.Duration(-time.Millisecond))
-	second, _ := total()
-	require.GreaterOrEqual(t, second, first-noise)
+	second, _ := suspendedTotal()
+	require.GreaterOrEqual(t, second, first-suspensionNoise)
 }
 
-func BenchmarkSince(b *testing.B) {
-	since := Since()
+func BenchmarkSuspension(b *testing.B) {
+	since := Suspension()
 	for b.Loop() {
 		since()
 	}
