@@ -56,7 +56,7 @@ func TestARepairIsRefusedByAnotherRunAnotherHolderOrABrokenCount(t *testing.T) {
 		n.guarded(time.Hour)
 		k, _ := newKeys("redlock:", "k")
 		repair := func(run string) kind {
-			return parseRepair(l.nodes[0].eval(repairScript, k, "me/X", "1000", "60000", "50", run)).kind
+			return parseRepair(l.nodes[0].eval(repairScript, k, renewing, "me/X", "1000", "60000", "50", run)).kind
 		}
 		require.Equal(t, notMine, repair("run7"), "another run")
 		n.redis.HSet(k.fence, "count", "many", "run", "run0")

@@ -105,11 +105,16 @@ func (l *Locker) keysOf(key string) (keys, error) {
 
 func (l *Locker) hasCluster() bool {
 	for _, n := range l.nodes {
-		if c := n.client.Load(); c != nil && (*c).Mode() == rueidis.ClientModeCluster || n.dial != nil && n.dial.cluster {
+		if n.isCluster() {
 			return true
 		}
 	}
 	return false
+}
+
+func (n *node) isCluster() bool {
+	c := n.client.Load()
+	return c != nil && (*c).Mode() == rueidis.ClientModeCluster || n.dial != nil && n.dial.cluster
 }
 
 // begin announces a call, or goroutines, unless the locker is closed. What begins
