@@ -100,7 +100,7 @@ func (l *Locker) checkTTL(ttl time.Duration) error {
 func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 	votes := h.newRound(opAcquire)
 	votes.ttl, votes.until = ms(ttl), time.Since(epoch)+ttl
-	votes.crowded = h.l.crowded()
+	votes.full = h.l.full()
 	h.waiter = h.l.desk.waiter(h.keys.lock)
 	h.send(votes)
 	var token, highest uint64

@@ -73,7 +73,7 @@ type round struct {
 	token   uint64
 	frees   bool          // a release: not sent to a node that was never asked
 	calls   bool          // a release that tells the next waiter
-	crowded bool          // too few nodes have room for it: it waits at all of them
+	full    []bool        // nodes that are left out, since they have no room; nil: none
 	pause   time.Duration // it is asked after that
 	until   time.Duration // since epoch: nobody wants it after that; 0: always wanted
 	enough  int
@@ -147,7 +147,7 @@ func (h *hold) start(i int, r *round, prev reply) {
 			r, prev = h.record(i, r, reply{kind: missing})
 			continue
 		}
-		if err := n.refuses(r); err != nil && r.pause == 0 {
+		if err := n.refuses(r, r.full != nil && r.full[i]); err != nil && r.pause == 0 {
 			r, prev = h.record(i, r, reply{kind: failed, err: err, unsent: true})
 			continue
 		}
@@ -178,7 +178,7 @@ func (h *hold) askLater(c *call, cut chan struct{}) {
 	var err error
 	select {
 	case <-pause.C:
-		err = n.refuses(c.round)
+		err = n.refuses(c.round, !n.hasRoom())
 	case <-h.l.done:
 		err = lock.ErrClosed
 	case <-cut:

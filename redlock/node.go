@@ -151,31 +151,39 @@ func (n *node) hangs() error {
 // hasRoom reports that not too many requests wait for the node's answer.
 func (n *node) hasRoom() bool { return n.inflight.Load() < maxBacklog }
 
-// refuses is why r must not be asked of the node.
-func (n *node) refuses(r *round) error {
+// refuses is why r must not be asked of the node; full: it has no room for it.
+func (n *node) refuses(r *round, full bool) error {
 	if !r.op.attempt {
 		return nil
 	}
 	if err := n.hangs(); err != nil {
 		return err
 	}
-	if !r.crowded && !n.hasRoom() {
+	if full {
 		return fmt.Errorf("not asked: it is slow, and %d requests wait for it", n.inflight.Load())
 	}
 	return nil
 }
 
-// crowded reports that fewer than a quorum of the nodes have room. An attempt then waits
-// at all of them; else it leaves out those without, where requests of attempts that the
-// others decide would pile up without end.
-func (l *Locker) crowded() bool {
-	room := 0
-	for _, n := range l.nodes {
+// full marks the nodes without room, which an attempt leaves out: requests of attempts
+// that the others decide would pile up there without end. If fewer than a quorum have
+// room, it waits at all of them.
+func (l *Locker) full() (full []bool) {
+	room := len(l.nodes)
+	for i, n := range l.nodes {
 		if n.hasRoom() {
-			room++
+			continue
 		}
+		if full == nil {
+			full = make([]bool, len(l.nodes))
+		}
+		full[i] = true
+		room--
 	}
-	return room < l.opts.Quorum
+	if room < l.opts.Quorum {
+		return nil
+	}
+	return full
 }
 
 // quiet is for how long the node has shown no sign of life, if it was asked.
