@@ -56,6 +56,7 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	}
 	return lock.NewLease(lock.Grant{
 		Key: key, Token: h.token, Expiry: start.Add(ttl - drift), Term: h,
+		Start: start, MaxReleaseAfter: l.MaxReleaseAfter(),
 		ReleaseTimeout: -1, // each wait is bounded by the node timeout
 		Suspended:      suspended,
 	}), nil

@@ -42,8 +42,9 @@ type hold struct {
 // slot is what this hold has under way on one node.
 type slot struct {
 	busy  bool
-	call  *call         // the request under way
-	cut   chan struct{} // not nil: it is not asked before a pause; closed to end that
+	round *round        // under way
+	call  *call         // its request, once there is one
+	cut   chan struct{} // not nil: it is asked after a pause; closed to end that
 	next  *round        // waits for its turn; a newer round takes its place
 	asked bool          // something was sent to the node
 	// doubt: a connection died with a request that sets the lock, and nothing tells
@@ -76,6 +77,7 @@ type round struct {
 	full    []bool        // nodes that are left out, since they have no room; nil: none
 	pause   time.Duration // it is asked after that
 	until   time.Duration // since epoch: nobody wants it after that; 0: always wanted
+	kept    time.Time     // of a keep: until when
 	enough  int
 	answers int
 	replies []reply
@@ -119,20 +121,15 @@ func (h *hold) send(r *round) {
 // wants it any more. What follows it goes on at once. mu is held.
 func (h *hold) recall(i int) {
 	s := &h.slots[i]
-	if s.call == nil {
-		return
-	}
-	r := s.call.round
 	switch {
 	case s.cut != nil:
-		close(s.cut) // its goroutine has the call
-		s.cut = nil
-	case s.call.class != freeing && h.l.nodes[i].withdraw(s.call):
+		close(s.cut)
+	case s.call != nil && s.call.class != freeing && h.l.nodes[i].withdraw(s.call):
 		s.call.recycle()
 	default:
 		return
 	}
-	next, prev := h.record(i, r, reply{kind: failed, err: errRecalled, unsent: true})
+	next, prev := h.record(i, s.round, reply{kind: failed, err: errRecalled, unsent: true})
 	h.start(i, next, prev)
 }
 
@@ -143,67 +140,72 @@ var errRecalled = errors.New("not asked: the outcome was known before")
 func (h *hold) start(i int, r *round, prev reply) {
 	n, s := h.l.nodes[i], &h.slots[i]
 	for r != nil {
+		s.round = r
 		if r.frees && !s.asked { // what was never asked for is not there
 			r, prev = h.record(i, r, reply{kind: missing})
 			continue
 		}
-		if err := n.refuses(r, r.full != nil && r.full[i]); err != nil && r.pause == 0 {
-			r, prev = h.record(i, r, reply{kind: failed, err: err, unsent: true})
-			continue
-		}
-		c := newCall(h, r.op.script, h.keys, r.op.class)
-		c.node, c.round, c.until = i, r, r.until
-		r.op.args(h, n, r, prev, c)
-		s.call = c
 		if r.pause > 0 {
 			s.cut = make(chan struct{})
 			h.l.wg.Add(1)
-			go h.askLater(c, s.cut)
+			go h.startLater(i, r, prev, s.cut)
 			return
 		}
-		n.ask(c)
+		if err := n.refuses(r, r.full != nil && r.full[i]); err != nil {
+			r, prev = h.record(i, r, reply{kind: failed, err: err, unsent: true})
+			continue
+		}
+		h.ask(i, r, prev)
 		return
 	}
 	h.l.wg.Done()
 }
 
-// askLater is node.ask after a pause, unless that is cut short.
-func (h *hold) askLater(c *call, cut chan struct{}) {
+// ask sends node i the request of r. mu is held.
+func (h *hold) ask(i int, r *round, prev reply) {
+	n := h.l.nodes[i]
+	c := newCall(h, r.op.script, h.keys, r.op.class)
+	c.node, c.round, c.until = i, r, r.until
+	r.op.args(h, n, r, prev, c)
+	h.slots[i].call = c
+	n.ask(c)
+}
+
+// startLater is start after a pause, unless that is cut short.
+func (h *hold) startLater(i int, r *round, prev reply, cut chan struct{}) {
 	defer h.l.wg.Done()
-	n := h.l.nodes[c.node]
+	n := h.l.nodes[i]
 	n.pausing.Add(1)
 	defer n.pausing.Add(-1)
-	pause := time.NewTimer(c.round.pause)
+	pause := time.NewTimer(r.pause)
 	defer pause.Stop()
 	var err error
 	select {
 	case <-pause.C:
-		err = n.refuses(c.round, !n.hasRoom())
+		err = n.refuses(r, !n.hasRoom())
 	case <-h.l.done:
 		err = lock.ErrClosed
 	case <-cut:
+		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	i, r, s := c.node, c.round, &h.slots[c.node]
-	switch {
-	case s.cut != cut: // at the same moment; what follows has begun
-		c.recycle()
-	case err != nil:
-		s.cut = nil
-		c.recycle()
-		next, prev := h.record(i, r, reply{kind: failed, err: err, unsent: true})
-		h.start(i, next, prev)
-	default:
-		s.cut = nil
-		n.ask(c)
+	s := &h.slots[i]
+	if s.cut != cut { // at the same moment: what follows has begun
+		return
 	}
+	if s.cut = nil; err == nil {
+		h.ask(i, r, prev)
+		return
+	}
+	next, prev := h.record(i, r, reply{kind: failed, err: err, unsent: true})
+	h.start(i, next, prev)
 }
 
 // record takes node i's answer to r, and gives what is to do there next. mu is held.
 func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 	s := &h.slots[i]
-	s.call = nil
+	s.round, s.call, s.cut = nil, nil, nil
 	s.asked = s.asked || !rep.unsent
 	switch {
 	case r.op.sets && broken(rep.err) && !rep.unsent:

@@ -130,7 +130,7 @@ func (h *hold) letGo(ctx context.Context, votes *round) {
 		return r
 	})
 	for i := range h.slots {
-		if c := h.slots[i].call; c != nil && c.round == votes {
+		if h.slots[i].round == votes {
 			h.recall(i) // it was not sent: nothing will be there
 		}
 	}
