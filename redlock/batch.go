@@ -86,7 +86,7 @@ func (n *node) work() {
 		if len(batch) == 0 {
 			return
 		}
-		if batch = n.current(batch); len(batch) == 0 {
+		if batch = n.wanted(batch); len(batch) == 0 {
 			continue
 		}
 		c, err := n.conn()
@@ -112,8 +112,8 @@ func (n *node) work() {
 	}
 }
 
-// current drops from a batch what nobody wants any more because its lease would be over.
-func (n *node) current(batch []*call) []*call {
+// wanted drops from a batch what nobody wants any more because its lease would be over.
+func (n *node) wanted(batch []*call) []*call {
 	now := time.Since(epoch)
 	fresh := batch[:0]
 	for _, c := range batch {

@@ -254,6 +254,7 @@ func (h *hold) probe(c *call, rep reply) {
 
 func (h *hold) answered(c *call, rep reply) {
 	i, r := c.node, c.round
+	h.l.nodes[i].noted(c, rep)
 	if r.op.votes {
 		h.l.nodes[i].voted(rep)
 	}

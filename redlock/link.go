@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -300,7 +301,7 @@ func (d *desk) down(k *link, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil && k.err == nil {
-		d.l.opts.Logger.Debug("no wake-ups from a redis node", "node", k.node.name, "err", err)
+		d.l.journal.add(slog.LevelDebug, "no wake-ups from a redis node", "node", k.node.name, "err", err)
 	}
 	k.err = err
 	for _, w := range d.watches {

@@ -19,10 +19,10 @@ import (
 // ConnWriteTimeout sees to that), so that what follows it on this node can never
 // overtake it. Those who wait for the answer have their own deadlines.
 type node struct {
-	name string // address, without credentials
-	opts *settings
-	log  *slog.Logger
-	wg   *sync.WaitGroup // the locker's
+	name    string // address, without credentials
+	opts    *settings
+	journal *journal        // the locker's
+	wg      *sync.WaitGroup // the locker's
 
 	client atomic.Pointer[rueidis.Client] // nil: not connected yet
 	dial   *dialer                        // connects it; nil for a caller's own client
@@ -104,7 +104,9 @@ func (n *node) finish(c *call, a answer) {
 	if n.opts.OnRequest != nil {
 		n.opts.OnRequest(n.name, time.Since(c.start), ownTimeout(a.err))
 	}
-	n.answered(a.err)
+	if broken(a.err) {
+		n.failed(a.err)
+	}
 	n.conclude(c, a)
 }
 
@@ -242,7 +244,7 @@ func (n *node) probe(run string) bool {
 		return false
 	}
 	n.durable.Store(&run)
-	n.log.Debug("redis node is durable and votes without waiting for the restart guard", "node", n.name)
+	n.journal.add(slog.LevelDebug, "redis node is durable and votes without waiting for the restart guard", "node", n.name)
 	return true
 }
 

@@ -93,6 +93,7 @@ func (l *Locker) standInLine(ctx context.Context, w *watch) {
 			if err == nil {
 				at, err = parseWait(n.eval(waitScript, w.keys.queue(), voting, l.id, views[i].place, keepQueue))
 			}
+			n.keepsNoQueue(err)
 			if waits := l.desk.placed(w, i, at, err, views[i].news); !waits && err == nil {
 				n.eval(leaveScript, w.keys.queue(), freeing, l.id, at.number) // it came after the grant or the end of the wait
 			}
