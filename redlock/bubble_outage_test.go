@@ -170,3 +170,35 @@ func TestLogIsInTheOrderInWhichThingsHappenedAndHoldsNothingUp(t *testing.T) {
 		require.Equal(t, want, got)
 	})
 }
+
+// asking is a handler that asks for a lock that is watched.
+type asking struct {
+	slog.Handler
+	l    *Locker
+	told chan string
+}
+
+func (a *asking) Enabled(context.Context, slog.Level) bool { return true }
+
+func (a *asking) Handle(ctx context.Context, line slog.Record) error {
+	_, _ = a.l.TryAcquire(ctx, "watched", ttl)
+	a.told <- line.Message
+	return nil
+}
+
+func TestLoggerMayUseTheLockerForWhatIsWatched(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		a := &asking{Handler: slog.DiscardHandler, told: make(chan string, 100)}
+		l, nets := q.client(&Options{Logger: slog.New(a), RestartGuard: -1})
+		a.l = l
+		stop, err := l.Watch(t.Context(), "watched", make(chan struct{}, 1))
+		require.NoError(t, err)
+		for _, w := range nets {
+			w.set(refuse)
+		}
+		for <-a.told != "no wake-ups from a redis node" {
+		}
+		stop()
+	})
+}
