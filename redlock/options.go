@@ -68,7 +68,8 @@ type Options struct {
 	// OnRequest is told of each request about a lock to a node, for metrics: the
 	// node's address without credentials, how long its answer took (its turn in a
 	// batch included), and why there was none that is of use, which no context
-	// error matches. A node that is left out because it hangs is not asked. It is
+	// error matches. A request that is withdrawn before it was sent, or left out because
+	// the node hangs or is slow, was not asked. It is
 	// called from many goroutines at once, before the answer is used, and must not
 	// block or panic.
 	OnRequest func(node string, took time.Duration, err error)
