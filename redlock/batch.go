@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -110,6 +111,13 @@ func (n *node) work() {
 			n.fail(batch, err)
 		}
 	}
+}
+
+// neverSent: there was no connection that the request could have been sent on. Only for
+// our own clients, which send each request once.
+func (n *node) neverSent(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial" && n.dial != nil
 }
 
 // wanted drops from a batch what nobody wants any more because its lease would be over.

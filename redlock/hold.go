@@ -142,7 +142,7 @@ func (h *hold) start(i int, r *round, prev reply) {
 	for r != nil {
 		s.round = r
 		if r.frees && !s.asked { // what was never asked for is not there
-			r, prev = h.record(i, r, reply{kind: missing})
+			r, prev = h.record(i, r, reply{kind: missing, unsent: true})
 			continue
 		}
 		if r.pause > 0 {

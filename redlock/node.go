@@ -106,6 +106,7 @@ func (n *node) finish(c *call, a answer) {
 	}
 	if broken(a.err) {
 		n.failed(a.err)
+		a.unsent = a.unsent || n.neverSent(a.err)
 	}
 	n.conclude(c, a)
 }

@@ -1,9 +1,11 @@
 package redlock
 
 import (
+	"net"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/lock"
 )
 
 func enqueue(q *queue, name string, class class) *call {
@@ -62,4 +64,22 @@ func TestQueueLetsCallsOfOneLockNotOvertakeEachOther(t *testing.T) {
 	batch := q.take(4, true)
 	require.Equal(t, []string{"a"}, names(batch))
 	require.Equal(t, freeing, batch[0].class)
+}
+
+// Nothing needs to be cleaned up at a node that could not be connected to.
+func TestARequestWithoutAConnectionWasNeverSent(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := ln.Addr().String()
+	require.NoError(t, ln.Close()) // nobody listens there now
+	l, err := Dial(t.Context(), []string{"redis://" + addr}, &Options{Lazy: true})
+	require.NoError(t, err)
+	h, err := l.newHold(t.Context(), "k", ttl)
+	require.NoError(t, err)
+	require.ErrorIs(t, h.acquire(t.Context(), ttl), lock.ErrUnavailable)
+	require.NoError(t, l.Close())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	require.False(t, h.slots[0].asked)
+	require.False(t, h.slots[0].doubt)
 }
