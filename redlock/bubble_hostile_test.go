@@ -135,6 +135,27 @@ func TestAHungNodeGathersNoMoreThanItsShareOfRequests(t *testing.T) {
 	})
 }
 
+// A caller's client does not say whether a request was sent before its connection failed,
+// so that each vote is followed by a release, after a pause.
+func TestADeadNodeGathersNoMoreThanItsShareOfReleases(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, nets := q.client(nil)
+		nets[0].set(refuse)
+		before := runtime.NumGoroutine()
+		for i := range maxBacklog * 3 {
+			lease := must(t)(l.TryAcquire(t.Context(), strconv.Itoa(i), ttl))
+			synctest.Wait()
+			require.NoError(t, lease.Release(t.Context()))
+		}
+		synctest.Wait()
+		require.LessOrEqual(t, runtime.NumGoroutine()-before, maxBacklog+10)
+		time.Sleep(10 * testNodeTimeout)
+		require.Zero(t, l.nodes[0].inflight.Load())
+		require.Zero(t, l.nodes[0].pausing.Load())
+	})
+}
+
 func TestLongDurationsAreNotWrappedAround(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0", 1: "1", time.Millisecond: "1", time.Millisecond + 1: "2", math.MaxInt64: "9223372036855",

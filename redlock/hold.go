@@ -177,6 +177,10 @@ func (h *hold) startLater(i int, r *round, prev reply, cut chan struct{}) {
 	n := h.l.nodes[i]
 	n.pausing.Add(1)
 	defer n.pausing.Add(-1)
+	if r.frees { // what is to be cleaned up at a node counts against new attempts there
+		n.inflight.Add(1)
+		defer n.inflight.Add(-1)
+	}
 	pause := time.NewTimer(r.pause)
 	defer pause.Stop()
 	var err error
