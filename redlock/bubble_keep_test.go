@@ -46,7 +46,7 @@ func TestReleaseAfterEndsTheHoldAtThatTimeOnAllNodes(t *testing.T) {
 
 // A late or doubled request of an extend that came before must not be needed, and one of
 // the release itself ends the hold no earlier.
-func TestReleaseAfterThatIsToldLateEndsTheHoldNoEarlier(t *testing.T) {
+func TestReleaseAfterThatIsAskedAgainEndsTheHoldNoEarlier(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)
 		l, nets := q.client(nil)

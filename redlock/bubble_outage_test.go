@@ -175,21 +175,21 @@ func TestLogIsInTheOrderInWhichThingsHappenedAndHoldsNothingUp(t *testing.T) {
 type asking struct {
 	slog.Handler
 	l    *Locker
-	told chan string
+	said chan string
 }
 
 func (a *asking) Enabled(context.Context, slog.Level) bool { return true }
 
 func (a *asking) Handle(ctx context.Context, line slog.Record) error {
 	_, _ = a.l.TryAcquire(ctx, "watched", ttl)
-	a.told <- line.Message
+	a.said <- line.Message
 	return nil
 }
 
 func TestLoggerMayUseTheLockerForWhatIsWatched(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)
-		a := &asking{Handler: slog.DiscardHandler, told: make(chan string, 100)}
+		a := &asking{Handler: slog.DiscardHandler, said: make(chan string, 100)}
 		l, nets := q.client(&Options{Logger: slog.New(a), RestartGuard: -1})
 		a.l = l
 		stop, err := l.Watch(t.Context(), "watched", make(chan struct{}, 1))
@@ -197,7 +197,7 @@ func TestLoggerMayUseTheLockerForWhatIsWatched(t *testing.T) {
 		for _, w := range nets {
 			w.set(refuse)
 		}
-		for <-a.told != "no wake-ups from a redis node" {
+		for <-a.said != "no wake-ups from a redis node" {
 		}
 		stop()
 	})

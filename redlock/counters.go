@@ -13,7 +13,7 @@ import (
 // for locks when none is left.
 const nearlyFull = 0.9
 
-// fullness is how much of its memory a node uses; 0 where it has no limit, or does not tell.
+// fullness is how much of its memory a node uses; 0 where it has no limit, or does not report it.
 func (s *survey) fullness() float64 {
 	used, _ := strconv.ParseFloat(s.info["used_memory"], 64)
 	limit, _ := strconv.ParseFloat(s.info["maxmemory"], 64)
@@ -24,7 +24,7 @@ func (s *survey) fullness() float64 {
 }
 
 // counterAdvice names what fills a node's memory, if that is the counters of keys that were
-// used once: they stay for the retention after the last use. One page of its keys tells,
+// used once: they stay for the retention after the last use. One page of its keys shows it,
 // since SCAN gives them in no order.
 func (l *Locker) counterAdvice(ctx context.Context, c rueidis.Client, s survey, vote error) []string {
 	full := s.fullness() > nearlyFull || vote != nil && strings.Contains(vote.Error(), "OOM")

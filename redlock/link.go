@@ -34,7 +34,7 @@ const (
 	maxReconnect = 400 * time.Millisecond
 	// The pause where the server refuses to tell.
 	forbidden = 30 * time.Second
-	// spareNames is how many names beyond twice those that are watched a node may tell of:
+	// spareNames is how many names beyond twice those that are watched a node may report:
 	// each costs it time on every write.
 	spareNames = 64
 	// linger is for how long a key is heard of after nobody waits for it: the next one

@@ -87,7 +87,7 @@ func (n *node) ask(c *call) {
 	}
 }
 
-// withdraw takes a call back that was not sent yet; nobody is told of it.
+// withdraw takes a call back that was not sent yet; its caller is not notified.
 func (n *node) withdraw(c *call) bool {
 	if !n.queue.withdraw(c) {
 		return false

@@ -52,7 +52,7 @@ func (j *journal) write() {
 		}
 		for _, line := range lines {
 			if ctx := context.Background(); j.to.Enabled(ctx, line.Level) {
-				_ = j.to.Handle(ctx, line) // there is nobody to tell
+				_ = j.to.Handle(ctx, line) // there is nowhere else to report it
 			}
 		}
 	}

@@ -78,7 +78,7 @@ type Options struct {
 	// one when it answers or votes again (Info), however many leases and requests that
 	// concerns. Further: that it has restarted and does not vote yet (Warn), can't be
 	// guarded (Warn), can't vote on a key for what is in it (Warn), and that it wakes nobody
-	// up or keeps no queue (Debug). A node that comes and goes is told of once a minute at
+	// up or keeps no queue (Debug). A node that comes and goes is reported once a minute at
 	// most. The lines come in the order in which things happened, each with the time of
 	// that, from one goroutine that holds no lock: a Logger may use the locker. nil is
 	// silent.

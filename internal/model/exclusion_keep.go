@@ -4,7 +4,7 @@ package model
 // until a moment that it names. Each request asks for what is left until then, plus the
 // drift, and sets that exactly: it may shorten what the node promised before.
 
-// nextKeep: attempt k gives its lease up, or has heard that its hold stays.
+// nextKeep: attempt k gives its lease up, or has received that its hold stays.
 func (m Exclusion) nextKeep(s ExclusionState, k int, does func(next ExclusionState, what string, ticks int)) {
 	a := s.attempt[k]
 	switch {

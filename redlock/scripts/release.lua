@@ -28,5 +28,5 @@ local function release(lock, fence, value, call)
     end
     if redis.pcall('ZREM', queue, first) ~= 1 then return 1 end -- it has died, or is cut off
   end
-  return 1 -- the next release goes on; who waits here finds out by the key's own news
+  return 1 -- the next release goes on; who waits here is notified by the key itself
 end
