@@ -129,6 +129,9 @@ func (o *Options) withDefaults(nodes int) (settings, error) {
 	case -1:
 		opts.DriftFactor = 0
 	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
 	opts.least, opts.retention = opts.leastUptime(), ms(opts.Retention)
 	return opts, opts.validate(nodes)
 }

@@ -3,6 +3,7 @@ package redlock
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -71,8 +72,8 @@ func newLocker(opts settings) *Locker {
 	l := &Locker{opts: opts, suspended: suspend.Since, done: make(chan struct{}), id: newValue(opts.Owner)}
 	l.desk = newDesk(l)
 	l.journal.wg = &l.wg
-	if opts.Logger != nil {
-		l.journal.to = opts.Logger.Handler()
+	if to := opts.Logger.Handler(); to != slog.DiscardHandler {
+		l.journal.to = to
 	}
 	return l
 }
