@@ -245,7 +245,7 @@ func (n *node) probe(run string) bool {
 		return false
 	}
 	n.durable.Store(&run)
-	n.journal.add(slog.LevelDebug, "redis node is durable and votes without waiting for the restart guard", "node", n.name)
+	n.tell(slog.LevelDebug, "redis node is durable and votes without waiting for the restart guard")
 	return true
 }
 

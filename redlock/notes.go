@@ -138,7 +138,7 @@ func (n *node) becomes(to condition, level slog.Level, msg string, args ...any) 
 	}
 	n.notes.began[to] = now
 	n.notes.condition.Store(int32(to))
-	n.journal.add(level, msg, append([]any{"node", n.name}, args...)...)
+	n.tell(level, msg, args...)
 }
 
 // back writes that an outage has ended.
@@ -152,7 +152,7 @@ func (n *node) back() {
 	case condSilent:
 		msg = "redis node answers again"
 	}
-	n.journal.add(slog.LevelInfo, msg, "node", n.name)
+	n.tell(slog.LevelInfo, msg)
 }
 
 func (n *node) oddKey(key string, err error) {
@@ -163,12 +163,17 @@ func (n *node) oddKey(key string, err error) {
 		return
 	}
 	n.notes.odd = now
-	n.journal.add(slog.LevelWarn, "redis node can't vote on a key", "node", n.name, "key", key, "err", err)
+	n.tell(slog.LevelWarn, "redis node can't vote on a key", "key", key, "err", err)
+}
+
+// tell adds a line about the node to the journal.
+func (n *node) tell(level slog.Level, msg string, args ...any) {
+	n.journal.add(level, msg, append([]any{"node", n.name}, args...)...)
 }
 
 func (n *node) unguarded() {
 	if n.notes.unguarded.CompareAndSwap(false, true) {
-		n.journal.add(slog.LevelWarn, "redis node is unguarded: it does not tell its run and uptime (INFO server), so that it votes at once after a restart that lost its data", "node", n.name)
+		n.tell(slog.LevelWarn, "redis node is unguarded: it does not tell its run and uptime (INFO server), so that it votes at once after a restart that lost its data")
 	}
 }
 
@@ -176,7 +181,7 @@ func (n *node) unguarded() {
 // same.
 func (n *node) keepsNoQueue(err error) {
 	if refusal(err) != nil && n.notes.noQueue.CompareAndSwap(false, true) {
-		n.journal.add(slog.LevelDebug, "redis node keeps no queue of waiters", "node", n.name, "err", ownTimeout(err))
+		n.tell(slog.LevelDebug, "redis node keeps no queue of waiters", "err", ownTimeout(err))
 	}
 }
 
@@ -186,5 +191,5 @@ func (n *node) sitsOut(rep reply) {
 	if told != nil && *told == rep.run || !n.notes.sitsOut.CompareAndSwap(told, &rep.run) {
 		return
 	}
-	n.journal.add(slog.LevelWarn, "redis node has restarted and is not known to be durable: it does not vote for a while", "node", n.name, "left", rep.left)
+	n.tell(slog.LevelWarn, "redis node has restarted and is not known to be durable: it does not vote for a while", "left", rep.left)
 }
