@@ -129,7 +129,7 @@ func TestAHungNodeGathersNoMoreThanItsShareOfRequests(t *testing.T) {
 			require.NoError(t, lease.Release(t.Context()))
 		}
 		synctest.Wait()
-		require.EqualValues(t, 1, l.nodes[0].inflight.Load(), "the vote that was sent; the others are wanted no more")
+		require.LessOrEqual(t, l.nodes[0].inflight.Load(), int64(2), "what was sent; the other votes are wanted no more")
 		time.Sleep(10 * testNodeTimeout)
 		require.Zero(t, l.nodes[0].inflight.Load(), "the end of the connection ends it, and its release")
 	})
