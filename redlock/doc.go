@@ -47,6 +47,14 @@
 // up; a request ends only by its answer or the death of its connection. What is
 // left goes on in goroutines that Close waits for.
 //
+// A lease normally stands on all nodes: one that lags behind it is asked again within
+// milliseconds of the grant and of each extend, a few times. A node gets renewals first,
+// then releases, then votes. A vote that nobody wants any more is not sent, and a node with
+// some hundred requests unanswered is left out of new attempts as long as a quorum has room.
+//
+// [lock.ReleaseAfter] lets a hold end by itself, on all nodes, at a time of up to
+// Options.RestartGuard after its start.
+//
 // Validity counts from before the first request: ttl - elapsed - drift, drift = 1 %
 // of the ttl + 2ms, on the monotonic clock, less what the machine was suspended.
 // Wall clocks decide nothing.

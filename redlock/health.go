@@ -88,6 +88,7 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 		h.Facts = append(h.Facts, lock.Fact{Name: "guard", Value: guard})
 	}
 	h.Warnings = append(l.guardAdvice(rep.unguarded), s.advice(l.restartEffect())...)
+	h.Warnings = append(h.Warnings, l.counterAdvice(ctx, c, s, h.Err)...)
 	return h, nil
 }
 

@@ -68,15 +68,20 @@ type Options struct {
 	// OnRequest is told of each request about a lock to a node, for metrics: the
 	// node's address without credentials, how long its answer took (its turn in a
 	// batch included), and why there was none that is of use, which no context
-	// error matches. A node that is left out because it hangs is not asked. It is
+	// error matches. A request that is withdrawn before it was sent, or left out because
+	// the node hangs or is slow, was not asked. It is
 	// called from many goroutines at once, before the answer is used, and must not
 	// block or panic.
 	OnRequest func(node string, took time.Duration, err error)
 
-	// Logger hears of nodes that fail (Warn) and answer again (Info), that
-	// have restarted and do not vote yet (Warn) or can't be guarded (Warn), and that
-	// wake nobody up (Debug): of each change once, and of one that comes and goes
-	// not more than once a minute. nil is silent.
+	// Logger receives a line when a node stops answering or refuses to vote (Warn), and
+	// one when it answers or votes again (Info), however many leases and requests that
+	// concerns. Further: that it has restarted and does not vote yet (Warn), can't be
+	// guarded (Warn), can't vote on a key for what is in it (Warn), and that it wakes nobody
+	// up or keeps no queue (Debug). A node that comes and goes is reported once a minute at
+	// most. The lines come in the order in which things happened, each with the time of
+	// that, from one goroutine that holds no lock: a Logger may use the locker. nil is
+	// silent.
 	Logger *slog.Logger
 }
 

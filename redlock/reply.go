@@ -35,7 +35,7 @@ type reply struct {
 	n    uint64
 	// unguarded: the node does not tell its run, so that the guard can't work.
 	unguarded bool
-	unsent    bool // failed: the node was not asked
+	unsent    bool // the node was not asked
 	awaited   bool // freed: the next waiter was told
 	doubt     bool // a request that sets the lock may still be on its way
 	value     string

@@ -299,10 +299,8 @@ func (s *survey) advice(restartEffect string) []string {
 	if s.info["aof_last_write_status"] == "err" || s.info["rdb_last_bgsave_status"] == "err" {
 		warn("its last write to disk failed (aof_last_write_status %s, rdb_last_bgsave_status %s)", s.info["aof_last_write_status"], s.info["rdb_last_bgsave_status"])
 	}
-	used, _ := strconv.ParseFloat(s.info["used_memory"], 64)
-	limit, _ := strconv.ParseFloat(s.info["maxmemory"], 64)
-	if limit > 0 && used > 0.9*limit {
-		warn("memory is %.0f%% full: a full node refuses locks", 100*used/limit)
+	if full := s.fullness(); full > nearlyFull {
+		warn("memory is %.0f%% full: a full node refuses locks", 100*full)
 	}
 	return warnings
 }

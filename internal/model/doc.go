@@ -6,8 +6,9 @@
 //   - [Tokens]: keys vanish at any moment, messages are late, lost or doubled, nodes
 //     restart with all, stale or none of their data, and their clocks lag. Checked:
 //     tokens are unique, and rise in real time.
-//   - [Exclusion]: time passes in ticks; there are ttls, the restart guard, extends,
-//     repairs and clock drift. Checked: at most one attempt holds at a time.
+//   - [Exclusion]: time passes in ticks; there are ttls, the restart guard, extends, keys that
+//     are kept after their leases, repairs and clock drift. Checked: at most one attempt
+//     holds, or has its key kept, at a time.
 //
 // Each rule of the algorithm can be switched off, and each limit that the library
 // documents can be crossed: the checker must then find a counterexample, and prints

@@ -64,4 +64,10 @@ var mutants = []mutant{
 		}},
 	{name: "one-commit", seed: 291, what: "one node's answer in the second phase is enough for the token",
 		changes: one("redlock/acquire.go", "case same >= h.l.opts.Quorum:\n\t\t\t\tagreed = token", "case same >= 1:\n\t\t\t\tagreed = token")},
+	{name: "short-keep", seed: 77, what: "a key that is kept after its lease ends early",
+		changes: one("redlock/keep.go", "min(left+l.opts.drift(left), l.MaxReleaseAfter())", "min(left/2, l.MaxReleaseAfter())")},
+	{name: "votes-first", what: "votes go before renewals and releases", tests: true,
+		changes: one("redlock/acquire.go", "votes: true, class: voting,\n", "votes: true, class: renewing,\n")},
+	{name: "no-completion", what: "a node that lags behind a lease is not asked again", tests: true,
+		changes: one("redlock/complete.go", "completions   = 8\n", "completions   = 0\n")},
 }

@@ -151,6 +151,29 @@ func (t *term) Extend(ctx context.Context, ttl time.Duration) error {
 }
 
 func (t *term) Release(ctx context.Context) error {
+	t.ends("releases")
+	return t.Lease.Release(ctx)
+}
+
+// releaseAfter is lock.ReleaseAfter: if it succeeds, the hold lasts until d after the
+// request began.
+func (t *term) releaseAfter(ctx context.Context, d time.Duration) {
+	t.ends("gives up")
+	err := lock.ReleaseAfter(ctx, t.Lease, d)
+	w := t.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	if until := t.asked.Add(d); err == nil && until.After(now) {
+		t.until, t.r.active = until, now
+		t.r.live = append(t.r.live, t)
+		w.note("%s (token %d) stays held for %v", t.r.key, t.Token(), until.Sub(now))
+		t.exclusive()
+	}
+}
+
+// ends notes that the holder needs its lease no more.
+func (t *term) ends(how string) {
 	w := t.w
 	w.mu.Lock()
 	if t.inFn {
@@ -164,9 +187,8 @@ func (t *term) Release(ctx context.Context) error {
 	if t.until.After(now) {
 		t.until = now
 	}
-	w.note("c%d releases %s (token %d)", t.c.id, t.r.key, t.Token())
+	w.note("c%d %s %s (token %d)", t.c.id, how, t.r.key, t.Token())
 	w.mu.Unlock()
-	return t.Lease.Release(ctx)
 }
 
 // works says that a program does now what needs the lease, because its context is

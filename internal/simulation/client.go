@@ -220,7 +220,11 @@ func (c *client) byHand(ctx context.Context, l lock.Locker, key string) {
 		_ = lease.Extend(bounded, c.ttl())
 		cancel()
 	}
-	if c.intN(5) > 0 {
+	switch c.intN(5) {
+	case 0:
+	case 1:
+		t.releaseAfter(ctx, c.upTo(c.w.ttl))
+	default:
 		_ = lease.Release(ctx)
 		if c.intN(4) == 0 {
 			_ = lease.Release(ctx)

@@ -85,6 +85,9 @@ func TestTheSimulatedScriptsAnswerAsTheLuaDoes(t *testing.T) {
 			"repair":  {value, ttl, "600000000", token, run},
 			"release": {pick(value, value, "*"), "0"},
 		}[name]
+		if name == "extend" && rng.IntN(2) == 0 {
+			args = append(args, "exact")
+		}
 		what := fmt.Sprint(i, " ", name, lock, args, " at ", n.data.locks[lock], n.data.fences[fence])
 		switch name {
 		case "DEL":
