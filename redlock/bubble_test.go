@@ -33,6 +33,7 @@ type fakeNode struct {
 	run     int
 	started time.Time
 	config  map[string]string
+	stats   string        // lines of INFO commandstats
 	skew    time.Duration // what TIME tells is off by this
 	forbids string        // a request with this in a key's name is refused
 	calls   []string      // the scripts and commands that came, by name
@@ -79,9 +80,14 @@ func (n *fakeNode) hook(c *server.Peer, cmd string, args ...string) bool {
 		c.WriteBulk("proto")
 		c.WriteInt(3)
 		return true
-	case cmd == "INFO" && n.info && len(args) == 1 && args[0] == "server":
+	case cmd == "INFO" && n.info && len(args) == 1 && (args[0] == "server" || args[0] == allInfo && n.config != nil):
 		uptime := int(time.Since(n.started) / time.Second)
-		c.WriteBulk(fmt.Sprintf("# Server\r\nrun_id:run%d\r\nuptime_in_seconds:%d\r\n", n.run, uptime))
+		text := fmt.Sprintf("# Server\r\nrun_id:run%d\r\nuptime_in_seconds:%d\r\n", n.run, uptime)
+		if args[0] == allInfo {
+			text += "role:master\r\nmaster_replid2:0000\r\naof_last_rewrite_time_sec:-1\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\n" +
+				"cmdstat_config|get:calls=3,usec=1\r\n" + n.stats
+		}
+		c.WriteBulk(text)
 		return true
 	case cmd == "TIME" && n.skew != 0:
 		now := time.Now().Add(n.skew).UnixMicro()
@@ -115,6 +121,7 @@ func (n *fakeNode) restart(empty bool) {
 	}
 }
 
+// durable makes the node show that it is, and has been since it started.
 func (n *fakeNode) durable() {
 	n.mu.Lock()
 	defer n.mu.Unlock()

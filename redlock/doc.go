@@ -74,9 +74,11 @@
 //
 // A node that restarted without its data would vote for a second holder. So a node
 // votes only if its uptime is above Options.RestartGuard (at least the longest ttl
-// in use, default 60s), or if its configuration says that it forgets nothing
-// (appendonly yes, appendfsync always, no-appendfsync-on-rewrite no). One that waits
-// is named in errors and in Health, with the time left.
+// in use, default 60s), or if it shows that it was durable ever since it started, and
+// so forgot nothing: appendonly yes, appendfsync always, no-appendfsync-on-rewrite no,
+// and nothing in its own statistics that could have changed that in this run (CONFIG
+// SET, CONFIG RESETSTAT, a rewrite of its file, replication). That needs Redis 7 or
+// later. One that waits is named in errors and in Health, with the time left.
 //
 // # Limits
 //
@@ -89,8 +91,9 @@
 //   - FLUSHALL, DEL, eviction or deleted volumes on 2Q-N nodes (one of three or
 //     five, two of four), and restarts with the guard off or on unguarded nodes;
 //   - a durable node started from older or damaged files, durability switched on by
-//     a restart (use CONFIG SET while it runs) or off on a running node, a running
-//     server rolled back to a snapshot, an address that moved to another server;
+//     a restart (use CONFIG SET while it runs, and don't restart it within the guard
+//     time after that) or off on a running node, a running server rolled back to a
+//     snapshot, an address that moved to another server;
 //   - a forward clock step of a node during the guard time;
 //   - fail-over to a lagging replica (Sentinel, Cluster);
 //   - a changed set of nodes without a pause of the longest ttl in between.

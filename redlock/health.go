@@ -88,6 +88,9 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 		h.Facts = append(h.Facts, lock.Fact{Name: "guard", Value: guard})
 	}
 	h.Warnings = append(l.guardAdvice(rep.unguarded), s.advice(l.restartEffect())...)
+	if err := proveDurable(s.conf, s.info); rep.kind == recovering && s.conf.durable() && err != nil {
+		h.Warnings = append(h.Warnings, fmt.Sprintf("durable now, but it votes only in %v: %v", rep.left, err))
+	}
 	return h, nil
 }
 

@@ -27,7 +27,7 @@ type node struct {
 	client atomic.Pointer[rueidis.Client] // nil: not connected yet
 	dial   *dialer                        // connects it; nil for a caller's own client
 
-	// durable is the run in which the node's configuration was seen to be durable.
+	// durable is the run of which it was proved that the node is durable since its start.
 	durable atomic.Pointer[string]
 	// probing holds one token, which guards the two below: a mutex that is held over
 	// I/O would stop the clock of a synctest bubble.
@@ -181,8 +181,8 @@ func (n *node) voted(rep reply) {
 	}
 }
 
-// probe reports whether the node is durable in this run, and remembers it. It asks
-// the node at most once in 5 seconds for each run.
+// probe reports whether the node was durable ever since this run began, and remembers
+// it. It asks the node at most once in 5 seconds for each run.
 func (n *node) probe(run string) bool {
 	n.probing <- struct{}{}
 	defer func() { <-n.probing }()
@@ -199,38 +199,19 @@ func (n *node) probe(run string) bool {
 	if err != nil || c.Mode() == rueidis.ClientModeCluster {
 		return false // it would tell of any one of its servers
 	}
-	conf, err := durability(ctx, c)
-	if err != nil || !conf.durable() {
-		return false
-	}
+	conf, info, err := durability(ctx, c)
 	// The configuration belongs to the run that is there after it was read, and
 	// that is the run which asks: a restart in between would show.
-	if now, err := currentRun(ctx, c); err != nil || now != run {
+	if err != nil || info["run_id"] != run {
+		return false
+	}
+	if err := proveDurable(conf, info); err != nil {
+		n.log.Debug("redis node is not proved to be durable and waits for the restart guard", "node", n.name, "err", err)
 		return false
 	}
 	n.durable.Store(&run)
 	n.log.Debug("redis node is durable and votes without waiting for the restart guard", "node", n.name)
 	return true
-}
-
-// config is what decides whether a node forgets.
-type config map[string]string
-
-func durability(ctx context.Context, c rueidis.Client) (config, error) {
-	conf := config{}
-	for _, name := range []string{"appendonly", "appendfsync", "no-appendfsync-on-rewrite"} {
-		got, err := c.Do(ctx, c.B().Arbitrary("CONFIG", "GET", name).Build()).AsStrMap()
-		if err != nil {
-			return nil, err
-		}
-		conf[name] = got[name]
-	}
-	return conf, nil
-}
-
-// durable: what was answered has been written and synced before, whatever follows.
-func (c config) durable() bool {
-	return c["appendonly"] == "yes" && c["appendfsync"] == "always" && c["no-appendfsync-on-rewrite"] == "no"
 }
 
 func currentRun(ctx context.Context, c rueidis.Client) (string, error) {

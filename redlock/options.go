@@ -41,14 +41,17 @@ type Options struct {
 
 	// RestartGuard is how long a node that restarted, and may have forgotten what
 	// it promised, does not vote: at least the longest ttl that any client uses. A
-	// longer ttl is refused. -1 switches the guard off: then a node that
-	// restarts empty can hand a held lock to a second holder. Defaults to 60s.
+	// longer ttl is refused. -1 switches the guard off, for tests and throw-away
+	// servers: then a node that restarts empty can hand a held lock to a second
+	// holder. Defaults to 60s.
 	RestartGuard time.Duration
 
 	// AssumeDurable declares that no node ever forgets a write that it answered,
-	// so that none sits out the guard. Without it, a node says so itself by its
-	// configuration (appendonly yes, appendfsync always, no-appendfsync-on-rewrite
-	// no).
+	// so that none sits out the guard. Where that is not so, a node that restarts can
+	// hand a held lock to a second holder. Without it, a node shows that it is durable
+	// by its configuration (appendonly yes, appendfsync always,
+	// no-appendfsync-on-rewrite no) and by its statistics, which tell that nothing
+	// changed this since it started.
 	AssumeDurable bool
 
 	// Retention is how long a fence counter outlives the last use of its key.
