@@ -49,6 +49,7 @@ func (h *hold) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Dura
 	r := h.newRound(opExtend)
 	r.ttl = ms(ttl)
 	h.send(r)
+	h.l.agreement.keep(ttl) // whatever that gives: it never ends a lease
 	n, q := len(h.l.nodes), h.l.opts.Quorum
 	var unknown error
 	lost := false

@@ -35,6 +35,11 @@ type node struct {
 	probed  string    // the run of the last probe
 	nextAt  time.Time // when to probe that run again
 
+	// agreed is until when the node certainly has this client's terms: time since epoch.
+	agreed    atomic.Int64
+	agreement *agreement // the locker's, in which this node has that place
+	place     int
+
 	notes notes
 
 	batch batcher
@@ -71,7 +76,7 @@ func (n *node) conn() (rueidis.Client, error) {
 // ask hands a request in and returns; its caller, who is told of the answer, has
 // begun, so that the locker waits for it.
 func (n *node) ask(c *call) {
-	if n.opts.OnRequest != nil {
+	if n.opts.OnRequest != nil && c.script != agreeScript {
 		c.start = time.Now()
 	}
 	if n.inflight.Add(1) == 1 {
@@ -89,10 +94,12 @@ func (n *node) finish(c *call, a answer) {
 		n.progress.Store(int64(time.Since(epoch)))
 	}
 	n.inflight.Add(-1)
-	if n.opts.OnRequest != nil {
+	if n.opts.OnRequest != nil && c.script != agreeScript { // that is not about a lock
 		n.opts.OnRequest(n.name, time.Since(c.start), ownTimeout(a.err))
 	}
-	n.answered(a.err)
+	if c.script != agreeScript || !keyForbidden(a.err) { // that is told in its own words
+		n.answered(a.err)
+	}
 	c.who.done(c, a)
 }
 
@@ -173,6 +180,9 @@ const durableArg = 4
 
 // voted notes what a node said of its right to vote.
 func (n *node) voted(rep reply) {
+	if rep.run != "" {
+		n.agreement.restarted(n.place, rep.run)
+	}
 	switch {
 	case rep.kind == recovering || rep.kind == prolonged:
 		n.sitsOut(rep)

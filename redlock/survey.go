@@ -291,7 +291,7 @@ func (s *survey) advice(restartEffect string) []string {
 	switch {
 	case s.members > 0: // has replicas as a rule
 	case s.info["cluster_enabled"] == "1":
-		warn("cluster mode is on: switch cluster-enabled off, because a node is a server of its own (or list a whole, formed cluster as one node, with cluster=true)")
+		warn("cluster mode is on, but a node is a server of its own: switch cluster-enabled off while no lock is in use, or list a whole, formed cluster as one node, with cluster=true")
 	case s.info["role"] == "slave":
 		// Promoted, it votes at once, without what others promised in its place.
 		warn("is a replica of %s:%s and can't vote: list its primary in its place. REPLICAOF NO ONE can give a held lock a second holder: use it only once every client of the locks has been stopped for the longest ttl (Options.RestartGuard)", s.info["master_host"], s.info["master_port"])
