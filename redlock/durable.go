@@ -68,7 +68,7 @@ func proveDurable(conf config, info map[string]string) error {
 		// Switching appendonly on forces a rewrite, whoever did it, a module included;
 		// RESETSTAT does not hide this one.
 		return errors.New("its append-only file was rewritten since it started, as when appendonly is switched on")
-	case info["role"] != "master", strings.Trim(info["master_replid2"], "0") != "":
+	case info["role"] != "master", info["master_replid2"] == "" || strings.Trim(info["master_replid2"], "0") != "":
 		// A second replication id is that of the primary that it followed. It has that
 		// one's data, as far as they had come, and not all of its own.
 		return errors.New("it was a replica since it started")
