@@ -137,44 +137,6 @@ func TestRealUserWhoMayNotUseTheKeyGoesOn(t *testing.T) {
 	require.Contains(t, strings.Join(h.Nodes[0].Warnings, "\n"), "ACL ~lockkeeper:agreed:*")
 }
 
-// Two of three endpoints fail over and back; an old process still has connections to
-// the demoted servers. Health used to advise to promote those: then the old process and a
-// new one both hold a lock. What it advises now does not.
-func TestRealAdviceForAReplicaMakesNoSecondHolder(t *testing.T) {
-	t.Parallel()
-	const guard = 2 * time.Second
-	demoted, promoted, third := redistest.StartN(t, 2, durableArgs...), redistest.StartN(t, 2, durableArgs...), redistest.Start(t, durableArgs...)
-	o := &redlock.Options{RestartGuard: guard}
-	oldOnes := append(demoted[:2:2], third)
-	old := dial(t, oldOnes, o)
-	release(t, acquire(t, old, "warm", guard))
-	var endpoints []*redistest.Server
-	for i, s := range demoted {
-		host, port, _ := strings.Cut(promoted[i].Addr(), ":")
-		s.Do("REPLICAOF", host, port)
-		endpoints = append(endpoints, promoted[i])
-	}
-	endpoints = append(endpoints, third)
-
-	// In time they are read-only, and Health of the old list says so, with the condition.
-	eventually(t, "the advice", func() bool {
-		h, err := old.Health(within(t, patience))
-		require.NoError(t, err)
-		advice := strings.Join(h.Nodes[0].Warnings, "\n")
-		return strings.Contains(advice, "is a replica of ") && strings.Contains(advice, "list its primary in its place") &&
-			strings.Contains(advice, "only once every client of the locks has been stopped for the longest ttl")
-	})
-	fresh := dial(t, endpoints, &redlock.Options{RestartGuard: guard, Prefix: "redlock:"})
-	lease, err := lock.Acquire(within(t, patience), fresh, "k", guard, nil)
-	if err == nil { // the third server still knows the old set for the guard time at most
-		// The advice: list the primaries. The old process gets no lock meanwhile.
-		for time.Until(lease.Expiry()) > 0 {
-			other, err := old.TryAcquire(within(t, patience), "k", guard)
-			require.Error(t, err, "a second holder: %v", other)
-		}
-	}
-}
-
 // The same servers by names that lead to them otherwise, in New.
 func TestRealCallersClientsAgreeWithDialed(t *testing.T) {
 	t.Parallel()
