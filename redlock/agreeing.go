@@ -86,7 +86,7 @@ func (a *agreement) ask(i int, r *agreeing) {
 	a.mu.Lock()
 	s := &a.at[i]
 	a.mu.Unlock()
-	there, left, err := a.send(i, "", "")
+	there, left, err := a.send(i, "", "", 0)
 	// What the nodes say of themselves is part of what is written, and nothing is written
 	// if one has others' terms: so all are looked at before.
 	a.locked(func() {
@@ -127,11 +127,14 @@ func (a *agreement) settle(i int, there string, left time.Duration) error {
 			return err
 		}
 		start, known := time.Now(), there
-		if there, left, err = a.send(i, mine, known); err != nil {
+		a.mu.Lock()
+		ttl := a.remembered()
+		a.mu.Unlock()
+		if there, left, err = a.send(i, mine, known, ttl); err != nil {
 			return err
 		}
 		if there == mine {
-			a.stands(i, start)
+			a.stands(i, start.Add(ttl))
 			return nil
 		}
 	}
@@ -139,11 +142,8 @@ func (a *agreement) settle(i int, there string, left time.Duration) error {
 }
 
 // send offers mine in place of known, or asks only, and gives what is there after it.
-func (a *agreement) send(i int, mine, known string) (there string, left time.Duration, err error) {
-	a.mu.Lock()
-	ttl := ms(a.remembered())
-	a.mu.Unlock()
-	ask := func() answer { return a.l.nodes[i].eval(agreeScript, a.l.agreedKeys(), mine, known, ttl) }
+func (a *agreement) send(i int, mine, known string, ttl time.Duration) (there string, left time.Duration, err error) {
+	ask := func() answer { return a.l.nodes[i].eval(agreeScript, a.l.agreedKeys(), mine, known, ms(ttl)) }
 	got := ask()
 	if broken(got.err) && !silence(got.err) {
 		got = ask() // a connection that ended while nobody used it; to ask twice is no harm
@@ -155,14 +155,14 @@ func (a *agreement) send(i int, mine, known string) (there string, left time.Dur
 	return there, left, err
 }
 
-// stands notes that node i has these terms, for as long as they are remembered from
-// before it was asked.
-func (a *agreement) stands(i int, start time.Time) {
+// stands notes that node i has this client's terms until then: what it was asked for,
+// counted from before that.
+func (a *agreement) stands(i int, until time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := &a.at[i]
 	s.refusal, s.logged = nil, ""
-	a.l.nodes[i].agreed.Store(int64(start.Add(a.remembered()).Sub(epoch)))
+	a.l.nodes[i].agreed.Store(int64(until.Sub(epoch)))
 }
 
 // joinAll gives what to write to node i in place of what is there, or why not: this
