@@ -123,14 +123,23 @@ func (t terms) String() string {
 			return r
 		}, m.Name)
 	}
-	guard, nodes := "off", "nodes"
-	if t.Guard != -1 {
-		guard = (time.Duration(t.Guard) * time.Millisecond).String()
-	}
+	nodes := "nodes"
 	if len(names) == 1 {
 		nodes = "node"
 	}
-	return fmt.Sprintf("%d %s (%s), quorum %d, restart guard %s", len(names), nodes, strings.Join(names, ", "), t.Quorum, guard)
+	return fmt.Sprintf("%d %s (%s), quorum %d, restart guard %s", len(names), nodes, strings.Join(names, ", "), t.Quorum, t.guard())
+}
+
+// summary is String without the names.
+func (t terms) summary() string {
+	return fmt.Sprintf("quorum %d of %d, guard %s", t.Quorum, len(t.Nodes), t.guard())
+}
+
+func (t terms) guard() string {
+	if t.Guard == -1 {
+		return "off"
+	}
+	return (time.Duration(t.Guard) * time.Millisecond).String()
 }
 
 // terms are this client's, with these nodes.

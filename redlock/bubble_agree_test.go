@@ -94,7 +94,7 @@ func TestAClientWithOtherNodesQuorumOrGuardIsRefusedAndBothAreNamed(t *testing.T
 				h, err = fleet.Health(t.Context())
 				require.NoError(t, err)
 				require.True(t, h.HasQuorum())
-				require.Equal(t, "3 nodes (fake1:6379, fake2:6379, fake3:6379), quorum 2, restart guard 1m0s", fact(h.Nodes[0], "clients"))
+				require.Equal(t, "quorum 2 of 3, guard 1m0s", fact(h.Nodes[0], "clients"))
 			})
 		})
 	}

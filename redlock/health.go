@@ -23,8 +23,8 @@ var _ lock.HealthChecker = (*Locker)(nil)
 //
 // Its facts are, in this order and where a node answers: reachable, version, role,
 // persistence, memory, eviction, uptime, clock (how far the node's is ahead of this
-// machine's), guard, and clients: the nodes, quorum and restart guard of those that
-// use the locks now. If they are others than this client's, no node is healthy, since
+// machine's), guard, and clients: the number of nodes, quorum and restart guard of
+// those that use the locks now. If they are others than this client's, no node is healthy, since
 // nothing can be acquired. What the user may not ask for says "not permitted".
 func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 	all, errs, err := each(ctx, l, 2*l.opts.NodeTimeout, l.checkNode)
@@ -86,7 +86,7 @@ func (l *Locker) refuseDifferent(nodes []lock.NodeHealth, all []checkup) {
 			nodes[i].Err = cmp.Or(nodes[i].Err, err)
 			continue
 		}
-		nodes[i].Facts = append(nodes[i].Facts, lock.Fact{Name: "clients", Value: others.String()})
+		nodes[i].Facts = append(nodes[i].Facts, lock.Fact{Name: "clients", Value: others.summary()})
 		if _, ok := mine.join(others, l.ago(at.agreedLeft)); !ok {
 			refusal = l.differ(l.nodes[i], others, mine, max(l.opts.RestartGuard, at.agreedLeft), at.agreedLeft)
 			nodes[i].Err = cmp.Or(nodes[i].Err, refusal)
