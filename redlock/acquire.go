@@ -30,8 +30,21 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	if left := l.desk.kept(h.keys.lock); left > 0 {
 		return nil, fmt.Errorf("redlock: acquire %q: %w", key, &lock.HeldError{Key: key, Holder: "those who wait", RetryAfter: left})
 	}
+	if err := l.agreement.mayAsk(ctx, ttl); err != nil {
+		return nil, fmt.Errorf("redlock: acquire %q: %w", key, err)
+	}
 	start, suspended := time.Now(), l.suspended() // both from before the requests
-	if err := h.acquire(ctx, ttl); err != nil {
+	err = h.acquire(ctx, ttl)
+	if err == nil || errors.Is(err, lock.ErrHeld) {
+		// Not held before it is certain that the clients whose votes these could be agree.
+		if differs := l.agreement.wait(ctx, ttl); differs != nil && (err == nil || errors.Is(differs, lock.ErrRefused)) {
+			if err == nil {
+				h.abandon()
+			}
+			return nil, fmt.Errorf("redlock: acquire %q: %w", key, differs)
+		}
+	}
+	if err != nil {
 		if held, ok := errors.AsType[*lock.HeldError](err); ok {
 			l.desk.refused(h.keys.lock, held.RetryAfter)
 		}
@@ -104,6 +117,7 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 	votes.full = h.l.full()
 	h.waiter = h.l.desk.waiter(h.keys.lock)
 	h.send(votes)
+	h.l.agreement.keep(ttl)
 	var token, highest uint64
 	var refused error
 	err := h.wait(ctx, votes, func(last bool) bool {

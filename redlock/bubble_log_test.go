@@ -194,7 +194,7 @@ func TestOnRequestIsToldOfEachRequest(t *testing.T) {
 			answered[r.node]++
 		}
 		for i, node := range q.nodes[:2] {
-			sent := node.seen("acquire") + node.seen("commit") + node.seen("extend") + node.seen("repair") + node.seen("release") + node.seen("batch")
+			sent := node.seen("acquire") + node.seen("commit") + node.seen("extend") + node.seen("repair") + node.seen("release")
 			require.Equal(t, sent, answered[node.name], "node %d", i)
 		}
 		require.NotEmpty(t, told)

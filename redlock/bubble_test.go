@@ -29,10 +29,12 @@ type fakeNode struct {
 	name  string
 
 	mu      sync.Mutex
-	info    bool // it tells its run and uptime
+	info    bool   // it tells its run and uptime
+	server  string // its run ids begin with it
 	run     int
 	started time.Time
 	config  map[string]string
+	stats   string        // lines of INFO commandstats
 	skew    time.Duration // what TIME tells is off by this
 	forbids string        // a request with this in a key's name is refused
 	refuses string        // the error that votes get; releases find nothing
@@ -45,7 +47,7 @@ func newFakeNode(t *testing.T, name string) *fakeNode {
 	conn, err := n.redis.Dial() // starts the server
 	require.NoError(t, err)
 	answer := make([]byte, 256)
-	for _, s := range []*script{acquireScript, commitScript, extendScript, repairScript, releaseScript, inspectScript, waitScript, leaveScript, batchScript} {
+	for _, s := range []*script{acquireScript, commitScript, extendScript, repairScript, releaseScript, inspectScript, waitScript, leaveScript, agreeScript, batchScript} {
 		_, err := fmt.Fprintf(conn, "*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n$%d\r\n%s\r\n", len(s.source), s.source)
 		require.NoError(t, err)
 		_, err = conn.Read(answer) // so that each request is one round trip
@@ -61,7 +63,7 @@ var scriptNames = map[string]string{
 	acquireScript.sha: "acquire", commitScript.sha: "commit", extendScript.sha: "extend",
 	repairScript.sha: "repair", releaseScript.sha: "release", inspectScript.sha: "inspect",
 	waitScript.sha: "wait", leaveScript.sha: "leave",
-	batchScript.sha: "batch",
+	agreeScript.sha: "agree", batchScript.sha: "batch",
 }
 
 // hook answers INFO server and CONFIG GET, which miniredis does not.
@@ -75,6 +77,9 @@ func (n *fakeNode) hook(c *server.Peer, cmd string, args ...string) bool {
 			c.WriteError(n.refuses)
 			return true
 		}
+		if args[0] == batchScript.sha {
+			n.calls = append(n.calls, batched(args)...)
+		}
 		if n.forbids != "" && slices.ContainsFunc(args[2:], func(arg string) bool { return strings.Contains(arg, n.forbids) }) {
 			c.WriteError("NOPERM No permissions to access a key")
 			return true
@@ -84,9 +89,14 @@ func (n *fakeNode) hook(c *server.Peer, cmd string, args ...string) bool {
 		c.WriteBulk("proto")
 		c.WriteInt(3)
 		return true
-	case cmd == "INFO" && n.info && len(args) == 1 && args[0] == "server":
+	case cmd == "INFO" && n.info && len(args) == 1 && (args[0] == "server" || args[0] == allInfo && n.config != nil):
 		uptime := int(time.Since(n.started) / time.Second)
-		c.WriteBulk(fmt.Sprintf("# Server\r\nrun_id:run%d\r\nuptime_in_seconds:%d\r\n", n.run, uptime))
+		text := fmt.Sprintf("# Server\r\nrun_id:%srun%d\r\nuptime_in_seconds:%d\r\n", n.server, n.run, uptime)
+		if args[0] == allInfo {
+			text += "role:master\r\nmaster_replid2:0000\r\naof_last_rewrite_time_sec:-1\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\n" +
+				"cmdstat_config|get:calls=3,usec=1\r\n" + n.stats
+		}
+		c.WriteBulk(text)
 		return true
 	case cmd == "TIME" && n.skew != 0:
 		now := time.Now().Add(n.skew).UnixMicro()
@@ -101,6 +111,17 @@ func (n *fakeNode) hook(c *server.Peer, cmd string, args ...string) bool {
 		return true
 	}
 	return false
+}
+
+// batched names the scripts in a batch.
+func batched(args []string) (names []string) {
+	keys, _ := strconv.Atoi(args[1])
+	for rest := args[2+keys:]; len(rest) > 0; {
+		names = append(names, rest[0])
+		count, _ := strconv.Atoi(rest[1])
+		rest = rest[2+count:]
+	}
+	return names
 }
 
 // guarded makes the node tell its run, as if it had been up for uptime.
@@ -120,6 +141,7 @@ func (n *fakeNode) restart(empty bool) {
 	}
 }
 
+// durable makes the node show that it is, and has been since it started.
 func (n *fakeNode) durable() {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -24,6 +24,7 @@
 //	redlock:<key>                        string "<owner>/<random>", PX ttl
 //	lockkeeper:fence:{<tag>}redlock:<key>    hash: count, run; kept for Options.Retention
 //	lockkeeper:queue:{<tag>}redlock:<key>    sorted set: who waits
+//	lockkeeper:agreed:redlock:               string: nodes, quorum and guard of the clients, PX guard
 //
 // The string is what node-redlock, redsync and bsm/redislock use for the same key,
 // so that they exclude us and are excluded. GET, TTL and DEL in redis-cli do what
@@ -82,9 +83,18 @@
 //
 // A node that restarted without its data would vote for a second holder. So a node
 // votes only if its uptime is above Options.RestartGuard (at least the longest ttl
-// in use, default 60s), or if its configuration says that it forgets nothing
-// (appendonly yes, appendfsync always, no-appendfsync-on-rewrite no). One that waits
-// is named in errors and in Health, with the time left.
+// in use, default 60s), or if it shows that it was durable ever since it started, and
+// so forgot nothing: appendonly yes, appendfsync always, no-appendfsync-on-rewrite no,
+// and nothing in its own statistics that could have changed that in this run (CONFIG
+// SET, CONFIG RESETSTAT, a rewrite of its file, replication). That needs Redis 7 or
+// later. One that waits is named in errors and in Health, with the time left.
+//
+// # Who the nodes are
+//
+// Two clients exclude each other only if each quorum of one shares a node with each
+// quorum of the other. So the nodes remember, as long as a lease can stand, which nodes,
+// quorum and guard the clients of a prefix have; who has others is refused
+// ([lock.ErrRefused]) with both named. See [Options] for how to change them.
 //
 // # Limits
 //
@@ -97,9 +107,13 @@
 //   - FLUSHALL, DEL, eviction or deleted volumes on 2Q-N nodes (one of three or
 //     five, two of four), and restarts with the guard off or on unguarded nodes;
 //   - a durable node started from older or damaged files, durability switched on by
-//     a restart (use CONFIG SET while it runs) or off on a running node, a running
-//     server rolled back to a snapshot, an address that moved to another server;
+//     a restart (use CONFIG SET while it runs, and don't restart it within the guard
+//     time after that) or off on a running node, a running server rolled back to a
+//     snapshot, an address that moved to another server;
 //   - a forward clock step of a node during the guard time;
 //   - fail-over to a lagging replica (Sentinel, Cluster);
-//   - a changed set of nodes without a pause of the longest ttl in between.
+//   - clients with other nodes that the nodes can't show to each other: they share none
+//     that is up, or their keys meet by different prefixes ("a:" and key "b:k", "a:b:" and
+//     key "k"); or the first attempt of one, if the shared node answers it much later than
+//     a quorum of the others does, and not in a quarter of the node timeout.
 package redlock

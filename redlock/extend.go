@@ -38,6 +38,7 @@ func (h *hold) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Dura
 	r := h.newRound(opExtend)
 	r.ttl, r.until = ms(ttl), sinceEpoch(start)+ttl
 	h.send(r)
+	h.l.agreement.keep(ttl) // whatever that gives: it never ends a lease
 	n, q := len(h.l.nodes), h.l.opts.Quorum
 	var unknown error
 	lost := false

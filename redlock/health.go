@@ -1,6 +1,7 @@
 package redlock
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -22,7 +23,9 @@ var _ lock.HealthChecker = (*Locker)(nil)
 //
 // Its facts are, in this order and where a node answers: reachable, version, role,
 // persistence, memory, eviction, uptime, clock (how far the node's is ahead of this
-// machine's) and guard. What the user may not ask for says "not permitted".
+// machine's), guard, and clients: the number of nodes, quorum and restart guard of
+// those that use the locks now. If they are others than this client's, no node is healthy, since
+// nothing can be acquired. What the user may not ask for says "not permitted".
 func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 	all, errs, err := each(ctx, l, 2*l.opts.NodeTimeout, l.checkNode)
 	if err != nil {
@@ -40,6 +43,7 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 		}
 	}
 	refuseTwins(h.Nodes, all)
+	l.refuseDifferent(h.Nodes, all)
 	warnOfClocks(h.Nodes, all)
 	return h, nil
 }
@@ -59,6 +63,42 @@ func refuseTwins(nodes []lock.NodeHealth, all []checkup) {
 	}
 }
 
+// refuseDifferent says of each node how it stands with other clients' terms. If one has
+// others than this client's, none is of use, because nothing is acquired then.
+func (l *Locker) refuseDifferent(nodes []lock.NodeHealth, all []checkup) {
+	members := make([]member, len(all))
+	for i, n := range l.nodes {
+		members[i] = member{Name: n.name}
+		if n.single() {
+			at := &all[i]
+			members[i].Run, members[i].Port, members[i].uptime = at.run, at.port, at.uptime
+		}
+	}
+	mine := l.terms(members)
+	var refusal error
+	for i := range all {
+		at := &all[i]
+		if at.agreed == "" {
+			continue
+		}
+		others, err := parseTerms(at.agreed)
+		if err != nil {
+			nodes[i].Err = cmp.Or(nodes[i].Err, err)
+			continue
+		}
+		nodes[i].Facts = append(nodes[i].Facts, lock.Fact{Name: "clients", Value: others.summary()})
+		if _, ok := mine.join(others, l.ago(at.agreedLeft)); !ok {
+			refusal = l.differ(l.nodes[i], others, mine, max(l.opts.RestartGuard, at.agreedLeft), at.agreedLeft)
+			nodes[i].Err = cmp.Or(nodes[i].Err, refusal)
+		}
+	}
+	for i := range nodes {
+		if refusal != nil {
+			nodes[i].Err = cmp.Or(nodes[i].Err, refusal)
+		}
+	}
+}
+
 // probeTTL is how long a health check's lock would stand if it could not free it.
 const probeTTL = time.Second
 
@@ -67,6 +107,11 @@ type checkup struct {
 	lock.NodeHealth
 	clock clock
 	run   string // the server's run_id; "": not told, or a Cluster of many
+
+	agreed     string // the terms of the clients that use the locks; "": of none
+	agreedLeft time.Duration
+	port       string
+	uptime     time.Duration
 }
 
 func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (checkup, error) {
@@ -81,6 +126,11 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 	}
 	rep := l.probeVote(ctx, n, c, k)
 	h.Err = l.explain(rep.reason(l.opts.NodeTimeout, true))
+	agreed, left, info, err := parseAgree(answered(agreeScript.eval(ctx, c, l.agreedKeys(), "", "", "0")))
+	h.port, h.uptime = info["tcp_port"], uptime(info)
+	if h.agreed, h.agreedLeft = agreed, left; err != nil && !keyForbidden(err) {
+		h.Err = cmp.Or(h.Err, l.explain(err))
+	}
 	s := takeSurvey(ctx, c)
 	h.clock, h.run = s.clock, s.info["run_id"]
 	h.Facts = append([]lock.Fact{{Name: "reachable", Value: "yes"}}, s.facts()...)
@@ -89,6 +139,12 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 	}
 	h.Warnings = append(l.guardAdvice(rep.unguarded), s.advice(l.restartEffect())...)
 	h.Warnings = append(h.Warnings, l.counterAdvice(ctx, c, s, h.Err)...)
+	if keyForbidden(err) {
+		h.Warnings = append(h.Warnings, "it can't show whether all clients have the same nodes, quorum and restart guard: "+allowAgreed)
+	}
+	if err := proveDurable(s.conf, s.info); rep.kind == recovering && s.conf.durable() && err != nil {
+		h.Warnings = append(h.Warnings, fmt.Sprintf("durable now, but it votes only in %v: %v", rep.left, err))
+	}
 	return h, nil
 }
 

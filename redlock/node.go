@@ -27,13 +27,18 @@ type node struct {
 	client atomic.Pointer[rueidis.Client] // nil: not connected yet
 	dial   *dialer                        // connects it; nil for a caller's own client
 
-	// durable is the run in which the node's configuration was seen to be durable.
+	// durable is the run of which it was proved that the node is durable since its start.
 	durable atomic.Pointer[string]
 	// probing holds one token, which guards the two below: a mutex that is held over
 	// I/O would stop the clock of a synctest bubble.
 	probing chan struct{}
 	probed  string    // the run of the last probe
 	nextAt  time.Time // when to probe that run again
+
+	// agreed is until when the node certainly has this client's terms: time since epoch.
+	agreed    atomic.Int64
+	agreement *agreement // the locker's, in which this node has that place
+	place     int
 
 	notes notes
 
@@ -75,7 +80,7 @@ func (n *node) conn() (rueidis.Client, error) {
 // ask hands a request in and returns; its caller, who is told of the answer, has
 // begun, so that the locker waits for it.
 func (n *node) ask(c *call) {
-	if n.opts.OnRequest != nil {
+	if n.opts.OnRequest != nil && c.script != agreeScript {
 		c.start = time.Now()
 	}
 	if n.inflight.Add(1) == 1 {
@@ -101,7 +106,7 @@ func (n *node) finish(c *call, a answer) {
 	if !broken(a.err) { // the end of a connection is no sign of life
 		n.progress.Store(int64(time.Since(epoch)))
 	}
-	if n.opts.OnRequest != nil {
+	if n.opts.OnRequest != nil && c.script != agreeScript { // that is not about a lock
 		n.opts.OnRequest(n.name, time.Since(c.start), ownTimeout(a.err))
 	}
 	if broken(a.err) {
@@ -209,6 +214,9 @@ const durableArg = 4
 
 // voted notes what a node said of its right to vote.
 func (n *node) voted(rep reply) {
+	if rep.run != "" {
+		n.agreement.restarted(n.place, rep.run)
+	}
 	switch {
 	case rep.kind == recovering || rep.kind == prolonged:
 		n.sitsOut(rep)
@@ -217,8 +225,8 @@ func (n *node) voted(rep reply) {
 	}
 }
 
-// probe reports whether the node is durable in this run, and remembers it. It asks
-// the node at most once in 5 seconds for each run.
+// probe reports whether the node was durable ever since this run began, and remembers
+// it. It asks the node at most once in 5 seconds for each run.
 func (n *node) probe(run string) bool {
 	n.probing <- struct{}{}
 	defer func() { <-n.probing }()
@@ -235,38 +243,19 @@ func (n *node) probe(run string) bool {
 	if err != nil || c.Mode() == rueidis.ClientModeCluster {
 		return false // it would tell of any one of its servers
 	}
-	conf, err := durability(ctx, c)
-	if err != nil || !conf.durable() {
-		return false
-	}
+	conf, info, err := durability(ctx, c)
 	// The configuration belongs to the run that is there after it was read, and
 	// that is the run which asks: a restart in between would show.
-	if now, err := currentRun(ctx, c); err != nil || now != run {
+	if err != nil || info["run_id"] != run {
+		return false
+	}
+	if err := proveDurable(conf, info); err != nil {
+		n.tell(slog.LevelDebug, "redis node is not proved to be durable and waits for the restart guard", "err", err)
 		return false
 	}
 	n.durable.Store(&run)
 	n.tell(slog.LevelDebug, "redis node is durable and votes without waiting for the restart guard")
 	return true
-}
-
-// config is what decides whether a node forgets.
-type config map[string]string
-
-func durability(ctx context.Context, c rueidis.Client) (config, error) {
-	conf := config{}
-	for _, name := range []string{"appendonly", "appendfsync", "no-appendfsync-on-rewrite"} {
-		got, err := c.Do(ctx, c.B().Arbitrary("CONFIG", "GET", name).Build()).AsStrMap()
-		if err != nil {
-			return nil, err
-		}
-		conf[name] = got[name]
-	}
-	return conf, nil
-}
-
-// durable: what was answered has been written and synced before, whatever follows.
-func (c config) durable() bool {
-	return c["appendonly"] == "yes" && c["appendfsync"] == "always" && c["no-appendfsync-on-rewrite"] == "no"
 }
 
 func currentRun(ctx context.Context, c rueidis.Client) (string, error) {

@@ -14,8 +14,18 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// Options change how a [Locker] works. All clients of the same locks must agree
-// on Prefix, Quorum and RestartGuard.
+// Options change how a [Locker] works. All clients of the same locks must have the
+// same Prefix, nodes, Quorum and RestartGuard: otherwise two of them could hold one lock.
+//
+// The nodes remember these for the clients of a prefix, in a key of their own that
+// begins with [AgreedPrefix], for RestartGuard after they were last used (a second at
+// least; without a guard for the longest ttl in use, 15s at least). A client that has
+// others gets an error that matches [lock.ErrRefused] and names both; a held lease is
+// never ended for it. To change them, stop all clients, wait for that time, and start
+// the new ones. Nodes are known by their names (as a client has them) and by what the
+// servers say of themselves; where both are in doubt, as with a Sentinel's or a Cluster's,
+// only their number is compared. Clients that do not take part, such as those of other
+// libraries, are not noticed.
 type Options struct {
 	// Prefix stands before every key in Redis. Defaults to "redlock:", as
 	// node-redlock's users have it.
@@ -41,14 +51,17 @@ type Options struct {
 
 	// RestartGuard is how long a node that restarted, and may have forgotten what
 	// it promised, does not vote: at least the longest ttl that any client uses. A
-	// longer ttl is refused. -1 switches the guard off: then a node that
-	// restarts empty can hand a held lock to a second holder. Defaults to 60s.
+	// longer ttl is refused. -1 switches the guard off, for tests and throw-away
+	// servers: then a node that restarts empty can hand a held lock to a second
+	// holder. Defaults to 60s.
 	RestartGuard time.Duration
 
 	// AssumeDurable declares that no node ever forgets a write that it answered,
-	// so that none sits out the guard. Without it, a node says so itself by its
-	// configuration (appendonly yes, appendfsync always, no-appendfsync-on-rewrite
-	// no).
+	// so that none sits out the guard. Where that is not so, a node that restarts can
+	// hand a held lock to a second holder. Without it, a node shows that it is durable
+	// by its configuration (appendonly yes, appendfsync always,
+	// no-appendfsync-on-rewrite no) and by its statistics, which tell that nothing
+	// changed this since it started.
 	AssumeDurable bool
 
 	// Retention is how long a fence counter outlives the last use of its key.

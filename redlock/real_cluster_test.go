@@ -34,6 +34,11 @@ func TestRealClusterAsOneNode(t *testing.T) {
 		"KeepsTheLockWhileItsSlotMoves":       clusterSlotMoves,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, c, others) })
+		// The next clients use it alone or beside others.
+		agreed := redlock.AgreedPrefix + "redlock:"
+		for _, s := range append([]*redistest.Server{c.Owner(c.Slot(agreed))}, others...) {
+			s.Do("DEL", agreed)
+		}
 	}
 	// Last, since a server is gone after it.
 	t.Run("KeepsTheLockWhenAPrimaryFailsOver", func(t *testing.T) { clusterFailsOver(t, c, others) })
@@ -183,9 +188,9 @@ func clusterSlotMoves(t *testing.T, c *redistest.Cluster, _ []*redistest.Server)
 }
 
 func clusterFailsOver(t *testing.T, c *redistest.Cluster, others []*redistest.Server) {
-	alone := dialURLs(t, []string{clusterURL(c)}, throwaway())
+	alone := dialURLs(t, []string{clusterURL(c)}, onItsOwn())
 	quorum := dialURLs(t, append([]string{clusterURL(c)}, urls(redistest.Addrs(others))...), throwaway())
-	single, held := acquire(t, alone, "{over}single", longTTL), acquire(t, quorum, "{over}k", longTTL)
+	single, held := acquire(t, alone, lockKey("{over}single"), longTTL), acquire(t, quorum, "{over}k", longTTL)
 	slot := c.Slot("redlock:{over}k")
 	primary := c.Owner(slot)
 	replica := c.Replica(primary)
@@ -199,11 +204,11 @@ func clusterFailsOver(t *testing.T, c *redistest.Cluster, others []*redistest.Se
 	c.AwaitOwner(slot, replica)
 	require.NoError(t, extend(t, single, longTTL))
 	require.NoError(t, extend(t, held, longTTL))
-	_, err := dialURLs(t, []string{"redis://keeper:topsecret@" + replica.Addr() + "?cluster=true"}, throwaway()).TryAcquire(within(t, patience), "{over}single", longTTL)
+	_, err := dialURLs(t, []string{"redis://keeper:topsecret@" + replica.Addr() + "?cluster=true"}, onItsOwn()).TryAcquire(within(t, patience), lockKey("{over}single"), longTTL)
 	require.ErrorIs(t, err, lock.ErrHeld)
 	release(t, held)
 	release(t, single)
-	next := acquire(t, alone, "{over}single", longTTL)
+	next := acquire(t, alone, lockKey("{over}single"), longTTL)
 	require.Greater(t, next.Token(), single.Token())
 	release(t, next)
 }

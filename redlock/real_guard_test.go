@@ -277,3 +277,62 @@ func TestRealClusterIsNeverTakenForDurable(t *testing.T) {
 	l := dialURLs(t, []string{"redis://" + s.Addr() + "?cluster=true"}, nil)
 	require.ErrorContains(t, unavailable(t, l, time.Minute), "votes in ")
 }
+
+// The present configuration says nothing of what the server was when it started.
+// README and Health advise to switch durability on: at the wrong moment that must not
+// give a node its vote back which it lost by forgetting.
+func TestRealDurabilitySwitchedOnInARunDoesNotEndItsGuard(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		args []string
+		on   [][]string
+	}{
+		"from nothing":  {nil, [][]string{{"CONFIG", "SET", "appendonly", "yes"}, {"CONFIG", "SET", "appendfsync", "always"}}},
+		"from everysec": {everysecArgs, [][]string{{"CONFIG", "SET", "appendfsync", "always"}}},
+		"from rewrites without fsync": {
+			[]string{"--appendonly", "yes", "--appendfsync", "always", "--no-appendfsync-on-rewrite", "yes"},
+			[][]string{{"CONFIG", "SET", "no-appendfsync-on-rewrite", "no"}},
+		},
+		"statistics reset after it":   {everysecArgs, [][]string{{"CONFIG", "SET", "appendfsync", "always"}, {"CONFIG", "RESETSTAT"}}},
+		"switched on, off and on":     {everysecArgs, [][]string{{"CONFIG", "SET", "appendfsync", "always"}, {"CONFIG", "SET", "appendfsync", "no"}, {"CONFIG", "SET", "appendfsync", "always"}}},
+		"a replica that was promoted": {durableArgs, [][]string{{"REPLICAOF", "127.0.0.1", "1"}, {"REPLICAOF", "NO", "ONE"}}},
+		"rewritten since":             {durableArgs, [][]string{{"BGREWRITEAOF"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			servers := redistest.StartN(t, 3, tc.args...)
+			first := acquire(t, dial(t, servers, &redlock.Options{AssumeDurable: true}), "k", time.Minute)
+			standsOn(t, servers, "k", 3)
+			for _, s := range servers[:2] {
+				s.Restart(true)
+				for _, command := range tc.on {
+					s.Do(command...)
+				}
+			}
+			l := dial(t, servers, nil)
+			_, err := l.TryAcquire(within(t, patience), "k", time.Minute)
+			require.ErrorIs(t, err, lock.ErrUnavailable, "a second holder")
+			unavailable(t, l, time.Minute)
+			require.True(t, time.Now().Before(first.Expiry()), "the test is about a lease that stands")
+
+			h, err := l.Health(within(t, patience))
+			require.NoError(t, err)
+			require.ErrorContains(t, h.Nodes[0].Err, "votes in ")
+			require.Contains(t, strings.Join(h.Nodes[0].Warnings, "\n"), "durable now, but it votes only in ", "and why")
+		})
+	}
+}
+
+// What was switched on in this run holds for the next one, and this one votes once its
+// guard is over.
+func TestRealDurabilitySwitchedOnInARunCountsAfterItsGuard(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, everysecArgs...)
+	o := &redlock.Options{RestartGuard: time.Second}
+	s.Do("CONFIG", "SET", "appendfsync", "always")
+	lease := acquire(t, dial(t, []*redistest.Server{s}, o), "k", time.Second)
+	up, err := strconv.Atoi(infoField(s, "uptime_in_seconds"))
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, up, 2)
+	release(t, lease)
+}

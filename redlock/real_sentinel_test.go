@@ -29,11 +29,11 @@ func TestRealSentinelFailsOverUnderAHeldLease(t *testing.T) {
 	set := redistest.StartSentinels(t, 3, nil, nil)
 	others := redistest.StartN(t, 2)
 	nodes := append([]string{sentinelURL(set, "")}, urls(redistest.Addrs(others))...)
-	alone := dialURLs(t, nodes[:1], throwaway())
+	alone := dialURLs(t, nodes[:1], onItsOwn())
 	quorum := dialURLs(t, nodes, throwaway())
 	second := dialURLs(t, nodes, throwaway())
 
-	single := acquire(t, alone, "single", longTTL)
+	single := acquire(t, alone, lockKey("single"), longTTL)
 	held := acquire(t, quorum, "k", longTTL)
 	wait := waiting(t, append([]*redistest.Server{set.Primary}, others...), second, "k")
 	standsOn(t, []*redistest.Server{set.Replica, others[0], others[1]}, "k", 3)
@@ -55,18 +55,22 @@ func TestRealSentinelFailsOverUnderAHeldLease(t *testing.T) {
 	release(t, next)
 	standsOn(t, append([]*redistest.Server{set.Replica}, others...), "k", 0)
 	release(t, single)
-	again := acquire(t, alone, "single", longTTL)
+	again := acquire(t, alone, lockKey("single"), longTTL)
 	require.Greater(t, again.Token(), single.Token())
 	release(t, again)
 
 	// The old primary comes back, empty, and takes itself for one until the Sentinels tell
 	// it better. Nobody asks it for a vote.
 	set.Primary.Restart(true)
-	lease := acquire(t, dialURLs(t, nodes[:1], throwaway()), "k", longTTL)
+	lease := acquire(t, dialURLs(t, nodes[:1], onItsOwn()), lockKey("k"), longTTL)
 	require.Equal(t, 1, votes([]*redistest.Server{set.Replica}, "k"))
 	require.Zero(t, votes([]*redistest.Server{set.Primary}, "k"))
 	require.NoError(t, extend(t, lease, longTTL))
 }
+
+// onItsOwn is for clients of one node beside those of three: with another prefix, and
+// [lockKey] for the key, they are not refused for that.
+func onItsOwn() *redlock.Options { return &redlock.Options{RestartGuard: -1, NoPrefix: true} }
 
 // Else a fail-over would be known at the next look at the Sentinels only.
 func TestRealSentinelsAreListenedTo(t *testing.T) {
@@ -86,13 +90,13 @@ func TestRealSentinelFailsOverToALaggingReplicaAndForgets(t *testing.T) {
 	set := redistest.StartSentinels(t, 1, nil, nil)
 	others := redistest.StartN(t, 2)
 	nodes := append([]string{sentinelURL(set, "")}, urls(redistest.Addrs(others))...)
-	alone, quorum := dialURLs(t, nodes[:1], throwaway()), dialURLs(t, nodes, throwaway())
-	earlier := acquire(t, alone, "single", longTTL)
+	alone, quorum := dialURLs(t, nodes[:1], onItsOwn()), dialURLs(t, nodes, throwaway())
+	earlier := acquire(t, alone, lockKey("single"), longTTL)
 	release(t, earlier)
 	eventually(t, "the counter on the replica", func() bool { return set.Replica.Do("EXISTS", fenceKey("single")) == "1" })
 
 	cutReplication(set)
-	first := acquire(t, alone, "single", time.Minute)
+	first := acquire(t, alone, lockKey("single"), time.Minute)
 	others[1].Kill()
 	died := dialURLs(t, nodes, throwaway())
 	thin := acquire(t, died, "thin", time.Minute)
@@ -104,7 +108,7 @@ func TestRealSentinelFailsOverToALaggingReplicaAndForgets(t *testing.T) {
 	set.Primary.Kill()
 	set.AwaitPrimary(set.Replica)
 
-	second := acquire(t, dialURLs(t, nodes[:1], throwaway()), "single", longTTL)
+	second := acquire(t, dialURLs(t, nodes[:1], onItsOwn()), lockKey("single"), longTTL)
 	require.True(t, time.Now().Before(first.Expiry()), "two holders at once")
 	require.Greater(t, second.Token(), first.Token(), "and only their tokens tell who is right")
 	require.ErrorIs(t, extend(t, first, time.Minute), lock.ErrLost, "the first one hears of it when it asks")

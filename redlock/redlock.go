@@ -26,7 +26,8 @@ type Locker struct {
 
 	timers sync.Pool // of *time.Timer, stopped
 
-	journal journal
+	journal   journal
+	agreement *agreement // on the nodes, with other clients
 
 	desk *desk  // who waits
 	id   string // of this process in the queues of waiters
@@ -69,7 +70,7 @@ func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 
 func newLocker(opts settings) *Locker {
 	l := &Locker{opts: opts, suspended: lock.Suspension, done: make(chan struct{}), id: newValue(opts.Owner)}
-	l.desk = newDesk(l)
+	l.desk, l.agreement = newDesk(l), newAgreement(l)
 	l.journal.wg = &l.wg
 	if to := opts.Logger.Handler(); to != slog.DiscardHandler {
 		l.journal.to = to
@@ -78,7 +79,8 @@ func newLocker(opts settings) *Locker {
 }
 
 func (l *Locker) addNode(name string) *node {
-	n := &node{name: name, opts: &l.opts, journal: &l.journal, wg: &l.wg, probing: make(chan struct{}, 1)}
+	n := &node{name: name, opts: &l.opts, journal: &l.journal, wg: &l.wg, probing: make(chan struct{}, 1), agreement: l.agreement, place: len(l.nodes)}
+	n.agreed.Store(never)
 	l.nodes = append(l.nodes, n)
 	return n
 }
@@ -101,8 +103,8 @@ func clientName(c rueidis.Client, i int) string {
 func (l *Locker) keysOf(key string) (keys, error) {
 	k, oneSlot := newKeys(l.opts.Prefix, key)
 	switch {
-	case strings.HasPrefix(k.lock, FencePrefix), strings.HasPrefix(k.lock, QueuePrefix):
-		return k, fmt.Errorf("%w: key %q would be %.64q in Redis, want no name that begins with %s or %s: fence counters and queues do", lock.ErrInvalid, key, k.lock, FencePrefix, QueuePrefix)
+	case strings.HasPrefix(k.lock, FencePrefix), strings.HasPrefix(k.lock, QueuePrefix), strings.HasPrefix(k.lock, AgreedPrefix):
+		return k, fmt.Errorf("%w: key %q would be %.64q in Redis, want no name that begins with %s, %s or %s: fence counters, queues and what clients agree on do", lock.ErrInvalid, key, k.lock, FencePrefix, QueuePrefix, AgreedPrefix)
 	case !oneSlot && l.hasCluster():
 		return k, fmt.Errorf("%w: key %q has a } without a hash tag {...} before it, so that a Redis Cluster can't keep its fence counter beside it", lock.ErrInvalid, key)
 	}

@@ -30,6 +30,8 @@ var (
 	waitLua string
 	//go:embed scripts/leave.lua
 	leaveLua string
+	//go:embed scripts/agree.lua
+	agreeLua string
 	//go:embed scripts/batch.lua
 	batchLua string
 
@@ -41,9 +43,10 @@ var (
 	inspectScript = newScript("inspect", "", inspectLua)
 	waitScript    = newScript("wait", "", waitLua)
 	leaveScript   = newScript("leave", "", leaveLua)
+	agreeScript   = newScript("agree", "", agreeLua)
 
 	// What a hold asks of a node, several at a time.
-	batchScript = named("batch", "", batchSource(acquireScript, commitScript, extendScript, repairScript, releaseScript, waitScript, leaveScript))
+	batchScript = named("batch", "", batchSource(acquireScript, commitScript, extendScript, repairScript, releaseScript, waitScript, leaveScript, agreeScript))
 )
 
 // script is one function of a node's side. Its file says what it is asked and what

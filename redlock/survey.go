@@ -63,17 +63,18 @@ func common(a, b map[string]string) {
 
 func surveyServer(ctx context.Context, c rueidis.Client) survey {
 	s := survey{info: map[string]string{}, conf: config{}, denied: map[string]error{}}
-	asks := []rueidis.Completed{c.B().Info().Build()}
+	var asks []rueidis.Completed
 	for _, name := range surveyed {
 		asks = append(asks, c.B().Arbitrary("CONFIG", "GET", name).Build())
 	}
+	asks = append(asks, c.B().Info().Section(allInfo).Build()) // after them, as proveDurable wants it
 	answers := c.DoMulti(ctx, asks...)
-	s.readInfo("INFO", answers[0])
+	s.readInfo("INFO", answers[len(surveyed)])
 	if s.denied["INFO"] != nil {
 		s.readInfo("INFO server", c.Do(ctx, c.B().Info().Section("server").Build()))
 	}
 	for i, name := range surveyed {
-		got, err := answers[i+1].AsStrMap()
+		got, err := answers[i].AsStrMap()
 		if err != nil {
 			s.denied["CONFIG GET"] = err
 			break
@@ -280,8 +281,8 @@ func (s *survey) advice(restartEffect string) []string {
 	case err != nil:
 		return append(warnings, "its configuration could not be read: "+err.Error())
 	case !s.conf.durable():
-		warn("not durable (appendonly %s, appendfsync %s, no-appendfsync-on-rewrite %s; want yes, always, no): after a restart it %s",
-			s.conf["appendonly"], s.conf["appendfsync"], s.conf["no-appendfsync-on-rewrite"], restartEffect)
+		warn("not durable (%s; want yes, always, no): after a restart it %s. Set them by CONFIG SET while it runs, then in its file, and don't restart it for the restart guard's time after that: started anew with appendonly, it begins without its data",
+			s.conf, restartEffect)
 	}
 	if policy := s.info["maxmemory_policy"]; policy != "" && policy != "noeviction" {
 		warn("maxmemory-policy is %s, want noeviction: a full node could evict a held lock", policy)
@@ -290,9 +291,10 @@ func (s *survey) advice(restartEffect string) []string {
 	switch {
 	case s.members > 0: // has replicas as a rule
 	case s.info["cluster_enabled"] == "1":
-		warn("cluster mode is on: switch cluster-enabled off, because a node is a server of its own (or list a whole, formed cluster as one node, with cluster=true)")
+		warn("cluster mode is on, but a node is a server of its own: switch cluster-enabled off while no lock is in use, or list a whole, formed cluster as one node, with cluster=true")
 	case s.info["role"] == "slave":
-		warn("is a replica of %s:%s: a vote must be a primary of its own (REPLICAOF NO ONE)", s.info["master_host"], s.info["master_port"])
+		// Promoted, it votes at once, without what others promised in its place.
+		warn("is a replica of %s:%s and can't vote: list its primary in its place. REPLICAOF NO ONE can give a held lock a second holder: use it only once every client of the locks has been stopped for the longest ttl (Options.RestartGuard)", s.info["master_host"], s.info["master_port"])
 	case replicas > 0:
 		warn("has %d replicas: a fail-over to one that lags can forget locks; count on fencing tokens, not on the lock alone", replicas)
 	}

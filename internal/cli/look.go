@@ -128,7 +128,7 @@ func (k look) story() string {
 	on := fmt.Sprintf("on %d of %d nodes, %d needed", v.Votes(), len(v.Nodes), v.Quorum)
 	end := ", and ends by itself"
 	if k.left() < 0 {
-		end = fmt.Sprintf(", and never ends: lockkeeper release %s --force removes it", k.Key)
+		end = fmt.Sprintf(", and never ends: lockkeeper release %s --force removes it (make sure first that nobody works under it)", k.Key)
 	}
 	switch v.State {
 	case redlock.StateHeld:

@@ -67,7 +67,7 @@ func (m Exclusion) holds(name, says string, slow bool) Case {
 	if m.Keeps {
 		size += ", keys kept after their leases"
 	}
-	size += more(m.Restarts, "restart") + more(m.Fast, "tick gained a node")
+	size += more(m.Restarts, "restart") + more(m.Fast, "tick gained a node") + more(m.Switches, "switch to durable")
 	if name != "" {
 		size = name
 	}
@@ -159,8 +159,14 @@ func exclusionCases() []Case {
 		return m
 	}
 	restart := with(two, 2, 1, 0)
+	switches := func(m Exclusion, restarts int) Exclusion { // durability is switched on within a run
+		m.Restarts, m.Switches = restarts, 1
+		return m
+	}
 	once := with(two, 3, 1, 1)
 	once.Extends = false
+	twice := switches(two, 2)
+	twice.Extends = false
 	// The shortest way to two holders is a long one: it takes seconds.
 	extend := off(fine(restart), ExclusionRules{GuardExtend: true}).
 		breaks("GuardExtend", "a confirmation by a node that may not vote counts", Breaks)
@@ -179,9 +185,12 @@ func exclusionCases() []Case {
 		short(fine(two)).holds("", "", true),
 		restart.holds("", "", true),
 		once.holds("", "", true),
+		switches(two, 1).holds("", "", true),
+		twice.holds("", "", false),
 		cross(with(two, 3, 0, 0), ExclusionLimits{FlushWhole: true}).
 			holds("FlushWhole", "FLUSHALL on one node, under a lease that stands on all with nothing under way", true),
 		off(restart, ExclusionRules{Guard: true}).breaks("Guard", "a node votes as soon as it has restarted", Breaks),
+		off(switches(two, 1), ExclusionRules{Proof: true}).breaks("Proof", "a node that is durable votes at once, also if that was switched on in this run", Breaks),
 		off(restart, ExclusionRules{GuardLength: true}).breaks("GuardLength", "the guard time is shorter than the ttl", Breaks),
 		extend,
 		off(two, ExclusionRules{FromStart: true}).breaks("FromStart", "validity counts from the last reply, not from before the requests", Breaks),
@@ -199,6 +208,7 @@ func exclusionCases() []Case {
 		cross(two, ExclusionLimits{Jump: true}).breaks("Jump", "one node's clock steps forward", Crosses),
 		cross(two, ExclusionLimits{Older: true}).breaks("Older", "one node goes back to what it had saved, and votes", Crosses),
 		cross(restart, ExclusionLimits{Uptime: true}).breaks("Uptime", "the clock of a node that has restarted steps forward by the guard time", Crosses),
+		cross(switches(two, 2), ExclusionLimits{SwitchedOn: true}).breaks("SwitchedOn", "a node restarts that was made durable within the guard time", Crosses),
 		cross(two, ExclusionLimits{Unguarded: true}).breaks("Unguarded", "one node restarts without its data and does not tell its uptime", Crosses),
 	}
 }

@@ -20,6 +20,7 @@ type Exclusion struct {
 	// How much may happen, for the number of states to stay finite.
 	Restarts int // of all nodes together
 	Fast     int // ticks that a node's clock gains on the others, on each node
+	Switches int // of durability, on, of all nodes together: none has it at first
 	Extends  bool
 	Keeps    bool // leases are given up by lock.ReleaseAfter
 
@@ -30,6 +31,7 @@ type Exclusion struct {
 // ExclusionRules are the rules of the algorithm on which exclusion depends.
 type ExclusionRules struct {
 	Guard        bool // a node votes as soon as it has restarted
+	Proof        bool // a node that is durable votes at once, also if that was switched on in this run
 	GuardLength  bool // the guard time is shorter than the ttl
 	GuardExtend  bool // a confirmation by a node that may not vote counts
 	FromStart    bool // validity counts from the last reply, not from before the requests
@@ -53,6 +55,7 @@ type ExclusionLimits struct {
 	Unguarded  bool // one node restarts without its data, and does not tell its uptime
 	Older      bool // one node goes back to what it had saved, and votes
 	Uptime     bool // the clock of a node that has restarted steps forward by the guard time
+	SwitchedOn bool // a node restarts that was made durable within the guard time
 }
 
 type exclusionNode struct {
@@ -60,6 +63,7 @@ type exclusionNode struct {
 	left uint8 // ticks until it expires
 	up   uint8 // ticks since the start, up to the guard time
 	fast uint8 // ticks gained
+	sync uint8 // whether it is durable, and since when
 
 	savedLock, savedLeft uint8 // on disk; the time of keys goes on while the server is down
 
@@ -68,6 +72,12 @@ type exclusionNode struct {
 	// arrive at any moment.
 	answer [maxAttempts]uint8
 }
+
+// A node is durable since it was switched on in this run, or since the run's start.
+const (
+	switchedOn = 1
+	sinceStart = 2
+)
 
 // Answers: to an acquire, or of an extend.
 const (
@@ -119,6 +129,7 @@ type ExclusionState struct {
 	node     [maxNodes]exclusionNode
 	attempt  [maxAttempts]exclusionAttempt
 	restarts uint8
+	switches uint8
 	crossed  bool
 	shape    [2]uint8
 }
@@ -140,6 +151,13 @@ func (m Exclusion) guard() int {
 		return max(m.TTL-m.Drift-1, 0)
 	}
 	return m.Guard
+}
+
+// mayVote says whether the node's vote counts: it can have forgotten nothing that
+// still stands, because it has been up for the guard time, or because it was durable
+// ever since it started.
+func (m Exclusion) mayVote(n exclusionNode) bool {
+	return int(n.up) >= m.guard() || n.sync == sinceStart || m.Off.Proof && n.sync == switchedOn
 }
 
 // lesses are the choices of a ttl in attempt k's extends.
@@ -358,7 +376,7 @@ func (n *exclusionNode) less(o *exclusionNode) bool {
 }
 
 func (n *exclusionNode) number() uint64 {
-	return uint64(n.lock)<<40 | uint64(n.left)<<32 | uint64(n.up)<<24 | uint64(n.fast)<<16 | uint64(n.savedLock)<<8 | uint64(n.savedLeft)
+	return uint64(n.sync)<<48 | uint64(n.lock)<<40 | uint64(n.left)<<32 | uint64(n.up)<<24 | uint64(n.fast)<<16 | uint64(n.savedLock)<<8 | uint64(n.savedLeft)
 }
 
 // String shows each node as holder:ticks left, with a ! if it has restarted and does

@@ -23,6 +23,16 @@ func (m Exclusion) nextOfNode(s ExclusionState, i int, step func(ExclusionState,
 	if !s.crossed {
 		m.cross(s, i, step)
 	}
+	if n.sync != 0 {
+		m.restartDurable(s, n, happens)
+		return
+	}
+	if int(s.switches) < m.Switches {
+		next := s
+		next.switches++
+		next.node[i].sync, next.node[i].savedLock, next.node[i].savedLeft = switchedOn, 0, 0
+		step(next, Step{"durability is switched on", -1, int8(i), -1})
+	}
 	saved := n.savedLock == n.lock && n.savedLeft == n.left
 	if !saved && (int(s.restarts) < m.Restarts || m.Cross.Older && !s.crossed) {
 		next := n
@@ -32,15 +42,7 @@ func (m Exclusion) nextOfNode(s ExclusionState, i int, step func(ExclusionState,
 	if int(s.restarts) == m.Restarts || n.lock == 0 && n.savedLock == 0 {
 		return // nothing to forget
 	}
-	restart := n
-	restart.up = 0
-	for k, a := range s.attempt {
-		// A repair asks for the run that missed the lock: these will do nothing.
-		restart.answer[k] &^= repairDue
-		if a.phase == holding && restart.answer[k] == missingHere {
-			restart.answer[k] = missingBefore
-		}
-	}
+	restart := s.anew(n)
 	happens(restart, "restart with all data", 1)
 	if !saved {
 		stale := restart
@@ -52,6 +54,32 @@ func (m Exclusion) nextOfNode(s ExclusionState, i int, step func(ExclusionState,
 		empty.lock, empty.left, empty.savedLock, empty.savedLeft = 0, 0, 0, 0
 		happens(empty, "restart without data", 1)
 	}
+}
+
+// restartDurable lets a durable node restart, with all that it had. The run that
+// follows was durable since its start, and can't show more than that: whether the one
+// before it had forgotten something is for the operator to know.
+func (m Exclusion) restartDurable(s ExclusionState, n exclusionNode, happens func(exclusionNode, string, uint8)) {
+	within := n.sync == switchedOn && int(n.up) < m.guard()
+	if int(s.restarts) == m.Restarts || within && !m.Cross.SwitchedOn {
+		return
+	}
+	restart := s.anew(n)
+	restart.sync = sinceStart
+	happens(restart, "restart of a durable node", 1)
+}
+
+// anew is the node in its next run, with all its data.
+func (s ExclusionState) anew(n exclusionNode) exclusionNode {
+	n.up = 0
+	for k, a := range s.attempt {
+		// A repair asks for the run that missed the lock: these will do nothing.
+		n.answer[k] &^= repairDue
+		if a.phase == holding && n.answer[k] == missingHere {
+			n.answer[k] = missingBefore
+		}
+	}
+	return n
 }
 
 // cross lets node i do what is beyond the limits, once.
@@ -93,7 +121,7 @@ func (m Exclusion) stands(s ExclusionState, k int) bool {
 	a := s.attempt[k]
 	for _, n := range s.node[:m.Nodes] {
 		applied := int(n.left+n.fast) >= int(a.valid)+m.Drift
-		if int(n.lock) != k+1 || !applied || int(n.up) < m.guard() {
+		if int(n.lock) != k+1 || !applied || !m.mayVote(n) {
 			return false
 		}
 	}
@@ -111,7 +139,7 @@ func (m Exclusion) nextMessage(s ExclusionState, k, i int, step func(ExclusionSt
 			step(next, Step{what, int8(k), int8(i), -1})
 		}
 	}
-	mayVote := int(n.up) >= m.guard()
+	mayVote := m.mayVote(n)
 
 	if n.lock == 0 && mayVote || n.lock == me { // acquire.lua
 		grant := n

@@ -55,6 +55,7 @@ var limits = map[string]string{
 	"the same for restarts with the guard off":                        "exclusion/Guard",
 	"unguarded nodes": "exclusion/Unguarded",
 	"the server starts *empty* and looks durable":               "exclusion/Unguarded",
+	"don't restart it within the guard time after that":         "exclusion/SwitchedOn",
 	"a durable node was started from older or damaged files":    "exclusion/Older",
 	"a running server was rolled back to a snapshot":            "exclusion/Older",
 	"fails over to a lagging replica":                           "exclusion/Older",

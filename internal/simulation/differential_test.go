@@ -36,12 +36,14 @@ func scripts(t *testing.T) map[string]string {
 	l, err := redlock.New([]rueidis.Client{s}, nil)
 	require.NoError(t, err)
 	ctx := t.Context()
-	lease, err := l.TryAcquire(ctx, "k", time.Minute)
-	require.NoError(t, err)
-	require.NoError(t, lease.Extend(ctx, time.Minute))
-	require.NoError(t, lease.Release(ctx))
+	for range 3 { // those of the first can go together with what agrees on the nodes
+		lease, err := l.TryAcquire(ctx, "k", time.Minute)
+		require.NoError(t, err)
+		require.NoError(t, lease.Extend(ctx, time.Minute))
+		require.NoError(t, lease.Release(ctx))
+	}
 	require.NoError(t, l.Close())
-	for _, name := range []string{"acquire", "extend", "release"} {
+	for _, name := range []string{"acquire", "extend", "release", "agree"} {
 		require.Contains(t, s.seen, name)
 	}
 	return s.seen
@@ -77,13 +79,22 @@ func TestTheSimulatedScriptsAnswerAsTheLuaDoes(t *testing.T) {
 		if f, ok := n.fence(fence); ok && rng.IntN(2) == 0 {
 			token = f.count
 		}
-		name := pick("acquire", "acquire", "commit", "extend", "repair", "release", "DEL", "HSET", "HDEL", "FENCE")
+		name := pick("acquire", "acquire", "commit", "extend", "repair", "release", "agree", "DEL", "HSET", "HDEL", "FENCE")
+		if name == "agree" {
+			lock = pick("a1", "a2")
+			fence = lock
+			if rng.IntN(5) == 0 { // forgotten
+				require.NoError(t, do("DEL", lock).Error())
+				delete(n.data.agreed, lock)
+			}
+		}
 		args := map[string][]string{
 			"acquire": {value, ttl, "600000000", least, run},
 			"commit":  {value, token, "600000000"},
 			"extend":  {value, ttl, "600000000", least, run},
 			"repair":  {value, ttl, "600000000", token, run},
 			"release": {pick(value, value, "*"), "0"},
+			"agree":   {pick("", value), pick("", "v1", "v2", "v3"), ttl},
 		}[name]
 		if name == "extend" && rng.IntN(2) == 0 {
 			args = append(args, "exact")
@@ -114,6 +125,17 @@ func TestTheSimulatedScriptsAnswerAsTheLuaDoes(t *testing.T) {
 			continue
 		}
 		real, err := do(append([]string{"EVAL", lua[name], "2", lock, fence}, args...)...).ToMessage()
+		if name == "agree" { // the rest is INFO
+			want, err := real.ToArray()
+			require.NoError(t, err, what)
+			m := reply(n.do(append([]string{"EVAL", lua[name], "2", lock, fence}, args...)))
+			got, err := m.ToArray()
+			require.NoError(t, err, what)
+			for i := range 2 {
+				require.True(t, near("reply "+text(want[i], nil), "reply "+text(got[i], nil)), "%s: the server %v, simulated %v", what, want[i], got[i])
+			}
+			continue
+		}
 		want := text(real, err)
 		m := reply(n.do(append([]string{"EVAL", lua[name], "2", lock, fence}, args...)))
 		got := text(m, m.Error())

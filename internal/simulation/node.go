@@ -39,6 +39,7 @@ type node struct {
 type data struct {
 	locks  map[string]lockEntry
 	fences map[string]fenceEntry
+	agreed map[string]lockEntry
 }
 
 type lockEntry struct {
@@ -51,9 +52,13 @@ type fenceEntry struct {
 	until      time.Duration
 }
 
-func emptyData() data { return data{map[string]lockEntry{}, map[string]fenceEntry{}} }
+func emptyData() data {
+	return data{map[string]lockEntry{}, map[string]fenceEntry{}, map[string]lockEntry{}}
+}
 
-func (d data) clone() data { return data{maps.Clone(d.locks), maps.Clone(d.fences)} }
+func (d data) clone() data {
+	return data{maps.Clone(d.locks), maps.Clone(d.fences), maps.Clone(d.agreed)}
+}
 
 func newNode(name string, now func() time.Time) *node {
 	n := &node{name: name, now: now, at: now(), rate: 1, run: name + "r0", data: emptyData(), snapshot: emptyData(), scripts: map[string]string{}}
@@ -110,17 +115,22 @@ func (n *node) losesKeys(p float64, rng *rand.Rand) {
 	}
 }
 
-func (n *node) lock(key string) (lockEntry, bool) {
-	e, ok := n.data.locks[key]
+func (n *node) lock(key string) (lockEntry, bool) { return n.text(n.data.locks, key) }
+
+// text is a string of these.
+func (n *node) text(of map[string]lockEntry, key string) (lockEntry, bool) {
+	e, ok := of[key]
 	if ok && e.until != 0 && n.clock() >= e.until {
-		delete(n.data.locks, key)
+		delete(of, key)
 		return lockEntry{}, false
 	}
 	return e, ok
 }
 
-func (n *node) pttl(key string) int64 {
-	e, ok := n.lock(key)
+func (n *node) pttl(key string) int64 { return n.pttlOf(n.data.locks, key) }
+
+func (n *node) pttlOf(of map[string]lockEntry, key string) int64 {
+	e, ok := n.text(of, key)
 	switch {
 	case !ok:
 		return -2
@@ -164,12 +174,17 @@ func (n *node) do(args []string) any {
 		if n.noInfo {
 			return redisError("NOPERM no INFO")
 		}
-		return fmt.Sprintf("# Server\r\nrun_id:%s\r\nuptime_in_seconds:%d\r\n", n.run, n.uptime())
+		return fmt.Sprintf("# Server\r\nrun_id:%s\r\nuptime_in_seconds:%d\r\n", n.run, n.uptime()) + sinceStart
 	case "PING":
 		return "PONG"
 	}
 	return redisError("ERR unknown command (simulated)")
 }
+
+// sinceStart is what INFO all tells of a server whose configuration nobody has changed
+// since it started.
+const sinceStart = "role:master\r\nmaster_replid2:0000\r\naof_last_rewrite_time_sec:-1\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\n" +
+	"cmdstat_config|get:calls=3,usec=1\r\n"
 
 func (n *node) config(name string) string {
 	if !n.durable {

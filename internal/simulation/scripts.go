@@ -48,6 +48,8 @@ func (n *node) call(name, lock, fence string, a []string) any {
 		return n.repair(lock, fence, a[0], a[1], a[2], a[3], a[4])
 	case "release":
 		return n.release(lock, a[0])
+	case "agree":
+		return n.agree(lock, a[0], a[1], a[2])
 	}
 	return redisError("ERR unknown script (simulated): " + name)
 }
@@ -181,6 +183,17 @@ func (n *node) repair(lock, fence, value, ttl, retention, token, seen string) an
 	n.data.fences[fence] = f
 	n.data.locks[lock] = lockEntry{value, n.clock() + millis(ttl)}
 	return int64(1)
+}
+
+func (n *node) agree(key, mine, known, ttl string) any {
+	info, _ := n.do([]string{"INFO", "server"}).(string)
+	there, is := n.text(n.data.agreed, key)
+	if mine != "" && (!is || there.value == known || there.value == mine) {
+		left := max(millis(ttl), time.Duration(n.pttlOf(n.data.agreed, key))*time.Millisecond)
+		n.data.agreed[key] = lockEntry{mine, n.clock() + left}
+		there.value = mine
+	}
+	return []any{there.value, n.pttlOf(n.data.agreed, key), info}
 }
 
 func (n *node) release(lock, value string) any {

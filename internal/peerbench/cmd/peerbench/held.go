@@ -220,7 +220,7 @@ func ourKeeper(ctx context.Context, addrs []string, name string, validity time.D
 	for i, a := range addrs {
 		urls[i] = "redis://" + a
 	}
-	l, err := redlock.Dial(ctx, urls, &redlock.Options{RestartGuard: -1})
+	l, err := redlock.Dial(ctx, urls, ourOptions(addrs))
 	if err != nil {
 		return keeper{}, err
 	}

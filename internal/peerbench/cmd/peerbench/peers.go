@@ -70,14 +70,20 @@ func closeAll(peers []peer) {
 	}
 }
 
-// ours is lockkeeper as redlock.Dial makes it. The restart guard would make a
-// server that has only just started wait; it costs the same work when it is off.
+// ourOptions: the restart guard would make a server that has only just started wait; it
+// costs the same work when it is off. One node's clients have another prefix than those
+// of three, because the nodes refuse clients of one prefix with different nodes.
+func ourOptions(addrs []string) *redlock.Options {
+	return &redlock.Options{RestartGuard: -1, Prefix: fmt.Sprintf("redlock%d:", len(addrs))}
+}
+
+// ours is lockkeeper as redlock.Dial makes it.
 func ours(ctx context.Context, addrs []string) (peer, error) {
 	urls := make([]string, len(addrs))
 	for i, a := range addrs {
 		urls[i] = "redis://" + a
 	}
-	l, err := redlock.Dial(ctx, urls, &redlock.Options{RestartGuard: -1})
+	l, err := redlock.Dial(ctx, urls, ourOptions(addrs))
 	if err != nil {
 		return peer{}, err
 	}

@@ -1,0 +1,245 @@
+package redlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// AgreedPrefix begins the name of the key in which the clients of a prefix agree on
+// the set of nodes, the quorum and the restart guard.
+const AgreedPrefix = "lockkeeper:agreed:"
+
+// agreement is how this client stands with the nodes' terms. A lease is granted only
+// while a quorum of nodes has this client's terms for certain, and none is known to have
+// others. They stand there for as long as the lease can, so that a client with others
+// meets them on the first node that the two share. That takes two requests a node beside
+// the first votes, and one now and then later.
+type agreement struct {
+	l *Locker
+
+	mu      sync.Mutex   // guards all below; nothing is asked while it is held
+	at      []agreedNode // one a node
+	longest time.Duration
+	known   int           // grows with what this client knows of the servers
+	round   *agreeing     // the one under way
+	begun   bool          // one has ended: all nodes have been asked
+	changed chan struct{} // closed when a node has answered, or failed to
+	asleep  func() time.Duration
+}
+
+// agreedNode is how one node stands.
+type agreedNode struct {
+	runs []string // of the server, as this client has seen them: the last is the present one
+	port string
+	seen time.Time     // when that was
+	up   time.Duration // its uptime then
+	busy bool          // it is being asked
+	sent time.Time
+	err  error // why it has not agreed
+
+	known int // how much of the servers was known when its terms were made
+
+	shown bool // in this round; then what it has, and for how long
+	there string
+	left  time.Duration
+
+	refusal error // it has other clients' terms
+	refused time.Time
+	logged  string // what the log has of it
+}
+
+const (
+	// leastRemembered bounds from below how long terms are remembered, and the other one
+	// where the guard is off, and with it no bound of ttls is known.
+	leastRemembered          = time.Second
+	leastRememberedUnguarded = 15 * time.Second
+	// maxRuns is how many of a server's runs are remembered, to know it by.
+	maxRuns = 8
+	// agreeGrace is how many times as long as the quorum took a round waits for the
+	// slowest nodes: they may know of other terms. A quarter of the node timeout, at most.
+	agreeGrace = 100
+	agreeTries = 4
+	// never is when a node has agreed that has not; no reading of a clock is before it.
+	never = math.MinInt64
+)
+
+var errNotAgreed = errors.New("it has not shown yet whether other clients have the same nodes")
+
+func newAgreement(l *Locker) *agreement { return &agreement{l: l} }
+
+// remembered is for how long a node keeps the terms after they were last used: as long
+// as a lease can stand. mu is held.
+func (a *agreement) remembered() time.Duration {
+	if guard := a.l.opts.RestartGuard; guard != -1 {
+		return max(guard, leastRemembered)
+	}
+	return max(a.longest, leastRememberedUnguarded)
+}
+
+// mayAsk fails if a node is known to have others' terms, and has them still: votes are
+// not asked for then.
+func (a *agreement) mayAsk(ctx context.Context, ttl time.Duration) error {
+	a.mu.Lock()
+	refusal := a.refusal()
+	a.mu.Unlock()
+	if refusal == nil {
+		return nil
+	}
+	return a.wait(ctx, ttl)
+}
+
+// wait returns nil once a quorum of nodes has this client's terms and none is known to
+// have others: the votes count then. It waits for nothing while that is so, and for the
+// node timeout at most.
+func (a *agreement) wait(ctx context.Context, ttl time.Duration) error {
+	var timer <-chan time.Time
+	for over := false; ; {
+		a.mu.Lock()
+		before := a.round
+		ready, refusal := a.look(ttl)
+		r, changed := a.round, a.changed
+		busy := slices.ContainsFunc(a.at, func(s agreedNode) bool { return s.busy })
+		a.mu.Unlock()
+		switch {
+		case ready:
+			return nil
+		case over || r == nil && (refusal != nil || !busy):
+			return a.outcome()
+		case r != nil:
+			changed, over = r.done, r != before // one's own asks all that are due
+		}
+		if timer == nil {
+			t := time.NewTimer(a.l.opts.NodeTimeout)
+			defer t.Stop()
+			timer = t.C
+		}
+		select {
+		case <-changed:
+		case <-timer:
+			over = true
+		case <-ctx.Done():
+			return ended(ctx)
+		}
+	}
+}
+
+// outcome is why there is no agreement now; nil if there is.
+func (a *agreement) outcome() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	stand := a.stand()
+	switch refusal := a.refusal(); {
+	case refusal != nil:
+		return refusal
+	case stand >= a.l.opts.Quorum:
+		return nil
+	}
+	nodes := &multierror.Error{ErrorFormat: oneLine}
+	for i, n := range a.l.nodes {
+		s, timeout := &a.at[i], a.l.opts.NodeTimeout
+		switch {
+		case s.busy && time.Since(s.sent) >= timeout:
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w within %v", n.name, errNoAnswer, timeout))
+		case s.err != nil:
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.name, s.err))
+		}
+	}
+	return fmt.Errorf("%w: %d of %d nodes agreed on who the nodes are, want %d: %w", lock.ErrUnavailable, stand, len(a.l.nodes), a.l.opts.Quorum, nodes)
+}
+
+// keep makes the terms stand for the time of a lease that begins now, without waiting:
+// behind the votes or the renewal of that lease, so as not to hold them up.
+func (a *agreement) keep(ttl time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.look(ttl)
+}
+
+// look sees how the nodes stand, and begins a round if one is due. mu is held.
+func (a *agreement) look(ttl time.Duration) (ready bool, refusal error) {
+	if a.at == nil {
+		a.at, a.asleep, a.changed = make([]agreedNode, len(a.l.nodes)), a.l.suspended(), make(chan struct{})
+	}
+	if a.asleep() > 0 { // the nodes' clocks went on meanwhile: nothing is certain any more
+		for _, n := range a.l.nodes {
+			n.agreed.Store(never)
+		}
+		a.asleep = a.l.suspended()
+	}
+	if a.stand() < a.l.opts.Quorum {
+		a.begun = false // all are asked once more before the first of them decides
+	}
+	a.longest = max(a.longest, ttl)
+	// A little less than the lease's whole time will do, for the longest leases not to
+	// take a request each.
+	lasting := time.Since(epoch) + ttl - min(a.remembered()/16, ttl/2)
+	if refusal = a.refusal(); a.round == nil && slices.ContainsFunc(a.l.nodes, func(n *node) bool { return a.due(n, lasting) }) {
+		a.begin(lasting)
+	}
+	return a.begun && refusal == nil && a.stand() >= a.l.opts.Quorum, refusal
+}
+
+// due reports whether the node must be asked: its terms end before that, are not this
+// client's, or lack what it knows better by now. One that failed is left alone for a
+// moment, unless it is needed. mu is held.
+func (a *agreement) due(n *node, lasting time.Duration) bool {
+	s := &a.at[n.place]
+	if s.busy || s.err != nil && time.Since(s.sent) < a.l.opts.NodeTimeout/4 && (a.refusal() != nil || a.stand() >= a.l.opts.Quorum) {
+		return false
+	}
+	return s.refusal != nil || s.known != a.known || time.Duration(n.agreed.Load()) < lasting
+}
+
+// stand is how many nodes have this client's terms for certain. mu is held.
+func (a *agreement) stand() int {
+	n := 0
+	for _, node := range a.l.nodes {
+		if time.Since(epoch) < time.Duration(node.agreed.Load()) {
+			n++
+		}
+	}
+	return n
+}
+
+// refusal is that of a node which, as far as is known, has others' terms. mu is held.
+func (a *agreement) refusal() error {
+	for i := range a.at {
+		if s := &a.at[i]; s.refusal != nil && time.Now().Before(s.refused) {
+			return s.refusal
+		}
+	}
+	return nil
+}
+
+// restarted notes that node i is in another run than when it agreed, and may have
+// forgotten the terms.
+func (a *agreement) restarted(i int, run string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.at == nil {
+		return
+	}
+	if s := &a.at[i]; len(s.runs) > 0 && s.runs[len(s.runs)-1] != run {
+		a.l.nodes[i].agreed.Store(never)
+	}
+}
+
+// agreedKeys are one key: scripts have two.
+func (l *Locker) agreedKeys() keys {
+	return keys{AgreedPrefix + l.opts.Prefix, AgreedPrefix + l.opts.Prefix}
+}
+
+// single: the node is one server, not the present one of a Sentinel's set, or a Cluster.
+func (n *node) single() bool {
+	c := n.client.Load()
+	return c != nil && (*c).Mode() == rueidis.ClientModeStandalone
+}

@@ -1,0 +1,295 @@
+package redlock
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// agreeing is one round of asking nodes.
+type agreeing struct {
+	start   time.Time
+	reading int           // nodes that have not been asked what they have
+	shown   int           // nodes that have shown it
+	open    int           // nodes that are not done
+	learned chan struct{} // closed when all, or enough, have shown it
+	done    chan struct{} // closed at the end of waiting; late answers count all the same
+	timers  []*time.Timer
+}
+
+// begin starts a round with the nodes that are due. mu is held, and the caller has
+// begun, so that the locker waits for it.
+func (a *agreement) begin(lasting time.Duration) {
+	r := &agreeing{start: time.Now(), learned: make(chan struct{}), done: make(chan struct{})}
+	for i, n := range a.l.nodes {
+		if a.due(n, lasting) {
+			a.at[i].busy, a.at[i].sent = true, r.start
+			r.open++
+			a.l.wg.Add(1)
+			go a.ask(i, r)
+		}
+	}
+	r.reading, r.shown, a.round = r.open, len(a.at)-r.open, r
+	r.timers = append(r.timers, time.AfterFunc(a.l.opts.NodeTimeout, func() { a.locked(func() { a.end(r) }) }))
+}
+
+func (a *agreement) locked(do func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	do()
+}
+
+// end ends the waiting for a round. mu is held.
+func (a *agreement) end(r *agreeing) {
+	if a.round != r {
+		return
+	}
+	a.round, a.begun = nil, true
+	r.learnedAll()
+	close(r.done)
+	for _, t := range r.timers {
+		t.Stop()
+	}
+}
+
+// learnedAll lets the nodes be asked to agree. mu is held.
+func (r *agreeing) learnedAll() {
+	select {
+	case <-r.learned:
+	default:
+		close(r.learned)
+	}
+}
+
+// step goes on with do when none of the round's nodes is left, or, once a quorum has
+// come so far, when the others have had a while. mu is held.
+func (a *agreement) step(r *agreeing, left, have int, do func()) {
+	switch {
+	case left == 0:
+		do()
+	case have >= a.l.opts.Quorum && a.round == r:
+		grace := min(agreeGrace*time.Since(r.start), a.l.opts.NodeTimeout/4)
+		r.timers = append(r.timers, time.AfterFunc(grace, func() { a.locked(do) }))
+	}
+}
+
+// ask agrees with node i, if that can be.
+func (a *agreement) ask(i int, r *agreeing) {
+	defer a.l.wg.Done()
+	a.mu.Lock()
+	s := &a.at[i]
+	a.mu.Unlock()
+	there, left, err := a.send(i, "", "", 0)
+	// What the nodes say of themselves is part of what is written, and nothing is written
+	// if one has others' terms: so all are looked at before.
+	a.locked(func() {
+		if r.reading--; err == nil {
+			r.shown++
+			s.shown, s.there, s.left = true, there, left
+		}
+		a.step(r, r.reading, r.shown, r.learnedAll)
+	})
+	select {
+	case <-r.learned:
+	case <-a.l.done:
+		err = cmp.Or(err, errClosed)
+	}
+	if err == nil {
+		err = a.settle(i, there, left)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s.busy, s.err, s.shown = false, err, false
+	if keyForbidden(err) {
+		a.uncheckable(i, err)
+	}
+	close(a.changed)
+	a.changed = make(chan struct{})
+	r.open--
+	a.step(r, r.open, a.stand(), func() { a.end(r) })
+	if err == nil && a.round == nil && slices.ContainsFunc(a.at, func(s agreedNode) bool { return !s.busy && s.err == nil && s.known != a.known }) {
+		a.begin(never) // the slowest has shown who it is after others agreed
+	}
+}
+
+// settle offers this client's terms to node i, which has those that are there.
+func (a *agreement) settle(i int, there string, left time.Duration) error {
+	for range agreeTries { // others who agree at the same moment come in between
+		mine, err := a.joinAll(i, there, left)
+		if err != nil {
+			return err
+		}
+		start, known := time.Now(), there
+		a.mu.Lock()
+		ttl := a.remembered()
+		a.mu.Unlock()
+		if there, left, err = a.send(i, mine, known, ttl); err != nil {
+			return err
+		}
+		if there == mine {
+			a.stands(i, start.Add(ttl))
+			return nil
+		}
+	}
+	return errNotAgreed
+}
+
+// send offers mine in place of known, or asks only, and gives what is there after it.
+func (a *agreement) send(i int, mine, known string, ttl time.Duration) (there string, left time.Duration, err error) {
+	ask := func() answer { return a.l.nodes[i].eval(agreeScript, a.l.agreedKeys(), renewing, mine, known, ms(ttl)) }
+	got := ask()
+	if broken(got.err) && !silence(got.err) {
+		got = ask() // a connection that ended while nobody used it; to ask twice is no harm
+	}
+	there, left, info, err := parseAgree(got)
+	if err == nil {
+		a.locked(func() { a.learn(i, info) })
+	}
+	return there, left, err
+}
+
+// stands notes that node i has this client's terms until then: what it was asked for,
+// counted from before that.
+func (a *agreement) stands(i int, until time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := &a.at[i]
+	s.refusal, s.logged = nil, ""
+	a.l.nodes[i].agreed.Store(int64(until.Sub(epoch)))
+}
+
+// joinAll gives what to write to node i in place of what is there, or why not: this
+// node's terms, or those that another one was seen to have, are others'.
+func (a *agreement) joinAll(i int, there string, left time.Duration) (string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.at[i].there, a.at[i].left, a.at[i].known = there, left, a.known
+	text, err := a.join(i, there, left)
+	for j := range a.at {
+		if s := &a.at[j]; j != i && s.shown {
+			_, _ = a.join(j, s.there, s.left)
+		}
+	}
+	return text, cmp.Or(err, a.refusal())
+}
+
+// join gives what to write to node i in place of what is there, or why not. mu is held.
+func (a *agreement) join(i int, there string, left time.Duration) (string, error) {
+	mine := a.mine()
+	if there == "" {
+		a.at[i].refusal = nil
+		return mine.text(), nil
+	}
+	others, err := parseTerms(there)
+	if err != nil {
+		return "", err
+	}
+	if joined, ok := mine.join(others, a.l.ago(left)); ok {
+		a.at[i].refusal = nil
+		return joined.text(), nil
+	}
+	if left < 0 { // by somebody's hand it never ends
+		left = a.remembered()
+	}
+	n, s := a.l.nodes[i], &a.at[i]
+	n.agreed.Store(never)
+	s.refused = time.Now().Add(left)
+	s.refusal = a.l.differ(n, others, mine, max(a.remembered(), left), left)
+	if s.logged != there {
+		s.logged = there
+		n.tell(slog.LevelWarn, "clients with other nodes, another quorum or restart guard use the same locks: nothing is acquired before all have the same", "err", s.refusal)
+	}
+	return "", s.refusal
+}
+
+// ago is how long ago terms were written, at most, that stand for so long still. Without a
+// guard it is not known: they can be another client's with longer leases.
+func (l *Locker) ago(left time.Duration) time.Duration {
+	if l.opts.RestartGuard == -1 {
+		return lock.MaxTTL
+	}
+	return max(0, max(l.opts.RestartGuard, leastRemembered)-left)
+}
+
+// mine are this client's terms, as far as it knows the servers. mu is held.
+func (a *agreement) mine() terms {
+	members := make([]member, len(a.l.nodes))
+	for i, n := range a.l.nodes {
+		s, m := &a.at[i], &members[i]
+		m.Name = n.name
+		if len(s.runs) > 0 {
+			// Seconds, for the text to stay the same where all are asked together.
+			m.Run, m.earlier, m.Port = s.runs[len(s.runs)-1], s.runs, s.port
+			m.Seen, m.uptime = int64(time.Since(s.seen)/time.Second), s.up
+		}
+	}
+	return a.l.terms(members)
+}
+
+// learn notes what the server says of itself. mu is held.
+func (a *agreement) learn(i int, info map[string]string) {
+	s, run := &a.at[i], info["run_id"]
+	if run == "" || !a.l.nodes[i].single() {
+		return
+	}
+	s.port, s.seen, s.up = info["tcp_port"], time.Now(), uptime(info)
+	if len(s.runs) > 0 && s.runs[len(s.runs)-1] == run {
+		return
+	}
+	a.known++
+	if s.runs = append(s.runs, run); len(s.runs) > maxRuns {
+		s.runs = s.runs[1:]
+	}
+}
+
+// uncheckable: the user may not use the key, as it was before there was one. The node's
+// votes count as they did then, and that is said. mu is held.
+func (a *agreement) uncheckable(i int, err error) {
+	n, s := a.l.nodes[i], &a.at[i]
+	n.agreed.Store(int64(time.Since(epoch) + a.remembered()))
+	s.known = a.known
+	if s.logged != err.Error() {
+		s.logged = err.Error()
+		n.tell(slog.LevelWarn, "redis node can't show whether all clients have the same nodes, quorum and restart guard: "+allowAgreed, "err", err)
+	}
+}
+
+const allowAgreed = "allow its user the keys of that (ACL ~" + AgreedPrefix + "*)"
+
+func keyForbidden(err error) bool {
+	refused := refusal(err)
+	return refused != nil && (strings.Contains(refused.Error(), "NOPERM") || strings.Contains(refused.Error(), "No permissions to access a key"))
+}
+
+// uptime is the server's, rounded down; 0 where it is not told.
+func uptime(info map[string]string) time.Duration {
+	seconds, err := strconv.ParseInt(info["uptime_in_seconds"], 10, 64)
+	if err != nil || seconds < 0 || seconds > 1<<31 {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+func parseAgree(a answer) (there string, left time.Duration, info map[string]string, err error) {
+	if a.err != nil {
+		return "", 0, nil, ownTimeout(a.err)
+	}
+	part, err := a.msg.ToArray()
+	if err != nil || len(part) != 3 {
+		return "", 0, nil, fmt.Errorf("%w: not an array of 3", errReply)
+	}
+	there, err1 := part[0].ToString()
+	left, err2 := milliseconds(&part[1])
+	text, err3 := part[2].ToString()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return "", 0, nil, fmt.Errorf("%w: %w", errReply, err)
+	}
+	return there, left, parseInfo(text), nil
+}

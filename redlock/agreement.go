@@ -1,0 +1,162 @@
+package redlock
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// terms are what all clients of a prefix must have alike: else a quorum of one of them
+// and a quorum of another need not share a node, and both hold the same lock. Each
+// node keeps them as JSON, in one key for each prefix, for as long as a lease under
+// them can stand. Clients that know nothing of this go on as they did.
+type terms struct {
+	Nodes  []member `json:"nodes"`
+	Quorum int      `json:"quorum"`
+	Guard  int64    `json:"guard_ms"` // -1: off
+}
+
+// member is one node: by the name that a client has for it, and by what the server
+// says of itself. Names differ between clients, and runs between restarts.
+type member struct {
+	Name string `json:"name"`
+	Run  string `json:"run,omitempty"`    // "": not known, or the node is more than one server
+	Port string `json:"port,omitempty"`   // as the server says
+	Seen int64  `json:"seen_s,omitempty"` // seconds that had passed since it was in that run
+
+	uptime  time.Duration // in that run, when it was last seen
+	earlier []string      // runs of it that this client has seen
+}
+
+// ran reports whether o, which somebody else wrote, is this node by one of its runs.
+func (m *member) ran(o member) bool {
+	return o.Run != "" && (m.Run == o.Run || slices.Contains(m.earlier, o.Run))
+}
+
+// isNot reports whether o, another name with another run, which was written so long ago,
+// is certainly another server, and not this one before a restart: its port is another, or
+// this one was up already when o was seen to be. In doubt it is the same: a refusal
+// would stop work that may be right.
+func (m *member) isNot(o member, ago time.Duration) bool {
+	if m.Run == "" || o.Run == "" {
+		return false
+	}
+	seen := time.Duration(o.Seen)*time.Second + ago
+	return m.Port != "" && o.Port != "" && m.Port != o.Port || m.uptime-time.Second >= seen
+}
+
+const maxTerms = 64 << 10 // bytes: some hundred nodes
+
+var errTerms = errors.New("unexpected text in the key in which clients agree on the nodes")
+
+func parseTerms(text string) (terms, error) {
+	var t terms
+	if len(text) > maxTerms || json.Unmarshal([]byte(text), &t) != nil || len(t.Nodes) == 0 || t.Quorum < 1 {
+		return terms{}, errTerms
+	}
+	return t, nil
+}
+
+func (t terms) text() string {
+	b, _ := json.Marshal(t) // strings and numbers: it can't fail
+	return string(b)
+}
+
+// pair matches the nodes of t, which are this client's, with those of others, written so
+// long ago. It gives the other's index for each of them, or -1, and whether the two sets
+// can be the same: not if some node of t is certainly none of theirs.
+func (t terms) pair(others terms, ago time.Duration) (pairs []int, same bool) {
+	taken := make([]bool, len(others.Nodes))
+	pairs = slices.Repeat([]int{-1}, len(t.Nodes))
+	match := func(is func(mine *member, o member) bool) {
+		for i := range t.Nodes {
+			for j, o := range others.Nodes {
+				if pairs[i] < 0 && !taken[j] && is(&t.Nodes[i], o) {
+					pairs[i], taken[j] = j, true
+				}
+			}
+		}
+	}
+	match(func(mine *member, o member) bool { return mine.Name == o.Name })
+	match((*member).ran)
+	for i, j := range pairs {
+		same := j >= 0
+		for j, o := range others.Nodes {
+			same = same || !taken[j] && !t.Nodes[i].isNot(o, ago)
+		}
+		if !same {
+			return nil, false
+		}
+	}
+	return pairs, len(t.Nodes) == len(others.Nodes)
+}
+
+// join gives what a node shall have where the clients before agreed on others, written so
+// long ago: their terms, with the servers as this client knows them. It fails if t differs.
+func (t terms) join(others terms, ago time.Duration) (terms, bool) {
+	pairs, same := t.pair(others, ago)
+	if !same || t.Quorum != others.Quorum || t.Guard != others.Guard {
+		return terms{}, false
+	}
+	joined := others
+	joined.Nodes = slices.Clone(others.Nodes)
+	for i, j := range pairs {
+		if o := &joined.Nodes[max(j, 0)]; j >= 0 && t.Nodes[i].Run != "" && (o.Run != t.Nodes[i].Run || t.Nodes[i].Seen <= o.Seen) {
+			o.Run, o.Port, o.Seen = t.Nodes[i].Run, t.Nodes[i].Port, t.Nodes[i].Seen
+		}
+	}
+	return joined, true
+}
+
+func (t terms) String() string {
+	names := make([]string, len(t.Nodes))
+	for i, m := range t.Nodes {
+		names[i] = strings.Map(func(r rune) rune { // somebody else may have written it
+			if r < ' ' || r == 0x7f {
+				return '?'
+			}
+			return r
+		}, m.Name)
+	}
+	nodes := "nodes"
+	if len(names) == 1 {
+		nodes = "node"
+	}
+	return fmt.Sprintf("%d %s (%s), quorum %d, restart guard %s", len(names), nodes, strings.Join(names, ", "), t.Quorum, t.guard())
+}
+
+// summary is String without the names.
+func (t terms) summary() string {
+	return fmt.Sprintf("quorum %d of %d, guard %s", t.Quorum, len(t.Nodes), t.guard())
+}
+
+func (t terms) guard() string {
+	if t.Guard == -1 {
+		return "off"
+	}
+	return (time.Duration(t.Guard) * time.Millisecond).String()
+}
+
+// terms are this client's, with these nodes.
+func (l *Locker) terms(members []member) terms {
+	for i := range members {
+		members[i].Name = strings.ToValidUTF8(members[i].Name, "?") // as JSON has it
+	}
+	t := terms{Nodes: members, Quorum: l.opts.Quorum, Guard: -1}
+	if l.opts.RestartGuard != -1 {
+		t.Guard = roundUp(l.opts.RestartGuard, time.Millisecond)
+	}
+	return t
+}
+
+// differ is the refusal of a client whose terms are not those that stand on a node, for
+// so long if nobody uses them.
+func (l *Locker) differ(n *node, others, mine terms, pause, left time.Duration) error {
+	return fmt.Errorf("%w: node %s: other clients of the keys %q have %v; this one has %v: both could hold one lock. Give all clients the same; to change it, stop all of them, wait %v, and start them anew (unused, the others' is forgotten in %v)",
+		lock.ErrRefused, n.name, l.opts.Prefix+"*", others, mine, pause, left.Round(time.Millisecond))
+}
