@@ -118,8 +118,8 @@ func (c *strict) reply(kind byte, word []byte) error {
 	subscribes := special && c.asks[0].channels > 0
 	if kind == '>' {
 		switch {
-		case !bytes.HasSuffix(word, []byte("subscribe")):
-			return nil // news
+		case !confirms(word):
+			return nil // a notification
 		case c.more > 0 && string(word) == "subscribe":
 			c.more--
 			return nil
@@ -130,8 +130,7 @@ func (c *strict) reply(kind byte, word []byte) error {
 			return errUnasked
 		}
 		c.more = c.asks[0].channels - 1
-	} else if subscribes && kind != '-' || special && !subscribes && !pong(kind, word) ||
-		string(word) == "QUEUED" || kind == '*' && bytes.HasSuffix(word, []byte("subscribe")) {
+	} else if subscribes && (kind != '-' || string(word) == "QUEUED") || special && !subscribes && !pong(kind, word) {
 		return fmt.Errorf("%q to a request that it can't answer", kind)
 	}
 	if c.got == c.sent {
@@ -144,10 +143,21 @@ func (c *strict) reply(kind byte, word []byte) error {
 	return nil
 }
 
+// confirms reports that the client takes a push which begins so for a reply. What
+// other words mean is nobody's business here: replies carry the names and values of
+// users, and any of them can contain any word.
+func confirms(word []byte) bool {
+	switch string(word) {
+	case "subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe":
+		return true
+	}
+	return false
+}
+
 // pong reports that the client takes this for the reply to a PING. It panics where
 // another one comes after an UNSUBSCRIBE.
 func pong(kind byte, word []byte) bool {
-	return string(word) == "PONG" || kind == '-' && (bytes.HasPrefix(word, []byte("LOADING")) || bytes.HasPrefix(word, []byte("BUSY")))
+	return kind == '+' && string(word) == "PONG" || kind == '-' && (bytes.HasPrefix(word, []byte("LOADING")) || bytes.HasPrefix(word, []byte("BUSY")))
 }
 
 // scanner finds where RESP messages end, and refuses what is malformed or too large.
@@ -159,12 +169,12 @@ type scanner struct {
 	kind         byte // of the message
 	leaves       int  // texts, numbers and the like that it had so far
 	word         [16]byte
-	length       int // of the first of these, which is in word as far as it fits
+	length       int // of word: the beginning of a message that is a text, or of an array's first element if that is one
 	parts, bytes int // announced so far
 }
 
 // scan calls done for each message that ends in b, with its kind and the beginning of
-// its first text.
+// its text or, of an array, of its first element if that is a text.
 func (s *scanner) scan(b []byte, done func(kind byte, word []byte) error) error {
 	for len(b) > 0 {
 		if s.rest > 0 {
@@ -226,9 +236,9 @@ func (s *scanner) text(b []byte) error {
 	return nil
 }
 
-// note keeps the beginning of the first text.
+// note keeps the beginning of the first text, unless that is a part of a part.
 func (s *scanner) note(b []byte) {
-	if s.leaves == 0 && s.length < len(s.word) {
+	if s.leaves == 0 && len(s.open) <= 1 && s.length < len(s.word) {
 		s.length += copy(s.word[s.length:], b)
 	}
 }
@@ -265,6 +275,9 @@ func (s *scanner) head(line []byte, done func(byte, []byte) error) error {
 		}
 		return s.leaf(done)
 	case '$', '!', '=':
+		if kind == '=' && s.kind == '>' { // the client takes its first word off
+			return fmt.Errorf("%q in a push", kind)
+		}
 		if number < 0 {
 			return s.leaf(done)
 		}

@@ -47,7 +47,7 @@ func (n *node) call(name, lock, fence string, a []string) any {
 	case "repair":
 		return n.repair(lock, fence, a[0], a[1], a[2], a[3], a[4])
 	case "release":
-		return n.release(lock, a[0])
+		return n.release(lock, a[0], len(a) > 2 && a[2] == "1")
 	}
 	return redisError("ERR unknown script (simulated): " + name)
 }
@@ -183,12 +183,12 @@ func (n *node) repair(lock, fence, value, ttl, retention, token, seen string) an
 	return int64(1)
 }
 
-func (n *node) release(lock, value string) any {
+func (n *node) release(lock, value string, anybody bool) any {
 	holder, isHeld := n.lock(lock)
 	switch {
 	case !isHeld:
 		return int64(0)
-	case holder.value != value && value != "*":
+	case holder.value != value && !anybody:
 		return int64(2)
 	}
 	delete(n.data.locks, lock)
