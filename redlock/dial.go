@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -19,8 +22,17 @@ import (
 //
 // Each URL is one vote: redis://[user:password@]host[:port][/db], rediss:// for
 // TLS, unix:///path/to.sock[?db=n]. Parameters: master_set=name (the addresses are
-// Sentinels; more with addr=host:port), cluster=true (a Redis Cluster counts as
-// one node), and those of rueidis.ParseURL.
+// Sentinels; more with addr=host:port), sentinel_tls=true or false (where only one of
+// Sentinels and servers has TLS), cluster=true (a Redis Cluster counts as one node),
+// password_file=path and sentinel_password_file=path, and those of rueidis.ParseURL.
+// A file with a password is read for each connection, up to the end of its first
+// line; so are [Options.Credentials] and [Options.GetTLS] asked.
+//
+// A connection is used for about a minute, and then replaced beside the requests that
+// are under way, so that a name that has moved is found; one that leads to a replica,
+// or to a server that is of no use, at once. Servers and proxies with EVALSHA but
+// without HELLO or CLIENT will do; what waits for a lock then polls. Servers of a
+// Redis Cluster are refused without cluster=true.
 //
 // Other parameters are refused, and so are two URLs of one server, whose databases
 // fail together: by their addresses, or by the run_id of those that have answered
@@ -51,7 +63,7 @@ func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 			}
 			seen[server] = i
 		}
-		n.dial = &dialer{option: u.client(&opts), cluster: u.cluster, node: n}
+		n.dial = newDialer(u, n, l.begin)
 	}
 	if opts.Lazy {
 		return l, nil
@@ -73,6 +85,7 @@ func (l *Locker) connect(ctx context.Context) error {
 		run string
 		err error
 	}
+	var refused error // a list that can't be right, whatever the others say
 	dialing, stop := context.WithCancel(ctx)
 	defer stop()
 	answers := make(chan answer, len(l.nodes))
@@ -94,6 +107,9 @@ func (l *Locker) connect(ctx context.Context) error {
 			if failures[a.i] = a.err; a.err == nil {
 				up++
 			}
+			if errors.Is(a.err, lock.ErrInvalid) {
+				refused = fmt.Errorf("redlock: node %d of %d (%s): %w", a.i+1, len(l.nodes), l.nodes[a.i].name, a.err)
+			}
 			if j, ok := runs[a.run]; ok && a.run != "" {
 				i, j := max(a.i, j), min(a.i, j)
 				return fmt.Errorf("redlock: %w: nodes %d (%s) and %d (%s) are the same server by their run_id, want an independent one for each vote",
@@ -104,7 +120,10 @@ func (l *Locker) connect(ctx context.Context) error {
 			got = len(l.nodes)
 		}
 	}
-	if up >= l.opts.Quorum {
+	switch {
+	case refused != nil:
+		return refused
+	case up >= l.opts.Quorum:
 		return nil
 	}
 	for draining := true; draining; { // what came at the same moment as the end of ctx
@@ -139,7 +158,7 @@ func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
 	for {
 		run, err := n.ping(ctx)
 		switch {
-		case err == nil || !again:
+		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !stillConnecting(err):
 			return run, err
 		case !silence(err):
 			told = err
@@ -166,14 +185,39 @@ func (n *node) ping(ctx context.Context) (run string, err error) {
 	if err != nil {
 		return "", err
 	}
-	// To connect, and to answer: the connection's own limits, which tell more, come first.
+	// To connect, and to answer: the connection's own limits, which say more, come first.
 	ctx, cancel := context.WithTimeout(ctx, 2*n.opts.NodeTimeout)
 	defer cancel()
-	if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil || c.Mode() == rueidis.ClientModeCluster {
-		return "", err // a Cluster has many runs
+	if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil && !unknownCommand(err) {
+		return "", err
 	}
-	run, _ = currentRun(ctx, c)
-	return run, nil
+	if c.Mode() == rueidis.ClientModeCluster {
+		return "", nil // many servers, with a run each
+	}
+	text, _ := c.Do(ctx, c.B().Info().Section("server").Build()).ToString()
+	info := parseInfo(text)
+	return info["run_id"], misplaced(ctx, c, info["redis_mode"])
+}
+
+// unknownCommand: an answer all the same.
+func unknownCommand(err error) bool {
+	refused := refusal(err)
+	return refused != nil && strings.Contains(strings.ToLower(refused.Error()), "unknown command")
+}
+
+// misplaced is why a server of this mode is no node of its own, if it is none. One that
+// is a whole Cluster by itself, or not part of one yet, is.
+func misplaced(ctx context.Context, c rueidis.Client, mode string) error {
+	switch mode {
+	case "sentinel":
+		return fmt.Errorf("%w: it is a Sentinel: write redis://host:port?master_set=name for the primary that it watches", lock.ErrInvalid)
+	case "cluster":
+		text, _ := c.Do(ctx, c.B().Arbitrary("CLUSTER", "INFO").Build()).ToString()
+		if known, _ := strconv.Atoi(parseInfo(text)["cluster_known_nodes"]); known > 1 {
+			return fmt.Errorf("%w: it is one of %d servers of a Redis Cluster, each of which has some of the keys only: write redis://host:port?cluster=true once, for the whole Cluster as one vote, or name servers with cluster-enabled no", lock.ErrInvalid, known)
+		}
+	}
+	return nil
 }
 
 // closeNodes ends all connections, and with them the requests that wait on them.
@@ -193,12 +237,60 @@ type dialer struct {
 	option  rueidis.ClientOption
 	cluster bool
 	node    *node
+	begin   func(goroutines int) error // the locker's
+	conns   *connector
+	greeter *greeter
 
-	mu      sync.Mutex    // guards all below; not held while connecting
-	busy    chan struct{} // closed when the connect under way ends; nil if there is none
-	closed  bool
-	nextAt  time.Time // earliest time of the next connect
-	lastErr error
+	gen atomic.Pointer[generation] // the present client; nil: none yet
+
+	mu       sync.Mutex    // guards all below; not held while connecting
+	busy     chan struct{} // closed when the connect under way ends; nil if there is none
+	closed   bool
+	nextAt   time.Time // earliest time of the next connect
+	lastErr  error
+	all      []*generation // those that are open
+	aging    *time.Timer   // ends the present one's time
+	renewing bool          // the next one is being made
+	renewAt  time.Time     // earliest time to replace one that leads astray
+	pause    time.Duration // between two of those
+}
+
+func newDialer(u *nodeURL, n *node, begin func(int) error) *dialer {
+	d := &dialer{cluster: u.cluster, node: n, begin: begin, greeter: u.greeter(n.opts)}
+	d.conns = newConnector(d.greeter.connect, u.connectWait(n.opts), u.connectLimit())
+	d.option = u.client(n.opts)
+	d.option.DialCtxFn = d.conns.dial
+	return d
+}
+
+// replaced is closed when the node's present client has given way to a newer one; nil:
+// it never does.
+func (n *node) replaced() <-chan struct{} {
+	if n.dial == nil || n.dial.gen.Load() == nil {
+		return nil
+	}
+	return n.dial.gen.Load().retired
+}
+
+// connecting is what the node's connection waits for that is being made; nil: none is.
+func (n *node) connecting() error {
+	if n.dial == nil || n.dial.conns == nil {
+		return nil
+	}
+	return n.dial.conns.pending()
+}
+
+// connects is what the node's last connection took to be made, if Dial made it.
+func (n *node) connects() timing {
+	if n.dial == nil || n.dial.conns == nil {
+		return timing{}
+	}
+	return n.dial.conns.usually()
+}
+
+// plain: the node speaks RESP2 only, which has no notifications.
+func (n *node) plain() bool {
+	return n.dial != nil && n.dial.greeter != nil && n.dial.greeter.plain.Load()
 }
 
 const redial = time.Second
@@ -248,13 +340,19 @@ func (d *dialer) connect() {
 		client.Close()
 		return
 	}
-	d.node.take(client)
+	d.install(client)
 }
 
 func (d *dialer) close() {
 	d.mu.Lock()
 	d.closed, d.lastErr = true, errClosed
+	if d.aging != nil {
+		d.aging.Stop()
+	}
 	d.mu.Unlock()
+	if d.conns != nil {
+		d.conns.close()
+	}
 	if c := d.node.client.Load(); c != nil {
 		(*c).Close()
 	}

@@ -93,7 +93,7 @@ func undialed(t *testing.T, urls []string, o *Options) *Locker {
 		u, err := parseURL(raw)
 		require.NoError(t, err)
 		n := l.addNode(u.name())
-		n.dial = &dialer{option: u.client(&opts), node: n}
+		n.dial = newDialer(u, n, l.begin)
 	}
 	return l
 }

@@ -57,7 +57,7 @@ var (
 
 // take makes c the node's client.
 func (n *node) take(c rueidis.Client) {
-	c = patient{c, n.wg}
+	c = patient{c, n.wg} // what it leads to can be replaced, see current
 	n.client.Store(&c)
 }
 
@@ -91,6 +91,9 @@ func (n *node) finish(c *call, a answer) {
 	n.inflight.Add(-1)
 	if n.opts.OnRequest != nil {
 		n.opts.OnRequest(n.name, time.Since(c.start), ownTimeout(a.err))
+	}
+	if a.err != nil && n.dial != nil {
+		n.dial.replied(nil, a.err) // one of a batch has its error within
 	}
 	n.answered(a.err)
 	c.who.done(c, a)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/redis/rueidis"
 )
@@ -30,6 +31,13 @@ type strict struct {
 	more  int  // channels of the last SUBSCRIBE that are still to be confirmed
 	ended int  // channels of UNSUBSCRIBE, likewise
 	unsub bool // the last request was UNSUBSCRIBE
+
+	// silence is after what time without an answer to a request the connection is dead;
+	// 0: never. The client library sees to that only as long as one request is sent at a
+	// time, and else by a PING of its own, which comes up to a second later.
+	silence time.Duration
+	dead    time.Time // when that is; zero: nothing is unanswered
+	until   time.Time // the client library's own deadline for a read
 }
 
 // ask is a request whose reply is not like others.
@@ -60,6 +68,9 @@ func strictly(o *rueidis.ClientOption) {
 func (c *strict) Write(b []byte) (int, error) {
 	c.mu.Lock() // not held while writing; requests count from before they are sent
 	err := c.out.scan(b, c.request)
+	if c.silence > 0 && c.dead.IsZero() {
+		c.expect()
+	}
 	c.mu.Unlock()
 	if err != nil {
 		return 0, c.end(err)
@@ -73,12 +84,47 @@ func (c *strict) Read(b []byte) (int, error) {
 	wrong := c.err
 	if wrong == nil {
 		wrong = c.in.scan(b[:n], c.reply)
+		if n > 0 && !c.dead.IsZero() {
+			c.expect()
+		}
 	}
 	c.mu.Unlock()
 	if wrong != nil {
 		return 0, c.end(wrong)
 	}
 	return n, err
+}
+
+// expect sets the time by which something must come, if something is unanswered. mu is
+// held.
+func (c *strict) expect() {
+	c.dead = time.Time{}
+	if c.silence > 0 && c.got < c.sent {
+		c.dead = time.Now().Add(c.silence)
+	}
+	c.setReadDeadline()
+}
+
+// setReadDeadline makes the earlier one count. mu is held.
+func (c *strict) setReadDeadline() {
+	at := c.until
+	if at.IsZero() || !c.dead.IsZero() && c.dead.Before(at) {
+		at = c.dead
+	}
+	_ = c.Conn.SetReadDeadline(at)
+}
+
+func (c *strict) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.until = t
+	c.setReadDeadline()
+	return nil
+}
+
+func (c *strict) SetDeadline(t time.Time) error {
+	_ = c.SetReadDeadline(t)
+	return c.Conn.SetWriteDeadline(t)
 }
 
 func (c *strict) end(err error) error {
