@@ -72,9 +72,10 @@ func newConnector(try dialFunc, wait, limit time.Duration) *connector {
 
 // unconnected says what a connection waits for that took too long.
 type unconnected struct {
-	after time.Duration
-	what  string
-	going bool // it goes on in the background
+	after  time.Duration
+	what   string
+	going  bool // it goes on in the background
+	silent bool // nothing has come of that address yet: it may well be down
 }
 
 func (e *unconnected) Error() string {
@@ -108,7 +109,8 @@ func (r *connector) dial(ctx context.Context, addr string, d *net.Dialer, conf *
 
 // pending is what c waits for.
 func (c *connecting) pending() error {
-	return &unconnected{time.Since(c.began), c.stage.Load().String(), true}
+	s := c.stage.Load()
+	return &unconnected{time.Since(c.began), s.String(), true, s.unanswered()}
 }
 
 // pending is what the oldest connection in the making waits for, if there is one.

@@ -39,7 +39,8 @@ import (
 // when Dial returns. In user, password and parameters, / ? # @ must be percent-encoded.
 //
 // ctx bounds dialing only. With a deadline, nodes that can't be reached are tried
-// again until then; without one, each is tried once. Without a quorum the error
+// again until then; without one, each is tried once, where a name server or a far
+// server that is slow gets up to 15s (dial_timeout in the URL). Without a quorum the error
 // matches [lock.ErrUnavailable], and that of ctx if it has ended. With
 // [Options.Lazy] none is tried.
 func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
@@ -158,7 +159,7 @@ func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
 	for {
 		run, err := n.ping(ctx)
 		switch {
-		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !stillConnecting(err):
+		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !slowly(err):
 			return run, err
 		case !silence(err):
 			told = err
@@ -172,6 +173,12 @@ func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
 			return "", err
 		}
 	}
+}
+
+// slowly: it takes its time to connect, and is there all the same.
+func slowly(err error) bool {
+	slow, ok := errors.AsType[*unconnected](err)
+	return ok && slow.going && !slow.silent
 }
 
 func silence(err error) bool {

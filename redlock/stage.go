@@ -80,6 +80,13 @@ func (s *stage) resolving() bool {
 	return s.now == stepDNS
 }
 
+// unanswered: not even the address is known to be there.
+func (s *stage) unanswered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now == stepTCP
+}
+
 func (s *stage) age() time.Duration { return time.Since(s.began) }
 
 func (s *stage) String() string {
