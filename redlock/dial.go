@@ -86,7 +86,6 @@ func (l *Locker) connect(ctx context.Context) error {
 		run string
 		err error
 	}
-	var refused error // a list that can't be right, whatever the others say
 	dialing, stop := context.WithCancel(ctx)
 	defer stop()
 	answers := make(chan answer, len(l.nodes))
@@ -109,7 +108,7 @@ func (l *Locker) connect(ctx context.Context) error {
 				up++
 			}
 			if errors.Is(a.err, lock.ErrInvalid) {
-				refused = fmt.Errorf("redlock: node %d of %d (%s): %w", a.i+1, len(l.nodes), l.nodes[a.i].name, a.err)
+				return fmt.Errorf("redlock: node %d of %d (%s): %w", a.i+1, len(l.nodes), l.nodes[a.i].name, a.err)
 			}
 			if j, ok := runs[a.run]; ok && a.run != "" {
 				i, j := max(a.i, j), min(a.i, j)
@@ -121,10 +120,7 @@ func (l *Locker) connect(ctx context.Context) error {
 			got = len(l.nodes)
 		}
 	}
-	switch {
-	case refused != nil:
-		return refused
-	case up >= l.opts.Quorum:
+	if up >= l.opts.Quorum {
 		return nil
 	}
 	for draining := true; draining; { // what came at the same moment as the end of ctx
@@ -203,7 +199,10 @@ func (n *node) ping(ctx context.Context) (run string, err error) {
 	}
 	text, _ := c.Do(ctx, c.B().Info().Section("server").Build()).ToString()
 	info := parseInfo(text)
-	return info["run_id"], misplaced(ctx, c, info["redis_mode"])
+	if err := n.misplaced(ctx, c, info["redis_mode"]); err != nil {
+		return "", fmt.Errorf("%w: %w", lock.ErrInvalid, err)
+	}
+	return info["run_id"], nil
 }
 
 // unknownCommand: an answer all the same.
@@ -214,17 +213,44 @@ func unknownCommand(err error) bool {
 
 // misplaced is why a server of this mode is no node of its own, if it is none. One that
 // is a whole Cluster by itself, or not part of one yet, is.
-func misplaced(ctx context.Context, c rueidis.Client, mode string) error {
+func (n *node) misplaced(ctx context.Context, c rueidis.Client, mode string) error {
+	if mode == "" && n.dial != nil && n.dial.greeter != nil {
+		mode = n.dial.greeter.mode()
+	}
 	switch mode {
 	case "sentinel":
-		return fmt.Errorf("%w: it is a Sentinel: write redis://host:port?master_set=name for the primary that it watches", lock.ErrInvalid)
+		if c.Mode() == rueidis.ClientModeSentinel {
+			return nil
+		}
+		return errors.New("it is a Sentinel: write redis://host:port?master_set=name for the primary that it watches")
 	case "cluster":
-		text, _ := c.Do(ctx, c.B().Arbitrary("CLUSTER", "INFO").Build()).ToString()
-		if known, _ := strconv.Atoi(parseInfo(text)["cluster_known_nodes"]); known > 1 {
-			return fmt.Errorf("%w: it is one of %d servers of a Redis Cluster, each of which has some of the keys only: write redis://host:port?cluster=true once, for the whole Cluster as one vote, or name servers with cluster-enabled no", lock.ErrInvalid, known)
+		if whole := n.wholeCluster(ctx, c); whole != "" {
+			return fmt.Errorf("it is one of %sservers of a Redis Cluster, each of which has some of the keys only: write redis://host:port?cluster=true once, for the whole Cluster as one vote, or name servers with cluster-enabled no", whole)
 		}
 	}
 	return nil
+}
+
+// wholeCluster names of how many servers of a Redis Cluster this is one; "" is of none.
+func (n *node) wholeCluster(ctx context.Context, c rueidis.Client) string {
+	text, err := c.Do(ctx, c.B().Arbitrary("CLUSTER", "INFO").Build()).ToString()
+	if err == nil {
+		if known, _ := strconv.Atoi(parseInfo(text)["cluster_known_nodes"]); known > 1 {
+			return strconv.Itoa(known) + " "
+		}
+		return ""
+	}
+	// The user may not ask that. Of some keys, one is another server's.
+	for i := range 16 {
+		k, _ := newKeys(n.opts.Prefix, "lockkeeper:probe:"+strconv.Itoa(i))
+		err := inspectScript.eval(ctx, c, k).Error()
+		if refused := refusal(err); refused != nil && errorCode(refused.Error()) == "MOVED" {
+			return "several "
+		} else if err != nil {
+			return ""
+		}
+	}
+	return ""
 }
 
 // closeNodes ends all connections, and with them the requests that wait on them.

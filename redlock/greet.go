@@ -27,6 +27,8 @@ type greeter struct {
 	// silence is after what time without an answer a connection is dead.
 	silence time.Duration
 
+	// greeting is the last server's reply to HELLO.
+	greeting atomic.Pointer[[]byte]
 	// plain: the last server spoke RESP2 only, so that there are no notifications.
 	plain atomic.Bool
 	// barred is until when a server that hangs up at HELLO is not tried without it: time
@@ -157,8 +159,22 @@ func (g *greeter) greet(ctx context.Context, c net.Conn, how manner, sentinel bo
 	}
 	if !sentinel {
 		g.plain.Store(how != full)
+		g.greeting.Store(&reply)
 	}
 	return reply, nil
+}
+
+// mode is what the last server said that it is: standalone, sentinel or cluster; "" if
+// it did not say.
+func (g *greeter) mode() string {
+	reply := g.greeting.Load()
+	if reply == nil {
+		return ""
+	}
+	_, after, _ := bytes.Cut(*reply, []byte("\r\nmode\r\n"))
+	_, after, _ = bytes.Cut(after, []byte("\r\n")) // its length
+	mode, _, _ := bytes.Cut(after, []byte("\r\n"))
+	return string(mode)
 }
 
 // withoutHello: the refusal is of the command, not of us.

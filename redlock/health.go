@@ -91,6 +91,9 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 	rep := l.probeVote(ctx, n, c, k)
 	h.Err = l.explain(rep.reason(l.opts.NodeTimeout, true))
 	s := takeSurvey(ctx, c)
+	if c.Mode() != rueidis.ClientModeCluster && h.Err == nil { // it has the key of this check, and not all others
+		h.Err = n.misplaced(ctx, c, s.info["redis_mode"])
+	}
 	h.clock, h.run = s.clock, s.info["run_id"]
 	h.Facts = append([]lock.Fact{{Name: "reachable", Value: "yes"}}, s.facts()...)
 	if guard := l.guardFact(rep); guard != "" {

@@ -33,7 +33,8 @@ type Options struct {
 	Quorum int
 
 	// NodeTimeout bounds the wait for a node's answer in each round. A node that
-	// is slower takes no part in the decision. Defaults to 1s.
+	// is slower takes no part in the decision. A connection that takes longer to be
+	// made goes on in the background, and the next round finds it. Defaults to 1s.
 	NodeTimeout time.Duration
 
 	// DriftFactor is how much faster than this process's clock a node's may run,

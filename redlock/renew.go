@@ -88,13 +88,47 @@ func (c *current) DoMulti(ctx context.Context, cmds ...rueidis.Completed) []ruei
 
 // Nodes are a Cluster's servers at this moment.
 func (c *current) Nodes() map[string]rueidis.Client {
-	nodes := c.d.gen.Load().Nodes()
-	if c.Mode() != rueidis.ClientModeCluster {
-		for addr := range nodes { // there is one
-			nodes[addr] = c
+	g := c.d.gen.Load()
+	nodes := g.Nodes()
+	for addr, client := range nodes {
+		if g.Mode() == rueidis.ClientModeCluster {
+			nodes[addr] = &member{client, c, g, addr}
+		} else {
+			nodes[addr] = c // there is one
 		}
 	}
 	return nodes
+}
+
+// member is one server of a Cluster. It outlives the generation that named it.
+type member struct {
+	rueidis.Client
+	of   *current
+	g    *generation
+	addr string
+}
+
+func (m *member) use() (*generation, rueidis.Client) {
+	if m.g.use() {
+		return m.g, m.Client
+	}
+	g := m.of.generation()
+	if client := g.Nodes()[m.addr]; client != nil {
+		return g, client
+	}
+	return g, m.Client // it is gone: closed
+}
+
+func (m *member) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
+	g, client := m.use()
+	defer m.of.d.done(g)
+	return client.Do(ctx, cmd)
+}
+
+func (m *member) DoMulti(ctx context.Context, cmds ...rueidis.Completed) []rueidis.RedisResult {
+	g, client := m.use()
+	defer m.of.d.done(g)
+	return client.DoMulti(ctx, cmds...)
 }
 
 func (c *current) Dedicate() (rueidis.DedicatedClient, func()) {

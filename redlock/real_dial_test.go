@@ -114,3 +114,32 @@ func TestRealNamesThatAreLookedUpSlowlyTakeNoVoteAway(t *testing.T) {
 	require.ErrorContains(t, err, "still looking up node.example")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
+
+// A listing asks a Cluster's servers one by one, and takes its time.
+func TestRealAClustersServersAreAskedAcrossARenewal(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartClusterOfOne(t)
+	l, err := Dial(soonAfter(t, 30*time.Second), []string{"redis://" + s.Addr() + "?cluster=true"}, &Options{RestartGuard: -1})
+	require.NoError(t, err)
+	defer l.Close()
+	lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
+	require.NoError(t, err)
+	d := l.nodes[0].dial
+	client, err := l.nodes[0].conn()
+	require.NoError(t, err)
+	servers := client.Nodes()
+	require.Len(t, servers, 1)
+	for range 3 {
+		old := d.gen.Load()
+		require.NoError(t, l.begin(1))
+		require.True(t, d.renew(old))
+		l.wg.Done()
+		for _, c := range servers {
+			names, err := c.Do(t.Context(), c.B().Arbitrary("SCAN", "0").Build()).AsScanEntry()
+			require.NoError(t, err)
+			require.NotEmpty(t, names.Elements)
+		}
+	}
+	require.NoError(t, lease.Extend(t.Context(), time.Minute))
+	require.NoError(t, lease.Release(t.Context()))
+}
