@@ -72,15 +72,25 @@ func newConnector(try dialFunc, wait, limit time.Duration) *connector {
 
 // unconnected says what a connection waits for that took too long.
 type unconnected struct {
-	after  time.Duration
-	what   string
-	going  bool // it goes on in the background
-	silent bool // nothing has come of that address yet: it may well be down
+	after time.Duration
+	what  string
+	at    step
+	going bool // it goes on in the background
 }
 
 func (e *unconnected) Error() string {
-	return fmt.Sprintf("not connected after %v: still %s", e.after.Round(time.Millisecond), e.what)
+	after := e.after.Round(10 * time.Millisecond)
+	if after >= time.Second {
+		after = after.Round(100 * time.Millisecond)
+	}
+	if e.at == stepServer {
+		return fmt.Sprintf("%v within %v on a new connection", errNoAnswer, after)
+	}
+	return fmt.Sprintf("not connected after %v: still %s", after, e.what)
 }
+
+// Is: a server that takes connections and says nothing hangs as any other.
+func (e *unconnected) Is(target error) bool { return target == errNoAnswer && e.at == stepServer }
 
 // dial is the DialCtxFn of a client.
 func (r *connector) dial(ctx context.Context, addr string, d *net.Dialer, conf *tls.Config) (net.Conn, error) {
@@ -110,7 +120,7 @@ func (r *connector) dial(ctx context.Context, addr string, d *net.Dialer, conf *
 // pending is what c waits for.
 func (c *connecting) pending() error {
 	s := c.stage.Load()
-	return &unconnected{time.Since(c.began), s.String(), true, s.unanswered()}
+	return &unconnected{time.Since(c.began), s.String(), s.step(), true}
 }
 
 // pending is what the oldest connection in the making waits for, if there is one.
@@ -314,7 +324,8 @@ func (r *connector) race(c *connecting, addr string, d *net.Dialer, conf *tls.Co
 			if r.life.Err() != nil {
 				return nil, errClosed
 			}
-			return nil, &unconnected{after: time.Since(c.began), what: tries[0].stage.String()}
+			s := tries[0].stage
+			return nil, &unconnected{after: time.Since(c.began), what: s.String(), at: s.step()}
 		}
 	}
 }

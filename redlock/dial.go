@@ -155,7 +155,7 @@ func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
 	for {
 		run, err := n.ping(ctx)
 		switch {
-		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !slowly(err):
+		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !n.slowly(err):
 			return run, err
 		case !silence(err):
 			told = err
@@ -171,10 +171,11 @@ func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
 	}
 }
 
-// slowly: it takes its time to connect, and is there all the same.
-func slowly(err error) bool {
+// slowly: it takes its time to connect, and is there all the same, as far as one can
+// tell: an address that does not answer may well be down, and a server may hang.
+func (n *node) slowly(err error) bool {
 	slow, ok := errors.AsType[*unconnected](err)
-	return ok && slow.going && !slow.silent
+	return ok && slow.going && slow.at != stepTCP && (slow.at != stepServer || slow.after < 3*n.opts.NodeTimeout)
 }
 
 func silence(err error) bool {

@@ -74,18 +74,13 @@ func (s *stage) ended() timing {
 	return s.took
 }
 
-func (s *stage) resolving() bool {
+func (s *stage) step() step {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.now == stepDNS
+	return s.now
 }
 
-// unanswered: not even the address is known to be there.
-func (s *stage) unanswered() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.now == stepTCP
-}
+func (s *stage) resolving() bool { return s.step() == stepDNS }
 
 func (s *stage) age() time.Duration { return time.Since(s.began) }
 
