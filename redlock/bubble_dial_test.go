@@ -276,6 +276,35 @@ func TestASlowLookUpDelaysANodeAndTakesNoVoteAway(t *testing.T) {
 	})
 }
 
+// With each look-up taking two thirds of the ttl, there is no time to lose.
+func TestALostConnectionIsMadeAnewBeforeItIsNeeded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, roads := q.dialed(&Options{NodeTimeout: time.Second})
+		require.NoError(t, l.connect(t.Context()))
+		time.Sleep(time.Second)
+		const ttl = 15 * time.Second
+		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
+		time.Sleep(time.Second) // it stands on all
+		for _, r := range roads {
+			r.set(func(r *road) { r.slow = 10 * time.Second })
+			r.to.set(refuse)
+			r.to.set(func(w *network) { w.down = false })
+		}
+		for lease.Expiry().After(time.Now()) {
+			time.Sleep(500 * time.Millisecond)
+			if time.Until(lease.Expiry()) > 8*time.Second {
+				continue // as a keeper, which renews at half the ttl
+			}
+			if err := lease.Extend(t.Context(), ttl); err == nil {
+				require.NoError(t, lease.Release(t.Context()))
+				return
+			}
+		}
+		t.Fatal("the lease is lost, although all servers are well")
+	})
+}
+
 func TestHealthSaysWhatConnectingTakesAndWaitsForItAsAttemptsDo(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 1)
@@ -346,14 +375,17 @@ func TestAConnectionThatNobodyWaitsForIsKeptForTheNextAndThenClosed(t *testing.T
 		_, err = r.dial(t.Context(), "node", d, nil)
 		require.True(t, stillConnecting(err))
 		time.Sleep(3*time.Second + keepConn)
+		synctest.Wait()
 		require.Empty(t, r.left)
 		require.Positive(t, closed.Load())
 
 		_, err = r.dial(t.Context(), "node", d, nil)
 		require.True(t, stillConnecting(err))
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		require.Len(t, r.left, 1)
 		r.close()
+		synctest.Wait()
 		require.Empty(t, r.left)
 		_, err = r.dial(t.Context(), "node", d, nil)
 		require.ErrorIs(t, err, errClosed)

@@ -294,8 +294,27 @@ func newDialer(u *nodeURL, n *node, begin func(int) error) *dialer {
 	d.conns = newConnector(d.greeter.connect, u.connectWait(n.opts), u.connectLimit())
 	d.option = u.client(n.opts)
 	d.option.DialCtxFn = d.conns.dial
+	d.greeter.lost = d.warm
 	return d
 }
+
+// warm has the node connected again soon after a connection was lost, and not only when
+// it is next asked: with a slow name server that can be too late for a lease.
+func (d *dialer) warm() {
+	time.AfterFunc(jittered(warmPause), func() {
+		if d.begin == nil || d.begin(1) != nil {
+			return
+		}
+		defer d.node.wg.Done()
+		if c := d.node.client.Load(); c != nil {
+			_ = (*c).Do(context.Background(), (*c).B().Ping().Build()).Error()
+		}
+	})
+}
+
+// warmPause lets the client library see that the connection is lost, and many processes
+// come one after another.
+const warmPause = 200 * time.Millisecond
 
 // replaced is closed when the node's present client has given way to a newer one; nil:
 // it never does.

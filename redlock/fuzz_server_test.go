@@ -2,6 +2,7 @@ package redlock
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -158,6 +159,18 @@ func FuzzRESP(f *testing.F) {
 		require.NoError(t, l.Close())
 		require.Less(t, time.Since(begin), 20*time.Second, "all of it is bounded by the node timeout of %v", timeout)
 	})
+}
+
+// strictly makes the connections of o strict.
+func strictly(o *rueidis.ClientOption) {
+	dial := o.DialCtxFn
+	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, config *tls.Config) (net.Conn, error) {
+		c, err := dial(ctx, addr, d, config)
+		if err != nil {
+			return nil, err
+		}
+		return &strict{Conn: c}, nil
+	}
 }
 
 // What strict is for: without it, a server can end the whole process. If this fails

@@ -24,6 +24,7 @@ type greeter struct {
 	sentinelLogin login
 	// getTLS is asked for each connection with TLS; nil: the client's option stands.
 	getTLS func(context.Context) (*tls.Config, error)
+	lost   func() // a connection has ended by itself
 	// silence is after what time without an answer a connection is dead.
 	silence time.Duration
 
@@ -99,6 +100,9 @@ func (g *greeter) greeted(ctx context.Context, addr string, d *net.Dialer, conf 
 		return nil, err
 	}
 	guarded.silence = g.silence
+	if !forSentinel(d) {
+		guarded.lost = g.lost
+	}
 	return &greeted{Conn: guarded, reply: reply}, nil
 }
 

@@ -20,6 +20,8 @@ const (
 	// lives on. It is short, since for so long two processes can ask different servers
 	// for one vote.
 	maxAge = time.Minute
+	// closeLimit is several times what it takes to close a client.
+	closeLimit = 5 * time.Second
 	// Pauses between clients that replace one of a wrong server, from and to.
 	minRenew, maxRenew = 100 * time.Millisecond, 10 * time.Second
 )
@@ -160,7 +162,15 @@ func (d *dialer) done(g *generation) {
 }
 
 func (d *dialer) drop(g *generation) {
-	g.Close()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		g.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeLimit): // rueidis 1.0.79 can wait for ever if its own PING begins at that very moment
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.all = slices.DeleteFunc(d.all, func(other *generation) bool { return other == g })

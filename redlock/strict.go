@@ -2,16 +2,13 @@ package redlock
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/redis/rueidis"
 )
 
 // strict reads along on a connection to a node, and ends it at the first byte that no
@@ -38,6 +35,9 @@ type strict struct {
 	silence time.Duration
 	dead    time.Time // when that is; zero: nothing is unanswered
 	until   time.Time // the client library's own deadline for a read
+
+	lost   func() // is called once if the connection ends by itself; nil: not needed
+	closed atomic.Bool
 }
 
 // ask is a request whose reply is not like others.
@@ -53,18 +53,6 @@ const (
 	maxReplyDepth = 8
 )
 
-// strictly makes the connections of o strict.
-func strictly(o *rueidis.ClientOption) {
-	dial := o.DialCtxFn
-	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, config *tls.Config) (net.Conn, error) {
-		c, err := dial(ctx, addr, d, config)
-		if err != nil {
-			return nil, err
-		}
-		return &strict{Conn: c}, nil
-	}
-}
-
 func (c *strict) Write(b []byte) (int, error) {
 	c.mu.Lock() // not held while writing; requests count from before they are sent
 	err := c.out.scan(b, c.request)
@@ -75,7 +63,11 @@ func (c *strict) Write(b []byte) (int, error) {
 	if err != nil {
 		return 0, c.end(err)
 	}
-	return c.Conn.Write(b)
+	n, err := c.Conn.Write(b)
+	if err != nil {
+		c.isLost()
+	}
+	return n, err
 }
 
 func (c *strict) Read(b []byte) (int, error) {
@@ -92,7 +84,22 @@ func (c *strict) Read(b []byte) (int, error) {
 	if wrong != nil {
 		return 0, c.end(wrong)
 	}
+	if err != nil {
+		c.isLost()
+	}
 	return n, err
+}
+
+// isLost: nothing can be read or written any more.
+func (c *strict) isLost() {
+	if !c.closed.Swap(true) && c.lost != nil {
+		c.lost()
+	}
+}
+
+func (c *strict) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
 }
 
 // expect sets the time by which something must come, if something is unanswered. mu is
