@@ -87,7 +87,9 @@ func TestTLSFilesOfTheEnvironmentAreUsed(t *testing.T) {
 		require.Equal(t, exitUnchecked, code, "%v: %s", tc.env, out)
 		require.Contains(t, out, tc.want)
 	}
-	out, code := on(t, []string{"REDIS_NODES=rediss://" + addr, password}, "health")
+	out, code := on(t, append([]string{"REDIS_NODES=redis://127.0.0.1:1?master_set=m&sentinel_tls=true"}, tls...), "health")
+	require.Equal(t, exitNoQuorum, code, "the files are for its Sentinels: %s", out)
+	out, code = on(t, []string{"REDIS_NODES=rediss://" + addr, password}, "health")
 	require.Equal(t, exitNoQuorum, code, out)
 	require.Contains(t, out, "certificate signed by unknown authority")
 }
