@@ -19,9 +19,9 @@ const (
 	// that is under way. A connection that began while the network was down would else
 	// hold up its node for the whole limit after the network is back.
 	hedge = 200 * time.Millisecond
-	// slowHedge is the pace after the first few tries, and while a name is looked up.
+	// slowHedge is the slowest pace of further tries, for a node that is near, and the
+	// pace while a name is looked up.
 	slowHedge = time.Second
-	fastTries = 5
 	mostTries = 6 // at once; a further one takes the place of the oldest
 	// What nobody waits for any more is kept so long for who comes next.
 	keepConn, keepError = 10 * time.Second, time.Second
@@ -291,7 +291,7 @@ func (r *connector) race(c *connecting, addr string, d *net.Dialer, conf *tls.Co
 	pace := max(hedge, 2*r.usually().total()) // what is far takes longer
 	more := time.NewTimer(pace)
 	defer more.Stop()
-	for begun := 1; ; {
+	for {
 		c.stage.Store(tries[0].stage)
 		select {
 		case res := <-results: // also a refusal: it is an answer
@@ -314,11 +314,8 @@ func (r *connector) race(c *connecting, addr string, d *net.Dialer, conf *tls.Co
 			var room bool
 			if tries, room = makeRoom(tries); room {
 				start()
-				begun++
 			}
-			if begun >= fastTries {
-				pace = max(pace, slowHedge)
-			}
+			pace = max(pace, min(2*pace, slowHedge))
 			more.Reset(pace)
 		case <-ctx.Done():
 			if r.life.Err() != nil {
