@@ -171,8 +171,8 @@ func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
 	}
 }
 
-// slowly: it takes its time to connect, and is there all the same, as far as one can
-// tell: an address that does not answer may well be down, and a server may hang.
+// slowly: it takes its time to connect, and is probably there all the same. An address
+// that does not answer may well be down, and a server that says nothing hangs.
 func (n *node) slowly(err error) bool {
 	slow, ok := errors.AsType[*unconnected](err)
 	return ok && slow.going && slow.at != stepTCP && (slow.at != stepServer || slow.after < 3*n.opts.NodeTimeout)

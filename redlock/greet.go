@@ -40,7 +40,7 @@ type greeter struct {
 // login gives the user and the password of a new connection.
 type login func(context.Context) (user, password string, err error)
 
-// forSentinel tells the connections to Sentinels: the client library gives them the
+// forSentinel knows the connections to Sentinels: the client library gives them the
 // dialer that was made for them, and that is all that sets them apart.
 func forSentinel(d *net.Dialer) bool { return d.FallbackDelay == sentinelMark }
 

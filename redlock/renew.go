@@ -16,7 +16,7 @@ import (
 
 const (
 	// maxAge is about how long connections are used: a name, a balancer or a proxy can
-	// lead to another server meanwhile, and nothing is heard of that where the old one
+	// lead to another server meanwhile, and nothing reports that where the old one
 	// lives on. It is short, since for so long two processes can ask different servers
 	// for one vote.
 	maxAge = time.Minute
