@@ -345,6 +345,28 @@ func TestAFarNodeReconnectsAsItConnects(t *testing.T) {
 	})
 }
 
+func TestAServerThatHungUpOnceIsNotTakenForOneWithoutHello(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 1)
+		l, roads := q.dialed(nil)
+		to, dropped := roads[0], 0
+		l.nodes[0].dial.greeter.open = func(ctx context.Context, addr string, d *net.Dialer, conf *tls.Config) (net.Conn, error) {
+			if dropped++; dropped == 1 {
+				ours, theirs := net.Pipe()
+				go func() { // as a server that goes down at that moment
+					_, _ = theirs.Read(make([]byte, 1<<10))
+					_ = theirs.Close()
+				}()
+				return ours, nil
+			}
+			return to.open(ctx, addr, d, conf)
+		}
+		require.NoError(t, l.connect(t.Context()))
+		require.False(t, l.nodes[0].plain())
+		require.Equal(t, 3, dropped)
+	})
+}
+
 func TestAConnectionThatNobodyWaitsForIsKeptForTheNextAndThenClosed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var opened, closed atomic.Int32

@@ -64,13 +64,23 @@ func (g *greeter) connect(ctx context.Context, addr string, d *net.Dialer, conf 
 	}
 	// Some proxies hang up where others answer that they don't know a command.
 	now := int64(time.Since(epoch))
-	if now < g.barred.Load() {
+	if until := g.barred.Load(); until != 0 && now < until {
 		return nil, err
 	}
 	for _, how := range []manner{older, bare} {
-		if conn, err := g.greeted(ctx, addr, d, conf, how); err == nil || ctx.Err() != nil {
-			return conn, err
+		conn, err := g.greeted(ctx, addr, d, conf, how)
+		if err != nil && ctx.Err() == nil {
+			continue
 		}
+		if err != nil {
+			return nil, err
+		}
+		// A server that was only just starting is not to be taken for such a proxy.
+		if better, err := g.greeted(ctx, addr, d, conf, full); err == nil {
+			_ = conn.Close()
+			return better, nil
+		}
+		return conn, nil
 	}
 	g.barred.Store(now + int64(5*time.Second))
 	return nil, err
