@@ -18,14 +18,23 @@ import (
 // beside others.
 func slowNames(t *testing.T, after func() time.Duration) {
 	before := net.DefaultResolver
+	var mu sync.Mutex // guards closed, and that wg grows only before it is waited for
 	var wg sync.WaitGroup
-	ended := make(chan struct{})
-	t.Cleanup(func() {
+	closed, ended := false, make(chan struct{})
+	t.Cleanup(func() { // a look-up that nobody waits for goes on in package net
 		net.DefaultResolver = before
 		close(ended)
+		mu.Lock()
+		closed = true
+		mu.Unlock()
 		wg.Wait()
 	})
 	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if closed {
+			return nil, net.ErrClosed
+		}
 		ours, theirs := net.Pipe() // a stream: as over TCP, each message has its length before it
 		wg.Go(func() {
 			defer theirs.Close()
