@@ -17,6 +17,12 @@ import (
 // where nobody can recover it, and allocates whatever length is announced.
 type strict struct {
 	net.Conn
+	// silence is after what time without an answer to a request the connection is dead;
+	// 0: never. The client library sees to that only as long as one request is sent at a
+	// time, and else by a PING of its own, which comes up to a second later.
+	silence time.Duration
+	lost    func() // is called once if the connection ends by itself; nil: not needed
+	closed  atomic.Bool
 
 	mu    sync.Mutex // guards all below
 	err   error      // what was wrong
@@ -29,15 +35,8 @@ type strict struct {
 	ended int  // channels of UNSUBSCRIBE, likewise
 	unsub bool // the last request was UNSUBSCRIBE
 
-	// silence is after what time without an answer to a request the connection is dead;
-	// 0: never. The client library sees to that only as long as one request is sent at a
-	// time, and else by a PING of its own, which comes up to a second later.
-	silence time.Duration
-	dead    time.Time // when that is; zero: nothing is unanswered
-	until   time.Time // the client library's own deadline for a read
-
-	lost   func() // is called once if the connection ends by itself; nil: not needed
-	closed atomic.Bool
+	dead  time.Time // when silence is over; zero: nothing is unanswered
+	until time.Time // the client library's own deadline for a read
 }
 
 // ask is a request whose reply is not like others.
