@@ -34,6 +34,11 @@ const (
 // command under a lock does not get them.
 var secretEnv = []string{"LOCKKEEPER_URL", "REDIS_NODES", "REDIS_USER", "REDISCLI_AUTH", passwordFile, tlsCA, tlsCert, tlsKey}
 
+// secretNames are these for a help text, which is not too wide.
+func secretNames() string {
+	return strings.Join(secretEnv[:4], " ") + "\n  " + strings.Join(secretEnv[4:], " ")
+}
+
 // store is what the flags and the environment name.
 type store struct {
 	url   string          // for backends.Open
