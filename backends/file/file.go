@@ -388,7 +388,7 @@ func (t *term) own(ctx context.Context, key string, token uint64) (*keyFile, rec
 	if err == nil && (r.Token != token || r.Boot != t.l.boot) {
 		err = fmt.Errorf("%w: the key is at token %d", lock.ErrLost, r.Token)
 		if r.Holder != "" {
-			err = fmt.Errorf("%w, of %s", err, (&lock.HeldError{Holder: r.Holder}).By())
+			err = fmt.Errorf("%w, of %s", err, r.Holder)
 		}
 	}
 	if err != nil {
