@@ -216,7 +216,7 @@ func unknownCommand(err error) bool {
 // is a whole Cluster by itself, or not part of one yet, is.
 func (n *node) misplaced(ctx context.Context, c rueidis.Client, mode string) error {
 	if mode == "" && n.dial != nil && n.dial.greeter != nil {
-		mode = n.dial.greeter.mode()
+		mode = n.dial.greeter.said("mode")
 	}
 	switch mode {
 	case "sentinel":

@@ -178,17 +178,17 @@ func (g *greeter) greet(ctx context.Context, c net.Conn, how manner, sentinel bo
 	return reply, nil
 }
 
-// mode is what the last server said that it is: standalone, sentinel or cluster; "" if
-// it did not say.
-func (g *greeter) mode() string {
+// said is what the last server said of itself in its greeting: of its mode (standalone,
+// sentinel, cluster) or role (master, replica); "" if it did not.
+func (g *greeter) said(name string) string {
 	reply := g.greeting.Load()
 	if reply == nil {
 		return ""
 	}
-	_, after, _ := bytes.Cut(*reply, []byte("\r\nmode\r\n"))
+	_, after, _ := bytes.Cut(*reply, []byte("\r\n"+name+"\r\n"))
 	_, after, _ = bytes.Cut(after, []byte("\r\n")) // its length
-	mode, _, _ := bytes.Cut(after, []byte("\r\n"))
-	return string(mode)
+	value, _, _ := bytes.Cut(after, []byte("\r\n"))
+	return string(value)
 }
 
 // withoutHello: the refusal is of the command, not of us.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -150,5 +151,32 @@ func TestRealAClustersServersAreAskedAcrossARenewal(t *testing.T) {
 		}
 	}
 	require.NoError(t, lease.Extend(t.Context(), time.Minute))
+	require.NoError(t, lease.Release(t.Context()))
+}
+
+// A name that leads to a primary and its replicas, or to one that is not promoted yet.
+func TestRealAReplicaDoesNotTakeAPrimarysPlace(t *testing.T) {
+	t.Parallel()
+	primary := redistest.Start(t)
+	replica := redistest.Start(t, "--replicaof", "127.0.0.1", strconv.Itoa(primary.Port()))
+	proxy := redistest.NewProxy(t, primary.Addr())
+	l, err := Dial(soonAfter(t, 30*time.Second), []string{"redis://" + proxy.Addr()}, &Options{RestartGuard: -1})
+	require.NoError(t, err)
+	defer l.Close()
+	renew := func() bool {
+		require.NoError(t, l.begin(1))
+		defer l.wg.Done()
+		return l.nodes[0].dial.renew(l.nodes[0].dial.gen.Load())
+	}
+	proxy.Target(replica.Addr())
+	require.False(t, renew())
+	lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
+	require.NoError(t, err)
+	require.NoError(t, lease.Release(t.Context()))
+	replica.Do("REPLICAOF", "NO", "ONE")
+	require.True(t, renew())
+	lease, err = l.TryAcquire(t.Context(), "k", time.Minute)
+	require.NoError(t, err)
+	require.Equal(t, "1", replica.Do("EXISTS", "redlock:k"))
 	require.NoError(t, lease.Release(t.Context()))
 }

@@ -251,7 +251,8 @@ func (d *dialer) replied(g *generation, err error) {
 }
 
 // renew makes a new client beside g, and puts it in g's place once its server has
-// answered. Nothing that is under way is lost. It reports whether that was done.
+// answered as a primary does. Nothing that is under way is lost. It reports whether that
+// was done.
 func (d *dialer) renew(g *generation) bool {
 	d.mu.Lock()
 	if d.closed || d.renewing || d.gen.Load() != g {
@@ -270,6 +271,9 @@ func (d *dialer) renew(g *generation) bool {
 	d.mu.Lock()
 	d.renewing = false
 	good := err == nil && !d.closed
+	if good && client.Mode() != rueidis.ClientModeCluster && d.greeter.said("role") == "replica" {
+		good = false // no better than what we have: a name that leads to several servers, or a fail-over that is not over
+	}
 	if good {
 		d.install(client)
 	}
