@@ -20,6 +20,7 @@ type greeter struct {
 	open          dialFunc
 	name          string // of the connection; "" for none
 	db            int
+	first         manner // that is tried
 	login         login
 	sentinelLogin login
 	// getTLS is asked for each connection with TLS; nil: the client's option stands.
@@ -58,7 +59,7 @@ const (
 
 // connect is a connector's try.
 func (g *greeter) connect(ctx context.Context, addr string, d *net.Dialer, conf *tls.Config) (net.Conn, error) {
-	conn, err := g.greeted(ctx, addr, d, conf, full)
+	conn, err := g.greeted(ctx, addr, d, conf, g.first)
 	if err == nil || !hungUp(err) || ctx.Err() != nil {
 		return conn, err
 	}
@@ -67,7 +68,7 @@ func (g *greeter) connect(ctx context.Context, addr string, d *net.Dialer, conf 
 	if until := g.barred.Load(); until != 0 && now < until {
 		return nil, err
 	}
-	for _, how := range []manner{older, bare} {
+	for how := g.first + 1; how <= bare; how++ {
 		conn, err := g.greeted(ctx, addr, d, conf, how)
 		if err != nil && ctx.Err() == nil {
 			continue
@@ -76,7 +77,7 @@ func (g *greeter) connect(ctx context.Context, addr string, d *net.Dialer, conf 
 			return nil, err
 		}
 		// A server that was only just starting is not to be taken for such a proxy.
-		if better, err := g.greeted(ctx, addr, d, conf, full); err == nil {
+		if better, err := g.greeted(ctx, addr, d, conf, g.first); err == nil {
 			_ = conn.Close()
 			return better, nil
 		}

@@ -184,7 +184,12 @@ func (u *nodeURL) greeter(opts *settings) *greeter {
 	if u.Scheme == "unix" {
 		network = "unix"
 	}
+	first := full
+	if u.option.AlwaysRESP2 { // protocol=2
+		first = older
+	}
 	return &greeter{
+		first:         first,
 		open:          open(network),
 		name:          cmp.Or(u.option.ClientName, "lockkeeper"),
 		db:            u.option.SelectDB,
