@@ -65,9 +65,11 @@ func Register(scheme string, open Opener) {
 // parameters, each as the option of its name in [redlock.Options] and with its
 // default: prefix (empty: none), owner, quorum, node-timeout, restart-guard ("off"
 // for none), retention, drift-factor, assume-durable, lazy; and db, the number of the
-// database. redlocks takes tls-ca, tls-cert and tls-key, too: PEM files with the
-// authorities to trust in place of the system's, and the client's own certificate and
-// key. Characters that mean something in a URL are percent-encoded, in a
+// database. In place of the password it takes password-file, the path of a file whose
+// first line is the password. redlocks takes tls-ca, tls-cert and tls-key, too: PEM
+// files with the authorities to trust in place of the system's, and the client's own
+// certificate and key. All these files are read for each connection, so that what they
+// have can be changed at any time. Characters that mean something in a URL are percent-encoded, in a
 // password above all.
 //
 // A URL or parameter that can't be used gives an error matching

@@ -152,6 +152,9 @@ func TestBadURLsAreRefusedByNameAndWithoutSecrets(t *testing.T) {
 		"redlocks://h1?tls-ca=/no/such/file":             "/no/such/file",
 		"redlocks://h1?tls-cert=/no/such/file":           "both or neither",
 		"redlock://h1?lazy=maybe":                        "lazy",
+		"redlock://h1?password-file=/no/such/file":       "/no/such/file",
+		"redlock://u:" + secret + "@h1?password-file=/f": "a password and a password-file",
+		"redlock://h1?password-file=/dev/null":           "its first line is empty",
 	} {
 		l, err := Open(t.Context(), rawURL)
 		require.ErrorIs(t, err, lock.ErrInvalid, rawURL)
@@ -184,9 +187,27 @@ func TestTLSFilesAreForTLSOnly(t *testing.T) {
 	require.NoError(t, os.WriteFile(ca, text, 0o600))
 	_, opts, err := parseRedlock("redlocks", "//h1?tls-ca="+ca)
 	require.NoError(t, err)
-	require.True(t, opts.TLS.RootCAs.Equal(server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs))
+	config, err := opts.GetTLS(t.Context())
+	require.NoError(t, err)
+	require.True(t, config.RootCAs.Equal(server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs))
+	require.NoError(t, os.WriteFile(ca, nil, 0o600))
+	_, err = opts.GetTLS(t.Context())
+	require.ErrorContains(t, err, "no certificate in it", "it is read each time")
+	require.NoError(t, os.WriteFile(ca, text, 0o600))
 	_, _, err = parseRedlock("redlock", "//h1?tls-ca="+ca)
 	require.ErrorIs(t, err, lock.ErrInvalid, "who gives an authority must not get a plain connection")
+}
+
+func TestAPasswordFileIsForAllNodes(t *testing.T) {
+	for raw, want := range map[string]string{
+		"//keeper@h1,h2?db=3&password-file=%2Frun%2Fpass%20word": "redis://keeper@h1/3?password_file=%2Frun%2Fpass+word",
+		"//h1,h2?password-file=/run/p":                           "redis://h1?password_file=%2Frun%2Fp",
+	} {
+		urls, _, err := parseRedlock("redlock", raw)
+		require.NoError(t, err)
+		require.Len(t, urls, 2)
+		require.Equal(t, want, urls[0])
+	}
 }
 
 func TestRegisteredSchemesOpen(t *testing.T) {

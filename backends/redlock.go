@@ -46,12 +46,7 @@ func parseRedlock(scheme, rest string) (urls []string, opts *redlock.Options, er
 	if scheme == "redlocks" {
 		node.Scheme = "rediss"
 	}
-	if at := strings.LastIndex(authority, "@"); at >= 0 {
-		if node.User, err = parseUser(authority[:at]); err != nil {
-			return nil, nil, err
-		}
-		authority = authority[at+1:]
-	}
+	user, authority, has := cutLast(authority, "@")
 	path, query, _ := strings.Cut(tail, "?")
 	if path != "" && path != "/" || strings.Contains(tail, "#") {
 		return nil, nil, fmt.Errorf("%w: a path or fragment after the hosts, want at most parameters; the database is db=n", lock.ErrInvalid)
@@ -64,18 +59,27 @@ func parseRedlock(scheme, rest string) (urls []string, opts *redlock.Options, er
 	if db < 0 {
 		p.fail("db", "0 or more")
 	}
+	file := p.text("password-file")
+	if has {
+		if node.User, err = parseUser(user, file != ""); err != nil {
+			return nil, nil, err
+		}
+	}
 	ca, cert, key := p.text("tls-ca"), p.text("tls-cert"), p.text("tls-key")
 	if err := p.done(); err != nil {
 		return nil, nil, err
 	}
-	if opts.TLS, err = tlsfile.Load(ca, cert, key); err != nil {
+	if opts.GetTLS, err = tlsfile.Source(ca, cert, key); err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", lock.ErrInvalid, err)
 	}
-	if opts.TLS != nil && scheme != "redlocks" {
+	if opts.GetTLS != nil && scheme != "redlocks" {
 		return nil, nil, fmt.Errorf("%w: files for TLS with %s://, want redlocks://", lock.ErrInvalid, scheme)
 	}
 	if db > 0 {
 		node.Path = "/" + strconv.Itoa(db)
+	}
+	if file != "" {
+		node.RawQuery = url.Values{"password_file": {file}}.Encode()
 	}
 	for i, host := range strings.Split(authority, ",") {
 		if err := checkHost(host); err != nil {
@@ -108,14 +112,27 @@ func redlockOptions(p *params) *redlock.Options {
 	return opts
 }
 
-// parseUser quotes nothing in its errors.
-func parseUser(info string) (*url.Userinfo, error) {
+// cutLast cuts s around the last sep. Without one, all of it is after.
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return "", s, false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// parseUser quotes nothing in its errors. file: the password stands in one.
+func parseUser(info string, file bool) (*url.Userinfo, error) {
 	name, password, has := strings.Cut(info, ":")
 	name, err1 := url.PathUnescape(name)
 	password, err2 := url.PathUnescape(password)
 	switch {
 	case err1 != nil || err2 != nil:
 		return nil, fmt.Errorf("%w: user or password is not percent-encoded rightly", lock.ErrInvalid)
+	case has && file:
+		return nil, fmt.Errorf("%w: a password and a password-file, want one of them", lock.ErrInvalid)
+	case file:
+		return url.User(name), nil
 	case !has:
 		return nil, fmt.Errorf("%w: a user without password, want user:password@ or :password@", lock.ErrInvalid)
 	}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // What can go wrong, told apart with errors.Is through every layer.
@@ -41,14 +44,24 @@ type HeldError struct {
 }
 
 func (e *HeldError) Error() string {
-	by, left := "another holder", ""
-	if e.Holder != "" {
-		by = e.Holder
-	}
+	left := ""
 	if e.RetryAfter > 0 {
 		left = fmt.Sprintf(", free in %v at the latest unless renewed", e.RetryAfter.Round(time.Millisecond))
 	}
-	return fmt.Sprintf("lock: %q is held by %s%s", e.Key, by, left)
+	return fmt.Sprintf("lock: %q is held by %s%s", e.Key, e.By(), left)
+}
+
+// By is Holder for people: in quotes and escaped if it has characters that don't
+// print, since anybody who may write to the store can name a holder, and "another
+// holder" where it is unknown. Use it in logs and messages.
+func (e *HeldError) By() string {
+	switch {
+	case e.Holder == "":
+		return "another holder"
+	case !utf8.ValidString(e.Holder), strings.ContainsFunc(e.Holder, func(r rune) bool { return !strconv.IsPrint(r) }):
+		return strconv.Quote(e.Holder)
+	}
+	return e.Holder
 }
 
 // Is matches ErrHeld.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -28,6 +29,19 @@ func TestHeldErrorSaysWhatIsKnown(t *testing.T) {
 	require.EqualError(t, &lock.HeldError{Key: "k"}, `lock: "k" is held by another holder`)
 	require.EqualError(t, &lock.HeldError{Key: "k", Holder: "host-1", RetryAfter: 1500 * time.Millisecond},
 		`lock: "k" is held by host-1, free in 1.5s at the latest unless renewed`)
+}
+
+// Whoever may write to the store names the holder: nothing of it may move a terminal's
+// cursor, begin a line of a log, or hide what stands around it.
+func TestHeldErrorEscapesWhatDoesNotPrint(t *testing.T) {
+	for _, holder := range []string{"a\nlevel=ERROR", "\x1b[2Jroot", "a\u202eb", "a\u200bb", "\xff\xfe", "tab\there", "\x7f"} {
+		for _, err := range []error{&lock.HeldError{Key: "k", Holder: holder}, fmt.Errorf("x: %w", &lock.HeldError{Key: "k\n", Holder: holder})} {
+			require.NotContains(t, err.Error(), holder)
+			require.Contains(t, err.Error(), strconv.Quote(holder))
+			require.NotContains(t, err.Error(), "\n")
+		}
+	}
+	require.Equal(t, "Ana María@host:7", (&lock.HeldError{Holder: "Ana María@host:7"}).By())
 }
 
 func TestTokenIsThatOfTheContextsLease(t *testing.T) {

@@ -37,24 +37,26 @@ func (l *Locker) ForceRelease(ctx context.Context, key string, token uint64) err
 }
 
 func (l *Locker) forceRelease(ctx context.Context, key string, token uint64) error {
-	value := "*"
-	if token != 0 {
-		info, holder, err := l.inspect(ctx, key, nil)
-		switch {
-		case err != nil:
+	if token == 0 {
+		if err := lock.Check(key, lock.MinTTL); err != nil {
 			return err
-		case info.Holder == "":
-			return nil // nobody's, so not that term's
-		case info.Token == 0:
-			return fmt.Errorf("%w: too few nodes agree on the token of the present term", lock.ErrUnavailable)
-		case info.Token != token:
-			return fmt.Errorf("another term has it, token %d: %w", info.Token, &lock.HeldError{Key: key, Holder: info.Holder, RetryAfter: max(0, info.TTL)})
 		}
-		value = holder // its term alone has this value
-	} else if err := lock.Check(key, lock.MinTTL); err != nil {
+		_, err := l.free(ctx, key, nil)
 		return err
 	}
-	_, err := l.free(ctx, key, []string{value})
+
+	info, holder, err := l.inspect(ctx, key, nil)
+	switch {
+	case err != nil:
+		return err
+	case info.Holder == "":
+		return nil // nobody's, so not that term's
+	case info.Token == 0:
+		return fmt.Errorf("%w: too few nodes agree on the token of the present term", lock.ErrUnavailable)
+	case info.Token != token:
+		return fmt.Errorf("another term has it, token %d: %w", info.Token, &lock.HeldError{Key: key, Holder: info.Holder, RetryAfter: max(0, info.TTL)})
+	}
+	_, err = l.free(ctx, key, []string{holder}) // its term alone has this value
 	return err
 }
 
@@ -78,7 +80,7 @@ func (l *Locker) breakView(ctx context.Context, v View) ([]Outcome, error) {
 	if len(v.Nodes) != len(l.nodes) {
 		return nil, fmt.Errorf("%w: a view of %d nodes, want one of this locker, which has %d", lock.ErrInvalid, len(v.Nodes), len(l.nodes))
 	}
-	var values []string
+	values := []string{} // not nil: with none, there is nothing to free
 	for _, n := range v.Nodes {
 		if n.value != nil && (v.Holder == "" || n.Term == 1) && !slices.Contains(values, *n.value) {
 			values = append(values, *n.value)
@@ -87,11 +89,16 @@ func (l *Locker) breakView(ctx context.Context, v View) ([]Outcome, error) {
 	return l.free(ctx, v.Key, values)
 }
 
-// free deletes key on every node that has one of the values; "*" is any.
+// free deletes key on every node that has one of the values; nil is any. A value is
+// compared as it stands: one that another program wrote can be any text.
 func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outcome, error) {
 	k, err := l.keysOf(key)
 	if err != nil {
 		return nil, err
+	}
+	anybody := "0"
+	if values == nil {
+		values, anybody = []string{""}, "1"
 	}
 	did, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, _ *node, c rueidis.Client) (Did, error) {
 		// A request outlives who gave it up: one that waits for a connection must not free
@@ -101,7 +108,7 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 		}
 		did := WasFree
 		for _, value := range values {
-			rep := parseRelease(answered(releaseScript.eval(ctx, c, k, value, "1")))
+			rep := parseRelease(answered(releaseScript.eval(ctx, c, k, value, "1", anybody)))
 			switch rep.kind {
 			case failed:
 				return "", rep.err

@@ -3,6 +3,7 @@ package redlock
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -147,6 +148,33 @@ func TestViewDoesNotNameTheHolderAmongThoseWhoWait(t *testing.T) {
 		nets[0].set(func(w *network) { w.down = false })
 		waits("holder:1", 0, 1)
 		require.Equal(t, []string{"holder:1", "other:2"}, waiters(), "somebody else in the holder's process waits")
+	})
+}
+
+// A value is any text that another program wrote: one that reads like an order is none.
+func TestBreakFreesTheValueThatItSawWhateverThatIs(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, _ := q.client(nil)
+		for _, value := range []string{"*", "", "0", "1", "a*"} {
+			for _, n := range q.nodes {
+				require.NoError(t, n.redis.Set("redlock:k", value))
+			}
+			v, err := l.View(t.Context(), "k")
+			require.NoError(t, err)
+			all, err := l.Break(t.Context(), v)
+			require.NoError(t, err)
+			require.Equal(t, []Did{Freed, Freed, Freed}, []Did{all[0].Did, all[1].Did, all[2].Did}, "%q", value)
+
+			lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
+			synctest.Wait()
+			all, err = l.Break(t.Context(), v) // the same view, late
+			require.NoError(t, err)
+			require.Equal(t, []Did{Anothers, Anothers, Anothers}, []Did{all[0].Did, all[1].Did, all[2].Did}, "%q", value)
+			require.NoError(t, lease.Extend(t.Context(), ttl))
+			require.NoError(t, lease.Release(t.Context()))
+			synctest.Wait()
+		}
 	})
 }
 

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -19,15 +22,25 @@ import (
 //
 // Each URL is one vote: redis://[user:password@]host[:port][/db], rediss:// for
 // TLS, unix:///path/to.sock[?db=n]. Parameters: master_set=name (the addresses are
-// Sentinels; more with addr=host:port), cluster=true (a Redis Cluster counts as
-// one node), and those of rueidis.ParseURL.
+// Sentinels; more with addr=host:port), sentinel_tls=true or false (where only one of
+// Sentinels and servers has TLS), cluster=true (a Redis Cluster counts as one node),
+// password_file=path and sentinel_password_file=path, and those of rueidis.ParseURL.
+// A file with a password is read for each connection, up to the end of its first
+// line; so are [Options.Credentials] and [Options.GetTLS] asked.
+//
+// A connection is used for about a minute, and then replaced beside the requests that
+// are under way, so that a name that has moved is found; one that leads to a replica,
+// or to a server that is of no use, at once. Servers and proxies with EVALSHA but
+// without HELLO or CLIENT will do; what waits for a lock then polls. Servers of a
+// Redis Cluster are refused without cluster=true.
 //
 // Other parameters are refused, and so are two URLs of one server, whose databases
 // fail together: by their addresses, or by the run_id of those that have answered
 // when Dial returns. In user, password and parameters, / ? # @ must be percent-encoded.
 //
 // ctx bounds dialing only. With a deadline, nodes that can't be reached are tried
-// again until then; without one, each is tried once. Without a quorum the error
+// again until then; without one, each is tried once, where a name server or a far
+// server that is slow gets up to 15s (dial_timeout in the URL). Without a quorum the error
 // matches [lock.ErrUnavailable], and that of ctx if it has ended. With
 // [Options.Lazy] none is tried.
 func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
@@ -51,7 +64,7 @@ func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 			}
 			seen[server] = i
 		}
-		n.dial = &dialer{option: u.client(&opts), cluster: u.cluster, node: n}
+		n.dial = newDialer(u, n, l.begin)
 	}
 	if opts.Lazy {
 		return l, nil
@@ -93,6 +106,9 @@ func (l *Locker) connect(ctx context.Context) error {
 		case a := <-answers:
 			if failures[a.i] = a.err; a.err == nil {
 				up++
+			}
+			if errors.Is(a.err, lock.ErrInvalid) {
+				return fmt.Errorf("redlock: node %d of %d (%s): %w", a.i+1, len(l.nodes), l.nodes[a.i].name, a.err)
 			}
 			if j, ok := runs[a.run]; ok && a.run != "" {
 				i, j := max(a.i, j), min(a.i, j)
@@ -139,7 +155,7 @@ func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
 	for {
 		run, err := n.ping(ctx)
 		switch {
-		case err == nil || !again:
+		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !n.slowly(err):
 			return run, err
 		case !silence(err):
 			told = err
@@ -155,6 +171,13 @@ func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
 	}
 }
 
+// slowly: it takes its time to connect, and is probably there all the same. An address
+// that does not answer may well be down, and a server that says nothing hangs.
+func (n *node) slowly(err error) bool {
+	slow, ok := errors.AsType[*unconnected](err)
+	return ok && slow.going && slow.at != stepTCP && (slow.at != stepServer || slow.after < 3*n.opts.NodeTimeout)
+}
+
 func silence(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout() // a context's, too
@@ -166,14 +189,69 @@ func (n *node) ping(ctx context.Context) (run string, err error) {
 	if err != nil {
 		return "", err
 	}
-	// To connect, and to answer: the connection's own limits, which tell more, come first.
+	// To connect, and to answer: the connection's own limits, which say more, come first.
 	ctx, cancel := context.WithTimeout(ctx, 2*n.opts.NodeTimeout)
 	defer cancel()
-	if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil || c.Mode() == rueidis.ClientModeCluster {
-		return "", err // a Cluster has many runs
+	if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil && !unknownCommand(err) {
+		return "", err
 	}
-	run, _ = currentRun(ctx, c)
-	return run, nil
+	if c.Mode() == rueidis.ClientModeCluster {
+		return "", nil // many servers, with a run each
+	}
+	text, _ := c.Do(ctx, c.B().Info().Section("server").Build()).ToString()
+	info := parseInfo(text)
+	if err := n.misplaced(ctx, c, info["redis_mode"]); err != nil {
+		return "", fmt.Errorf("%w: %w", lock.ErrInvalid, err)
+	}
+	return info["run_id"], nil
+}
+
+// unknownCommand: an answer all the same.
+func unknownCommand(err error) bool {
+	refused := refusal(err)
+	return refused != nil && strings.Contains(strings.ToLower(refused.Error()), "unknown command")
+}
+
+// misplaced is why a server of this mode is no node of its own, if it is none. One that
+// is a whole Cluster by itself, or not part of one yet, is.
+func (n *node) misplaced(ctx context.Context, c rueidis.Client, mode string) error {
+	if mode == "" && n.dial != nil && n.dial.greeter != nil {
+		mode = n.dial.greeter.said("mode")
+	}
+	switch mode {
+	case "sentinel":
+		if c.Mode() == rueidis.ClientModeSentinel {
+			return nil
+		}
+		return errors.New("it is a Sentinel: write redis://host:port?master_set=name for the primary that it watches")
+	case "cluster":
+		if whole := n.wholeCluster(ctx, c); whole != "" {
+			return fmt.Errorf("it is one of %sservers of a Redis Cluster, each of which has some of the keys only: write redis://host:port?cluster=true once, for the whole Cluster as one vote, or name servers with cluster-enabled no", whole)
+		}
+	}
+	return nil
+}
+
+// wholeCluster names of how many servers of a Redis Cluster this is one; "" is of none.
+func (n *node) wholeCluster(ctx context.Context, c rueidis.Client) string {
+	text, err := c.Do(ctx, c.B().Arbitrary("CLUSTER", "INFO").Build()).ToString()
+	if err == nil {
+		if known, _ := strconv.Atoi(parseInfo(text)["cluster_known_nodes"]); known > 1 {
+			return strconv.Itoa(known) + " "
+		}
+		return ""
+	}
+	// The user may not ask that. Of some keys, one is another server's.
+	for i := range 16 {
+		k, _ := newKeys(n.opts.Prefix, "lockkeeper:probe:"+strconv.Itoa(i))
+		err := inspectScript.eval(ctx, c, k).Error()
+		if refused := refusal(err); refused != nil && errorCode(refused.Error()) == "MOVED" {
+			return "several "
+		} else if err != nil {
+			return ""
+		}
+	}
+	return ""
 }
 
 // closeNodes ends all connections, and with them the requests that wait on them.
@@ -193,12 +271,79 @@ type dialer struct {
 	option  rueidis.ClientOption
 	cluster bool
 	node    *node
+	begin   func(goroutines int) error // the locker's
+	conns   *connector
+	greeter *greeter
 
-	mu      sync.Mutex    // guards all below; not held while connecting
-	busy    chan struct{} // closed when the connect under way ends; nil if there is none
-	closed  bool
-	nextAt  time.Time // earliest time of the next connect
-	lastErr error
+	gen atomic.Pointer[generation] // the present client; nil: none yet
+
+	mu       sync.Mutex    // guards all below; not held while connecting
+	busy     chan struct{} // closed when the connect under way ends; nil if there is none
+	closed   bool
+	nextAt   time.Time // earliest time of the next connect
+	lastErr  error
+	all      []*generation // those that are open
+	aging    *time.Timer   // ends the present one's time
+	renewing bool          // the next one is being made
+	renewAt  time.Time     // earliest time to replace one that leads astray
+	pause    time.Duration // between two of those
+}
+
+func newDialer(u *nodeURL, n *node, begin func(int) error) *dialer {
+	d := &dialer{cluster: u.cluster, node: n, begin: begin, greeter: u.greeter(n.opts)}
+	d.conns = newConnector(d.greeter.connect, u.connectWait(n.opts), u.connectLimit())
+	d.option = u.client(n.opts)
+	d.option.DialCtxFn = d.conns.dial
+	d.greeter.lost = d.warm
+	return d
+}
+
+// warm has the node connected again soon after a connection was lost, and not only when
+// it is next asked: with a slow name server that can be too late for a lease.
+func (d *dialer) warm() {
+	time.AfterFunc(jittered(warmPause), func() {
+		if d.begin == nil || d.begin(1) != nil {
+			return
+		}
+		defer d.node.wg.Done()
+		if c := d.node.client.Load(); c != nil {
+			_ = (*c).Do(context.Background(), (*c).B().Ping().Build()).Error()
+		}
+	})
+}
+
+// warmPause lets the client library see that the connection is lost, and many processes
+// come one after another.
+const warmPause = 200 * time.Millisecond
+
+// replaced is closed when the node's present client has given way to a newer one; nil:
+// it never does.
+func (n *node) replaced() <-chan struct{} {
+	if n.dial == nil || n.dial.gen.Load() == nil {
+		return nil
+	}
+	return n.dial.gen.Load().retired
+}
+
+// connecting is what the node's connection waits for that is being made; nil: none is.
+func (n *node) connecting() error {
+	if n.dial == nil || n.dial.conns == nil {
+		return nil
+	}
+	return n.dial.conns.pending()
+}
+
+// connects is what the node's last connection took to be made, if Dial made it.
+func (n *node) connects() timing {
+	if n.dial == nil || n.dial.conns == nil {
+		return timing{}
+	}
+	return n.dial.conns.usually()
+}
+
+// plain: the node speaks RESP2 only, which has no notifications.
+func (n *node) plain() bool {
+	return n.dial != nil && n.dial.greeter != nil && n.dial.greeter.plain.Load()
 }
 
 const redial = time.Second
@@ -248,13 +393,19 @@ func (d *dialer) connect() {
 		client.Close()
 		return
 	}
-	d.node.take(client)
+	d.install(client)
 }
 
 func (d *dialer) close() {
 	d.mu.Lock()
 	d.closed, d.lastErr = true, errClosed
+	if d.aging != nil {
+		d.aging.Stop()
+	}
 	d.mu.Unlock()
+	if d.conns != nil {
+		d.conns.close()
+	}
 	if c := d.node.client.Load(); c != nil {
 		(*c).Close()
 	}

@@ -2,6 +2,7 @@ package redlock
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -93,7 +94,7 @@ func undialed(t *testing.T, urls []string, o *Options) *Locker {
 		u, err := parseURL(raw)
 		require.NoError(t, err)
 		n := l.addNode(u.name())
-		n.dial = &dialer{option: u.client(&opts), node: n}
+		n.dial = newDialer(u, n, l.begin)
 	}
 	return l
 }
@@ -160,6 +161,18 @@ func FuzzRESP(f *testing.F) {
 	})
 }
 
+// strictly makes the connections of o strict.
+func strictly(o *rueidis.ClientOption) {
+	dial := o.DialCtxFn
+	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, config *tls.Config) (net.Conn, error) {
+		c, err := dial(ctx, addr, d, config)
+		if err != nil {
+			return nil, err
+		}
+		return &strict{Conn: c}, nil
+	}
+}
+
 // What strict is for: without it, a server can end the whole process. If this fails
 // because the client library has become strict itself, strict can go.
 func TestTheClientLibraryPanicsWhereStrictDoesNot(t *testing.T) {
@@ -216,6 +229,28 @@ func TestStrictLetsRepliesPassInAnyPieces(t *testing.T) {
 	}
 }
 
+// Names and values of users stand in replies, and can be any text.
+func TestStrictLooksForNoWordsInReplies(t *testing.T) {
+	for _, word := range []string{"mail-unsubscribe-6d9f7:1/x", "subscribe", "unsubscribe", "psubscribe", "QUEUED", "PONG", "invalidate", "message", "LOADING", "+OK", "*"} {
+		text := fmt.Sprintf("$%d\r\n%s\r\n", len(word), word)
+		for _, reply := range []string{text, "+" + word + "\r\n", "*1\r\n" + text, "*2\r\n*1\r\n" + text + ":1\r\n", "*1\r\n+" + word + "\r\n", "~1\r\n" + text, "%1\r\n" + text + ":1\r\n"} {
+			client, server := net.Pipe()
+			s := &strict{Conn: client}
+			go func() { _, _ = io.Copy(io.Discard, server) }()
+			_, err := io.WriteString(s, "*1\r\n$3\r\nGET\r\n")
+			require.NoError(t, err)
+			go func() {
+				_, _ = io.WriteString(server, reply)
+				server.Close()
+			}()
+			got, err := io.ReadAll(s)
+			require.NoError(t, err, "%q", reply)
+			require.Equal(t, reply, string(got))
+			s.Close()
+		}
+	}
+}
+
 // What a Sentinel's client asks, and what comes of it: a push for each channel.
 func TestStrictLetsSentinelsTell(t *testing.T) {
 	const (
@@ -243,6 +278,13 @@ func TestStrictLetsSentinelsTell(t *testing.T) {
 		"in between":             {unsubscribe + subscribe, pong + subscribed + unsubscribed, false},
 		"no pong":                {unsubscribe + ask, unsubscribed + unsubscribed + told, false},
 		"refused":                {unsubscribe, "-NOPERM\r\n" + pong, false},
+		"a word further in":      {ask, ">2\r\n*1\r\n+subscribe\r\n:1\r\n" + told, true},
+		"a word not the first":   {ask, ">2\r\n$1\r\nx\r\n$9\r\nsubscribe\r\n" + told, true},
+		"a word with more":       {ask, ">1\r\n$16\r\nmail-unsubscribe\r\n" + told, true},
+		"verbatim":               {ask, ">3\r\n=13\r\ntxt:subscribe\r\n$1\r\na\r\n:1\r\n" + told, false},
+		"queued":                 {subscribe, "-QUEUED\r\n", false},
+		"other pushes unasked":   {ask, ">3\r\n$12\r\nsunsubscribe\r\n$1\r\na\r\n:0\r\n", false},
+		"pong in an array":       {unsubscribe, unsubscribed + unsubscribed + "*1\r\n+PONG\r\n", false},
 		"pong for two":           {unsubscribe, unsubscribed + unsubscribed + pong + pong, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -27,7 +27,11 @@ var _ lock.HealthChecker = (*Locker)(nil)
 // those that use the locks now. If they are others than this client's, no node is healthy, since
 // nothing can be acquired. What the user may not ask for says "not permitted".
 func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
-	all, errs, err := each(ctx, l, 2*l.opts.NodeTimeout, l.checkNode)
+	timeout := 2 * l.opts.NodeTimeout
+	if end, ok := ctx.Deadline(); ok { // who asks for a lock waits for a connection, too
+		timeout = max(timeout, min(time.Until(end), connectLimit))
+	}
+	all, errs, err := each(ctx, l, timeout, l.checkNode)
 	if err != nil {
 		return lock.Health{}, fmt.Errorf("redlock: health: %w", err)
 	}
@@ -116,7 +120,12 @@ type checkup struct {
 
 func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (checkup, error) {
 	start := time.Now()
-	if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil {
+	err := c.Do(ctx, c.B().Ping().Build()).Error()
+	for stillConnecting(err) && ctx.Err() == nil {
+		start = time.Now()
+		err = c.Do(ctx, c.B().Ping().Build()).Error()
+	}
+	if err != nil && !unknownCommand(err) {
 		return checkup{}, err
 	}
 	h := checkup{NodeHealth: lock.NodeHealth{Latency: time.Since(start)}}
@@ -132,6 +141,9 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 		h.Err = cmp.Or(h.Err, l.explain(err))
 	}
 	s := takeSurvey(ctx, c)
+	if c.Mode() != rueidis.ClientModeCluster && h.Err == nil { // it has the key of this check, and not all others
+		h.Err = n.misplaced(ctx, c, s.info["redis_mode"])
+	}
 	h.clock, h.run = s.clock, s.info["run_id"]
 	h.Facts = append([]lock.Fact{{Name: "reachable", Value: "yes"}}, s.facts()...)
 	if guard := l.guardFact(rep); guard != "" {
@@ -144,6 +156,9 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 	}
 	if err := proveDurable(s.conf, s.info); rep.kind == recovering && s.conf.durable() && err != nil {
 		h.Warnings = append(h.Warnings, fmt.Sprintf("durable now, but it votes only in %v: %v", rep.left, err))
+	}
+	if took := n.connects(); took.total() > l.opts.NodeTimeout {
+		h.Warnings = append(h.Warnings, fmt.Sprintf("to connect took %v: when a connection breaks, its vote is missing for so long", took))
 	}
 	return h, nil
 }
@@ -255,11 +270,13 @@ func (l *Locker) explain(err error) error {
 	case refusal(err) == nil:
 		return err
 	}
+	said := refusal(err).Error()
+	code := errorCode(said)
 	for _, m := range meanings {
 		switch {
-		case !strings.Contains(err.Error(), m.code):
-		case m.code == "NOAUTH": // what follows is about the protocol
-			return &explained{m.text + " (NOAUTH)", err}
+		case m.code != code && !(strings.Contains(m.code, " ") && strings.Contains(said, m.code)):
+		case m.code == "NOAUTH", m.code == "DENIED": // what follows is about the protocol, or long
+			return &explained{m.text + " (" + m.code + ")", err}
 		default:
 			return fmt.Errorf("%s: %w", m.text, err)
 		}
@@ -280,6 +297,11 @@ var meanings = []struct{ code, text string }{
 	{"MISCONF", "answers, but refuses writes: it can't save to disk"},
 	{"NOREPLICAS", "answers, but refuses writes: too few replicas are in sync"},
 	{"LOADING", "is still loading its data"},
+	{"MASTERDOWN", "answers, but refuses: it is a replica without its primary"},
+	{"MOVED", "answers, but has some of the keys only: it is one server of a Redis Cluster (write cluster=true once, for the whole Cluster as one vote)"},
+	{"ASK", "answers, but has some of the keys only: it is one server of a Redis Cluster (write cluster=true once, for the whole Cluster as one vote)"},
+	{"max number of clients", "has no room for another connection (see maxclients)"},
+	{"DENIED", "is in protected mode: without a password it takes connections from its own machine only"},
 }
 
 // explained is an error in other words.

@@ -373,7 +373,7 @@ func (rep *reply) reason(timeout time.Duration, waited bool) error {
 		}
 		return rep.err
 	case held:
-		return fmt.Errorf("held by %s", holderName(rep.value))
+		return fmt.Errorf("held by %s", (&lock.HeldError{Holder: holderName(rep.value)}).By())
 	case recovering, prolonged:
 		return fmt.Errorf("restarted lately and may have forgotten locks: votes in %v (it is not known to be durable; see Options.RestartGuard)", rep.left)
 	case notMine, taken:

@@ -70,11 +70,17 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 	for i := range errs {
 		errs[i] = fmt.Errorf("%w within %v", errNoAnswer, timeout)
 	}
+	answered := make([]bool, len(l.nodes))
 	for range l.nodes {
 		select {
 		case a := <-answers:
-			all[a.i], errs[a.i] = a.t, a.err
+			all[a.i], errs[a.i], answered[a.i] = a.t, a.err, true
 		case <-ctx.Done():
+			for i, n := range l.nodes {
+				if err := n.connecting(); err != nil && !answered[i] {
+					errs[i] = err
+				}
+			}
 			return all, errs, nil
 		}
 	}

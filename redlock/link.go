@@ -105,6 +105,10 @@ func (k *link) listen() (flowed bool, err error) {
 	if client.Mode() == rueidis.ClientModeCluster {
 		return false, fmt.Errorf("%w: a Redis Cluster has no one connection for that", errNoTracking)
 	}
+	if k.node.plain() {
+		return false, fmt.Errorf("%w: it speaks RESP2 only", errNoTracking)
+	}
+	replaced := k.node.replaced()
 	conn, _ := client.Dedicate()
 	defer k.end(conn)
 	conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: func(m rueidis.PubSubMessage) { k.d.called(k.i, m.Message) }})
@@ -132,6 +136,8 @@ func (k *link) listen() (flowed bool, err error) {
 			if err := t.ping(); err != nil {
 				return flowed, err
 			}
+		case <-replaced: // the name may have moved: listen where it leads now
+			return flowed, nil
 		case err := <-closed:
 			return flowed, cmpErr(err, errors.New("connection closed"))
 		case <-k.d.l.done:

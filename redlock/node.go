@@ -66,7 +66,7 @@ var (
 
 // take makes c the node's client.
 func (n *node) take(c rueidis.Client) {
-	c = patient{c, n.wg}
+	c = patient{c, n.wg} // what it leads to can be replaced, see current
 	n.client.Store(&c)
 }
 
@@ -108,6 +108,9 @@ func (n *node) finish(c *call, a answer) {
 	}
 	if n.opts.OnRequest != nil && c.script != agreeScript { // that is not about a lock
 		n.opts.OnRequest(n.name, time.Since(c.start), ownTimeout(a.err))
+	}
+	if a.err != nil && n.dial != nil {
+		n.dial.replied(nil, a.err) // one of a batch has its error within
 	}
 	if broken(a.err) {
 		n.failed(a.err)

@@ -1,6 +1,7 @@
 package redlock
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -42,7 +43,8 @@ type Options struct {
 	Quorum int
 
 	// NodeTimeout bounds the wait for a node's answer in each round. A node that
-	// is slower takes no part in the decision. Defaults to 1s.
+	// is slower takes no part in the decision. A connection that takes longer to be
+	// made goes on in the background, and the next round finds it. Defaults to 1s.
 	NodeTimeout time.Duration
 
 	// DriftFactor is how much faster than this process's clock a node's may run,
@@ -72,6 +74,20 @@ type Options struct {
 	// TLS is used by Dial for rediss:// nodes: a private CA, client certificates.
 	// Without a ServerName, each node's host is used.
 	TLS *tls.Config
+
+	// GetTLS is asked in place of TLS for each connection that Dial's nodes need, so
+	// that a renewed certificate or authority is used without a restart. It may be
+	// called from many goroutines at once, and gets a ctx that ends with the attempt to
+	// connect. With an error there is no connection; one that stands goes on.
+	GetTLS func(ctx context.Context) (*tls.Config, error)
+
+	// Credentials is asked for each connection of Dial to a node whose URL has no
+	// password: for passwords that change, or tokens that expire. node is the address,
+	// as errors and Health name it. user may be "": that of the URL, or the server's
+	// default user. It may be called from many goroutines at once, and gets a ctx that
+	// ends with the attempt to connect. Its errors are shown: they must not quote a
+	// password. Sentinels have credentials of their own, in the URL. Defaults to none.
+	Credentials func(ctx context.Context, node string) (user, password string, err error)
 
 	// Lazy lets Dial return without a look at the nodes, whose connections are made
 	// when they are first asked: to start while the store is down, or to ask a store
@@ -171,6 +187,9 @@ func (o *Options) validate(nodes int) error {
 	}
 	if o.RestartGuard != -1 && (o.RestartGuard < lock.MinTTL || o.RestartGuard > lock.MaxTTL) {
 		refuse("RestartGuard is %v, want %v to %v, or -1 for none", o.RestartGuard, lock.MinTTL, lock.MaxTTL)
+	}
+	if o.TLS != nil && o.GetTLS != nil {
+		refuse("TLS and GetTLS are both set, want one of them")
 	}
 	if o.Retention < o.RestartGuard || o.Retention < time.Minute {
 		refuse("Retention is %v, want at least a minute and at least RestartGuard (%v)", o.Retention, o.RestartGuard)

@@ -197,6 +197,39 @@ func TestRealAHugeValueOfAnotherIsHeldAndCutsNoConnection(t *testing.T) {
 	release(t, acquire(t, l, "huge", longTTL))
 }
 
+// Pods have names, and one of them is what a protocol calls something else.
+func TestRealAnyNameOfAHolderCanBeRead(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	var failed atomic.Int64
+	for _, name := range []string{"mail-unsubscribe-6d9f7:1", "subscribe", "unsubscribe", "QUEUED", "PONG", "OK", "message", "a b"} {
+		o := throwaway()
+		o.Owner = name
+		o.OnRequest = func(_ string, _ time.Duration, err error) {
+			if err != nil {
+				failed.Add(1)
+			}
+		}
+		l := dial(t, []*redistest.Server{s}, o)
+		lease := acquire(t, l, name, longTTL)
+		s.Do("SET", lockKey("theirs"), name)
+		for _, key := range []string{name, "theirs"} {
+			_, err := l.TryAcquire(within(t, patience), key, longTTL)
+			require.ErrorIs(t, err, lock.ErrHeld)
+			_, err = l.Inspect(within(t, patience), key)
+			require.NoError(t, err)
+			v, err := l.View(within(t, patience), key)
+			require.NoError(t, err)
+			require.NoError(t, v.Nodes[0].Err)
+		}
+		info, err := l.Inspect(within(t, patience), name)
+		require.NoError(t, err)
+		require.Equal(t, name, info.Holder)
+		release(t, lease)
+	}
+	require.Zero(t, failed.Load())
+}
+
 // connectionOf is the id that the server gave lockkeeper's connection.
 func connectionOf(s *redistest.Server) string {
 	for line := range strings.Lines(s.Do("CLIENT", "LIST")) {

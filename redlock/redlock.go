@@ -44,6 +44,9 @@ type Locker struct {
 // MaxMovedRedirections: they bound how long a request can stay with a node that hangs,
 // or between servers that disagree.
 //
+// Where a client's connections lead is its own affair: those that Dial makes are
+// replaced when they lead to a replica or another wrong server, and about every minute.
+//
 // A server that breaks Redis' protocol on purpose can make rueidis panic. The
 // connections that [Dial] makes are guarded against that, those of the caller's
 // clients are not.

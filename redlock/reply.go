@@ -60,6 +60,9 @@ func ownTimeout(err error) error {
 	if refused := refusal(err); refused != nil && strings.HasPrefix(err.Error(), "NOAUTH ") {
 		return &shortened{"NOAUTH: it asks for a password", err} // the rest is about the protocol
 	}
+	if refused := refusal(err); refused != nil && strings.HasPrefix(err.Error(), "DENIED ") {
+		return &shortened{"DENIED: it is in protected mode, and takes connections from its own machine only", err}
+	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%w: %v", errNoAnswer, err)
 	}

@@ -2,15 +2,13 @@ package redlock
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"strconv"
 	"sync"
-
-	"github.com/redis/rueidis"
+	"sync/atomic"
+	"time"
 )
 
 // strict reads along on a connection to a node, and ends it at the first byte that no
@@ -19,6 +17,12 @@ import (
 // where nobody can recover it, and allocates whatever length is announced.
 type strict struct {
 	net.Conn
+	// silence is after what time without an answer to a request the connection is dead;
+	// 0: never. The client library sees to that only as long as one request is sent at a
+	// time, and else by a PING of its own, which comes up to a second later.
+	silence time.Duration
+	lost    func() // is called once if the connection ends by itself; nil: not needed
+	closed  atomic.Bool
 
 	mu    sync.Mutex // guards all below
 	err   error      // what was wrong
@@ -30,6 +34,9 @@ type strict struct {
 	more  int  // channels of the last SUBSCRIBE that are still to be confirmed
 	ended int  // channels of UNSUBSCRIBE, likewise
 	unsub bool // the last request was UNSUBSCRIBE
+
+	dead  time.Time // when silence is over; zero: nothing is unanswered
+	until time.Time // the client library's own deadline for a read
 }
 
 // ask is a request whose reply is not like others.
@@ -45,26 +52,21 @@ const (
 	maxReplyDepth = 8
 )
 
-// strictly makes the connections of o strict.
-func strictly(o *rueidis.ClientOption) {
-	dial := o.DialCtxFn
-	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, config *tls.Config) (net.Conn, error) {
-		c, err := dial(ctx, addr, d, config)
-		if err != nil {
-			return nil, err
-		}
-		return &strict{Conn: c}, nil
-	}
-}
-
 func (c *strict) Write(b []byte) (int, error) {
 	c.mu.Lock() // not held while writing; requests count from before they are sent
 	err := c.out.scan(b, c.request)
+	if c.silence > 0 && c.dead.IsZero() {
+		c.expect()
+	}
 	c.mu.Unlock()
 	if err != nil {
 		return 0, c.end(err)
 	}
-	return c.Conn.Write(b)
+	n, err := c.Conn.Write(b)
+	if err != nil {
+		c.isLost()
+	}
+	return n, err
 }
 
 func (c *strict) Read(b []byte) (int, error) {
@@ -73,12 +75,62 @@ func (c *strict) Read(b []byte) (int, error) {
 	wrong := c.err
 	if wrong == nil {
 		wrong = c.in.scan(b[:n], c.reply)
+		if n > 0 && !c.dead.IsZero() {
+			c.expect()
+		}
 	}
 	c.mu.Unlock()
 	if wrong != nil {
 		return 0, c.end(wrong)
 	}
+	if err != nil {
+		c.isLost()
+	}
 	return n, err
+}
+
+// isLost: nothing can be read or written any more.
+func (c *strict) isLost() {
+	if !c.closed.Swap(true) && c.lost != nil {
+		c.lost()
+	}
+}
+
+func (c *strict) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
+}
+
+// expect sets the time by which something must come, if something is unanswered. mu is
+// held.
+func (c *strict) expect() {
+	c.dead = time.Time{}
+	if c.silence > 0 && c.got < c.sent {
+		c.dead = time.Now().Add(c.silence)
+	}
+	c.setReadDeadline()
+}
+
+// setReadDeadline makes the earlier one count. mu is held.
+func (c *strict) setReadDeadline() {
+	at := c.until
+	if at.IsZero() || !c.dead.IsZero() && c.dead.Before(at) {
+		at = c.dead
+	}
+	_ = c.Conn.SetReadDeadline(at)
+}
+
+func (c *strict) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.until = t
+	c.setReadDeadline()
+	return nil
+}
+
+func (c *strict) SetDeadline(t time.Time) error {
+	_ = c.SetReadDeadline(t)
+	return c.Conn.SetWriteDeadline(t)
 }
 
 func (c *strict) end(err error) error {
@@ -118,8 +170,8 @@ func (c *strict) reply(kind byte, word []byte) error {
 	subscribes := special && c.asks[0].channels > 0
 	if kind == '>' {
 		switch {
-		case !bytes.HasSuffix(word, []byte("subscribe")):
-			return nil // news
+		case !confirms(word):
+			return nil // a notification
 		case c.more > 0 && string(word) == "subscribe":
 			c.more--
 			return nil
@@ -130,8 +182,7 @@ func (c *strict) reply(kind byte, word []byte) error {
 			return errUnasked
 		}
 		c.more = c.asks[0].channels - 1
-	} else if subscribes && kind != '-' || special && !subscribes && !pong(kind, word) ||
-		string(word) == "QUEUED" || kind == '*' && bytes.HasSuffix(word, []byte("subscribe")) {
+	} else if subscribes && (kind != '-' || string(word) == "QUEUED") || special && !subscribes && !pong(kind, word) {
 		return fmt.Errorf("%q to a request that it can't answer", kind)
 	}
 	if c.got == c.sent {
@@ -144,10 +195,21 @@ func (c *strict) reply(kind byte, word []byte) error {
 	return nil
 }
 
+// confirms reports that the client takes a push which begins so for a reply. What
+// other words mean is nobody's business here: replies carry the names and values of
+// users, and any of them can contain any word.
+func confirms(word []byte) bool {
+	switch string(word) {
+	case "subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe":
+		return true
+	}
+	return false
+}
+
 // pong reports that the client takes this for the reply to a PING. It panics where
 // another one comes after an UNSUBSCRIBE.
 func pong(kind byte, word []byte) bool {
-	return string(word) == "PONG" || kind == '-' && (bytes.HasPrefix(word, []byte("LOADING")) || bytes.HasPrefix(word, []byte("BUSY")))
+	return kind == '+' && string(word) == "PONG" || kind == '-' && (bytes.HasPrefix(word, []byte("LOADING")) || bytes.HasPrefix(word, []byte("BUSY")))
 }
 
 // scanner finds where RESP messages end, and refuses what is malformed or too large.
@@ -159,12 +221,12 @@ type scanner struct {
 	kind         byte // of the message
 	leaves       int  // texts, numbers and the like that it had so far
 	word         [16]byte
-	length       int // of the first of these, which is in word as far as it fits
+	length       int // of word: the beginning of a message that is a text, or of an array's first element if that is one
 	parts, bytes int // announced so far
 }
 
 // scan calls done for each message that ends in b, with its kind and the beginning of
-// its first text.
+// its text or, of an array, of its first element if that is a text.
 func (s *scanner) scan(b []byte, done func(kind byte, word []byte) error) error {
 	for len(b) > 0 {
 		if s.rest > 0 {
@@ -226,9 +288,9 @@ func (s *scanner) text(b []byte) error {
 	return nil
 }
 
-// note keeps the beginning of the first text.
+// note keeps the beginning of the first text, unless that is a part of a part.
 func (s *scanner) note(b []byte) {
-	if s.leaves == 0 && s.length < len(s.word) {
+	if s.leaves == 0 && len(s.open) <= 1 && s.length < len(s.word) {
 		s.length += copy(s.word[s.length:], b)
 	}
 }
@@ -265,6 +327,9 @@ func (s *scanner) head(line []byte, done func(byte, []byte) error) error {
 		}
 		return s.leaf(done)
 	case '$', '!', '=':
+		if kind == '=' && s.kind == '>' { // the client takes its first word off
+			return fmt.Errorf("%q in a push", kind)
+		}
 		if number < 0 {
 			return s.leaf(done)
 		}

@@ -1,6 +1,7 @@
 package redlock
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -24,8 +25,8 @@ type nodeURL struct {
 
 // params are what may stand behind the ? of a node's URL.
 var params = []string{
-	"addr", "client_cache", "client_name", "cluster", "db", "dial_timeout", "master_set", "max_retries", "protocol",
-	"sentinel_password", "sentinel_user", "skip_verify", "write_timeout",
+	"addr", "client_cache", "client_name", "cluster", "db", "dial_timeout", "master_set", "max_retries", "password_file", "protocol",
+	"sentinel_password", "sentinel_password_file", "sentinel_tls", "sentinel_user", "skip_verify", "write_timeout",
 }
 
 const wantURL = "want redis://[user:password@]host[:port][/db], rediss://... or unix:///path/to.sock"
@@ -89,6 +90,9 @@ func parseURL(raw string) (*nodeURL, error) {
 	if n.option, err = rueidis.ParseURL(raw); err != nil || n.option.SelectDB < 0 {
 		return nil, errors.New("the database is not a number from 0, or skip_verify not true or false, " + wantURL)
 	}
+	if err := n.checkSecrets(); err != nil {
+		return nil, err
+	}
 	if !n.cluster && !n.sentinel() && len(n.option.InitAddress) > 1 {
 		return nil, errors.New("more than one address (addr=), want cluster=true or master_set=name with them")
 	}
@@ -142,30 +146,24 @@ func (u *nodeURL) name() string {
 func (u *nodeURL) client(opts *settings) rueidis.ClientOption {
 	option := u.option
 	option.ForceSingleClient = !u.cluster && !u.sentinel()
-	network := "tcp"
-	if u.Scheme == "unix" {
-		network = "unix"
-	}
-	option.DialCtxFn = open(network)
 	if option.TLSConfig != nil {
 		option.TLSConfig = mergeTLS(opts.TLS, option.TLSConfig)
 	}
-	if option.Dialer.Timeout == 0 {
-		option.Dialer.Timeout = opts.NodeTimeout * 9 / 10 // before who waits gives up, and hears no reason
-	}
-	if option.ConnWriteTimeout == 0 {
-		// A node that answers nothing for so long is cut off: its requests end. A little
-		// before the node timeout, so that the next attempt finds a new connection: bytes
-		// that a black-out swallowed never come.
-		option.ConnWriteTimeout = opts.NodeTimeout * 9 / 10
-	}
-	if option.ClientName == "" {
-		option.ClientName = "lockkeeper"
-	}
+	option.Dialer.Timeout = u.connectLimit()
+	option.ConnWriteTimeout = u.silence(opts)
+	// The greeter does that.
+	option.Username, option.Password, option.ClientName, option.SelectDB = "", "", "", 0
 	if u.sentinel() {
-		option.Sentinel.Username, option.Sentinel.Password = u.query.Get("sentinel_user"), u.query.Get("sentinel_password")
-		option.Sentinel.TLSConfig, option.Sentinel.Dialer = option.TLSConfig, option.Dialer
-		option.Sentinel.ClientName = option.ClientName
+		option.Sentinel.Username, option.Sentinel.Password = "", ""
+		option.Sentinel.Dialer = option.Dialer
+		option.Sentinel.Dialer.FallbackDelay = sentinelMark
+		option.Sentinel.TLSConfig = option.TLSConfig
+		switch u.query.Get("sentinel_tls") {
+		case "true":
+			option.Sentinel.TLSConfig = mergeTLS(opts.TLS, &tls.Config{MinVersion: tls.VersionTLS12})
+		case "false":
+			option.Sentinel.TLSConfig = nil
+		}
 		// A demoted primary keeps its connections: without a look from time to time, one
 		// lost message would bind the node to it for good.
 		option.Sentinel.TopologyRefreshInterval = sentinelRefresh
@@ -177,10 +175,43 @@ func (u *nodeURL) client(opts *settings) rueidis.ClientOption {
 	option.PipelineMultiplex = -1
 	option.ClientSetInfo = rueidis.DisableClientSetInfo
 	option.ReadBufferEachConn, option.WriteBufferEachConn = 16<<10, 16<<10
-	hedged(&option)
-	strictly(&option)
 	return option
 }
+
+// greeter is how to make one connection to the node.
+func (u *nodeURL) greeter(opts *settings) *greeter {
+	network := "tcp"
+	if u.Scheme == "unix" {
+		network = "unix"
+	}
+	first := full
+	if u.option.AlwaysRESP2 { // protocol=2
+		first = older
+	}
+	return &greeter{
+		first:         first,
+		open:          open(network),
+		name:          cmp.Or(u.option.ClientName, "lockkeeper"),
+		db:            u.option.SelectDB,
+		login:         u.login(opts),
+		sentinelLogin: u.sentinelLogin(),
+		getTLS:        opts.GetTLS,
+		silence:       u.silence(opts),
+	}
+}
+
+// silence is after what time without an answer a node is cut off: its requests end. A
+// little before the node timeout, so that the next attempt finds a new connection: bytes
+// that a network swallowed never come.
+func (u *nodeURL) silence(opts *settings) time.Duration {
+	return cmp.Or(u.option.ConnWriteTimeout, opts.NodeTimeout*9/10)
+}
+
+func (u *nodeURL) connectLimit() time.Duration { return cmp.Or(u.option.Dialer.Timeout, connectLimit) }
+
+// connectWait is how long a request waits for a connection: it ends before who asked
+// gives up, and hears no reason.
+func (u *nodeURL) connectWait(opts *settings) time.Duration { return opts.NodeTimeout * 9 / 10 }
 
 // sentinelRefresh is how often the Sentinels are asked who the primary is, besides what
 // they tell.

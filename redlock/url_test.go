@@ -1,6 +1,8 @@
 package redlock
 
 import (
+	"context"
+	"crypto/tls"
 	"strings"
 	"testing"
 
@@ -52,6 +54,17 @@ func TestBadURLsAreRefusedAndOnlyAWrongSchemeIsQuoted(t *testing.T) {
 		"redis://h?dial_timeout=0s":         "dial_timeout is not a duration above 0",
 		"redis://h?dial_timeout=-1s":        "dial_timeout is not a duration above 0",
 
+		"redis://u:topsecret@h?password_file=/f":                                       "a password and a password_file",
+		"redis://u@h?password_file=":                                                   "password_file is empty",
+		"redis://u@h?password_file=/dev/null":                                          "its first line is empty",
+		"redis://u@h?password_file=/no/such/file":                                      "/no/such/file: no such file",
+		"redis://h?sentinel_tls=true":                                                  "sentinel_tls without master_set=name",
+		"redis://h?sentinel_password=topsecret":                                        "sentinel_password without master_set=name",
+		"redis://h?master_set=m&sentinel_tls=perhaps":                                  "sentinel_tls is neither true nor false",
+		"redis://h?master_set=m&sentinel_password_file=/no/such/file":                  "/no/such/file: no such file",
+		"redis://h?master_set=m&sentinel_password_file=":                               "sentinel_password_file is empty",
+		"redis://h?master_set=m&sentinel_password_file=/f&sentinel_password=topsecret": "want one of them",
+
 		// Passwords that were not encoded: any part of the URL is a piece of them.
 		"redis://u:12/topsecret@h":          "an @ after the address",
 		"redis://u:topsecret/34@h":          "not a URL",
@@ -99,11 +112,14 @@ func TestURLsAreReadWithTheirParameters(t *testing.T) {
 	require.Equal(t, "host:7000/3", u.name())
 	s, err := (*Options)(nil).withDefaults(1)
 	require.NoError(t, err)
-	o := u.client(&s)
-	require.Equal(t, "us@er", o.Username)
-	require.Equal(t, "p/?#@w", o.Password)
-	require.Equal(t, 3, o.SelectDB)
-	require.Equal(t, "a@b", o.ClientName)
+	o, g := u.client(&s), u.greeter(&s)
+	user, password, err := g.login(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "us@er", user)
+	require.Equal(t, "p/?#@w", password)
+	require.Equal(t, 3, g.db)
+	require.Equal(t, "a@b", g.name)
+	require.Empty(t, o.Username+o.Password+o.ClientName, "the greeter says it")
 	require.Equal(t, "1s 2s", o.Dialer.Timeout.String()+" "+o.ConnWriteTimeout.String())
 	require.NotNil(t, o.TLSConfig)
 	require.True(t, o.ForceSingleClient)
@@ -113,11 +129,42 @@ func TestURLsAreReadWithTheirParameters(t *testing.T) {
 	require.NoError(t, err)
 	o = u.client(&s)
 	require.Equal(t, []string{"h:26379", "i:1"}, o.InitAddress)
+	g = u.greeter(&s)
+	user, password, err = g.sentinelLogin(t.Context())
+	require.NoError(t, err)
 	require.Equal(t, "m a b c 1s", strings.Join([]string{
-		o.Sentinel.MasterSet, o.Sentinel.Username, o.Sentinel.Password, o.Sentinel.ClientName, o.Sentinel.Dialer.Timeout.String(),
+		o.Sentinel.MasterSet, user, password, g.name, o.Sentinel.Dialer.Timeout.String(),
 	}, " "))
+	require.True(t, forSentinel(&o.Sentinel.Dialer))
+	require.False(t, forSentinel(&o.Dialer))
 	require.Positive(t, o.Sentinel.TopologyRefreshInterval)
 	require.Positive(t, o.ClusterOption.MaxMovedRedirections)
 	require.NotNil(t, o.Sentinel.TLSConfig)
 	require.False(t, o.ForceSingleClient)
+}
+
+func TestSentinelsAndServersAreNamedWithTLSOnOneSideOnly(t *testing.T) {
+	s, err := (&Options{TLS: &tls.Config{ServerName: "own"}}).withDefaults(1)
+	require.NoError(t, err)
+	for url, want := range map[string][2]bool{ // servers, Sentinels
+		"redis://h:1?master_set=m":                     {false, false},
+		"rediss://h:1?master_set=m":                    {true, true},
+		"redis://h:1?master_set=m&sentinel_tls=true":   {false, true},
+		"rediss://h:1?master_set=m&sentinel_tls=false": {true, false},
+		"rediss://h:1?master_set=m&sentinel_tls=true":  {true, true},
+	} {
+		u, err := parseURL(url)
+		require.NoError(t, err, url)
+		o := u.client(&s)
+		require.Equal(t, want, [2]bool{o.TLSConfig != nil, o.Sentinel.TLSConfig != nil}, url)
+		for _, c := range []*tls.Config{o.TLSConfig, o.Sentinel.TLSConfig} {
+			if c != nil {
+				require.Equal(t, "own", c.ServerName)
+				require.GreaterOrEqual(t, c.MinVersion, uint16(tls.VersionTLS12))
+			}
+		}
+	}
+	_, err = Dial(t.Context(), []string{"redis://h"}, &Options{TLS: &tls.Config{}, GetTLS: func(context.Context) (*tls.Config, error) { return nil, nil }})
+	require.ErrorIs(t, err, lock.ErrInvalid)
+	require.ErrorContains(t, err, "TLS and GetTLS are both set")
 }

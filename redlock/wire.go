@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -22,7 +23,12 @@ func open(network string) func(context.Context, string, *net.Dialer, *tls.Config
 			ctx, cancel = context.WithTimeout(ctx, d.Timeout)
 			defer cancel()
 		}
-		conn, err := d.DialContext(ctx, network, addr)
+		dialer := *d
+		if dialer.Resolver == nil { // one of its own, so that a look-up that began before does not hold this one up
+			r := net.DefaultResolver
+			dialer.Resolver = &net.Resolver{PreferGo: r.PreferGo, StrictErrors: r.StrictErrors, Dial: r.Dial}
+		}
+		conn, err := dialer.DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
@@ -33,6 +39,7 @@ func open(network string) func(context.Context, string, *net.Dialer, *tls.Config
 			config = config.Clone()
 			config.ServerName, _, _ = net.SplitHostPort(addr)
 		}
+		stageOf(ctx).enter(stepTLS, "")
 		secure := tls.Client(conn, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			conn.Close()
@@ -64,9 +71,19 @@ type wire struct {
 	net.Conn
 	hint  string
 	spoke atomic.Bool
+
+	mu     sync.Mutex // guards unread
+	unread []byte     // was read when nothing could be written any more
 }
 
 func (w *wire) Read(b []byte) (int, error) {
+	w.mu.Lock()
+	n := copy(b, w.unread)
+	w.unread = w.unread[n:]
+	w.mu.Unlock()
+	if n > 0 {
+		return n, nil
+	}
 	n, err := w.Conn.Read(b)
 	if n > 0 && !w.spoke.Load() {
 		w.spoke.Store(true)
@@ -79,10 +96,18 @@ func (w *wire) Write(b []byte) (int, error) {
 	if err == nil || w.spoke.Load() || !hungUp(err) {
 		return n, err
 	}
-	// The reason, a TLS alert, can lie there unread.
+	// The reason, a TLS alert or the server's own words, can lie there unread.
 	_ = w.SetReadDeadline(time.Now().Add(lastWords))
-	var word [1]byte
-	if _, why := w.Conn.Read(word[:]); why != nil && !hungUp(why) && !errors.Is(why, os.ErrDeadlineExceeded) {
+	var words [512]byte
+	m, why := w.Conn.Read(words[:])
+	if m > 0 {
+		w.spoke.Store(true)
+		w.mu.Lock()
+		w.unread = append(w.unread, words[:m]...)
+		w.mu.Unlock()
+		return n, err
+	}
+	if why != nil && !hungUp(why) && !errors.Is(why, os.ErrDeadlineExceeded) {
 		err = why
 	}
 	return n, w.explain(err)

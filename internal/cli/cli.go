@@ -70,11 +70,13 @@ The store is named by --url, or LOCKKEEPER_URL in the environment:
 
 or by REDIS_NODES, host:port or redis:// URLs separated by commas, with the user in
 REDIS_USER and the password in REDISCLI_AUTH. Give passwords in the environment:
-other users of the machine can see the arguments of a process.
+other users of the machine can see the arguments of a process. A password that
+changes stands in the first line of a file, LOCKKEEPER_PASSWORD_FILE.
 
 TLS to Redis: rediss:// or redlocks://. LOCKKEEPER_TLS_CA is the file (PEM) of the
 authorities to trust in place of the system's, LOCKKEEPER_TLS_CERT and
 LOCKKEEPER_TLS_KEY are the client's own; with them, host:port is reached over TLS.
+All these files are read for each connection.
 
 ` + exitHelp + `
 The commands run and health have others: see their help.`,

@@ -125,7 +125,6 @@ func (a *app) askHealth(ctx context.Context, timeout time.Duration) (healthRepor
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	a.sayDefault(s)
-	s.patient(timeout)
 	l, err := s.openAnyway(ctx)
 	if err != nil {
 		return none, err

@@ -23,8 +23,10 @@ import (
 	"github.com/tonsurance/lockkeeper/redlock"
 )
 
-// The files of TLS to the store.
+// The files of TLS to the store, and of the password.
 const (
+	passwordFile = "LOCKKEEPER_PASSWORD_FILE"
+
 	tlsCA   = "LOCKKEEPER_TLS_CA"
 	tlsCert = "LOCKKEEPER_TLS_CERT"
 	tlsKey  = "LOCKKEEPER_TLS_KEY"
@@ -32,7 +34,12 @@ const (
 
 // secretEnv are the variables that may hold what it takes to reach the store. The
 // command under a lock does not get them.
-var secretEnv = []string{"LOCKKEEPER_URL", "REDIS_NODES", "REDIS_USER", "REDISCLI_AUTH", tlsCA, tlsCert, tlsKey}
+var secretEnv = []string{"LOCKKEEPER_URL", "REDIS_NODES", "REDIS_USER", "REDISCLI_AUTH", passwordFile, tlsCA, tlsCert, tlsKey}
+
+// secretNames are these for a help text, which is not too wide.
+func secretNames() string {
+	return strings.Join(secretEnv[:4], " ") + "\n  " + strings.Join(secretEnv[4:], " ")
+}
 
 // store is what the flags and the environment name.
 type store struct {
@@ -63,7 +70,7 @@ func (a *app) store() (store, error) {
 	return store{url: (&url.URL{Scheme: "file", Path: filepath.ToSlash(dir)}).String()}, nil
 }
 
-// storeURL is raw, the value of name, with the environment's files for TLS, which
+// storeURL is raw, the value of name, with the environment's files, which
 // backends.Open reads.
 func (a *app) storeURL(name, raw string) (store, error) {
 	switch scheme, _, _ := strings.Cut(raw, "://"); strings.ToLower(scheme) {
@@ -76,7 +83,17 @@ func (a *app) storeURL(name, raw string) (store, error) {
 			s.param(name, file)
 		}
 	}
+	if file := a.getenv(passwordFile); file != "" && !hasPassword(raw) {
+		s.param("password-file", file)
+	}
 	return s, nil
+}
+
+// hasPassword reports that a quorum's URL has one, or something that may be one.
+func hasPassword(raw string) bool {
+	_, rest, _ := strings.Cut(raw, "://")
+	at := strings.LastIndex(rest, "@")
+	return at >= 0 && strings.Contains(rest[:at], ":")
 }
 
 // param sets a parameter of a quorum's URL, unless it is there.
@@ -129,21 +146,34 @@ func (s *store) setHolder(name, holder string) error {
 func (a *app) redisNodes(name, list string) (store, error) {
 	s := store{named: true}
 	var err error
-	if s.opts.TLS, err = tlsfile.Load(a.getenv(tlsCA), a.getenv(tlsCert), a.getenv(tlsKey)); err != nil {
+	if s.opts.GetTLS, err = tlsfile.Source(a.getenv(tlsCA), a.getenv(tlsCert), a.getenv(tlsKey)); err != nil {
 		return s, usage("%s, %s, %s: %w", tlsCA, tlsCert, tlsKey, err)
 	}
-	var user *url.Userinfo
-	if password := a.getenv("REDISCLI_AUTH"); password != "" {
+	user, file := (*url.Userinfo)(nil), a.getenv(passwordFile)
+	switch password := a.getenv("REDISCLI_AUTH"); {
+	case password != "" && file != "":
+		return s, usage("REDISCLI_AUTH and %s are set, want one of them", passwordFile)
+	case password != "":
 		user = url.UserPassword(a.getenv("REDIS_USER"), password)
+	case file != "" && a.getenv("REDIS_USER") != "":
+		user = url.User(a.getenv("REDIS_USER"))
+	}
+	withFile := func(u *url.URL) {
+		if q := u.Query(); file != "" && !q.Has("password_file") {
+			q.Set("password_file", file)
+			u.RawQuery = q.Encode()
+		}
 	}
 	for i, node := range strings.Split(list, ",") {
 		node = strings.TrimSpace(node)
 		if scheme, _, ok := strings.Cut(node, "://"); ok {
-			if s.opts.TLS != nil && (scheme == "redis" || scheme == "valkey") {
+			u, err := url.Parse(node)
+			if plain := scheme == "redis" || scheme == "valkey"; s.opts.GetTLS != nil && plain && (err != nil || u.Query().Get("sentinel_tls") != "true") {
 				return s, usage("%s: node %d is %s:// and files for TLS are given (%s), want rediss://", name, i+1, scheme, tlsCA)
 			}
-			if u, err := url.Parse(node); err == nil && u.User == nil && !strings.Contains(node, "@") && user != nil {
+			if err == nil && u.User == nil && !strings.Contains(node, "@") && (user != nil || file != "") {
 				u.User = user
+				withFile(u)
 				node = u.String()
 			}
 			s.nodes = append(s.nodes, node)
@@ -159,9 +189,10 @@ func (a *app) redisNodes(name, list string) (store, error) {
 			return s, usage("%s: node %d is %q, want host:port or a redis:// URL", name, i+1, node)
 		}
 		u := url.URL{Scheme: "redis", User: user, Host: node}
-		if s.opts.TLS != nil {
+		if s.opts.GetTLS != nil {
 			u.Scheme = "rediss"
 		}
+		withFile(&u)
 		s.nodes = append(s.nodes, u.String())
 	}
 	return s, nil
@@ -208,12 +239,6 @@ func (s store) openAnyway(ctx context.Context) (lock.Locker, error) {
 	s.opts.Lazy = true
 	s.param("lazy", "true")
 	return s.open(ctx)
-}
-
-// patient lets each node take as long as timeout, unless a URL says otherwise.
-func (s *store) patient(timeout time.Duration) {
-	s.opts.NodeTimeout = timeout
-	s.param("node-timeout", timeout.String())
 }
 
 func closeLocker(l lock.Locker) {

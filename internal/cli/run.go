@@ -56,7 +56,7 @@ runs. The command gets, besides this program's environment,
 
 but, unless --keep-credentials is given, none of those that lead to the store:
 
-  ` + strings.Join(secretEnv, " ") + `
+  ` + secretNames() + `
 
 The command is a process group of its own. If the lease can't be renewed, the whole
 group gets SIGTERM --grace before the lease runs out, and SIGKILL before anybody else

@@ -87,7 +87,40 @@ func TestTLSFilesOfTheEnvironmentAreUsed(t *testing.T) {
 		require.Equal(t, exitUnchecked, code, "%v: %s", tc.env, out)
 		require.Contains(t, out, tc.want)
 	}
-	out, code := on(t, []string{"REDIS_NODES=rediss://" + addr, password}, "health")
+	out, code := on(t, append([]string{"REDIS_NODES=redis://127.0.0.1:1?master_set=m&sentinel_tls=true"}, tls...), "health")
+	require.Equal(t, exitNoQuorum, code, "the files are for its Sentinels: %s", out)
+	out, code = on(t, []string{"REDIS_NODES=rediss://" + addr, password}, "health")
 	require.Equal(t, exitNoQuorum, code, out)
 	require.Contains(t, out, "certificate signed by unknown authority")
+}
+
+func TestAPasswordFileIsReadForEachConnectionAndNotForTheCommand(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	write := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
+	write("topsecret\n")
+	s := redistest.Start(t, append([]string{"--requirepass", "topsecret"}, durable...)...)
+	s.Do("ACL", "SETUSER", "keeper", "on", ">topsecret", "allcommands", "allkeys", "allchannels")
+	addr, env := s.Addr(), passwordFile+"="+file
+	for _, store := range []string{"REDIS_NODES=" + addr, "REDIS_NODES=redis://" + addr, "LOCKKEEPER_URL=redlock://" + addr, "LOCKKEEPER_URL=redlock://keeper@" + addr + "?quorum=1", "REDIS_NODES=redis://" + addr + "?password_file=" + file} {
+		for _, user := range []string{"", "keeper"} {
+			out, code := on(t, []string{store, env, "REDIS_USER=" + user}, "health")
+			require.Zero(t, code, "%s: %s", store, out)
+		}
+		out, code := on(t, []string{store, env}, "run", "k", "-q", "--", "env")
+		require.Zero(t, code, out)
+		require.NotContains(t, out, file, "what it takes to reach the store is not for the command")
+	}
+	out, code := on(t, []string{"REDIS_NODES=redis://:topsecret@" + addr, passwordFile + "=/no/such/file"}, "health")
+	require.Zero(t, code, "a password in the URL stands: %s", out)
+	out, code = on(t, []string{"REDIS_NODES=" + addr, env, "REDISCLI_AUTH=topsecret"}, "health")
+	require.Equal(t, exitUnchecked, code)
+	require.Contains(t, out, "want one of them")
+	out, code = on(t, []string{"REDIS_NODES=" + addr, passwordFile + "=/no/such/file"}, "health")
+	require.Equal(t, exitUnchecked, code)
+	require.Contains(t, out, "/no/such/file: no such file")
+	write("wrong-secret")
+	out, code = on(t, []string{"REDIS_NODES=" + addr, env}, "health")
+	require.Equal(t, exitNoQuorum, code)
+	require.Contains(t, out, "refuses the user or the password")
+	require.NotContains(t, out, "wrong-secret")
 }

@@ -27,7 +27,7 @@ var mutants = []mutant{
 			{File: "redlock/extend.go", Old: "return start.Add(ttl - h.l.opts.drift(ttl)), nil", New: "_ = start\n\treturn time.Now().Add(ttl - h.l.opts.drift(ttl)), nil"},
 		}},
 	{name: "no-owner-check", what: "release deletes whatever is there",
-		changes: one("redlock/release.go", "\tc.put(h.value, call)\n", "\tc.put(\"*\", call)\n")},
+		changes: one("redlock/release.go", "\tc.put(h.value, call)\n", "\tc.put(h.value, call, \"1\")\n")},
 	{name: "no-cleanup", what: "a failed attempt leaves its votes",
 		changes: []overlay.Change{
 			{File: "redlock/release.go", Old: "func (h *hold) abandon() { h.sendRelease(false) }", New: "func (h *hold) abandon() {}"},

@@ -16,11 +16,12 @@ import (
 // TCP stream never has holes: such a connection stays open and silent, as one whose
 // peer vanished, until an end closes it.
 type Proxy struct {
-	target string
-	ln     net.Listener
-	wg     sync.WaitGroup // every goroutine of the proxy
+	ln net.Listener
+	wg sync.WaitGroup // every goroutine of the proxy
 
 	mu      sync.Mutex // guards all below
+	target  string
+	carried int // connections so far
 	rules   rules
 	lose    []byte        // see LoseReply; nil: nothing
 	changed chan struct{} // closed and replaced when rules change
@@ -59,6 +60,21 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	p.wg.Go(p.accept)
 	t.Cleanup(p.Close)
 	return p
+}
+
+// Target leads new connections to another host:port, as a balancer or a name that has
+// moved does. Those that stand stay where they are.
+func (p *Proxy) Target(addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = addr
+}
+
+// Carried is how many connections have come so far.
+func (p *Proxy) Carried() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.carried
 }
 
 // Addr is the host:port to connect to.
@@ -150,9 +166,11 @@ func (p *Proxy) accept() {
 			return
 		}
 		p.links[l] = struct{}{}
+		p.carried++
+		target := p.target
 		p.mu.Unlock()
 		p.wg.Go(func() {
-			p.carry(l)
+			p.carry(l, target)
 			l.close()
 			p.mu.Lock()
 			delete(p.links, l)
@@ -208,8 +226,8 @@ func (l *link) reset() {
 }
 
 // carry returns when the link is over.
-func (p *Proxy) carry(l *link) {
-	server, err := net.DialTimeout("tcp", p.target, 10*time.Second)
+func (p *Proxy) carry(l *link, target string) {
+	server, err := net.DialTimeout("tcp", target, 10*time.Second)
 	if err != nil {
 		// A black hole does not tell that the target is down either.
 		for r, changed := p.now(); r.blackhole || r.hold; r, changed = p.now() {

@@ -93,7 +93,7 @@ func TestTheSimulatedScriptsAnswerAsTheLuaDoes(t *testing.T) {
 			"commit":  {value, token, "600000000"},
 			"extend":  {value, ttl, "600000000", least, run},
 			"repair":  {value, ttl, "600000000", token, run},
-			"release": {pick(value, value, "*"), "0"},
+			"release": {pick(value, value, "*"), "0", pick("0", "0", "1")},
 			"agree":   {pick("", value), pick("", "v1", "v2", "v3"), ttl},
 		}[name]
 		if name == "extend" && rng.IntN(2) == 0 {

@@ -47,7 +47,7 @@ func (n *node) call(name, lock, fence string, a []string) any {
 	case "repair":
 		return n.repair(lock, fence, a[0], a[1], a[2], a[3], a[4])
 	case "release":
-		return n.release(lock, a[0])
+		return n.release(lock, a[0], len(a) > 2 && a[2] == "1")
 	case "agree":
 		return n.agree(lock, a[0], a[1], a[2])
 	}
@@ -196,12 +196,12 @@ func (n *node) agree(key, mine, known, ttl string) any {
 	return []any{there.value, n.pttlOf(n.data.agreed, key), info}
 }
 
-func (n *node) release(lock, value string) any {
+func (n *node) release(lock, value string, anybody bool) any {
 	holder, isHeld := n.lock(lock)
 	switch {
 	case !isHeld:
 		return int64(0)
-	case holder.value != value && value != "*":
+	case holder.value != value && !anybody:
 		return int64(2)
 	}
 	delete(n.data.locks, lock)

@@ -2,12 +2,24 @@
 package tlsfile
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
 )
+
+// Source is [Load] for each connection: a certificate that was renewed, or an authority
+// that was rotated, is used without a restart. The files are read once at first, to
+// refuse at once what can't be used. Without any file, it is nil.
+func Source(ca, cert, key string) (func(context.Context) (*tls.Config, error), error) {
+	c, err := Load(ca, cert, key)
+	if c == nil || err != nil {
+		return nil, err
+	}
+	return func(context.Context) (*tls.Config, error) { return Load(ca, cert, key) }, nil
+}
 
 // Load makes a client's configuration: ca is the file of the authorities that may
 // sign the servers' certificates, in place of the system's; cert and key are of the

@@ -1,12 +1,12 @@
 -- Free the lock if it is mine.
--- lock and fence are the keys; value is mine, or "*" for anybody's: an operator's
--- force release; call is 1 if the next waiter shall be told.
+-- lock and fence are the keys; value is mine; call is 1 if the next waiter shall be
+-- told; anybody is 1 to free it whoever has it: an operator's force release.
 -- Reply: 1 freed; 3 freed, and the next waiter was told; 0 it was free; 2 it is
 -- another's
-local function release(lock, fence, value, call)
+local function release(lock, fence, value, call, anybody)
   local holder = redis.call('GET', lock)
   if not holder then return 0 end
-  if holder ~= value and value ~= '*' then return 2 end
+  if holder ~= value and anybody ~= '1' then return 2 end
   redis.call('DEL', lock)
   if call ~= '1' then return 1 end
   -- The queue of waiters has the counter's name with its own beginning. It is a

@@ -1,0 +1,426 @@
+package redlock_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/internal/tlsfile"
+	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock"
+)
+
+// An endpoint fails over: new connections lead to another server, the old one lives on
+// as its replica, and the connection to it stays open.
+func TestRealAVoteComesBackAfterEachFailOverOfItsEndpoint(t *testing.T) {
+	t.Parallel()
+	servers, proxies, urls := proxied(t, 3)
+	l := dialURLs(t, urls, throwaway())
+	connected(t, l, servers)
+	held := acquire(t, l, "held", longTTL)
+	for i := range 2 {
+		promoted := redistest.Start(t)
+		servers[i].Do("REPLICAOF", "127.0.0.1", strconv.Itoa(promoted.Port()))
+		proxies[i].Target(promoted.Addr())
+		before := proxies[i].Carried()
+		servers[i] = promoted
+		eventually(t, "all votes", func() bool {
+			lease, err := l.TryAcquire(within(t, patience), "k", longTTL)
+			require.NoError(t, err, "the others are a quorum")
+			defer release(t, lease)
+			return votes(servers, "k") == 3
+		})
+		require.NoError(t, extend(t, held, longTTL))
+		require.LessOrEqual(t, proxies[i].Carried()-before, 10)
+	}
+	repairedOn(t, held, servers)
+	servers[2].Kill()
+	require.NoError(t, extend(t, held, longTTL), "the two that failed over are a quorum")
+	release(t, held)
+	release(t, acquire(t, l, "k", longTTL))
+}
+
+// filter is a proxy that hangs up at the first request with one of the words.
+func filter(t *testing.T, target string, words ...string) string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	t.Cleanup(func() { ln.Close() })
+	wg.Go(func() {
+		for {
+			client, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", target)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			both := func() { client.Close(); server.Close() }
+			wg.Go(func() { defer both(); _, _ = io.Copy(client, server) })
+			wg.Go(func() {
+				defer both()
+				for request := make([]byte, 64<<10); ; {
+					n, err := client.Read(request)
+					if err != nil {
+						return
+					}
+					for _, word := range words {
+						if bytes.Contains(request[:n], []byte("$"+strconv.Itoa(len(word))+"\r\n"+word+"\r\n")) {
+							return
+						}
+					}
+					if _, err := server.Write(request[:n]); err != nil {
+						return
+					}
+				}
+			})
+		}
+	})
+	return ln.Addr().String()
+}
+
+func TestRealServersWithoutHelloOrClientWillDo(t *testing.T) {
+	t.Parallel()
+	without := func(commands ...string) (args []string) {
+		for _, c := range commands {
+			args = append(args, "--rename-command", c, "")
+		}
+		return args
+	}
+	for name, start := range map[string]func(t *testing.T) (*redistest.Server, string){
+		"no HELLO": func(t *testing.T) (*redistest.Server, string) {
+			s := redistest.Start(t, without("HELLO")...)
+			return s, "redis://" + s.Addr()
+		},
+		"no CLIENT": func(t *testing.T) (*redistest.Server, string) {
+			s := redistest.Start(t, without("CLIENT")...)
+			return s, "redis://" + s.Addr()
+		},
+		"neither": func(t *testing.T) (*redistest.Server, string) {
+			s := redistest.Start(t, without("HELLO", "CLIENT")...)
+			return s, "redis://" + s.Addr()
+		},
+		"neither, with a password": func(t *testing.T) (*redistest.Server, string) {
+			s := redistest.Start(t, append(without("HELLO", "CLIENT"), "--requirepass", "topsecret")...)
+			return s, "redis://:topsecret@" + s.Addr()
+		},
+		"neither, and no INFO": func(t *testing.T) (*redistest.Server, string) {
+			s := redistest.Start(t, without("HELLO", "CLIENT", "INFO", "CONFIG")...)
+			return s, "redis://" + s.Addr()
+		},
+		"by protocol=2": func(t *testing.T) (*redistest.Server, string) {
+			s := redistest.Start(t, "--requirepass", "topsecret")
+			return s, "redis://:topsecret@" + s.Addr() + "/3?protocol=2"
+		},
+		"hangs up at HELLO": func(t *testing.T) (*redistest.Server, string) {
+			s := redistest.Start(t)
+			return s, "redis://" + filter(t, s.Addr(), "HELLO")
+		},
+		"hangs up at both": func(t *testing.T) (*redistest.Server, string) {
+			s := redistest.Start(t)
+			return s, "redis://" + filter(t, s.Addr(), "HELLO", "CLIENT", "INFO", "SUBSCRIBE")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, url := start(t)
+			l, err := redlock.Dial(t.Context(), []string{url}, throwaway())
+			require.NoError(t, err)
+			defer l.Close()
+			lease := acquire(t, l, "k", longTTL)
+			require.NoError(t, extend(t, lease, longTTL))
+			info, err := l.Inspect(within(t, patience), "k")
+			require.NoError(t, err)
+			require.Equal(t, lease.Token(), info.Token)
+			second := dialURLs(t, []string{url}, throwaway())
+			_, err = second.TryAcquire(within(t, patience), "k", longTTL)
+			require.ErrorIs(t, err, lock.ErrHeld)
+			got := make(chan lock.Lease)
+			go func() {
+				lease, _ := lock.Acquire(within(t, patience), second, "k", longTTL, nil)
+				got <- lease
+			}()
+			release(t, lease)
+			next := <-got
+			require.NotNil(t, next)
+			require.Greater(t, next.Token(), lease.Token())
+			release(t, next)
+			if !strings.HasPrefix(name, "hangs") {
+				h, err := l.Health(within(t, patience))
+				require.NoError(t, err)
+				require.NoError(t, h.Nodes[0].Err)
+			}
+		})
+	}
+}
+
+func TestRealAWrongPasswordIsNotShownWhereThereIsNoHello(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, "--rename-command", "HELLO", "", "--requirepass", "right")
+	for _, user := range []string{"", "somebody"} {
+		_, err := redlock.Dial(within(t, time.Second), []string{"redis://" + user + ":topsecret@" + s.Addr()}, throwaway())
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		require.Contains(t, err.Error(), "WRONGPASS")
+		require.NotContains(t, err.Error(), "topsecret")
+	}
+	_, err := redlock.Dial(within(t, time.Second), []string{"redis://" + s.Addr()}, throwaway())
+	require.ErrorContains(t, err, "NOAUTH: it asks for a password")
+	_, err = redlock.Dial(within(t, time.Second), []string{"redis://:right@" + s.Addr() + "/99"}, throwaway())
+	require.ErrorContains(t, err, "DB index is out of range")
+}
+
+func TestRealAServerThatIsFullSaysSo(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	s.Do("CONFIG", "SET", "maxclients", "1")
+	other, err := net.Dial("tcp", s.Addr())
+	require.NoError(t, err)
+	defer other.Close()
+	eventually(t, "no room", func() bool { _, err := s.Try("PING"); return err != nil })
+	for range 10 {
+		_, err = redlock.Dial(t.Context(), []string{"redis://" + s.Addr()}, throwaway())
+		require.ErrorContains(t, err, "max number of clients reached")
+	}
+	o := throwaway()
+	o.Lazy = true
+	l := dialURLs(t, []string{"redis://" + s.Addr()}, o)
+	h, err := l.Health(within(t, patience))
+	require.NoError(t, err)
+	require.ErrorContains(t, h.Nodes[0].Err, "has no room for another connection (see maxclients): max number of clients reached")
+	require.Equal(t, "yes", factOf(h.Nodes[0], "reachable"))
+	_, err = l.TryAcquire(within(t, patience), "k", longTTL)
+	require.ErrorContains(t, err, "max number of clients reached")
+	other.Close()
+	release(t, acquire(t, l, "k", longTTL))
+}
+
+// A server speaks first, and hangs up: at once, or with what was sent to it unread.
+func TestRealTheFirstWordsOfAServerAreTheError(t *testing.T) {
+	t.Parallel()
+	for words, want := range map[string]string{
+		"-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from the loopback interface.\r\n": "DENIED: it is in protected mode",
+		"-ERR max number of clients reached\r\n":                       "max number of clients reached",
+		"-ERR max number of clients + cluster connections reached\r\n": "max number of clients + cluster",
+		"-ERR the proxy has no backend\r\n":                            "the proxy has no backend",
+	} {
+		for _, pause := range []time.Duration{0, 20 * time.Millisecond} {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				for {
+					c, err := ln.Accept()
+					if err != nil {
+						return
+					}
+					_, _ = io.WriteString(c, words)
+					time.Sleep(pause) // HELLO lies there unread, so that the end is a reset
+					c.Close()
+				}
+			})
+			for range 20 {
+				_, err = redlock.Dial(t.Context(), []string{"redis://:topsecret@" + ln.Addr().String()}, throwaway())
+				require.ErrorIs(t, err, lock.ErrUnavailable)
+				require.ErrorContains(t, err, want)
+				require.NotContains(t, err.Error(), "topsecret")
+			}
+			ln.Close()
+			wg.Wait()
+		}
+	}
+}
+
+func TestRealServersOfOneClusterAreNoNodes(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t)
+	var plain []string
+	for _, s := range c.Servers[:3] {
+		plain = append(plain, "redis://"+s.Addr())
+	}
+	for _, list := range [][]string{plain, plain[:1], {"redis://" + redistest.Start(t).Addr(), plain[1], "redis://127.0.0.1:1"}} {
+		l, err := redlock.Dial(within(t, patience), list, throwaway())
+		require.Nil(t, l)
+		require.ErrorIs(t, err, lock.ErrInvalid)
+		require.ErrorContains(t, err, "it is one of 6 servers of a Redis Cluster")
+		require.ErrorContains(t, err, "cluster=true once")
+	}
+	// A user of few rights may not ask about the Cluster.
+	c.Servers[0].Do("ACL", "SETUSER", "keeper", "on", ">topsecret", "~redlock:*", "~"+redlock.FencePrefix+"*", "-@all", "+ping", "+evalsha", "+eval", "+get", "+pttl", "+hget")
+	_, err := redlock.Dial(within(t, patience), []string{"redis://keeper:topsecret@" + c.Servers[0].Addr()}, throwaway())
+	require.ErrorIs(t, err, lock.ErrInvalid)
+	require.ErrorContains(t, err, "it is one of several servers of a Redis Cluster")
+
+	o := throwaway()
+	o.Lazy = true
+	l := dialURLs(t, plain, o)
+	h, err := l.Health(within(t, patience))
+	require.NoError(t, err)
+	for _, n := range h.Nodes {
+		require.ErrorContains(t, n.Err, "of a Redis Cluster", "whoever has the slot of the key that is asked for")
+		require.ErrorContains(t, n.Err, "cluster=true once")
+		require.Equal(t, "yes", factOf(n, "reachable"))
+	}
+	_, err = l.TryAcquire(within(t, patience), "k", longTTL)
+	require.ErrorContains(t, err, "MOVED")
+	release(t, acquire(t, dialURLs(t, []string{plain[0] + "?cluster=true"}, throwaway()), "k", longTTL))
+
+	// A server that is a whole Cluster by itself is a node.
+	one := redistest.StartClusterOfOne(t)
+	release(t, acquire(t, dialURLs(t, []string{"redis://" + one.Addr()}, throwaway()), "k", longTTL))
+}
+
+func TestRealASentinelIsNoNode(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartSentinels(t, 1, nil, nil)
+	_, err := redlock.Dial(within(t, patience), []string{"redis://" + set.Sentinels[0].Addr()}, throwaway())
+	require.ErrorIs(t, err, lock.ErrInvalid)
+	require.ErrorContains(t, err, "master_set=name")
+}
+
+func TestRealSentinelsWithTLSAndServersWithoutIt(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	ca.issue(t, certificate{name: "server"})
+	port := strconv.Itoa(redistest.FreePort(t))
+	var conf []string
+	args := tlsArgs(ca, certificate{name: "server"}, port)
+	for i := 0; i < len(args); i += 2 {
+		conf = append(conf, strings.TrimPrefix(args[i], "--")+" "+args[i+1])
+	}
+	set := redistest.StartSentinels(t, 1, []string{"--requirepass", "topsecret", "--masterauth", "topsecret"}, append(conf, "sentinel auth-pass "+redistest.MasterSet+" topsecret"))
+	o := withTLS(ca, ca.issue(t, certificate{name: "client"}))
+	url := "redis://:topsecret@127.0.0.1:" + port + "?master_set=" + redistest.MasterSet
+	release(t, acquire(t, dialURLs(t, []string{url + "&sentinel_tls=true"}, o), "k", longTTL))
+	_, err := redlock.Dial(within(t, time.Second), []string{url}, o)
+	require.ErrorContains(t, err, "it may want TLS")
+	_, err = redlock.Dial(within(t, time.Second), []string{strings.Replace(url, "redis:", "rediss:", 1)}, o)
+	require.ErrorIs(t, err, lock.ErrUnavailable, "the server has no TLS")
+	require.NotNil(t, set)
+}
+
+// What was right when the locker began is not for ever.
+func TestRealFilesOfTLSAreReadForEachConnection(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	place := func(ca *authority) {
+		ca.issue(t, certificate{name: "client"})
+		for _, name := range []string{"ca.crt", "client.crt", "client.key"} {
+			text, err := os.ReadFile(filepath.Join(ca.dir, name))
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
+		}
+	}
+	old, fresh := newAuthority(t), newAuthority(t)
+	place(old)
+	port := strconv.Itoa(redistest.FreePort(t))
+	old.issue(t, certificate{name: "server"})
+	s := redistest.Start(t, tlsArgs(old, certificate{name: "server"}, port)...)
+	o := throwaway()
+	o.GetTLS = func(context.Context) (*tls.Config, error) {
+		return tlsfile.Load(filepath.Join(dir, "ca.crt"), filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key"))
+	}
+	l := dialURLs(t, []string{"rediss://127.0.0.1:" + port}, o)
+	held := acquire(t, l, "k", longTTL)
+
+	// The server takes another authority's certificates now, and has one of that itself.
+	fresh.issue(t, certificate{name: "server"})
+	for _, file := range []string{"ca.crt", "server.crt", "server.key"} {
+		text, err := os.ReadFile(filepath.Join(fresh.dir, file))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(old.dir, file), text, 0o600))
+	}
+	s.Do("CONFIG", "SET", "tls-cert-file", filepath.Join(old.dir, "server.crt"), "tls-key-file", filepath.Join(old.dir, "server.key"), "tls-ca-cert-file", filepath.Join(old.dir, "ca.crt"))
+	s.Do("CLIENT", "KILL", "TYPE", "normal")
+	eventually(t, "the reason", func() bool {
+		err := held.Extend(within(t, time.Second), longTTL)
+		return err != nil && strings.Contains(err.Error(), "certificate signed by unknown authority")
+	})
+	place(fresh)
+	require.NoError(t, extend(t, held, longTTL))
+	release(t, held)
+
+	// A file that can't be read takes no connection away that stands.
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "client.key"), nil, 0o600))
+	lease := acquire(t, l, "k", longTTL)
+	release(t, lease)
+	s.Do("CLIENT", "KILL", "TYPE", "normal")
+	eventually(t, "the reason", func() bool {
+		_, err := l.TryAcquire(within(t, time.Second), "k", longTTL)
+		return err != nil && strings.Contains(err.Error(), "TLS configuration: the client's certificate")
+	})
+}
+
+func TestRealPasswordsThatChange(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "password")
+	write := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
+	write("first-secret\n")
+	s := redistest.Start(t)
+	s.Do("ACL", "SETUSER", "keeper", "on", ">first-secret", "allcommands", "allkeys", "allchannels")
+	o := throwaway()
+	var asked []string
+	var mu sync.Mutex
+	o.Credentials = func(_ context.Context, node string) (string, string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, node)
+		text, err := os.ReadFile(file)
+		return "", strings.TrimSpace(string(text)), err
+	}
+	lockers := map[string]*redlock.Locker{
+		"file":     dialURLs(t, []string{"redis://keeper@" + s.Addr() + "?password_file=" + file}, throwaway()),
+		"function": dialURLs(t, []string{"redis://keeper@" + s.Addr()}, o),
+	}
+	leases := map[string]lock.Lease{}
+	for name, l := range lockers {
+		leases[name] = acquire(t, l, name, longTTL)
+	}
+	s.Do("ACL", "SETUSER", "keeper", "resetpass", ">second-secret")
+	s.Do("CLIENT", "KILL", "USER", "keeper")
+	for name, lease := range leases {
+		eventually(t, "the reason", func() bool {
+			err := lease.Extend(within(t, time.Second), longTTL)
+			if err != nil {
+				require.NotContains(t, err.Error(), "secret")
+			}
+			return err != nil && strings.Contains(err.Error(), "WRONGPASS")
+		})
+		h, err := lockers[name].Health(within(t, patience))
+		require.NoError(t, err)
+		require.ErrorContains(t, h.Nodes[0].Err, "refuses the user or the password")
+	}
+	write("second-secret\r\nand a line that is none of it\n")
+	o.Credentials = nil // it was copied
+	for name, lease := range leases {
+		if name == "function" {
+			write("second-secret")
+		}
+		require.NoError(t, extend(t, lease, longTTL))
+		release(t, lease)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	require.Greater(t, len(asked), 1)
+	require.Equal(t, s.Addr(), asked[0])
+
+	write("\n")
+	s.Do("CLIENT", "KILL", "USER", "keeper")
+	eventually(t, "the reason", func() bool {
+		_, err := lockers["file"].TryAcquire(within(t, time.Second), "k", longTTL)
+		return err != nil && strings.Contains(err.Error(), "its first line is empty")
+	})
+}
