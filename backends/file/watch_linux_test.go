@@ -95,6 +95,19 @@ func unmarked(l *Locker, key string) bool {
 	}
 }
 
+// settled waits until what a watch's beginning has set off is over.
+func settled(l *Locker, key string) {
+	for {
+		l.hub.mu.Lock()
+		over := l.hub.keys[key].closing == 0
+		l.hub.mu.Unlock()
+		if over {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
 func TestAFileThatTheNameNoLongerLeadsToIsNotWatchedForEver(t *testing.T) {
 	for name, move := range map[string]func(t *testing.T, dir, other string){
 		"the directory was renamed": func(t *testing.T, dir, other string) {
@@ -117,6 +130,7 @@ func TestAFileThatTheNameNoLongerLeadsToIsNotWatchedForEver(t *testing.T) {
 			l := newLocker(t, dir, nil)
 			wake := make(chan struct{}, 1)
 			defer watchHeld(t, l, wake)()
+			settled(l, "k")
 			move(t, dir, other)
 			second.dir = dir // where its record is now
 			refused(t, l, "k")
