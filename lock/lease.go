@@ -319,7 +319,7 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
 	cancel()
 
 	switch {
-	case errors.Is(err, ErrLost):
+	case errors.Is(err, ErrLost) && !lostElsewhere(ctx):
 		return l.lose(err) // also for the Release that cut this short
 	case l.releasing:
 		return errReleased
@@ -330,13 +330,16 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
 			return l.lose(fmt.Errorf("%w; last extend: %w", errExpired, err))
 		}
 		return l.lose(fmt.Errorf("%w before the store answered", errExpired))
+	case err != nil && lostElsewhere(ctx):
+		return fmt.Errorf("%w; the store: %v", extendCut(ctx), err)
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf("%w; the store: %w", extendCut(ctx), masked{err})
-	case err != nil && isContextError(err):
-		// A timeout of the store's own must not look like the end of ctx.
-		return fmt.Errorf("%w: %w", ErrUnavailable, masked{err})
 	case err != nil:
-		return err // says nothing: the old deadline stands
+		return StoreError(ctx, err) // says nothing: the old deadline stands
+	case !monotonic(expiry) && monotonic(time.Now()):
+		// By the wall clock, a step of it would move the lease's end. A mistake in the
+		// backend's code, as in NewLease; but a panic here would come long after.
+		return fmt.Errorf("%w: the backend's Extend returned an expiry without a monotonic reading: count it from time.Now", ErrInvalid)
 	case !time.Now().Before(expiry):
 		return l.lose(fmt.Errorf("%w: extended with no time left (ttl %v)", ErrLost, ttl))
 	}
@@ -356,11 +359,17 @@ func (l *lease) askExtend(ctx context.Context, ttl time.Duration) (time.Time, er
 // extendCut is the error of an extend whose ctx ended. A cause that tells of
 // another lease's loss, such as a Keeper's, must not read as the loss of this one.
 func extendCut(ctx context.Context) error {
-	err := contextError(ctx)
-	if errors.Is(err, ErrLost) {
+	if lostElsewhere(ctx) {
 		return fmt.Errorf("%w: %v", ctx.Err(), context.Cause(ctx))
 	}
-	return err
+	return ContextError(ctx)
+}
+
+// lostElsewhere reports whether ctx ended because another lease was lost. A store's
+// error may carry that cause, and then says nothing of this lease: the next Extend
+// will know.
+func lostElsewhere(ctx context.Context) bool {
+	return ctx.Err() != nil && errors.Is(context.Cause(ctx), ErrLost)
 }
 
 func (l *lease) Release(ctx context.Context) error {

@@ -39,8 +39,10 @@ const (
 //     matching [ErrInvalid] before any I/O; [Check] is that test.
 //  7. Errors tell apart: held by another ([ErrHeld], best a [*HeldError] with
 //     RetryAfter), the store can't decide now and asking again may help
-//     ([ErrUnavailable]), bad input ([ErrInvalid]), closed ([ErrClosed]), and
-//     ctx's own error. Any other error is taken as final by [Acquire].
+//     ([ErrUnavailable]), it refuses for a reason that asking again does not mend
+//     ([ErrRefused]), bad input ([ErrInvalid]), closed ([ErrClosed]), and the end
+//     of ctx, by ctx.Err() and its cause ([ContextError]). [StoreError] makes these
+//     of a driver's error. Any other error is an outage to [Acquire].
 type Locker interface {
 	// TryAcquire makes one attempt to take key for ttl. It never waits for a
 	// holder.
@@ -107,9 +109,25 @@ func Check(key string, ttl time.Duration) error {
 	return nil
 }
 
+// checkLocker refuses a nil Locker, which would panic at its first use.
+func checkLocker(l Locker) error {
+	if l == nil {
+		return fmt.Errorf("%w: locker is nil", ErrInvalid)
+	}
+	return nil
+}
+
+// unitHint explains durations that come of a number without its unit.
+func unitHint(d time.Duration) string {
+	if d <= 0 || d >= time.Millisecond {
+		return ""
+	}
+	return "; a number alone counts nanoseconds: write its unit, such as 5*time.Second"
+}
+
 func checkTTL(ttl time.Duration) error {
 	if ttl < MinTTL || ttl > MaxTTL {
-		return fmt.Errorf("%w: ttl is %v, want %v to %v", ErrInvalid, ttl, MinTTL, MaxTTL)
+		return fmt.Errorf("%w: ttl is %v, want %v to %v%s", ErrInvalid, ttl, MinTTL, MaxTTL, unitHint(ttl))
 	}
 	return nil
 }

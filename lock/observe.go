@@ -3,6 +3,7 @@ package lock
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -38,6 +39,9 @@ type observed struct {
 func (o *observed) Unwrap() Locker { return o.inner }
 
 func (o *observed) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
+	if err := checkLocker(o.inner); err != nil {
+		return nil, fmt.Errorf("lock: acquire: %w", err)
+	}
 	start := time.Now()
 	lease, err := o.inner.TryAcquire(ctx, key, ttl)
 	now := time.Now()

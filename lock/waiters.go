@@ -1,6 +1,9 @@
 package lock
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // Waiters lets the waiters of one process for one key stand in a line, first
 // come, first served, with only the first of them asking the store. A backend
@@ -15,6 +18,8 @@ type Waiters struct {
 	mu    sync.Mutex // guards all below, and every line
 	lines map[string]*line
 	spare *line // of a line that emptied, so that a lone waiter costs no allocation
+
+	granted atomic.Bool // an Acquire or AcquireAll got a lease: the store does work
 }
 
 // liner is what has lines. A decorator that changes keys returns the line of its
