@@ -11,8 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/tonsurance/lockkeeper/lock"
 )
 
 // Files are tidied up so that keys with an ever-changing part, such as a job's number,
@@ -113,7 +111,7 @@ func unchanged(path string, now time.Time) time.Duration {
 // the floor is on the disk itself first.
 func (l *Locker) pruneAll(ctx context.Context, paths []string, top uint64) {
 	// The time is up for looking; what was found is deleted all the same.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lock.DefaultReleaseTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyWait)
 	defer cancel()
 	if len(paths) == 0 || l.raiseFloor(ctx, top, time.Time{}) != nil {
 		return
@@ -122,27 +120,26 @@ func (l *Locker) pruneAll(ctx context.Context, paths []string, top uint64) {
 		if l.isClosed() {
 			return
 		}
-		l.prune(path, top)
+		if f, err := l.openAt(path, "", false); err == nil {
+			f.prune(top)
+			f.close()
+		}
 	}
 }
 
 // prune deletes one key's file under its lock. Whoever opened it before, and gets the
 // lock afterwards, finds that the name is gone (keyFile.verify) and makes another.
-func (l *Locker) prune(path string, top uint64) {
-	f, err := l.openAt(path, "", false)
-	if err != nil {
-		return
-	}
-	defer f.close()
+func (f *keyFile) prune(top uint64) {
+	l := f.l
 	if flock(f.fd, syscall.LOCK_EX) != nil {
 		return // in use
 	}
 	f.locked = true
-	if f.verify() != nil || unchanged(path, time.Now()) <= pruneAfter {
-		return
+	if f.verify() != nil || unchanged(f.path, time.Now()) <= pruneAfter {
+		return // the name is another file's now, or somebody has used it since
 	}
 	r, err := readRecord(f.fd, l.boot)
-	if err != nil || l.keyPath(r.Key) != path {
+	if err != nil || l.keyPath(r.Key) != f.path {
 		return // damaged: nobody can say who holds it
 	}
 	f.key = r.Key
@@ -157,7 +154,7 @@ func (l *Locker) prune(path string, top uint64) {
 		_ = f.free(&r)
 	case r.Boot == l.boot && slices.ContainsFunc(r.Line, func(p place) bool { return !l.gone(p) }):
 	case r.highest() <= top:
-		syscall.Unlink(path)
+		syscall.Unlink(f.path)
 	}
 }
 

@@ -180,6 +180,22 @@ func TestWhoOpenedThePrunedFileTakesTheNextOne(t *testing.T) {
 	release(t, lease)
 }
 
+// Two prune, and one is late: the name is another file's by then.
+func TestWhoPrunesLateDeletesNoOtherFile(t *testing.T) {
+	l := newLocker(t, t.TempDir(), nil)
+	release(t, acquire(t, l, "k", long))
+	late, err := l.openAt(l.keyPath("k"), "", false)
+	require.NoError(t, err)
+	defer late.close()
+	age(t, l.keyPath("k"), old)
+	tidy(t, l)
+	acquire(t, l, "k", long)
+	age(t, l.keyPath("k"), old) // whatever the clock says
+	late.prune(maxFloor)
+	require.FileExists(t, l.keyPath("k"))
+	refused(t, newLocker(t, l.dir, nil), "k")
+}
+
 func TestWhatIsInUseIsNotPruned(t *testing.T) {
 	l := newLocker(t, t.TempDir(), nil)
 	waiter := newLocker(t, l.dir, nil)
