@@ -65,7 +65,7 @@ const noCOW = 0x00800000 // FS_NOCOW_FL of linux/fs.h; chattr +C
 
 // overwriteInPlace asks for a new file, which is empty, that changes overwrite it, so
 // that they need no space: btrfs writes elsewhere otherwise. Records have checksums of
-// their own. It is tried, no more: Health says where it may not be so.
+// their own. It is tried, no more: Health says what may fail where it is not so.
 func (l *Locker) overwriteInPlace(fd int) {
 	if l.fs != "btrfs" {
 		return

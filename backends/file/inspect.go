@@ -147,6 +147,17 @@ func (l *Locker) forceRelease(ctx context.Context, key string, token uint64) err
 	return f.free(&r)
 }
 
+// andMore is what else fails on a full disk where changes do not overwrite.
+func andMore(fs string) string {
+	switch fs {
+	case "zfs", "bcachefs", "apfs":
+		return ", and so may renewals and releases: " + fs + " writes changes elsewhere"
+	case "btrfs":
+		return ", and so may renewals and releases of keys whose files are of an earlier version, or in a snapshot"
+	}
+	return ""
+}
+
 // What Health warns below.
 const lowSpace = 1 << 20 // bytes
 
@@ -170,7 +181,7 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 			node.Warnings = append(node.Warnings, fmt.Sprintf("%s forgets token counters at a reboot; they start again above the wall clock's microseconds", fs))
 		}
 		if free := uint64(stat.Bavail) * uint64(stat.Bsize); free < lowSpace {
-			node.Warnings = append(node.Warnings, fmt.Sprintf("%d bytes free: locks of new keys will fail", free))
+			node.Warnings = append(node.Warnings, fmt.Sprintf("%d bytes free: locks of new keys will fail%s", free, andMore(fs)))
 		}
 		if stat.Files > 0 && stat.Ffree == 0 {
 			node.Warnings = append(node.Warnings, "no inodes free: locks of new keys will fail")
