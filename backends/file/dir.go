@@ -29,7 +29,7 @@ func kindOf(err error) error {
 	return lock.ErrUnavailable
 }
 
-// owners are whose files in the directory are to be, and who may use them.
+// owners are whose the files in the directory are to be, and who may use them.
 type owners struct {
 	uid, gid int    // the directory's
 	mode     uint32 // of files
@@ -139,15 +139,19 @@ func ignoreUnsupported(err error) error {
 }
 
 // give makes an open file what all files in the directory are: usable by those who may
-// write to the directory, whoever made it, and by nobody else.
+// write to the directory now, whoever made it, and by nobody else.
 func (l *Locker) give(fd int) error {
-	mode := l.owners.mode
+	o := l.owners
+	var dir syscall.Stat_t
+	if syscall.Stat(l.dir, &dir) == nil { // its mode may have been changed since New
+		o = ownersOf(&dir)
+	}
 	uid, gid := -1, -1
 	if os.Geteuid() == 0 {
-		uid, gid = l.owners.uid, l.owners.gid
+		uid, gid = o.uid, o.gid
 	}
-	if mode&0o060 != 0 {
-		gid = l.owners.gid
+	if o.mode&0o060 != 0 {
+		gid = o.gid
 	}
 	if uid >= 0 || gid >= 0 {
 		if err := ignoreUnsupported(syscall.Fchown(fd, uid, gid)); err != nil {
@@ -158,26 +162,27 @@ func (l *Locker) give(fd int) error {
 	if err := syscall.Fstat(fd, &stat); err != nil {
 		return err
 	}
-	if int(stat.Gid) != l.owners.gid {
-		mode &^= 0o060 // another group's members may not write to the directory
+	if int(stat.Gid) != o.gid {
+		o.mode &^= 0o060 // another group's members may not write to the directory
 	}
-	return syscall.Fchmod(fd, mode)
+	return syscall.Fchmod(fd, o.mode)
 }
 
-// astray reports whether a file is not what give makes of it: one of an earlier
-// version, or made by root then.
+// astray reports whether a file is not what give makes of it: one of an earlier version,
+// made by root then, or from before the directory's mode was changed.
 func (l *Locker) astray(stat *syscall.Stat_t) bool {
-	mode := uint32(stat.Mode) & 0o777
+	mode, ours := uint32(stat.Mode)&0o777, int(stat.Gid) == l.owners.gid
 	switch os.Geteuid() {
 	case 0:
-		if int(stat.Uid) != l.owners.uid || int(stat.Gid) != l.owners.gid {
+		if int(stat.Uid) != l.owners.uid || !ours {
 			return true
 		}
 	case int(stat.Uid):
 	default:
 		return false // it can't be changed
 	}
-	return mode&^l.owners.mode != 0 || mode&0o060 != 0 && int(stat.Gid) != l.owners.gid
+	// Without its group it may be 0600 because that is all that give could do.
+	return mode&^l.owners.mode != 0 || ours && mode != l.owners.mode || !ours && mode&0o060 != 0
 }
 
 // private reports whether an open file is a plain one under one name: nothing else is

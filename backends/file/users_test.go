@@ -174,6 +174,23 @@ func TestFilesOfAnEarlierVersionAreClosedToStrangers(t *testing.T) {
 	require.Equal(t, "locked 0\n", as(t, stranger, nil, "flock", dir))
 }
 
+// A directory may be opened to a group, or closed to it, while it is in use.
+func TestFilesFollowTheDirectorysMode(t *testing.T) {
+	needRoot(t)
+	dir := dirOf(t, alice, lockers, 0o700|os.ModeSetgid)
+	l := newLocker(t, dir, nil)
+	for _, c := range []struct{ dir, file os.FileMode }{{0o700, 0o600}, {0o770, 0o660}, {0o750, 0o600}} {
+		require.NoError(t, os.Chmod(dir, c.dir|os.ModeSetgid))
+		release(t, acquire(t, l, c.dir.String(), long)) // by one from before
+		require.Equal(t, "k: <nil>\n", as(t, alice, nil, "lock", dir, "k"))
+		for _, key := range []string{c.dir.String(), "k"} {
+			_, gid, mode := stat(t, l.keyPath(key))
+			require.Equal(t, c.file, mode, "%v: %s", c.dir, key)
+			require.Equal(t, lockers, gid)
+		}
+	}
+}
+
 func TestAGroupSharesItsDirectory(t *testing.T) {
 	needRoot(t)
 	for _, mode := range []os.FileMode{0o770 | os.ModeSetgid, 0o770, 0o775} {
