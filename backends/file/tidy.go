@@ -20,10 +20,9 @@ const (
 	pruneAfter = 7 * 24 * time.Hour // without a change: then a free key's file is deleted
 	sweepAfter = time.Hour          // then a record without a name is nobody's any more
 	tidyWait   = 100 * time.Millisecond
-	tidyAgain  = time.Hour      // when a Locker that makes files looks again
-	tidyCrowd  = 24 * time.Hour // when all of them do together, in a large directory
-	crowd      = 1000           // files
-	pruneBatch = 256            // deleted for one write to the disk itself
+	tidyEvery  = time.Hour // a Locker that makes files; in a large directory all together
+	crowd      = 1000      // files
+	pruneBatch = 256       // deleted for one write to the disk itself
 )
 
 // tidyNow is for New. It is over soon, and what is left is for the next one.
@@ -38,7 +37,7 @@ func (l *Locker) tidyNow() {
 func (l *Locker) tidySoon() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || time.Since(l.tidied) < tidyAgain {
+	if l.closed || time.Since(l.tidied) < tidyEvery {
 		return
 	}
 	l.tidied = time.Now()
@@ -55,7 +54,7 @@ func (l *Locker) tidySoon() {
 func (l *Locker) tidy(ctx context.Context) {
 	now := time.Now()
 	if floor, err := l.peekAt(ctx, l.floorPath(), ""); err == nil {
-		if since := now.Sub(time.Unix(floor.Tidied, 0)); 0 <= since && since < tidyCrowd {
+		if since := now.Sub(time.Unix(floor.Tidied, 0)); 0 <= since && since < tidyEvery {
 			return
 		}
 	}
@@ -68,7 +67,7 @@ func (l *Locker) tidy(ctx context.Context) {
 	if err != nil || len(names) == 0 {
 		return
 	}
-	begin := rand.N(len(names))
+	begin, pruned := rand.N(len(names)), false
 	var batch []string // free keys' files
 	var top uint64     // of their tokens
 	for i := range names {
@@ -90,11 +89,15 @@ func (l *Locker) tidy(ctx context.Context) {
 		}
 		if len(batch) == pruneBatch {
 			l.pruneAll(ctx, batch, top)
-			batch = batch[:0]
+			batch, pruned = batch[:0], true
 		}
 	}
 	l.pruneAll(ctx, batch, top)
-	if ctx.Err() == nil && len(names) > crowd {
+	pruned = pruned || len(batch) > 0
+	// If the time was up, and there was something, there is more for the next one.
+	if len(names) > crowd && (ctx.Err() == nil || !pruned) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyWait)
+		defer cancel()
 		_ = l.raiseFloor(ctx, 0, now)
 	}
 }

@@ -278,24 +278,24 @@ func TestPruningNeverMakesTwoHolders(t *testing.T) {
 	require.Positive(t, pruned.Load())
 }
 
-func TestALargeDirectoryIsTidiedOnceADay(t *testing.T) {
+func TestALargeDirectoryIsTidiedOnceAnHour(t *testing.T) {
 	dir := t.TempDir()
 	for i := range crowd + 1 {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(keyPrefix, i)), nil, 0o600))
 	}
 	l := newLocker(t, dir, nil)
-	tidy(t, l) // New's own may not have had the time
+	tidy(t, l) // New's own may not have been whole
 	release(t, acquire(t, l, "k", long))
 	age(t, l.keyPath("k"), old)
 	tidy(t, l)
 	require.FileExists(t, l.keyPath("k"))
-	yesterday := time.Now().Add(-tidyCrowd)
+	before := time.Now().Add(-tidyEvery)
 	f, err := l.openAt(l.floorPath(), "", false)
 	require.NoError(t, err)
 	defer f.close()
 	r, err := f.read()
 	require.NoError(t, err)
-	r.Tidied = yesterday.Unix()
+	r.Tidied = before.Unix()
 	require.NoError(t, f.write(&r))
 	tidy(t, l)
 	require.NoFileExists(t, l.keyPath("k"))
@@ -310,7 +310,7 @@ func TestALongLivedLockerTidiesUpToo(t *testing.T) {
 	l.tidying.Wait()
 	require.FileExists(t, l.keyPath("k"), "not with each new key")
 	l.mu.Lock()
-	l.tidied = time.Now().Add(-tidyAgain)
+	l.tidied = time.Now().Add(-tidyEvery)
 	l.mu.Unlock()
 	release(t, acquire(t, l, "i", long))
 	l.tidying.Wait()
@@ -331,4 +331,20 @@ func TestOldFilesOfOthersStay(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, entries, 5)
+}
+
+// A directory that is too large to be looked through in the time of one New costs that
+// time once an hour, and not each New.
+func TestALargeDirectoryWhereNothingIsOldDoesNotSlowEachNew(t *testing.T) {
+	dir := t.TempDir()
+	for i := range crowd + 1 {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(keyPrefix, i)), nil, 0o600))
+	}
+	l := newLocker(t, dir, &Options{Lazy: true})
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	l.tidy(over) // it got nowhere
+	r, err := l.peekAt(t.Context(), l.floorPath(), "")
+	require.NoError(t, err)
+	require.NotZero(t, r.Tidied)
 }
