@@ -196,6 +196,18 @@ func TestWhoPrunesLateDeletesNoOtherFile(t *testing.T) {
 	refused(t, newLocker(t, l.dir, nil), "k")
 }
 
+func TestWhatWasUsedSinceItWasFoundStays(t *testing.T) {
+	l := newLocker(t, t.TempDir(), nil)
+	release(t, acquire(t, l, "k", long))
+	f, err := l.openAt(l.keyPath("k"), "", false)
+	require.NoError(t, err)
+	defer f.close()
+	age(t, l.keyPath("k"), old)
+	release(t, acquire(t, l, "k", long))
+	f.prune(maxFloor)
+	require.FileExists(t, l.keyPath("k"))
+}
+
 func TestWhatIsInUseIsNotPruned(t *testing.T) {
 	l := newLocker(t, t.TempDir(), nil)
 	waiter := newLocker(t, l.dir, nil)
