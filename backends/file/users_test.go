@@ -163,6 +163,18 @@ func TestWhoMayNotWriteCanOpenNothing(t *testing.T) {
 	}
 }
 
+// Its owner is not in the group, and can't give it files.
+func TestAFileThatCanNotBeGivenToTheGroupIsForNoGroup(t *testing.T) {
+	needRoot(t)
+	dir := dirOf(t, alice, lockers, 0o775)
+	require.Equal(t, "k: <nil>\n", as(t, alice, nil, "lock", dir, "k"))
+	require.Equal(t, "locked 0\n", as(t, stranger, []uint32{alice}, "flock", dir))
+	said := as(t, bob, []uint32{lockers}, "lock", dir, "k", "bobs")
+	require.Contains(t, said, "k: file: acquire \"k\": lock: refused by the store")
+	require.Contains(t, said, "the file is user 61001's and group 61001's, -rw-------, and user 61002 asked")
+	require.Contains(t, said, "bobs: <nil>\n")
+}
+
 func TestFilesOfAnEarlierVersionAreClosedToStrangers(t *testing.T) {
 	needRoot(t)
 	dir := dirOf(t, alice, alice, 0o755)
