@@ -78,3 +78,20 @@ func TestAKeptHoldIsOverAfterABoot(t *testing.T) {
 	after.boot = "the next one"
 	acquire(t, after, "k", long)
 }
+
+// By the record's clock, that is: a lease would not ask.
+func TestAHoldThatIsOverIsNotKept(t *testing.T) {
+	l := newLocker(t, t.TempDir(), nil)
+	for name, end := range map[string]func(*record){
+		"expired": func(r *record) { r.Expiry = int64(l.clock.now()) },
+		"broken":  func(r *record) { r.clear() },
+		"another": func(r *record) { r.Token++ },
+	} {
+		t.Run(name, func(t *testing.T) {
+			lease := acquire(t, l, name, long)
+			put(t, l, name, end)
+			require.ErrorIs(t, lock.ReleaseAfter(t.Context(), lease, time.Hour), lock.ErrLost)
+			put(t, l, name, func(r *record) { require.False(t, r.Kept) })
+		})
+	}
+}
