@@ -146,24 +146,31 @@ func (l *Locker) give(fd int) error {
 	if syscall.Stat(l.dir, &dir) == nil { // its mode may have been changed since New
 		o = ownersOf(&dir)
 	}
-	uid, gid := -1, -1
+	var stat syscall.Stat_t
+	if err := syscall.Fstat(fd, &stat); err != nil {
+		return err
+	}
+	uid, gid := int(stat.Uid), int(stat.Gid)
 	if os.Geteuid() == 0 {
 		uid, gid = o.uid, o.gid
 	}
 	if o.mode&0o060 != 0 {
 		gid = o.gid
 	}
-	if uid >= 0 || gid >= 0 {
+	// Only what differs: each change is reported to those who watch the file.
+	if uid != int(stat.Uid) || gid != int(stat.Gid) {
 		if err := ignoreUnsupported(syscall.Fchown(fd, uid, gid)); err != nil {
 			return err
 		}
-	}
-	var stat syscall.Stat_t
-	if err := syscall.Fstat(fd, &stat); err != nil {
-		return err
+		if err := syscall.Fstat(fd, &stat); err != nil {
+			return err
+		}
 	}
 	if int(stat.Gid) != o.gid {
 		o.mode &^= 0o060 // another group's members may not write to the directory
+	}
+	if uint32(stat.Mode)&0o777 == o.mode {
+		return nil
 	}
 	return syscall.Fchmod(fd, o.mode)
 }

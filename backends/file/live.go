@@ -117,7 +117,7 @@ func (l *Locker) takeLife(fd, slot int) (life, error) {
 	}
 	of := life{Slot: slot, Inode: uint64(stat.Ino), ID: rand.Text()}
 	if l.astray(&stat) || stat.Size == 0 {
-		if err := l.give(fd); err != nil {
+		if err := l.give(fd); err != nil && stat.Size == 0 { // else as it is, it was usable
 			return life{}, err
 		}
 	}
