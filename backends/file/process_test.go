@@ -38,6 +38,9 @@ func TestMain(m *testing.M) {
 
 func child(args []string) error {
 	mode, dir := args[0], args[1]
+	if userChild(mode, dir, args[2:]) {
+		return nil
+	}
 	l, err := New(dir, nil)
 	if err != nil {
 		return err
@@ -53,7 +56,11 @@ func child(args []string) error {
 	case "stick":
 		return stick(l)
 	case "contend":
-		return contend(l, args[2])
+		pause, err := time.ParseDuration(args[3])
+		if err != nil {
+			return err
+		}
+		return contend(l, args[2], pause)
 	case "share":
 		return share(l)
 	case "wait":
@@ -73,6 +80,8 @@ func hold(l *Locker, ttl time.Duration) error {
 		switch in.Text() {
 		case "extend":
 			fmt.Println(errors.Is(lease.Extend(context.Background(), long), lock.ErrLost))
+		case "keep":
+			fmt.Println(lock.ReleaseAfter(context.Background(), lease, time.Hour))
 		case "release":
 			fmt.Println(lease.Release(context.Background()))
 		case "hand over": // says when it began
@@ -111,7 +120,7 @@ func stick(l *Locker) error {
 }
 
 // contend acquires and releases k again and again, and writes its history.
-func contend(l *Locker, history string) error {
+func contend(l *Locker, history string, pause time.Duration) error {
 	out, err := os.OpenFile(history, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -136,6 +145,7 @@ func contend(l *Locker, history string) error {
 		if err := lease.Release(context.Background()); err != nil {
 			return err
 		}
+		time.Sleep(rand.N(pause + 1))
 	}
 }
 
@@ -294,11 +304,44 @@ func TestAProcessStoppedInTheMiddleOfAChangeBlocksNobodyForEver(t *testing.T) {
 // must read as if there had been one holder at a time.
 func TestKilledContendersNeverShareTheKey(t *testing.T) {
 	dir := t.TempDir()
+	release(t, acquire(t, newLocker(t, dir, nil), "k", long)) // whoever makes the file and is killed leaves one
+	killContenders(t, dir, "0s", func() {})
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, entry := range entries {
+		require.False(t, strings.HasPrefix(entry.Name(), newPrefix), entry.Name())
+	}
+}
+
+// The same while the key's file looks old: each process that starts deletes it if it is
+// free, and may be killed while it does.
+func TestKilledContendersNeverShareAKeyThatIsPruned(t *testing.T) {
+	dir := t.TempDir()
+	l := newLocker(t, dir, &Options{Lazy: true})
+	path, past := l.keyPath("k"), time.Now().Add(-old)
+	pruned := 0
+	killContenders(t, dir, "2ms", func() {
+		before, err := os.Stat(path)
+		for range 20 {
+			_ = os.Chtimes(path, past, past)
+			l.tidy(t.Context())
+		}
+		if after, afterErr := os.Stat(path); err == nil && (afterErr != nil || !os.SameFile(before, after)) {
+			pruned++
+		}
+	})
+	t.Logf("pruned %d times", pruned)
+	require.Positive(t, pruned)
+}
+
+// killContenders calls meanwhile before each kill. The contenders leave the key free for
+// up to pause.
+func killContenders(t *testing.T, dir, pause string, meanwhile func()) {
 	history := filepath.Join(t.TempDir(), "history")
 	require.NoError(t, os.WriteFile(history, nil, 0o600))
 	var contenders [3]*process
 	restart := func(i int) {
-		contenders[i] = start(t, "contend", dir, history)
+		contenders[i] = start(t, "contend", dir, history, pause)
 		require.Equal(t, "ready", contenders[i].line())
 	}
 	for i := range contenders {
@@ -311,6 +354,7 @@ func TestKilledContendersNeverShareTheKey(t *testing.T) {
 	for n := range kills {
 		i := n % len(contenders)
 		time.Sleep(rand.N(20 * time.Millisecond)) // a random moment is the point
+		meanwhile()
 		contenders[i].kill()
 		restart(i)
 	}
@@ -329,11 +373,6 @@ func TestKilledContendersNeverShareTheKey(t *testing.T) {
 		require.NoError(t, err, "records are whole")
 	}
 	acquire(t, l, "k", long)
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	for _, entry := range entries {
-		require.False(t, strings.HasPrefix(entry.Name(), newPrefix), entry.Name())
-	}
 }
 
 // checkHistory wants that whoever entered was alone until the next one entered:

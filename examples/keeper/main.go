@@ -104,7 +104,18 @@ type locker interface {
 // asks for an answer now.
 func open(ctx context.Context, cfg config, out *log.Logger) (locker, error) {
 	if len(cfg.nodes) == 0 {
-		return file.New(cfg.dir, nil)
+		dir := cfg.dir
+		if dir == "" {
+			var err error
+			if dir, err = file.DefaultDir(); err != nil {
+				return nil, fmt.Errorf("%w; or name one with -dir", err)
+			}
+		}
+		l, err := file.New(dir, nil)
+		if err != nil {
+			return nil, err // not l: a nil *file.Locker is no nil locker
+		}
+		return l, nil
 	}
 	for waiting := false; ; {
 		l, err := dial(ctx, cfg.nodes)

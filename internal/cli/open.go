@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tonsurance/lockkeeper/backends"
+	"github.com/tonsurance/lockkeeper/backends/file"
 	"github.com/tonsurance/lockkeeper/internal/tlsfile"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
@@ -66,7 +68,10 @@ func (a *app) store() (store, error) {
 	if list := a.getenv("REDIS_NODES"); list != "" {
 		return a.redisNodes("REDIS_NODES", list)
 	}
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("lockkeeper-%d", os.Getuid()))
+	dir, err := file.DefaultDir()
+	if err != nil {
+		return store{}, fmt.Errorf("%w; or name a store, as in --url file:///a/directory", err)
+	}
 	return store{url: (&url.URL{Scheme: "file", Path: filepath.ToSlash(dir)}).String()}, nil
 }
 
@@ -79,12 +84,12 @@ func (a *app) storeURL(name, raw string) (store, error) {
 	}
 	s := store{url: raw, named: true}
 	for name, env := range map[string]string{"tls-ca": tlsCA, "tls-cert": tlsCert, "tls-key": tlsKey} {
-		if file := a.getenv(env); file != "" {
-			s.param(name, file)
+		if path := a.getenv(env); path != "" {
+			s.param(name, path, "redlock", "redlocks")
 		}
 	}
 	if file := a.getenv(passwordFile); file != "" && !hasPassword(raw) {
-		s.param("password-file", file)
+		s.param("password-file", file, "redlock", "redlocks")
 	}
 	return s, nil
 }
@@ -96,9 +101,9 @@ func hasPassword(raw string) bool {
 	return at >= 0 && strings.Contains(rest[:at], ":")
 }
 
-// param sets a parameter of a quorum's URL, unless it is there.
-func (s *store) param(name, value string) {
-	if strings.HasPrefix(s.url, "redlock:") || strings.HasPrefix(s.url, "redlocks:") {
+// param sets a parameter of a URL of one of these schemes, unless it is there.
+func (s *store) param(name, value string, schemes ...string) {
+	if scheme, _, _ := strings.Cut(s.url, ":"); slices.Contains(schemes, strings.ToLower(scheme)) {
 		s.setParam(name, value)
 	}
 }
@@ -237,7 +242,7 @@ func (s store) openAnyway(ctx context.Context) (lock.Locker, error) {
 		}
 	}
 	s.opts.Lazy = true
-	s.param("lazy", "true")
+	s.param("lazy", "true", "redlock", "redlocks", "file")
 	return s.open(ctx)
 }
 
