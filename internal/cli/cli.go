@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/tonsurance/lockkeeper/internal/procgroup"
 )
 
 // app is one run of the program.
@@ -30,8 +31,8 @@ type app struct {
 
 // Main runs lockkeeper with these arguments and returns its exit status.
 func Main(args []string) int {
-	if len(args) == 1 && args[0] == guardArg {
-		return guard(os.Stdin)
+	if len(args) == 1 && args[0] == procgroup.GuardArg {
+		return procgroup.GuardMain(os.Stdin)
 	}
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
 	return a.main(context.Background(), args)

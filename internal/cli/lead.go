@@ -7,10 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"time"
 
+	"github.com/tonsurance/lockkeeper/internal/procgroup"
 	"github.com/tonsurance/lockkeeper/keepalive"
 	"github.com/tonsurance/lockkeeper/lock"
 )
@@ -23,13 +23,13 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	}
 	// Told before, too: this process may be paused before it can tell which it is.
-	r.guard.expect(r.guardTime(lease))
-	defer r.guard.watch(nil, time.Time{})
-	g, err := startGroup(cmd, r.guard)
+	r.guard.Expect(r.guardTime(lease))
+	defer r.guard.Watch(nil, time.Time{})
+	g, err := procgroup.Start(cmd, r.guard)
 	if err != nil {
 		return false, cantRun(err)
 	}
-	r.guard.watch(g, r.guardTime(lease))
+	r.guard.Watch(g, r.guardTime(lease))
 
 	lost := keeper.Context().Done()
 	for running := true; running; {
@@ -37,23 +37,23 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 		case s := <-r.signals:
 			// A reload is no reason to stop for good, but one that kills is.
 			stopped = stopped || s != syscall.SIGHUP
-			g.signal(s.(syscall.Signal))
+			g.Signal(s.(syscall.Signal))
 		case <-lost:
 			r.stop(g, lease)
 			running = false
-		case <-g.done:
-			stopped = stopped || slices.Contains([]syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM}, g.sig)
+		case <-g.Done():
+			stopped = stopped || g.EndedBy(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
 			r.sweep(g, keeper, lease)
 			running = false
 		}
 	}
 	select {
-	case <-g.done:
+	case <-g.Done():
 	default:
 		return stopped, nil // killed, and the kernel has not let go of it: lost anyway
 	}
-	if g.code != 0 {
-		err = &status{code: g.code}
+	if code := g.Code(); code != 0 {
+		err = &status{code: code}
 	}
 	return stopped, err
 }
@@ -79,7 +79,7 @@ type guarded struct {
 func (l guarded) Extend(ctx context.Context, ttl time.Duration) error {
 	err := l.Lease.Extend(ctx, ttl)
 	if err == nil {
-		l.r.guard.extend(l.r.guardTime(l.Lease))
+		l.r.guard.Extend(l.r.guardTime(l.Lease))
 	}
 	return err
 }
@@ -90,25 +90,8 @@ func (r *runner) guardTime(lease lock.Lease) time.Time {
 	return lease.Expiry().Add(-min(r.grace/10, deathTime/2))
 }
 
-// closedWithin waits for ch. One that is closed already is, also if limit is 0.
-func closedWithin(ch <-chan struct{}, limit time.Duration) bool {
-	select {
-	case <-ch:
-		return true
-	default:
-	}
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-ch:
-		return true
-	case <-timer.C:
-		return false
-	}
-}
-
 // stop ends the group because the lease is lost, within what is left of it.
-func (r *runner) stop(g *group, lease lock.Lease) {
+func (r *runner) stop(g *procgroup.Group, lease lock.Lease) {
 	left := takenGrace
 	if expiry := lease.Expiry(); !expiry.IsZero() {
 		left = time.Until(expiry)
@@ -116,35 +99,35 @@ func (r *runner) stop(g *group, lease lock.Lease) {
 	}
 	end := time.Now().Add(left)
 	if left > 0 {
-		g.terminate()
+		g.Terminate()
 	}
 	// Not before: whoever reads standard error may be slow.
 	r.say("lost %s, token %d: ending the command", lease.Key(), lease.Token())
-	if left = time.Until(end); left <= 0 || !g.gone(left) {
+	if left = time.Until(end); left <= 0 || !g.Gone(left) {
 		r.kill(g)
 	}
 }
 
 // kill waits until all are gone. Some may have been started meanwhile.
-func (r *runner) kill(g *group) {
+func (r *runner) kill(g *procgroup.Group) {
 	for range 100 {
-		g.kill()
-		if g.gone(100 * time.Millisecond) {
+		g.Kill()
+		if g.Gone(100 * time.Millisecond) {
 			return
 		}
 	}
-	fmt.Fprintf(r.a.err, "lockkeeper: process group %d was killed and is still there: only the fencing token protects now\n", g.pid)
+	fmt.Fprintf(r.a.err, "lockkeeper: process group %d was killed and is still there: only the fencing token protects now\n", g.Pid())
 }
 
 // sweep ends what the command has left, before the lock is freed.
-func (r *runner) sweep(g *group, keeper *keepalive.Keeper, lease lock.Lease) {
-	if g.gone(0) {
+func (r *runner) sweep(g *procgroup.Group, keeper *keepalive.Keeper, lease lock.Lease) {
+	if g.Gone(0) {
 		return
 	}
 	r.say("the command has ended and left processes: ending them")
-	g.terminate()
+	g.Terminate()
 	for end := time.Now().Add(r.grace); time.Now().Before(end); {
-		if g.gone(20 * time.Millisecond) {
+		if g.Gone(20 * time.Millisecond) {
 			return
 		}
 		if keeper.Context().Err() != nil {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/tonsurance/lockkeeper/internal/procgroup"
 	"github.com/tonsurance/lockkeeper/keepalive"
 	"github.com/tonsurance/lockkeeper/leader"
 	"github.com/tonsurance/lockkeeper/lock"
@@ -36,7 +37,7 @@ type runner struct {
 
 	acquire lock.AcquireOptions
 	began   time.Time // of the campaign
-	guard   *guardian
+	guard   *procgroup.Guard
 	signals chan os.Signal // what came while a command ran
 }
 
@@ -197,10 +198,10 @@ func (r *runner) run(ctx context.Context) (err error) {
 	if r.shared > 1 {
 		locker = lock.Semaphore(locker, r.shared)
 	}
-	if r.guard, err = startGuard(s.dir(), r.say); err != nil {
+	if r.guard, err = procgroup.StartGuard(s.dir(), r.say); err != nil {
 		return fmt.Errorf("can't start the guard process: %w", err)
 	}
-	defer r.guard.close()
+	defer r.guard.Close()
 	for {
 		stopped, err := r.term(ctx, locker, path)
 		if !r.restart || stopped {

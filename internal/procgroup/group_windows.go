@@ -1,4 +1,4 @@
-package cli
+package procgroup
 
 import (
 	"os"
@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// group is a command and what it has started: a job object, which the system kills
+// Group is a command and what it has started: a job object, which the system kills
 // when this process dies, because its handle is closed then.
-type group struct {
+type Group struct {
 	pid  int
 	job  windows.Handle
 	done chan struct{} // closed when the command itself has ended
@@ -20,7 +20,8 @@ type group struct {
 	sig  syscall.Signal
 }
 
-func startGroup(cmd *exec.Cmd, _ *guardian) (*group, error) {
+// Start starts cmd, whose files must be *os.File.
+func Start(cmd *exec.Cmd, _ *Guard) (*Group, error) {
 	job, err := windows.CreateJobObject(nil, nil)
 	if err != nil {
 		return nil, err
@@ -38,7 +39,7 @@ func startGroup(cmd *exec.Cmd, _ *guardian) (*group, error) {
 		_ = windows.CloseHandle(job)
 		return nil, err
 	}
-	g := &group{pid: cmd.Process.Pid, job: job, done: make(chan struct{})}
+	g := &Group{pid: cmd.Process.Pid, job: job, done: make(chan struct{})}
 	if err := g.adopt(); err != nil {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -53,7 +54,7 @@ func startGroup(cmd *exec.Cmd, _ *guardian) (*group, error) {
 	return g, nil
 }
 
-func (g *group) adopt() error {
+func (g *Group) adopt() error {
 	h, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE, false, uint32(g.pid))
 	if err != nil {
 		return err
@@ -62,36 +63,36 @@ func (g *group) adopt() error {
 	return windows.AssignProcessToJobObject(g.job, h)
 }
 
-// signal: Ctrl-Break is the one signal that Windows sends to a process group.
-func (g *group) signal(syscall.Signal) { g.terminate() }
+// Signal: Ctrl-Break is the one signal that Windows sends to a process group.
+func (g *Group) Signal(syscall.Signal) { g.Terminate() }
 
-func (g *group) terminate() {
+// Terminate asks the group to end.
+func (g *Group) Terminate() {
 	_ = windows.GenerateConsoleCtrlEvent(windows.CTRL_BREAK_EVENT, uint32(g.pid))
 }
 
-func (g *group) kill() { _ = windows.TerminateJobObject(g.job, exitFailed) }
+// Kill ends the group.
+func (g *Group) Kill() { _ = windows.TerminateJobObject(g.job, failed) }
 
-// gone waits for the command, and kills what it has left.
-func (g *group) gone(limit time.Duration) bool {
+// Gone waits for the command, and kills what it has left.
+func (g *Group) Gone(limit time.Duration) bool {
 	if !closedWithin(g.done, limit) {
 		return false
 	}
-	g.kill()
+	g.Kill()
 	return true
 }
 
-const guardArg = "__guard"
+// Guard does nothing: the job object does its work.
+type Guard struct{}
 
-// guardian: the job object does its work.
-type guardian struct{}
+func StartGuard(string, func(format string, args ...any)) (*Guard, error) { return &Guard{}, nil }
 
-func startGuard(string, func(format string, args ...any)) (*guardian, error) { return &guardian{}, nil }
+func (*Guard) Watch(*Group, time.Time) {}
+func (*Guard) Expect(time.Time)        {}
 
-func (*guardian) watch(*group, time.Time) {}
-func (*guardian) expect(time.Time)        {}
+func (*Guard) Extend(time.Time) {}
 
-func (*guardian) extend(time.Time) {}
+func (*Guard) Close() {}
 
-func (*guardian) close() {}
-
-func guard(*os.File) int { return exitOK }
+func GuardMain(*os.File) int { return 0 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package cli
+package procgroup
 
 import (
 	"errors"
@@ -14,22 +14,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// group is a command and what it has started: a process group of its own, and on
+// Group is a command and what it has started: a process group of its own, and on
 // Linux what has left that group without leaving the session.
-type group struct {
+type Group struct {
 	pid   int
-	guard *guardian
+	guard *Guard
 	done  chan struct{} // closed when the command itself has ended
 	code  int           // its exit status; read it after done
 	sig   syscall.Signal
 	ended bool // the group was seen empty: its number may be another's by now
 }
 
-// startGroup starts cmd, whose files must be *os.File. If this process dies by
+// Start starts cmd, whose files must be *os.File. If this process dies by
 // whatever means, the system kills the command where it knows of such a thing; what
 // the command has started is the guard's.
-func startGroup(cmd *exec.Cmd, guard *guardian) (*group, error) {
-	g := &group{guard: guard, done: make(chan struct{})}
+func Start(cmd *exec.Cmd, guard *Guard) (*Group, error) {
+	g := &Group{guard: guard, done: make(chan struct{})}
 	adoptOrphans()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	setDeathSignal(cmd.SysProcAttr)
@@ -60,7 +60,7 @@ func startGroup(cmd *exec.Cmd, guard *guardian) (*group, error) {
 }
 
 // reap keeps adopted processes that have ended from piling up while the command runs.
-func (g *group) reap() {
+func (g *Group) reap() {
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, syscall.SIGCHLD)
 	defer signal.Stop(children)
@@ -75,37 +75,38 @@ func (g *group) reap() {
 }
 
 // wait reaps the command. One that was suspended goes on: its lease does not.
-func (g *group) wait() {
+func (g *Group) wait() {
 	for {
 		var ws unix.WaitStatus
 		_, err := unix.Wait4(g.pid, &ws, unix.WUNTRACED, nil)
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
-			g.code = exitFailed
+			g.code = failed
 			return
 		case ws.Stopped() && ws.StopSignal() == unix.SIGTSTP:
-			g.signal(syscall.SIGCONT)
+			g.Signal(syscall.SIGCONT)
 		case ws.Exited():
 			g.code = ws.ExitStatus()
 			return
 		case ws.Signaled():
 			g.sig = ws.Signal()
-			g.code = exitSignal + int(ws.Signal())
+			g.code = killedBy + int(ws.Signal())
 			return
 		}
 	}
 }
 
-func (g *group) signal(s syscall.Signal) {
+// Signal sends s to the process group.
+func (g *Group) Signal(s syscall.Signal) {
 	if !g.ended {
 		_ = syscall.Kill(-g.pid, s)
 	}
 }
 
 // everywhere sends to what has left the group, too.
-func (g *group) everywhere(s syscall.Signal) {
-	g.signal(s)
+func (g *Group) everywhere(s syscall.Signal) {
+	g.Signal(s)
 	for _, p := range offspring(os.Getpid(), g.guard.pid()) {
 		if p.group != g.pid {
 			p.signal(s)
@@ -113,15 +114,17 @@ func (g *group) everywhere(s syscall.Signal) {
 	}
 }
 
-func (g *group) terminate() {
+// Terminate sends SIGTERM to all that is left, also to what is stopped.
+func (g *Group) Terminate() {
 	g.everywhere(syscall.SIGTERM)
 	g.everywhere(syscall.SIGCONT) // one that is stopped would not hear of it
 }
 
-func (g *group) kill() { g.everywhere(syscall.SIGKILL) }
+// Kill sends SIGKILL to all that is left.
+func (g *Group) Kill() { g.everywhere(syscall.SIGKILL) }
 
 // empty reports whether nothing is left. The command must have ended.
-func (g *group) empty() bool {
+func (g *Group) empty() bool {
 	// As the first process of a container this one inherits what is left.
 	for !g.ended {
 		if pid, err := unix.Wait4(-g.pid, nil, unix.WNOHANG, nil); err != nil || pid <= 0 {
@@ -135,8 +138,8 @@ func (g *group) empty() bool {
 	return g.ended && len(offspring(os.Getpid(), guard)) == 0
 }
 
-// gone waits until nothing is left of the group, until limit ends.
-func (g *group) gone(limit time.Duration) bool {
+// Gone waits until nothing is left of the group, until limit ends.
+func (g *Group) Gone(limit time.Duration) bool {
 	deadline := time.Now().Add(limit)
 	if !closedWithin(g.done, limit) {
 		return false

@@ -1,6 +1,6 @@
 //go:build unix
 
-package cli
+package procgroup
 
 import (
 	"bytes"
@@ -14,17 +14,8 @@ import (
 	"time"
 )
 
-// guardArg makes the program a guard: a process of its own that kills what the
-// command has started when lockkeeper has died, or could not do it in time because
-// it was paused. A death signal reaches the command alone, and knows no time.
-const guardArg = "__guard"
-
-// guardName is what the guard is called in lists of processes. With lockkeeper's own
-// name, whoever kills all lockkeepers by name would kill their guards as well.
-const guardName = "lock-guard"
-
-// guardian is lockkeeper's end of the guard.
-type guardian struct {
+// Guard is this process's end of the guard. It is safe for concurrent use.
+type Guard struct {
 	closing chan struct{}
 	done    chan struct{} // closed when the guard has ended for good
 	warn    func(format string, args ...any)
@@ -45,10 +36,10 @@ type order struct {
 	until int64
 }
 
-// startGuard starts a guard. One that dies is replaced: warn is told if that fails.
+// StartGuard starts a guard. One that dies is replaced: warn is told if that fails.
 // lockFiles is the directory of a file store, "" if it is another.
-func startGuard(lockFiles string, warn func(format string, args ...any)) (*guardian, error) {
-	g := &guardian{closing: make(chan struct{}), done: make(chan struct{}), warn: warn, dir: lockFiles}
+func StartGuard(lockFiles string, warn func(format string, args ...any)) (*Guard, error) {
+	g := &Guard{closing: make(chan struct{}), done: make(chan struct{}), warn: warn, dir: lockFiles}
 	if err := g.start(); err != nil {
 		return nil, err
 	}
@@ -57,7 +48,7 @@ func startGuard(lockFiles string, warn func(format string, args ...any)) (*guard
 }
 
 // start starts a guard, and tells it the present order.
-func (g *guardian) start() error {
+func (g *Guard) start() error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -67,8 +58,8 @@ func (g *guardian) start() error {
 		return err
 	}
 	defer in.Close()
-	cmd := exec.Command(self, guardArg)
-	cmd.Args[0] = guardName
+	cmd := exec.Command(self, GuardArg)
+	cmd.Args[0] = GuardName
 	cmd.Env = []string{}
 	cmd.Dir = "/"
 	cmd.Stdin = in
@@ -85,7 +76,7 @@ func (g *guardian) start() error {
 	return nil
 }
 
-func (g *guardian) supervise() {
+func (g *Guard) supervise() {
 	defer close(g.done)
 	for {
 		g.mu.Lock()
@@ -120,7 +111,7 @@ func (g *guardian) supervise() {
 }
 
 // pause returns false if the guard is to end.
-func (g *guardian) pause(d time.Duration) bool { return !closedWithin(g.closing, d) }
+func (g *Guard) pause(d time.Duration) bool { return !closedWithin(g.closing, d) }
 
 // socketPair is one end for a child's standard input, and the other.
 func socketPair() (*os.File, *net.UnixConn, error) {
@@ -148,7 +139,7 @@ func socketPair() (*os.File, *net.UnixConn, error) {
 // that this one lives: as long as the guard has it open, too, nobody takes the lock of
 // a lockkeeper that was killed before its command was. mu is held. A guard that does not read is no reason
 // to wait for: what it was told last stands, and that ends the command earlier.
-func (g *guardian) send() {
+func (g *Guard) send() {
 	var rights []byte
 	if g.now.pid != 0 {
 		if open := openLockFiles(g.dir); len(open) > 0 {
@@ -159,9 +150,9 @@ func (g *guardian) send() {
 	_, _, _ = g.conn.WriteMsgUnix(fmt.Appendln(nil, g.now.pid, g.now.until), rights, nil)
 }
 
-// watch tells which group to kill, nil for none, and when at the latest: unless it is
+// Watch tells which group to kill, nil for none, and when at the latest: unless it is
 // told another time before.
-func (g *guardian) watch(c *group, until time.Time) {
+func (g *Guard) Watch(c *Group, until time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.now = order{}
@@ -171,16 +162,16 @@ func (g *guardian) watch(c *group, until time.Time) {
 	g.send()
 }
 
-// expect tells that a command is about to start, and when to kill at the latest.
-func (g *guardian) expect(until time.Time) {
+// Expect tells that a command is about to start, and when to kill at the latest.
+func (g *Guard) Expect(until time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.now = order{-1, onMachineClock(until)}
 	g.send()
 }
 
-// extend moves the time.
-func (g *guardian) extend(until time.Time) {
+// Extend moves the time.
+func (g *Guard) Extend(until time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.now.pid != 0 {
@@ -197,14 +188,15 @@ func onMachineClock(t time.Time) int64 {
 }
 
 // pid is the guard's.
-func (g *guardian) pid() int {
+func (g *Guard) pid() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.cmd.Process.Pid
 }
 
-func (g *guardian) close() {
-	g.watch(nil, time.Time{})
+// Close ends the guard, and lets the group live.
+func (g *Guard) Close() {
+	g.Watch(nil, time.Time{})
 	close(g.closing)
 	g.mu.Lock()
 	_ = g.conn.Close()
@@ -216,15 +208,15 @@ func (g *guardian) close() {
 // is suspended, that clock does not where the system has such a one.
 const guardLook = time.Second
 
-// guard is the guard's main: it ends when lockkeeper's end of the pipe is closed.
-func guard(in *os.File) int {
+// GuardMain is the guard's main: it ends when lockkeeper's end of the pipe is closed.
+func GuardMain(in *os.File) int {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	setProcessName(guardName)
+	setProcessName(GuardName)
 	parent := os.Getppid()
 	c, err := net.FileConn(in)
 	conn, ok := c.(*net.UnixConn)
 	if err != nil || !ok {
-		return exitUsage
+		return failed
 	}
 	orders := make(chan order)
 	go func() {
@@ -239,7 +231,7 @@ func guard(in *os.File) int {
 		case o, ok := <-orders:
 			if !ok {
 				killAll(now.pid, below)
-				return exitOK
+				return 0
 			}
 			now = o
 		case <-timer.C:
