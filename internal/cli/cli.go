@@ -27,15 +27,18 @@ type app struct {
 	url      string // --url
 	nodes    string // --nodes
 	output   string // --output
+	ended    error  // what main has ended with
 }
 
 // Main runs lockkeeper with these arguments and returns its exit status.
 func Main(args []string) int {
-	if len(args) == 1 && args[0] == procgroup.GuardArg {
-		return procgroup.GuardMain(os.Stdin)
+	if len(args) > 0 && args[0] == procgroup.GuardArg {
+		return procgroup.GuardMain(args[1:], os.Stdin)
 	}
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
-	return a.main(context.Background(), args)
+	code := a.main(context.Background(), args)
+	endBy(a.ended)
+	return code
 }
 
 func (a *app) main(ctx context.Context, args []string) int {
@@ -45,6 +48,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	cmd, err := root.ExecuteContextC(ctx)
+	a.ended = err
 	var s *status
 	if err != nil && !(errors.As(err, &s) && s.err == nil) {
 		// One line, whatever is in it.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -17,45 +18,64 @@ import (
 
 // lead runs the command until it, and all that it has started in its group, has
 // ended: by itself, or because the lease was lost.
-func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (stopped bool, err error) {
+func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (t ending, err error) {
 	cmd := &exec.Cmd{
 		Path: path, Args: r.command, Env: r.environment(lease),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	}
-	// Told before, too: this process may be paused before it can tell which it is.
-	r.guard.Expect(r.guardTime(lease))
-	defer r.guard.Watch(nil, time.Time{})
-	g, err := procgroup.Start(cmd, r.guard)
+	mark := "LOCKKEEPER_TOKEN=" + strconv.FormatUint(lease.Token(), 10)
+	began := time.Now()
+	g, err := procgroup.Start(cmd, r.guard, r.guardTime(lease), mark, r.events(lease))
 	if err != nil {
-		return false, cantRun(err)
+		err = cantRun(err)
+		t.said = err.Error()
+		return t, err
 	}
-	r.guard.Watch(g, r.guardTime(lease))
+	defer r.guard.Forget()
 
 	lost := keeper.Context().Done()
 	for running := true; running; {
 		select {
 		case s := <-r.signals:
-			// A reload is no reason to stop for good, but one that kills is.
-			stopped = stopped || s != syscall.SIGHUP
+			t.stopped = t.stopped || r.asksForTheEnd(s)
 			g.Signal(s.(syscall.Signal))
 		case <-lost:
 			r.stop(g, lease)
 			running = false
 		case <-g.Done():
-			stopped = stopped || g.EndedBy(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
+			t.ran = time.Since(began)
 			r.sweep(g, keeper, lease)
 			running = false
 		}
 	}
+	t.ran = max(t.ran, 1)
 	select {
 	case <-g.Done():
 	default:
-		return stopped, nil // killed, and the kernel has not let go of it: lost anyway
+		return t, nil // killed, and the kernel has not let go of it: lost anyway
 	}
+	t.said = ended(g, time.Since(began))
+	t.stopped = t.stopped || g.EndedBy(syscall.SIGINT, syscall.SIGTERM) || r.hungUp()
 	if code := g.Code(); code != 0 {
 		err = &status{code: code}
+		if dead, alone := g.Interrupted(); dead {
+			err = &interrupted{&status{code: code}, alone}
+		}
 	}
-	return stopped, err
+	return t, err
+}
+
+// events says what happens to a command in a terminal.
+func (r *runner) events(lease lock.Lease) procgroup.Events {
+	return procgroup.Events{
+		Suspend: func() {
+			r.say("suspended, and nothing renews %s: if it does not go on within %s, the command is killed", lease.Key(), short(time.Until(r.guardTime(lease))))
+		},
+		Background: func() {
+			r.say("the command waits for the terminal, which another has (fg gives it back), and %s is held", lease.Key())
+		},
+		Nested: r.a.nested(),
+	}
 }
 
 const (

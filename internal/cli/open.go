@@ -57,6 +57,9 @@ func (a *app) store() (store, error) {
 	if list := a.getenv("REDIS_NODES"); list != "" {
 		return a.redisNodes("REDIS_NODES", list)
 	}
+	if err := a.refuseAnother(); err != nil {
+		return store{}, err
+	}
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("lockkeeper-%d", os.Getuid()))
 	return store{url: (&url.URL{Scheme: "file", Path: filepath.ToSlash(dir)}).String()}, nil
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -17,45 +18,61 @@ import (
 // Group is a command and what it has started: a process group of its own, and on
 // Linux what has left that group without leaving the session.
 type Group struct {
-	pid   int
-	guard *Guard
-	done  chan struct{} // closed when the command itself has ended
-	code  int           // its exit status; read it after done
-	sig   syscall.Signal
-	ended bool // the group was seen empty: its number may be another's by now
+	pid    int
+	guard  *Guard
+	events Events
+	tty    *terminal // nil: there is none
+	jobs   jobControl
+
+	done        chan struct{} // closed when the command itself has ended; the fields below stand then
+	code        int
+	sig         syscall.Signal
+	hadTerminal bool // at its end
+
+	mu    sync.Mutex // guards ended
+	ended bool       // the group was seen empty: its number may be another's by now
 }
 
-// Start starts cmd, whose files must be *os.File. If this process dies by
-// whatever means, the system kills the command where it knows of such a thing; what
-// the command has started is the guard's.
-func Start(cmd *exec.Cmd, guard *Guard) (*Group, error) {
-	g := &Group{guard: guard, done: make(chan struct{})}
+// Start starts cmd, whose files must be *os.File, as a group that guard kills at until,
+// and when this process dies; on Linux the kernel kills the command then, too. Signals
+// that mean the command are passed on to it until it has ended: all that can be caught
+// but SIGHUP, SIGINT, SIGQUIT and SIGTERM, which the caller must pass on if they are to be.
+// There can be one group at a time.
+func Start(cmd *exec.Cmd, guard *Guard, until time.Time, mark string, events Events) (*Group, error) {
+	g := &Group{guard: guard, events: events, tty: openTerminal(), done: make(chan struct{})}
 	adoptOrphans()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	setDeathSignal(cmd.SysProcAttr)
-	tty := foreground(cmd)
+	g.jobs.begin(events.Nested)
+	// Told before, too: this process may be paused or killed before it can tell which it is.
+	guard.expect(mark, until)
 	started := make(chan error)
 	go func() {
 		// Linux sends the death signal when the thread ends that has started the
 		// process: this one is kept until the command has ended.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := cmd.Start()
+		err := g.jobs.uninherited(cmd.Start)
 		if err == nil {
 			g.pid = cmd.Process.Pid
+			guard.watch(g.pid)
 		}
 		started <- err
 		if err == nil {
 			g.wait()
-			tty.restore()
+			g.hadTerminal = g.tty.owner() == g.pid
+			g.tty.takeBack(g.pid, g.sig != 0)
 			close(g.done)
 		}
 	}()
 	if err := <-started; err != nil {
-		tty.restore()
+		guard.Forget()
+		g.jobs.end()
+		g.tty.close()
 		return nil, err
 	}
 	go g.reap()
+	go g.passOn()
 	return g, nil
 }
 
@@ -74,18 +91,20 @@ func (g *Group) reap() {
 	}
 }
 
-// wait reaps the command. One that was suspended goes on: its lease does not.
+// wait reaps the command, and does what a shell does for one that is stopped.
 func (g *Group) wait() {
 	for {
 		var ws unix.WaitStatus
-		_, err := unix.Wait4(g.pid, &ws, unix.WUNTRACED, nil)
+		_, err := unix.Wait4(g.pid, &ws, unix.WUNTRACED|unix.WCONTINUED, nil)
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
 			g.code = failed
 			return
-		case ws.Stopped() && ws.StopSignal() == unix.SIGTSTP:
-			g.Signal(syscall.SIGCONT)
+		case ws.Stopped():
+			g.stopped(ws.StopSignal())
+		case ws.Continued():
+			g.jobs.waiting.Store(false)
 		case ws.Exited():
 			g.code = ws.ExitStatus()
 			return
@@ -97,27 +116,43 @@ func (g *Group) wait() {
 	}
 }
 
-// Signal sends s to the process group.
+// Signal sends s to the process group. One that ends it reaches a stopped group, too.
 func (g *Group) Signal(s syscall.Signal) {
-	if !g.ended {
-		_ = syscall.Kill(-g.pid, s)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended {
+		return
+	}
+	_ = syscall.Kill(-g.pid, s)
+	switch s {
+	case syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM:
+		_ = syscall.Kill(-g.pid, syscall.SIGCONT)
 	}
 }
 
 // everywhere sends to what has left the group, too.
 func (g *Group) everywhere(s syscall.Signal) {
 	g.Signal(s)
-	for _, p := range offspring(os.Getpid(), g.guard.pid()) {
+	for _, p := range g.others() {
 		if p.group != g.pid {
 			p.signal(s)
 		}
 	}
 }
 
+// others are the processes below this one but the guard.
+func (g *Group) others() []kin {
+	self, ok := findKin(os.Getpid())
+	if !ok {
+		return nil
+	}
+	return offspring(self, g.guard.pid())
+}
+
 // Terminate sends SIGTERM to all that is left, also to what is stopped.
 func (g *Group) Terminate() {
 	g.everywhere(syscall.SIGTERM)
-	g.everywhere(syscall.SIGCONT) // one that is stopped would not hear of it
+	g.everywhere(syscall.SIGCONT)
 }
 
 // Kill sends SIGKILL to all that is left.
@@ -125,17 +160,19 @@ func (g *Group) Kill() { g.everywhere(syscall.SIGKILL) }
 
 // empty reports whether nothing is left. The command must have ended.
 func (g *Group) empty() bool {
+	g.mu.Lock()
 	// As the first process of a container this one inherits what is left.
 	for !g.ended {
 		if pid, err := unix.Wait4(-g.pid, nil, unix.WNOHANG, nil); err != nil || pid <= 0 {
 			break
 		}
 	}
-	guard := g.guard.pid()
-	reapOrphans(guard)
+	reapOrphans(g.guard.pid())
 	// As long as a process of the group lives, the system gives its number to no other.
 	g.ended = g.ended || errors.Is(syscall.Kill(-g.pid, 0), syscall.ESRCH)
-	return g.ended && len(offspring(os.Getpid(), guard)) == 0
+	ended := g.ended
+	g.mu.Unlock()
+	return ended && len(g.others()) == 0
 }
 
 // Gone waits until nothing is left of the group, until limit ends.
@@ -151,35 +188,4 @@ func (g *Group) Gone(limit time.Duration) bool {
 		time.Sleep(pause)
 	}
 	return true
-}
-
-// terminal is the one that a command was given, nil if none.
-type terminal struct {
-	fd, owner int
-}
-
-// foreground gives the command the terminal, if this process has it: it could not
-// read from it otherwise, and Ctrl-C would not reach it.
-func foreground(cmd *exec.Cmd) *terminal {
-	f, ok := cmd.Stdin.(*os.File)
-	if !ok {
-		return nil
-	}
-	fd := int(f.Fd())
-	owner, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
-	if err != nil || owner != unix.Getpgrp() {
-		return nil
-	}
-	cmd.SysProcAttr.Foreground, cmd.SysProcAttr.Ctty = true, fd
-	return &terminal{fd, owner}
-}
-
-// restore takes the terminal back. The system sends SIGTTOU to one that does so from
-// the background, unless it is ignored: for now only, because commands inherit that.
-func (t *terminal) restore() {
-	if t != nil {
-		signal.Ignore(syscall.SIGTTOU)
-		defer signal.Reset(syscall.SIGTTOU)
-		_ = unix.IoctlSetPointerInt(t.fd, unix.TIOCSPGRP, t.owner)
-	}
 }

@@ -21,7 +21,7 @@ type Group struct {
 }
 
 // Start starts cmd, whose files must be *os.File.
-func Start(cmd *exec.Cmd, _ *Guard) (*Group, error) {
+func Start(cmd *exec.Cmd, _ *Guard, _ time.Time, _ string, _ Events) (*Group, error) {
 	job, err := windows.CreateJobObject(nil, nil)
 	if err != nil {
 		return nil, err
@@ -83,16 +83,27 @@ func (g *Group) Gone(limit time.Duration) bool {
 	return true
 }
 
+// Interrupted: Windows does not tell what has ended a process.
+func (g *Group) Interrupted() (ended, alone bool) { return false, false }
+
+// HasTerminal: a console that is closed ends this process.
+func HasTerminal() bool { return false }
+
+// Interrupt does nothing: Ctrl-C reaches all that use the console.
+func Interrupt(bool) {}
+
+// IgnoredFromTheStart: nothing is.
+func IgnoredFromTheStart(syscall.Signal) bool { return false }
+
 // Guard does nothing: the job object does its work.
 type Guard struct{}
 
 func StartGuard(string, func(format string, args ...any)) (*Guard, error) { return &Guard{}, nil }
 
-func (*Guard) Watch(*Group, time.Time) {}
-func (*Guard) Expect(time.Time)        {}
-
 func (*Guard) Extend(time.Time) {}
+
+func (*Guard) Forget() {}
 
 func (*Guard) Close() {}
 
-func GuardMain(*os.File) int { return 0 }
+func GuardMain([]string, *os.File) int { return 0 }

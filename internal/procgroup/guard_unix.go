@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -30,14 +31,18 @@ type Guard struct {
 
 // order is what a guard is told: to kill that group, 0 for none, when lockkeeper is
 // gone and at until, by the machine's own clock, in nanoseconds. A pid of -1 is a
-// command that is about to start: the guard finds it below lockkeeper (Linux).
+// command that is about to start: the guard finds it below lockkeeper, and when that is
+// gone by mark, an entry of its environment (Linux).
 type order struct {
 	pid   int
 	until int64
+	mark  string
 }
 
-// StartGuard starts a guard. One that dies is replaced: warn is told if that fails.
-// lockFiles is the directory of a file store, "" if it is another.
+func (o order) String() string { return fmt.Sprintf("%d %d %q", o.pid, o.until, o.mark) }
+
+// StartGuard starts a guard. One that dies is replaced: warn is told once if that fails,
+// and once when it is over. lockFiles is the directory of a file store, "" if it is another.
 func StartGuard(lockFiles string, warn func(format string, args ...any)) (*Guard, error) {
 	g := &Guard{closing: make(chan struct{}), done: make(chan struct{}), warn: warn, dir: lockFiles}
 	if err := g.start(); err != nil {
@@ -49,7 +54,7 @@ func StartGuard(lockFiles string, warn func(format string, args ...any)) (*Guard
 
 // start starts a guard, and tells it the present order.
 func (g *Guard) start() error {
-	self, err := os.Executable()
+	program, err := ownProgram()
 	if err != nil {
 		return err
 	}
@@ -58,7 +63,7 @@ func (g *Guard) start() error {
 		return err
 	}
 	defer in.Close()
-	cmd := exec.Command(self, GuardArg)
+	cmd := exec.Command(program, GuardArg, strconv.Itoa(os.Getpid()))
 	cmd.Args[0] = GuardName
 	cmd.Env = []string{}
 	cmd.Dir = "/"
@@ -84,17 +89,22 @@ func (g *Guard) supervise() {
 		g.mu.Unlock()
 		_ = cmd.Wait()
 		_ = conn.Close()
-		for {
+		for failing := false; ; failing = true {
 			select {
 			case <-g.closing:
 				return
 			default:
 			}
 			err := g.start()
+			switch {
+			case err == nil && failing:
+				g.warn("a guard process runs again")
+			case err != nil && !failing:
+				g.warn("the guard process has died, and no other can be started: while that is so, the command outlives this process if it is killed or paused: %v", err)
+			}
 			if err == nil {
 				break
 			}
-			g.warn("the guard process has died, and no other can be started: %v", err)
 			if !g.pause(time.Second) {
 				return
 			}
@@ -147,26 +157,31 @@ func (g *Guard) send() {
 		}
 	}
 	_ = g.conn.SetWriteDeadline(time.Now().Add(time.Second))
-	_, _, _ = g.conn.WriteMsgUnix(fmt.Appendln(nil, g.now.pid, g.now.until), rights, nil)
+	_, _, _ = g.conn.WriteMsgUnix(fmt.Appendln(nil, g.now), rights, nil)
 }
 
-// Watch tells which group to kill, nil for none, and when at the latest: unless it is
-// told another time before.
-func (g *Guard) Watch(c *Group, until time.Time) {
+// expect tells that a command is about to start, and when to kill it at the latest:
+// this process may be killed or paused before it can tell which it is.
+func (g *Guard) expect(mark string, until time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.now = order{}
-	if c != nil {
-		g.now = order{c.pid, onMachineClock(until)}
-	}
+	g.now = order{-1, onMachineClock(until), mark}
 	g.send()
 }
 
-// Expect tells that a command is about to start, and when to kill at the latest.
-func (g *Guard) Expect(until time.Time) {
+// watch tells which group to kill.
+func (g *Guard) watch(group int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.now = order{-1, onMachineClock(until)}
+	g.now.pid = group
+	g.send()
+}
+
+// Forget tells that the group has ended: its number may be another's later.
+func (g *Guard) Forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.now = order{}
 	g.send()
 }
 
@@ -196,7 +211,7 @@ func (g *Guard) pid() int {
 
 // Close ends the guard, and lets the group live.
 func (g *Guard) Close() {
-	g.Watch(nil, time.Time{})
+	g.Forget()
 	close(g.closing)
 	g.mu.Lock()
 	_ = g.conn.Close()
@@ -208,11 +223,22 @@ func (g *Guard) Close() {
 // is suspended, that clock does not where the system has such a one.
 const guardLook = time.Second
 
-// GuardMain is the guard's main: it ends when lockkeeper's end of the pipe is closed.
-func GuardMain(in *os.File) int {
+// GuardMain is the guard's main: it ends when lockkeeper's end of the socket in is closed.
+// args are those after [GuardArg].
+func GuardMain(args []string, in *os.File) int {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	setProcessName(GuardName)
-	parent := os.Getppid()
+	if len(args) != 1 {
+		return failed
+	}
+	pid, err := strconv.Atoi(args[0])
+	if err != nil {
+		return failed
+	}
+	// A lockkeeper that was killed before this line has handed its children to another
+	// process, whose own children are none of the guard's business.
+	parent, found := findKin(pid)
+	found = found && os.Getppid() == pid
 	c, err := net.FileConn(in)
 	conn, ok := c.(*net.UnixConn)
 	if err != nil || !ok {
@@ -231,6 +257,9 @@ func GuardMain(in *os.File) int {
 		case o, ok := <-orders:
 			if !ok {
 				killAll(now.pid, below)
+				if now.pid == -1 {
+					killMarked(now.mark)
+				}
 				return 0
 			}
 			now = o
@@ -240,7 +269,9 @@ func GuardMain(in *os.File) int {
 			below = nil
 			continue
 		}
-		below = offspring(parent, os.Getpid())
+		if found {
+			below = offspring(parent, os.Getpid())
+		}
 		left := time.Duration(now.until - machineClock())
 		if left <= 0 {
 			killAll(now.pid, below)
@@ -276,7 +307,7 @@ func readOrders(conn *net.UnixConn, orders chan<- order) {
 			}
 			rest = more
 			var o order
-			if n, _ := fmt.Sscan(string(line), &o.pid, &o.until); n == 2 {
+			if n, _ := fmt.Sscanf(string(line), "%d %d %q", &o.pid, &o.until, &o.mark); n == 3 {
 				orders <- o
 			}
 		}
@@ -299,5 +330,18 @@ func killAll(group int, others []kin) {
 	}
 	for _, p := range others {
 		p.signal(syscall.SIGKILL)
+	}
+}
+
+// killMarked kills what was started in the moment before lockkeeper was killed, when the
+// guard did not know the group yet.
+func killMarked(mark string) {
+	for range 100 { // what they start meanwhile has the mark as well
+		all := marked(mark)
+		if len(all) == 0 {
+			return
+		}
+		killAll(0, all)
+		time.Sleep(time.Millisecond)
 	}
 }

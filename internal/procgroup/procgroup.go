@@ -8,6 +8,7 @@
 package procgroup
 
 import (
+	"fmt"
 	"slices"
 	"syscall"
 	"time"
@@ -55,3 +56,23 @@ func closedWithin(ch <-chan struct{}, limit time.Duration) bool {
 
 // EndedBy reports whether one of these signals has ended the command. Call it after Done.
 func (g *Group) EndedBy(signals ...syscall.Signal) bool { return slices.Contains(signals, g.sig) }
+
+// Events are what the caller says about a group that runs. Both functions are called
+// before it happens, one at a time.
+type Events struct {
+	// Suspend: this process is about to be stopped together with the command.
+	Suspend func()
+	// Background: the command is stopped until it can have the terminal, which another
+	// process group has.
+	Background func()
+	// Nested: this process may be in a group of another one's.
+	Nested bool
+}
+
+// Outcome says for people how the command has ended. Call it after Done.
+func (g *Group) Outcome() string {
+	if g.sig != 0 {
+		return fmt.Sprintf("was ended by signal %d (%v)", int(g.sig), g.sig)
+	}
+	return fmt.Sprintf("ended with status %d", g.code)
+}

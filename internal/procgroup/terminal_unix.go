@@ -1,0 +1,233 @@
+//go:build unix
+
+package procgroup
+
+import (
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// terminal is the controlling one of this process's session. A nil one is none.
+type terminal struct {
+	f     *os.File
+	own   int // this process's group
+	modes *term.State
+}
+
+func openTerminal() *terminal {
+	f, err := os.OpenFile("/dev/tty", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil
+	}
+	return &terminal{f: f, own: unix.Getpgrp()}
+}
+
+// owner is the foreground group: it alone may read, and gets what Ctrl-C sends. 0 is unknown.
+func (t *terminal) owner() int {
+	if t == nil {
+		return 0
+	}
+	pgrp, err := unix.IoctlGetInt(int(t.f.Fd()), unix.TIOCGPGRP)
+	if err != nil {
+		return 0
+	}
+	return pgrp
+}
+
+// give makes group the foreground one. SIGTTOU must be ignored: the system sends it
+// to one that does so from the background.
+func (t *terminal) give(group int) {
+	if t.modes == nil {
+		t.modes, _ = term.GetState(int(t.f.Fd()))
+	}
+	_ = unix.IoctlSetPointerInt(int(t.f.Fd()), unix.TIOCSPGRP, group)
+}
+
+// takeBack gives the terminal to this process's group if group has it: a shell may have
+// taken it since. One that was killed may have left it without echo, for instance.
+func (t *terminal) takeBack(group int, killed bool) {
+	if t.owner() != group {
+		return
+	}
+	t.give(t.own)
+	if killed && t.modes != nil {
+		_ = term.Restore(int(t.f.Fd()), t.modes)
+	}
+}
+
+func (t *terminal) close() {
+	if t != nil {
+		_ = t.f.Close()
+	}
+}
+
+// jobControl is what this process does in place of the shell: the command's group is
+// none of the shell's jobs.
+type jobControl struct {
+	nested    bool
+	suspend   chan os.Signal
+	resume    chan os.Signal // for passOn
+	resumed   chan os.Signal // for pause
+	unread    chan os.Signal // of what is caught only lest it stop this process
+	asked     atomic.Bool    // the command was sent SIGTSTP, and not SIGCONT since
+	waiting   atomic.Bool    // the command is stopped because it wants the terminal
+	inherited bool           // SIGTTOU was ignored from the start
+}
+
+func (j *jobControl) begin(nested bool) {
+	j.nested = nested
+	j.suspend, j.resume, j.resumed = make(chan os.Signal, 1), make(chan os.Signal, 1), make(chan os.Signal, 1)
+	j.unread = make(chan os.Signal, 1)
+	j.inherited = IgnoredFromTheStart(syscall.SIGTTOU)
+	notify(j.suspend, syscall.SIGTSTP)
+	notify(j.resume, syscall.SIGCONT)
+	notify(j.resumed, syscall.SIGCONT)
+	// Another program of a pipeline may ask for the terminal while the command has it: that
+	// stops this process's whole group, and with this process the renewal.
+	if !nested {
+		notify(j.unread, syscall.SIGTTIN)
+	}
+	// Nor may what this process says stop it (stty tostop), nor does taking the terminal back.
+	signal.Ignore(syscall.SIGTTOU)
+}
+
+func (j *jobControl) end() {
+	for _, c := range []chan os.Signal{j.suspend, j.resume, j.resumed, j.unread} {
+		signal.Stop(c)
+	}
+}
+
+// uninherited runs start such that a process that it starts does not ignore SIGTTOU: for
+// a signal that is caught, a new process has the system's default again.
+func (j *jobControl) uninherited(start func() error) error {
+	if !j.inherited {
+		signal.Notify(j.unread, syscall.SIGTTOU)
+		defer signal.Ignore(syscall.SIGTTOU)
+	}
+	return start()
+}
+
+// terminalLook is how often a command that waits for the terminal gets a chance.
+const terminalLook = 100 * time.Millisecond
+
+// stopped does what the user of a shell expects when the command was stopped by s.
+func (g *Group) stopped(s syscall.Signal) {
+	switch {
+	case g.tty == nil:
+		// No shell waits for this process to be stopped, too. SIGCONT to it is passed on.
+	case s == syscall.SIGTTIN || s == syscall.SIGTTOU:
+		g.wantsTerminal()
+	case s == syscall.SIGTSTP, s == syscall.SIGSTOP && (g.jobs.asked.Load() || g.tty.owner() == g.pid):
+		g.pause()
+	}
+}
+
+// wantsTerminal gives the command the terminal as soon as this process's group has it.
+// Not before it wants it: in a pipeline another may need it, and Ctrl-C is to reach
+// this process's callers as well.
+func (g *Group) wantsTerminal() {
+	if g.handOver() {
+		return
+	}
+	if g.jobs.nested { // what ends up stopped is another lockkeeper's command: that one gives it the terminal
+		_ = syscall.Kill(0, syscall.SIGTTIN)
+	} else {
+		g.events.Background()
+	}
+	if g.jobs.waiting.Swap(true) {
+		return // it is asked already
+	}
+	go func() {
+		for g.jobs.waiting.Load() && !closedWithin(g.done, terminalLook) {
+			if g.handOver() {
+				g.jobs.waiting.Store(false)
+			}
+		}
+	}()
+}
+
+// handOver lets the command go on with the terminal, if this process's group has it.
+func (g *Group) handOver() bool {
+	switch g.tty.owner() {
+	case g.tty.own:
+		g.tty.give(g.pid)
+	case g.pid:
+	default:
+		return false
+	}
+	g.Signal(syscall.SIGCONT)
+	return true
+}
+
+// pause stops this process as well, so that the shell has the terminal: the command was
+// suspended, by Ctrl-Z for instance. Both go on together.
+func (g *Group) pause() {
+	if !underJobControl() { // nobody would let this process go on: as if nothing had been typed
+		g.Signal(syscall.SIGCONT)
+		return
+	}
+	g.events.Suspend()
+	had := g.tty.owner() == g.pid
+	g.tty.takeBack(g.pid, false)
+	if had {
+		// It reached the command alone: a script around this process is to stop, too.
+		signal.Ignore(syscall.SIGTSTP)
+		_ = syscall.Kill(0, syscall.SIGTSTP)
+	}
+	select {
+	case <-g.jobs.resumed: // an old one
+	default:
+	}
+	if syscall.Kill(os.Getpid(), syscall.SIGSTOP) == nil {
+		<-g.jobs.resumed
+	}
+	if had {
+		notify(g.jobs.suspend, syscall.SIGTSTP)
+	}
+	g.jobs.asked.Store(false)
+	if !had || !g.handOver() {
+		g.Signal(syscall.SIGCONT)
+	}
+}
+
+// underJobControl reports whether a shell of this session can let this process go on.
+// The group of the session's first process has none.
+func underJobControl() bool {
+	session, err := unix.Getsid(0)
+	return err == nil && session != unix.Getpgrp() && syscall.Kill(session, 0) == nil
+}
+
+// Interrupted reports whether SIGINT has ended the command, and alone whether Ctrl-C has
+// reached nobody else. Call it after Done.
+func (g *Group) Interrupted() (ended, alone bool) {
+	return g.sig == syscall.SIGINT, g.hadTerminal
+}
+
+// HasTerminal reports whether this process's session has a terminal.
+func HasTerminal() bool {
+	t := openTerminal()
+	t.close()
+	return t != nil
+}
+
+// Interrupt ends this process by SIGINT; group: and all of its process group. It returns
+// if this process was started to ignore it.
+func Interrupt(group bool) {
+	if IgnoredFromTheStart(syscall.SIGINT) {
+		return
+	}
+	signal.Reset(syscall.SIGINT)
+	pid := os.Getpid()
+	if group {
+		pid = 0
+	}
+	if syscall.Kill(pid, syscall.SIGINT) == nil {
+		time.Sleep(time.Second) // whichever thread it comes to
+	}
+}
