@@ -55,7 +55,7 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 		return t, nil // killed, and the kernel has not let go of it: lost anyway
 	}
 	t.said = ended(g, time.Since(began))
-	t.stopped = t.stopped || g.EndedBy(syscall.SIGINT, syscall.SIGTERM) || r.hungUp()
+	t.stopped = t.stopped || g.EndedBy(syscall.SIGINT, syscall.SIGTERM) || g.CtrlC() || r.hungUp()
 	if code := g.Code(); code != 0 {
 		err = &status{code: code}
 		if dead, alone := g.Interrupted(); dead {
@@ -74,7 +74,8 @@ func (r *runner) events(lease lock.Lease) procgroup.Events {
 		Background: func() {
 			r.say("the command waits for the terminal, which another has (fg gives it back), and %s is held", lease.Key())
 		},
-		Nested: r.a.nested(),
+		WatchInterrupts: r.restart, // else it is for the command alone
+		Nested:          r.a.nested(),
 	}
 }
 

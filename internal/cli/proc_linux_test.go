@@ -11,9 +11,9 @@ import (
 
 // procStat is a part of /proc/PID/stat.
 type procStat struct {
-	state string
-	group int
-	tty   int // the foreground group of its terminal
+	state          string
+	group, session int
+	tty            int // the foreground group of its terminal
 }
 
 func statOf(pid int) (procStat, bool) {
@@ -23,8 +23,9 @@ func statOf(pid int) (procStat, bool) {
 	}
 	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	group, _ := strconv.Atoi(f[2])
+	session, _ := strconv.Atoi(f[3])
 	tty, _ := strconv.Atoi(f[5])
-	return procStat{f[0], group, tty}, true
+	return procStat{f[0], group, session, tty}, true
 }
 
 func childrenOf(pid int) (all []int) {
@@ -37,4 +38,28 @@ func childrenOf(pid int) (all []int) {
 		}
 	}
 	return all
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// sessionOf are the processes of a session that live.
+func sessionOf(sid int) (all []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range stats {
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if s, ok := statOf(pid); ok && s.session == sid && s.state != "Z" {
+			all = append(all, pid)
+		}
+	}
+	return all
+}
+
+// find is a process of the session with this name, 0 if there is none.
+func (s *session) find(name string) int {
+	for _, pid := range sessionOf(s.Process.Pid) {
+		if comm, _ := os.ReadFile("/proc/" + itoa(pid) + "/comm"); string(comm) == name+"\n" {
+			return pid
+		}
+	}
+	return 0
 }

@@ -23,11 +23,13 @@ type Group struct {
 	events Events
 	tty    *terminal // nil: there is none
 	jobs   jobControl
+	ctrlC  witness
 
 	done        chan struct{} // closed when the command itself has ended; the fields below stand then
 	code        int
 	sig         syscall.Signal
 	hadTerminal bool // at its end
+	ctrlCSeen   bool // while it had the terminal
 
 	mu    sync.Mutex // guards ended
 	ended bool       // the group was seen empty: its number may be another's by now
@@ -60,6 +62,7 @@ func Start(cmd *exec.Cmd, guard *Guard, until time.Time, mark string, events Eve
 		started <- err
 		if err == nil {
 			g.wait()
+			g.ctrlCSeen = g.ctrlC.end()
 			g.hadTerminal = g.tty.owner() == g.pid
 			g.tty.takeBack(g.pid, g.sig != 0)
 			close(g.done)
@@ -84,7 +87,7 @@ func (g *Group) reap() {
 	for {
 		select {
 		case <-children:
-			reapOrphans(g.pid, g.guard.pid())
+			reapOrphans(g.pid, g.guard.pid(), g.ctrlC.pid())
 		case <-g.done:
 			return
 		}

@@ -86,6 +86,9 @@ func (g *Group) Gone(limit time.Duration) bool {
 // Interrupted: Windows does not tell what has ended a process.
 func (g *Group) Interrupted() (ended, alone bool) { return false, false }
 
+// CtrlC: nor what reached it.
+func (g *Group) CtrlC() bool { return false }
+
 // HasTerminal: a console that is closed ends this process.
 func HasTerminal() bool { return false }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -226,6 +227,9 @@ const guardLook = time.Second
 // GuardMain is the guard's main: it ends when lockkeeper's end of the socket in is closed.
 // args are those after [GuardArg].
 func GuardMain(args []string, in *os.File) int {
+	if slices.Equal(args, []string{interruptsArg}) {
+		return witnessMain(in)
+	}
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	setProcessName(GuardName)
 	if len(args) != 1 {

@@ -65,6 +65,9 @@ type Events struct {
 	// Background: the command is stopped until it can have the terminal, which another
 	// process group has.
 	Background func()
+	// WatchInterrupts makes CtrlC known: it costs a process while the command has the
+	// terminal.
+	WatchInterrupts bool
 	// Nested: this process may be in a group of another one's.
 	Nested bool
 }

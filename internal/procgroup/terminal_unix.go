@@ -156,6 +156,9 @@ func (g *Group) wantsTerminal() {
 func (g *Group) handOver() bool {
 	switch g.tty.owner() {
 	case g.tty.own:
+		if g.events.WatchInterrupts {
+			g.ctrlC.begin(g.pid)
+		}
 		g.tty.give(g.pid)
 	case g.pid:
 	default:
@@ -208,6 +211,10 @@ func underJobControl() bool {
 func (g *Group) Interrupted() (ended, alone bool) {
 	return g.sig == syscall.SIGINT, g.hadTerminal
 }
+
+// CtrlC reports whether SIGINT came while the command had the terminal, also if it has
+// ended in good order since. Call it after Done.
+func (g *Group) CtrlC() bool { return g.ctrlCSeen || g.hadTerminal && g.sig == syscall.SIGINT }
 
 // HasTerminal reports whether this process's session has a terminal.
 func HasTerminal() bool {
