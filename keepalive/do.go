@@ -2,7 +2,9 @@ package keepalive
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/internal/outcome"
@@ -15,7 +17,12 @@ import (
 //
 // fn's context is that of a [Keeper]: fn must return soon after it ends, and has
 // until then nothing to check but the context. After ctx has ended the lease is
-// still renewed for up to opts.DrainTimeout.
+// still renewed, so that fn can wind down under it, for up to opts.DrainTimeout: that
+// is the ttl unless set. Work that needs longer to stop needs a longer one, or it
+// loses the lease, with an error that says so. A fn that runs on although the lease
+// is lost is reported to opts.Logger, and Do waits for it.
+//
+// Where ctx ends while Do waits, the error matches ctx.Err() and context.Cause(ctx).
 //
 // The error is fn's. Besides, it matches
 //
@@ -42,9 +49,23 @@ func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, 
 	if err != nil {
 		return fmt.Errorf("keepalive: do: %w", err)
 	}
-	lease, err := lock.Acquire(ctx, locker, key, ttl, o.Acquire)
+	waiting, acquire := waitLog(key, o)
+	lease, err := lock.Acquire(ctx, locker, key, ttl, acquire)
 	if err != nil {
 		return err
+	}
+	if *waiting {
+		o.Logger.Info("acquired", "key", lease.Key(), "token", lease.Token())
+	}
+	late := &overdue{after: max(0, o.Margin), log: func() {
+		o.Logger.Error("the function still runs although its lease is lost", "key", lease.Key(), "token", lease.Token())
+	}}
+	theirs := o.OnLost
+	o.OnLost = func(k *Keeper, err error) {
+		late.lost()
+		if theirs != nil {
+			theirs(k, err)
+		}
 	}
 	k, err := start(ctx, lease, ttl, o)
 	if err != nil {
@@ -53,6 +74,7 @@ func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, 
 
 	returned := false
 	defer func() {
+		late.done()
 		release := k.Release(ctx)
 		if !returned && release != nil { // a panic goes on: nobody else will tell
 			o.Logger.Error("release failed", "key", k.Key(), "token", k.Token(), "err", release)
@@ -62,4 +84,32 @@ func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, 
 	err = fn(k.Context())
 	returned = true
 	return err
+}
+
+// waitLog gives the options for Acquire that let the log say why it waits, and
+// whether it had to.
+func waitLog(key string, o Options) (waiting *bool, acquire *lock.AcquireOptions) {
+	var opts lock.AcquireOptions
+	if o.Acquire != nil {
+		opts = *o.Acquire
+	}
+	theirs := opts.OnWait
+	waiting = new(bool)
+	if theirs == nil && !o.Logger.Enabled(context.Background(), slog.LevelError) {
+		return waiting, &opts
+	}
+	opts.OnWait = func(err error) {
+		*waiting = true // Acquire returns after this
+		if held, ok := errors.AsType[*lock.HeldError](err); ok {
+			o.Logger.Info("waiting: another holds it", "key", held.Key, "holder", held.Holder)
+		} else if errors.Is(err, lock.ErrHeld) {
+			o.Logger.Info("waiting: another holds it", "key", key)
+		} else {
+			o.Logger.Warn("no attempt to acquire succeeds", "key", key, "err", err)
+		}
+		if theirs != nil {
+			theirs(err)
+		}
+	}
+	return waiting, &opts
 }

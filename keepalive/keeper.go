@@ -40,6 +40,7 @@ type Keeper struct {
 	drainEnd time.Time   // end of renewal; zero while the parent lives
 	failures int         // since the last success
 	last     error       // of the last failed renewal
+	outage   *outage     // that this keeper's failures are counted in; nil: none
 	lost     error       // why the lease is over; nil while it may stand
 	lostCh   chan struct{}
 	told     bool // the loss was logged
@@ -209,20 +210,23 @@ func (k *Keeper) release(ctx context.Context, end func(context.Context) error) e
 		k.released = true
 		if k.lost == nil {
 			k.timer.Stop()
+			if log := k.leaveOutage(false); log != nil {
+				time.AfterFunc(0, log) // a slow logger is not in the way
+			}
 		}
 	}
 	under := k.renewal
 	k.unlock() // ends the context, before anybody else can have the key
 	if under != nil {
 		under.cancel()
-		timeout := time.NewTimer(lock.DefaultReleaseTimeout)
-		defer timeout.Stop()
+		bound, cancel := lock.ReleaseContext(ctx, lock.DefaultReleaseTimeout)
+		defer cancel()
 		select {
 		case <-under.done:
-		case <-timeout.C:
+		case <-bound.Done():
 			// Sent after the release, it could bring the lease back.
-			return k.describe(fmt.Errorf("%w: a renewal under way has not returned %v after it was cancelled",
-				lock.ErrUnavailable, lock.DefaultReleaseTimeout))
+			return k.describe(fmt.Errorf("%w: a renewal under way has not returned since it was cancelled, in the time for a release",
+				lock.ErrUnavailable))
 		}
 	}
 

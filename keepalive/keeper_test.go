@@ -227,6 +227,10 @@ func TestStart(t *testing.T) {
 			"negative interval":   {ttl, Options{Interval: -time.Second}, []string{"Interval", "-1s"}},
 			"negative margin":     {ttl, Options{Margin: -time.Second}, []string{"Margin", "-1s"}},
 			"negative drain":      {ttl, Options{DrainTimeout: -time.Second}, []string{"DrainTimeout", "-1s"}},
+			"interval unit":       {ttl, Options{Interval: 5}, []string{"Interval is 5ns", "at least 1ms", "5*time.Second"}},
+			"margin unit":         {ttl, Options{Margin: 5}, []string{"Margin is 5ns", "at least 1ms", "5*time.Second"}},
+			"drain unit":          {ttl, Options{DrainTimeout: 5}, []string{"DrainTimeout is 5ns", "at least 1ms", "5*time.Second"}},
+			"ttl unit":            {10, Options{}, []string{"ttl is 10ns", "5*time.Second"}},
 			"no ttl":              {0, Options{}, []string{"ttl", "0s"}},
 			"acquire":             {ttl, Options{Acquire: &lock.AcquireOptions{Attempts: -1}}, []string{"Attempts", "-1"}},
 		} {

@@ -13,18 +13,19 @@ type Options struct {
 	// Interval is how long after one renewal the next is due; it counts from
 	// when the lease was asked for. Each comes up to a tenth earlier, at random, so
 	// that leases taken together are not renewed in step; many leases are renewed in
-	// groups, which a backend can send together. Defaults to half the ttl.
+	// groups, which a backend can send together. At least 1ms. Defaults to half the
+	// ttl.
 	Interval time.Duration
 
 	// Margin is how long before the lease's Expiry the context ends: the time
-	// that work needs to stop after it was told to. -1 means none. Defaults to a
-	// tenth of the ttl.
+	// that work needs to stop after it was told to. At least 1ms; -1 means none.
+	// Defaults to a tenth of the ttl.
 	Margin time.Duration
 
 	// DrainTimeout is for how long renewal goes on after the parent context has
 	// ended, so that work can wind down under the lock. After that the lease runs
-	// out by itself. -1 means that renewal ends with the parent. Defaults to the
-	// ttl.
+	// out by itself, and its loss says so. Longer work needs a longer DrainTimeout. At
+	// least 1ms; -1 means that renewal ends with the parent. Defaults to the ttl.
 	DrainTimeout time.Duration
 
 	// Acquire is how Do waits for the lease. Start does not use it. nil means to
@@ -37,8 +38,11 @@ type Options struct {
 	// outlast Release.
 	OnLost func(k *Keeper, err error)
 
-	// Logger gets failed renewals (Warn), the first that succeeds after those
-	// (Info), and losses (Error). A slow one delays neither the loss signal nor
+	// Logger gets an outage in which renewals fail, when it begins (Warn) and when it
+	// has ended (Info): one line each, however many leases write to this very Logger.
+	// It gets each lost lease and a function of Do that outlives its lease (Error), and
+	// while Do waits for the lease who holds it (Info) and a store out of reach (Warn),
+	// each change once. A slow one delays neither the loss signal nor
 	// Release, so its last call may outlast Release. nil is silent.
 	Logger *slog.Logger
 }
@@ -52,7 +56,7 @@ func (o *Options) WithDefaults(ttl time.Duration) (Options, error) {
 		opts = *o
 	}
 	if ttl < lock.MinTTL || ttl > lock.MaxTTL {
-		return opts, fmt.Errorf("%w: ttl is %v, want %v to %v", lock.ErrInvalid, ttl, lock.MinTTL, lock.MaxTTL)
+		return opts, fmt.Errorf("%w: ttl is %v, want %v to %v%s", lock.ErrInvalid, ttl, lock.MinTTL, lock.MaxTTL, unitHint(ttl))
 	}
 	if opts.Interval == 0 {
 		opts.Interval = ttl / 2
@@ -67,12 +71,12 @@ func (o *Options) WithDefaults(ttl time.Duration) (Options, error) {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	switch {
-	case opts.Interval < 0:
-		return opts, fmt.Errorf("%w: Options.Interval is %v, want 0 or more", lock.ErrInvalid, opts.Interval)
-	case opts.Margin < 0 && opts.Margin != -1:
-		return opts, fmt.Errorf("%w: Options.Margin is %v, want 0 or more, or -1", lock.ErrInvalid, opts.Margin)
-	case opts.DrainTimeout < 0 && opts.DrainTimeout != -1:
-		return opts, fmt.Errorf("%w: Options.DrainTimeout is %v, want 0 or more, or -1", lock.ErrInvalid, opts.DrainTimeout)
+	case tooShort(opts.Interval, ttl/2):
+		return opts, refuse("Interval", opts.Interval, "")
+	case opts.Margin != -1 && tooShort(opts.Margin, ttl/10):
+		return opts, refuse("Margin", opts.Margin, ", or -1 for none")
+	case opts.DrainTimeout != -1 && tooShort(opts.DrainTimeout, ttl):
+		return opts, refuse("DrainTimeout", opts.DrainTimeout, ", or -1 for none")
 	case opts.Interval >= ttl-max(0, opts.Margin): // this way round, nothing overflows
 		return opts, fmt.Errorf("%w: Options.Interval %v and Margin %v leave no time to renew, want a sum below the ttl of %v",
 			lock.ErrInvalid, opts.Interval, max(0, opts.Margin), ttl)
@@ -83,4 +87,24 @@ func (o *Options) WithDefaults(ttl time.Duration) (Options, error) {
 		}
 	}
 	return opts, nil
+}
+
+// floor is the least for a duration: a shorter one is a number whose unit was
+// forgotten, and would renew a hundred thousand times a second.
+const floor = time.Millisecond
+
+// tooShort reports whether d can't be meant. A default is always good: that of a
+// ttl of a few milliseconds is below the floor.
+func tooShort(d, byDefault time.Duration) bool { return d < min(floor, byDefault) }
+
+func refuse(name string, d time.Duration, or string) error {
+	return fmt.Errorf("%w: Options.%s is %v, want 0 for the default%s, or at least %v%s", lock.ErrInvalid, name, d, or, floor, unitHint(d))
+}
+
+// unitHint explains durations that come of a number without its unit.
+func unitHint(d time.Duration) string {
+	if d <= 0 || d >= floor {
+		return ""
+	}
+	return "; a number alone counts nanoseconds: write its unit, such as 5*time.Second"
 }

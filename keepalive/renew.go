@@ -20,7 +20,11 @@ func (k *Keeper) tick() {
 	case k.lost != nil:
 		first := !k.told
 		k.told = true
+		ended := k.leaveOutage(false)
 		k.unlock()
+		if ended != nil {
+			ended()
+		}
 		if first {
 			k.opts.log.Error("lease lost", "key", k.Key(), "token", k.Token(), "err", k.lost)
 			if k.opts.onLost != nil {
@@ -58,18 +62,19 @@ func (k *Keeper) renew(now time.Time, left time.Duration) {
 	k.mu.Lock()
 	k.renewal = nil
 	now = time.Now()
-	failed, again := false, 0
+	begins, ended := false, func() {}
 	switch {
 	case k.released || k.lost != nil:
 	case err == nil:
-		failures := k.failures
 		if k.renewed(now); k.lost == nil {
-			again = failures
+			if log := k.leaveOutage(true); log != nil {
+				ended = log
+			}
 		}
 	case errors.Is(err, lock.ErrLost):
 		k.lose(err)
 	default:
-		failed = true
+		begins = k.failed()
 		k.last = err
 		left = k.left(now)
 		k.due = now.Add(k.pause(left))
@@ -78,10 +83,8 @@ func (k *Keeper) renew(now time.Time, left time.Duration) {
 	}
 	failures, until := k.failures, k.deadline
 	k.unlock()
-	if again > 0 {
-		k.opts.log.Info("renewed again", "key", k.Key(), "token", k.Token(), "failures", again)
-	}
-	if failed {
+	ended()
+	if begins {
 		k.opts.log.Warn("renewal failed", "key", k.Key(), "token", k.Token(), "err", err,
 			"failures", failures, "left", until.Sub(now))
 	}
@@ -145,6 +148,10 @@ func (k *Keeper) expire(now time.Time) (left time.Duration) {
 		return left
 	}
 	switch {
+	case k.drained(now):
+		// The work knows, since its context has ended: it took too long to stop.
+		k.lose(fmt.Errorf("%w: %w: the work had not ended %v after its context, which is Options.DrainTimeout, and renewal ends then",
+			lock.ErrLost, ErrNotRenewed, k.opts.drain))
 	case k.last != nil:
 		k.lose(fmt.Errorf("%w: %w; last try: %w", lock.ErrLost, ErrNotRenewed, k.last))
 	case k.renewal != nil:

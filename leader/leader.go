@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,10 @@ var (
 // page for what happens when, and what it returns. fn's context ends when ctx
 // does, and before anyone else can lead; it carries the fencing token
 // ([lock.Token]). fn must return soon after it has ended.
+//
+// Where ctx ends while this process stands by, Run returns context.Cause(ctx). That
+// is context.Canceled only if ctx was given no other cause (signal.NotifyContext
+// gives one that names the signal): compare with errors.Is(err, context.Cause(ctx)).
 func Run(ctx context.Context, locker lock.Locker, key string, fn func(context.Context) error, opts *Options) error {
 	return New(locker, key, opts).Run(ctx, fn)
 }
@@ -43,7 +48,8 @@ type Elector struct {
 	mu      sync.Mutex // guards all below; taken before those of changes and of a Keeper
 	running bool
 	status  Status
-	changes *changes // nil without OnChange
+	asking  time.Time // when the attempt under way began; zero if there is none
+	changes *changes  // nil without OnChange
 }
 
 // New makes an Elector. Bad input is reported by Run, before any I/O.
@@ -52,6 +58,7 @@ func New(locker lock.Locker, key string, opts *Options) *Elector {
 	if opts != nil {
 		e.opts = *opts
 	}
+	e.status.TTL = cmp.Or(e.opts.TTL, DefaultTTL)
 	return e
 }
 
@@ -96,7 +103,7 @@ func (e *Elector) start() error {
 }
 
 func (e *Elector) stop(s settings) {
-	e.set(func(s *Status) { s.State, s.LastAttempt = Stopped, nil })
+	e.set(func(s *Status) { s.State, s.LastAttempt, s.OutageSince = Stopped, nil, time.Time{} })
 	if e.changes != nil && !e.changes.close() {
 		s.log.Error("OnChange has not returned", "key", e.key, "waited", changeTimeout)
 	}
@@ -109,7 +116,7 @@ func (e *Elector) stop(s settings) {
 func (e *Elector) campaign(ctx context.Context, s settings) (*keepalive.Keeper, error) {
 	e.setState(StandingBy)
 	for {
-		lease, err := lock.Acquire(ctx, &attempts{Locker: e.locker, e: e, log: s.log}, e.key, s.ttl, s.acquire)
+		lease, err := lock.Acquire(ctx, &attempts{Locker: e.locker, e: e}, e.key, s.ttl, e.acquireOptions(s))
 		switch {
 		case err != nil && ctx.Err() != nil:
 			s.log.Info("campaign ended", "key", e.key, "err", err)
@@ -133,11 +140,27 @@ func (e *Elector) campaign(ctx context.Context, s settings) (*keepalive.Keeper, 
 	}
 }
 
+// acquireOptions are the user's, told on to the Elector as well.
+func (e *Elector) acquireOptions(s settings) *lock.AcquireOptions {
+	var o lock.AcquireOptions
+	if s.acquire != nil {
+		o = *s.acquire
+	}
+	theirs := o.OnWait
+	o.OnWait = func(err error) {
+		e.standingBy(s.log, err)
+		if theirs != nil {
+			theirs(err)
+		}
+	}
+	return &o
+}
+
 // lead runs fn for one term. resigned means that fn returned of its own accord.
 func (e *Elector) lead(ctx context.Context, s settings, k *keepalive.Keeper, fn func(context.Context) error) (resigned bool, err error) {
 	e.term.Store(k)
 	e.set(func(s *Status) {
-		s.State, s.Token, s.LastAttempt = Leading, k.Token(), nil
+		s.State, s.Token, s.LastAttempt, s.OutageSince = Leading, k.Token(), nil, time.Time{}
 		s.Terms++
 	})
 	fnDone, watched := make(chan struct{}), make(chan struct{})

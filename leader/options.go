@@ -31,15 +31,16 @@ type Options struct {
 	// Once ends Run when a term was lost, instead of campaigning again.
 	Once bool
 
-	// OnChange is told of each change of State, and when a term is overdue. Its
+	// OnChange is told of each change of State, when a term is overdue, and while
+	// standing by when another leads, or the store is out of reach or back. Its
 	// calls come in order, one at a time, on a goroutine of Run; nothing waits for
 	// them but Run's end, and that no longer than 5s. While one call lasts, changes
 	// are merged: the next call tells the latest. It may call the Elector's
 	// methods.
 	OnChange func(Status)
 
-	// Logger gets terms that begin and end, campaigns in which another was found
-	// leading, and renewals that succeed again (Info), failed renewals, lost terms,
+	// Logger gets terms that begin and end, who leads while this copy stands by, each
+	// change of that within seconds where the store can tell, and renewals that succeed again (Info), failed renewals, lost terms,
 	// and a store that can't decide (Warn), lost leases and overdue terms (Error).
 	// Each change is told once; standing by and leading are silent. nil is silent.
 	Logger *slog.Logger

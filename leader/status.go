@@ -32,10 +32,19 @@ type Status struct {
 	// keeps its work from mixing with the next leader's.
 	Overdue bool
 
-	// LastAttempt is why the last attempt to be elected failed, nil while none has
-	// since the last term. It matches lock.ErrHeld (errors.As with a
-	// *lock.HeldError names the leader) or lock.ErrUnavailable.
+	// LastAttempt is why this Elector does not lead as far as it knows, by its last
+	// attempt to be elected or, within a few seconds, by a look at who leads (for
+	// lockers that are a lock.Inspector). It matches lock.ErrHeld (errors.As with a
+	// *lock.HeldError names the leader), or else the store could not tell. nil while
+	// nothing is known since the last term.
 	LastAttempt error
+
+	// OutageSince is since when the store does not answer a copy that stands by; zero
+	// while it does, and while leading, which ends by itself in an outage.
+	OutageSince time.Time
+
+	// TTL is that of the lease.
+	TTL time.Duration
 
 	// LastResult is how the last term that is over ended: fn's result, joined with
 	// lock.ErrLost if the lease was lost. nil while there is none.
@@ -45,12 +54,21 @@ type Status struct {
 // errNotReturned is the result of an fn that panicked or exited its goroutine.
 var errNotReturned = errors.New("leader: fn did not return: it panicked or exited its goroutine")
 
+// OutOfReach reports whether the store has been out of reach for longer than the ttl.
+// A copy that stands by can't take over then, whatever becomes of the leader.
+func (s Status) OutOfReach() bool {
+	return !s.OutageSince.IsZero() && time.Since(s.OutageSince) > s.TTL
+}
+
 // Status tells where the Elector is now. Like IsLeader it looks at the clock: it
 // never says Leading after fn's context must have ended.
 func (e *Elector) Status() Status {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.status
+	if s.OutageSince.IsZero() && !e.asking.IsZero() && time.Since(e.asking) > s.TTL {
+		s.OutageSince = e.asking // an attempt that hangs
+	}
 	if s.State != Leading {
 		return s
 	}
@@ -64,6 +82,13 @@ func (e *Elector) Status() Status {
 func (e *Elector) IsLeader() bool {
 	k := e.term.Load()
 	return k != nil && k.Context().Err() == nil
+}
+
+// learn takes in what changes no state.
+func (e *Elector) learn(change func(s *Status)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	change(&e.status)
 }
 
 // set changes the status, and passes it on to OnChange.

@@ -16,24 +16,37 @@ type AcquireOptions struct {
 
 	// Timeout bounds the whole wait. When it ends, the error is that of the last
 	// attempt, ErrHeld or ErrUnavailable, and not one of a context. It has nothing
-	// to do with the lease's ttl. 0 means no bound, which is the default.
+	// to do with the lease's ttl. At least 1ms. 0 means no bound, which is the default.
 	Timeout time.Duration
 
 	// Delay is the pause between two attempts while another holds the key, where
 	// the backend pushes no news; it is cut short when the holder's time is up
-	// earlier. Defaults to 50ms.
+	// earlier. At least 1ms. Defaults to 50ms.
 	Delay time.Duration
 
 	// MaxDelay bounds the pause while the store is unavailable, which starts at
 	// Delay and doubles with each attempt. Where the backend pushes news, it is
-	// also how long a waiter goes without asking when none come. Defaults to 500ms
-	// for the one and to [DefaultPoll] for the other, or to Delay if that is more.
+	// also how long a waiter goes without asking when none come. At least 1ms, and
+	// not less than Delay. Defaults to 500ms for the one and to [DefaultPoll] for the other, or to Delay if that is more.
 	MaxDelay time.Duration
 
 	// Jitter spreads each pause at random by up to this fraction of it to either
 	// side, so that waiters do not ask in step. Up to 1; -1 means none. Defaults
 	// to 0.25.
 	Jitter float64
+
+	// OnWait, if set, is told why Acquire has to wait: at first, and whenever that
+	// changes. The error matches ErrHeld, and names the holder where known (errors.As
+	// with a *HeldError); or ErrUnavailable, an outage. A change of hands is noticed
+	// within about 5s, also by those who stand in line or wait for a notification: if
+	// nothing else tells, a waiter with OnWait looks at the key every 3s where the
+	// locker is an [Inspector], which is one read. With a [Semaphore] of several slots
+	// it tells of outages, and of the first refusal.
+	//
+	// Calls come one at a time, from goroutines of Acquire, and none after Acquire has
+	// returned. It must not block: attempts wait for it. In AcquireAll it is about the
+	// key that is waited for.
+	OnWait func(err error)
 }
 
 // maxPause keeps sums of pauses from overflowing.
@@ -48,12 +61,15 @@ func (o *AcquireOptions) withDefaults() (AcquireOptions, error) {
 	switch {
 	case opts.Attempts < 0:
 		return opts, fmt.Errorf("%w: AcquireOptions.Attempts is %d, want 0 or more", ErrInvalid, opts.Attempts)
-	case opts.Timeout < 0:
-		return opts, fmt.Errorf("%w: AcquireOptions.Timeout is %v, want 0 or more", ErrInvalid, opts.Timeout)
-	case opts.Delay < 0 || opts.Delay > maxPause:
-		return opts, fmt.Errorf("%w: AcquireOptions.Delay is %v, want 0 to %v", ErrInvalid, opts.Delay, maxPause)
-	case opts.MaxDelay < 0 || opts.MaxDelay > maxPause:
-		return opts, fmt.Errorf("%w: AcquireOptions.MaxDelay is %v, want 0 to %v", ErrInvalid, opts.MaxDelay, maxPause)
+	case opts.Timeout != 0 && opts.Timeout < minPause:
+		return opts, fmt.Errorf("%w: AcquireOptions.Timeout is %v, want 0 for no bound, or at least %v%s",
+			ErrInvalid, opts.Timeout, minPause, unitHint(opts.Timeout))
+	case opts.Delay != 0 && (opts.Delay < minPause || opts.Delay > maxPause):
+		return opts, fmt.Errorf("%w: AcquireOptions.Delay is %v, want 0 for the default, or %v to %v%s",
+			ErrInvalid, opts.Delay, minPause, maxPause, unitHint(opts.Delay))
+	case opts.MaxDelay != 0 && (opts.MaxDelay < minPause || opts.MaxDelay > maxPause):
+		return opts, fmt.Errorf("%w: AcquireOptions.MaxDelay is %v, want 0 for the default, or %v to %v%s",
+			ErrInvalid, opts.MaxDelay, minPause, maxPause, unitHint(opts.MaxDelay))
 	case opts.Jitter != -1 && !(opts.Jitter >= 0 && opts.Jitter <= 1):
 		return opts, fmt.Errorf("%w: AcquireOptions.Jitter is %v, want 0 to 1, or -1", ErrInvalid, opts.Jitter)
 	case opts.MaxDelay != 0 && opts.Delay > opts.MaxDelay:
@@ -82,8 +98,13 @@ func (o *AcquireOptions) Validate() error {
 
 // Acquire waits until it has a lease of key, ctx ends, or opts bound the wait:
 // it tries; if refused it watches the key where l can ([Watcher]), tries once
-// more so that no release in between is missed, and then waits. It goes on while
-// the store is unavailable. nil opts mean the defaults.
+// more so that no release in between is missed, and then waits. nil opts mean the
+// defaults.
+//
+// It goes on while the store is unavailable, and takes any error for that which it
+// does not know. [ErrInvalid] and [ErrClosed] end it, and so does [ErrRefused] until
+// the locker has granted a lease (where the backend has [Waiters]; without them,
+// always): what worked once may work again.
 //
 // Where the backend has [Waiters], those of this process who wait for a key stand
 // in a line: the first of them asks the store, as often as the most eager of them
@@ -98,6 +119,9 @@ func (o *AcquireOptions) Validate() error {
 // lease is released.
 func Acquire(ctx context.Context, l Locker, key string, ttl time.Duration, opts *AcquireOptions) (Lease, error) {
 	o, err := opts.withDefaults()
+	if err == nil {
+		err = checkLocker(l)
+	}
 	if err == nil {
 		err = Check(key, ttl)
 	}
@@ -123,6 +147,7 @@ type waiter struct {
 	attempts int
 	last     error  // of the last attempt that said something about the key
 	place    *place // in a line; nil: there is none
+	reports  *waitReport
 
 	wake chan struct{} // nil: no news, polling
 	stop func()        // ends the watch; nil: there is none
@@ -150,10 +175,13 @@ func (o *AcquireOptions) bound(ctx context.Context) (context.Context, context.Ca
 func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
 	bounded, cancel := w.opts.bound(ctx)
 	defer cancel()
+	w.reports = w.report(bounded)
+	defer func() { w.reports.close() }() // last: it may wait for a look
 	first := true
 	if in, name := lineOf(w.locker, w.key); in != nil && w.opts.Attempts == 0 && ctx.Err() == nil {
-		w.place, first = in.stand(name, w.opts.pace())
-		defer func() { w.place.leave(lease) }() // after a panic too: others stand behind
+		if w.place, first = in.stand(name, w.opts.pace()); w.place != nil {
+			defer func() { w.place.leave(lease) }() // after a panic too: others stand behind
+		}
 	}
 	defer func() { // before the next one may begin to watch
 		if w.stop != nil {
@@ -170,6 +198,7 @@ func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
 func (w *waiter) turn(ctx context.Context) bool {
 	for {
 		first, granted, known := w.place.state()
+		w.reports.note(known)
 		switch w.last = known; {
 		case first && granted:
 			w.listen(ctx) // before the first attempt, which is hardly granted: it saves the second
@@ -187,6 +216,9 @@ func (w *waiter) turn(ctx context.Context) bool {
 }
 
 func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
+	if w.place != nil && isObserved(w.locker) {
+		bounded = context.WithValue(bounded, placeKey{}, lineName{w.place.line.waiters, w.place.line.name})
+	}
 	// A Timeout that has ended already still leaves one attempt, which says why,
 	// unless the line knows.
 	for bounded.Err() == nil || w.last == nil && ctx.Err() == nil {
@@ -196,6 +228,9 @@ func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
 		}
 		lease, err := w.locker.TryAcquire(bounded, w.key, w.ttl)
 		w.attempts++
+		if err == nil {
+			w.grant()
+		}
 		if err == nil && ctx.Err() == nil {
 			return lease, nil
 		}
@@ -216,6 +251,7 @@ func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
 		if bounded.Err() != nil {
 			break
 		}
+		w.reports.note(w.last)
 		if w.attempts == w.opts.Attempts {
 			return nil, fmt.Errorf("gave up after attempt %d of %d: %w", w.attempts, w.opts.Attempts, w.last)
 		}
@@ -230,18 +266,36 @@ func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
 
 // note takes in why an attempt failed, and reports whether asking again can't help.
 func (w *waiter) note(ctx, bounded context.Context, err error) (final bool) {
-	// An attempt that was cut short is no news of the key if there is any other.
+	// An attempt that was cut short says nothing of the key if there is any other.
 	cut := bounded.Err() != nil
 	switch {
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		// The error has ctx's cause, which is not the store's answer.
+	case errors.Is(err, ErrInvalid), errors.Is(err, ErrClosed):
+		return true
+	case errors.Is(err, ErrRefused) && !w.granted():
+		return true
 	case errors.Is(err, ErrHeld), errors.Is(err, ErrUnavailable) && (!cut || w.last == nil):
 		w.last = masked{err} // a node's timeout in it is not the end of ctx
-	case errors.Is(err, ErrInvalid), errors.Is(err, ErrClosed), !cut && !isContextError(err):
-		return true
 	case ctx.Err() == nil && (!cut || w.last == nil):
-		// Timeout ended, or the store's own patience: not the caller's ctx.
+		// What the store could do once (ErrRefused), an error that nobody knows, the
+		// store's own timeout, or the end of Options.Timeout: an outage.
 		w.last = fmt.Errorf("%w: %w", ErrUnavailable, masked{err})
 	}
 	return false
+}
+
+// granted reports whether the locker has ever granted a lease that Acquire saw.
+func (w *waiter) granted() bool {
+	in, _ := lineOf(w.locker, w.key)
+	return in != nil && in.granted.Load()
+}
+
+// grant notes that it has.
+func (w *waiter) grant() {
+	if in, _ := lineOf(w.locker, w.key); in != nil && !in.granted.Load() {
+		in.granted.Store(true)
+	}
 }
 
 // ended tells why the wait is over: the caller's ctx, or else Options.Timeout.
@@ -257,7 +311,7 @@ func (w *waiter) ended(ctx context.Context) error {
 		}
 		return fmt.Errorf("no lease within the timeout of %v, after %s; %s: %w", w.opts.Timeout, count, what, last)
 	}
-	err := fmt.Errorf("ended while waiting, after %s: %w", count, contextError(ctx))
+	err := fmt.Errorf("ended while waiting, after %s: %w", count, ContextError(ctx))
 	if last != nil {
 		err = fmt.Errorf("%w; %s: %w", err, what, last)
 	}

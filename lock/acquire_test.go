@@ -3,6 +3,7 @@ package lock_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -90,9 +91,12 @@ func TestAcquireRefusesBadInputBeforeAnyIO(t *testing.T) {
 		"Delay is 2562047h":    {Delay: math.MaxInt64},
 		"MaxDelay is -1s":      {MaxDelay: -time.Second},
 		"MaxDelay is 2562047h": {MaxDelay: math.MaxInt64},
-		"Jitter is 1.5":        {Jitter: 1.5},
-		"Jitter is -0.5":       {Jitter: -0.5},
-		"Jitter is NaN":        {Jitter: math.NaN()},
+		"Timeout is 5ns, want 0 for no bound, or at least 1ms; a number alone counts nanoseconds":           {Timeout: 5},
+		"Delay is 5ns, want 0 for the default, or 1ms to 8760h0m0s; a number alone counts nanoseconds":      {Delay: 5},
+		"MaxDelay is 500ns, want 0 for the default, or 1ms to 8760h0m0s; a number alone counts nanoseconds": {MaxDelay: 500},
+		"Jitter is 1.5":  {Jitter: 1.5},
+		"Jitter is -0.5": {Jitter: -0.5},
+		"Jitter is NaN":  {Jitter: math.NaN()},
 		"Delay is 2s, want at most MaxDelay, which is 1s": {Delay: 2 * time.Second, MaxDelay: time.Second},
 	} {
 		_, err := lock.Acquire(t.Context(), f, "k", ttl, &o)
@@ -213,7 +217,7 @@ func TestTimeout(t *testing.T) {
 	})
 	t.Run("TooShortForAnyAttemptStillMakesOne", func(t *testing.T) { // ended before the first, on a real clock
 		f := &fakeLocker{try: hang}
-		_, err := lock.Acquire(t.Context(), f, "k", ttl, &lock.AcquireOptions{Timeout: 1})
+		_, err := lock.Acquire(t.Context(), f, "k", ttl, &lock.AcquireOptions{Timeout: time.Millisecond})
 		require.ErrorIs(t, err, lock.ErrUnavailable)
 		requireNoContextError(t, err)
 		require.Len(t, f.attempts, 1)
@@ -290,13 +294,89 @@ func always1(err error) func(context.Context) error {
 
 func TestAcquireEndsAtOnceOnAnErrorThatAskingAgainCantMend(t *testing.T) {
 	bubble("", t, func(t *testing.T) {
-		for _, answer := range []error{errStore, lock.ErrClosed, lock.ErrInvalid} {
-			f := &fakeLocker{try: always(answer)}
+		for _, answer := range []error{lock.ErrClosed, lock.ErrInvalid, lock.ErrRefused} {
+			f := &fakeLocker{try: always(fmt.Errorf("store: %w", answer))}
 			_, err := lock.Acquire(t.Context(), f, "k", ttl, nil)
 			require.ErrorIs(t, err, answer)
 			require.Len(t, f.attempts, 1)
 		}
 	})
+}
+
+func TestAcquireTakesAnErrorThatNobodyKnowsForAnOutage(t *testing.T) {
+	bubble("", t, func(t *testing.T) {
+		hiccup := errors.New("driver: bad connection")
+		f := &fakeLocker{try: until(3, hiccup)}
+		_, err := lock.Acquire(t.Context(), f, "k", ttl, nil)
+		require.NoError(t, err)
+		require.Len(t, f.attempts, 3)
+
+		f = &fakeLocker{try: always(hiccup)}
+		_, err = lock.Acquire(t.Context(), f, "k", ttl, &lock.AcquireOptions{Timeout: time.Second})
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		require.ErrorIs(t, err, hiccup)
+		require.Greater(t, len(f.attempts), 2)
+
+		f = &fakeLocker{try: always(hiccup)}
+		_, err = lock.Acquire(t.Context(), f, "k", ttl, &lock.AcquireOptions{Attempts: 1})
+		require.ErrorIs(t, err, hiccup)
+		require.Len(t, f.attempts, 1)
+	})
+}
+
+// lineLocker is a fakeLocker with waiters, which know that it has granted.
+type lineLocker struct {
+	fakeLocker
+	lock.Waiters
+}
+
+func TestARefusalAfterTheFirstSuccessIsAnOutage(t *testing.T) {
+	bubble("", t, func(t *testing.T) {
+		l := &lineLocker{}
+		refusing := false
+		l.try = func(_ context.Context, n int) error {
+			if refusing && n%5 < 2 {
+				return fmt.Errorf("%w: no permission", lock.ErrRefused)
+			}
+			return nil
+		}
+		refusing = true
+		l.attempts = make([]time.Time, 5) // the next one is refused
+		_, err := lock.Acquire(t.Context(), l, "k", ttl, nil)
+		require.ErrorIs(t, err, lock.ErrRefused, "before the first success it is final")
+		require.Len(t, l.attempts, 6)
+
+		refusing = false
+		_, err = lock.Acquire(t.Context(), l, "k", ttl, nil)
+		require.NoError(t, err)
+		refusing = true
+		for _, through := range []lock.Locker{l, lock.Prefix(l, "p"), lock.Semaphore(l, 2), lock.Observe(l, func(lock.Event) {})} {
+			_, err = lock.Acquire(t.Context(), through, "k", ttl, nil)
+			require.NoError(t, err, "%T", through)
+		}
+		_, err = lock.AcquireAll(t.Context(), l, []string{"a", "b"}, ttl, nil)
+		require.NoError(t, err)
+	})
+}
+
+func TestANilLockerIsInvalid(t *testing.T) {
+	for name, l := range map[string]lock.Locker{
+		"Prefix": lock.Prefix(nil, "p"), "Semaphore": lock.Semaphore(nil, 2), "Observe": lock.Observe(nil, func(lock.Event) {}),
+		"nothing": nil, "Prefix of a Semaphore": lock.Prefix(lock.Semaphore(nil, 1), "p"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := lock.Acquire(t.Context(), l, "k", ttl, nil)
+			require.ErrorIs(t, err, lock.ErrInvalid)
+			_, err = lock.AcquireAll(t.Context(), l, []string{"k"}, ttl, nil)
+			require.ErrorIs(t, err, lock.ErrInvalid)
+			if l != nil {
+				_, err = l.TryAcquire(t.Context(), "k", ttl)
+				require.ErrorIs(t, err, lock.ErrInvalid)
+			}
+			require.Error(t, lock.CheckReleaseAfter(l, time.Minute))
+		})
+	}
+	require.ErrorIs(t, lock.ReleaseAfter(t.Context(), nil, time.Minute), lock.ErrInvalid)
 }
 
 func TestAcquireTakesATimeoutOfTheStoresOwnForAnOutage(t *testing.T) {

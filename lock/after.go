@@ -26,6 +26,9 @@ import (
 // it at all matches [errors.ErrUnsupported]. Both leave the lease as it was. To
 // know before the work begins, call [CheckReleaseAfter].
 func ReleaseAfter(ctx context.Context, lease Lease, d time.Duration) error {
+	if lease == nil {
+		return fmt.Errorf("lock: release after %v: %w: lease is nil", d, ErrInvalid)
+	}
 	a, ok := lease.(AfterReleaser)
 	if !ok {
 		return fmt.Errorf("lock: release %q (token %d) after %v: %w", lease.Key(), lease.Token(), d, errNoReleaseAfter)

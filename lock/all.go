@@ -33,6 +33,9 @@ import (
 // release it says in its error. No keys, or a bad one, is [ErrInvalid].
 func AcquireAll(ctx context.Context, l Locker, keys []string, ttl time.Duration, opts *AcquireOptions) (*Set, error) {
 	o, err := opts.withDefaults()
+	if err == nil {
+		err = checkLocker(l)
+	}
 	if err == nil && len(keys) == 0 {
 		err = fmt.Errorf("%w: no keys, want 1 or more", ErrInvalid)
 	}
@@ -130,7 +133,7 @@ func (g *gathering) rounds(ctx, bounded context.Context) (*Set, error) {
 func (g *gathering) waitFor(ctx context.Context, key string) (Lease, error) {
 	opts := g.opts
 	if opts.Timeout > 0 {
-		opts.Timeout = max(1, opts.Timeout-time.Since(g.start))
+		opts.Timeout = max(minPause, opts.Timeout-time.Since(g.start))
 	}
 	if opts.Jitter == 0 {
 		opts.Jitter = -1 // 0 would be the default
@@ -140,7 +143,7 @@ func (g *gathering) waitFor(ctx context.Context, key string) (Lease, error) {
 		return lease, nil
 	}
 	switch {
-	case errors.Is(err, ErrHeld), errors.Is(err, ErrUnavailable):
+	case ctx.Err() == nil && (errors.Is(err, ErrHeld) || errors.Is(err, ErrUnavailable)):
 		g.last = masked{err}
 	case ctx.Err() == nil:
 		return nil, err // asking again can't help
@@ -162,6 +165,7 @@ func (g *gathering) round(ctx context.Context) (refused int, expiry time.Time, e
 		if err != nil {
 			return i, expiry, err
 		}
+		g.grant()
 		g.members[i] = lease
 	}
 	return g.refresh(ctx)

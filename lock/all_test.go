@@ -191,7 +191,7 @@ func TestAcquireAll(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, set.Release(t.Context()))
 	})
-	for _, final := range []error{lock.ErrClosed, lock.ErrInvalid, errStore} {
+	for _, final := range []error{lock.ErrClosed, lock.ErrInvalid, lock.ErrRefused} {
 		bubble("EndsWhereAskingAgainCanNotHelp/"+final.Error(), t, func(t *testing.T) {
 			s := &scripted{refuse: func(key string) error {
 				if key == "b" {

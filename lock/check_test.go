@@ -29,7 +29,7 @@ func TestCheckNamesTheInputAndTheExpectation(t *testing.T) {
 		{"a\xff", time.Second, []string{`"a\xff"`, "UTF-8"}},
 		{"k", 0, []string{`"k"`, "ttl is 0s", "1ms"}},
 		{"k", -time.Second, []string{"ttl is -1s"}},
-		{"k", lock.MinTTL - 1, []string{"ttl is"}},
+		{"k", lock.MinTTL - 1, []string{"ttl is", "a number alone counts nanoseconds", "5*time.Second"}},
 		{"k", lock.MaxTTL + 1, []string{"ttl is", "8760h"}},
 	} {
 		err := lock.Check(c.key, c.ttl)

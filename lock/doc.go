@@ -94,13 +94,20 @@
 //	ErrHeld          another holder has the key              wait, or leave
 //	ErrLost          this lease is over, for good            stop the work
 //	ErrUnavailable   the store can't decide now              try again
+//	ErrRefused       the store refuses, for good             mend the store's set-up
 //	ErrInvalid       bad key, ttl or option; nothing sent    mend the program
 //	ErrClosed        the locker was closed                   stop
 //	ctx.Err()        the caller's own ctx ended              its cause is matched too
 //
 // A [*HeldError] says who holds the key and for how long at most. A loss never
 // matches ErrUnavailable, and no error matches the end of a context that was not
-// the caller's.
+// the caller's. Where ctx ended with a cause, the error matches that too, whatever
+// it is ([ContextError]); but the loss of another lease, such as a Keeper's context
+// has for a cause, never reads as the loss of the lease that Extend is about.
+//
+// An error that is none of these is an outage to [Acquire] and to package leader:
+// they go on, and leader and keepalive log it. ErrRefused ends an Acquire only while
+// the locker has never granted a lease, and ends no lease that is held.
 //
 // # Waiting
 //
@@ -115,7 +122,8 @@
 //
 // Implement TryAcquire: [Check] the input, note time.Now, ask the store, and give
 // [NewLease] what it granted, with two closures: one that extends this term, and
-// one that removes it. NewLease does the rest of the obligations of [Lease]. What
+// one that removes it. [StoreError] makes of a driver's error what callers expect.
+// NewLease does the rest of the obligations of [Lease]. What
 // more the store can do goes into the optional interfaces, which [As] finds. Embed
 // [Waiters], so that those who wait in one process stand in line. Then run the
 // conformance suite, lock/locktest.

@@ -80,14 +80,54 @@ func isContextError(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// contextError is the error of ctx, which has ended, with its cause if it has one
-// of its own.
-func contextError(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
+// ContextError is the error of a call whose ctx has ended: it matches ctx.Err() and
+// context.Cause(ctx), whatever that is. nil while ctx is alive. Backends use it, so
+// that one rule holds for all of them.
+//
+// Lease.Extend makes one exception: a cause that is the loss of another lease is
+// shown, but not matched, because it would read as the loss of this one.
+func ContextError(ctx context.Context) error {
+	err := ctx.Err()
+	if err == nil {
+		return nil
+	}
+	cause := context.Cause(ctx)
 	if errors.Is(err, cause) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", err, cause)
+}
+
+// StoreError makes what a store's driver returned the error of a TryAcquire: a
+// backend passes every error of its store through it. An error of this package
+// stays what it is. Otherwise, if ctx has ended, the error is [ContextError] with
+// the driver's own words; and any other error, a timeout of the driver's own
+// included, is an outage: it matches [ErrUnavailable], because asking again may
+// help. An error that asking again does not mend the backend must wrap as
+// [ErrRefused] itself. nil stays nil.
+func StoreError(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case isDefinite(err) && !(ctx.Err() != nil && errors.Is(err, context.Cause(ctx))):
+		// (Some drivers, net/http's among them, return ctx's cause for their own error.)
+		return err
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w; the store: %v", ContextError(ctx), err)
+	case errors.Is(err, ErrUnavailable):
+		return masked{err}
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, masked{err})
+}
+
+// isDefinite reports whether err says what is, also if ctx has ended meanwhile.
+func isDefinite(err error) bool {
+	for _, definite := range []error{ErrHeld, ErrLost, ErrRefused, ErrInvalid, ErrClosed} {
+		if errors.Is(err, definite) {
+			return true
+		}
+	}
+	return false
 }
 
 // also joins what else went wrong to err; both match.

@@ -30,6 +30,8 @@ type Grant struct {
 	// ReleaseTimeout (but see there for -1). It is called again only if it failed.
 	// An error matching ErrLost means that another term has or had the key; nil is
 	// right also where the term is simply gone.
+	//
+	// (ctx is made by [ReleaseContext] of the caller's ctx and ReleaseTimeout.)
 	Release func(ctx context.Context) error
 
 	// ReleaseAfter, if the store can do it, ends this term without freeing the key:
@@ -55,7 +57,8 @@ type Grant struct {
 
 	// ReleaseTimeout bounds one call of Release. Defaults to
 	// DefaultReleaseTimeout; -1 means that Release bounds itself: it gets its
-	// caller's ctx, which may have ended and must not stop it.
+	// caller's ctx, which may have ended and must not stop it, and should make its
+	// own by [ReleaseContext].
 	ReleaseTimeout time.Duration
 
 	// Suspended, if set, tells for how long the machine has been suspended since
@@ -319,7 +322,7 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
 	cancel()
 
 	switch {
-	case errors.Is(err, ErrLost):
+	case errors.Is(err, ErrLost) && !lostElsewhere(ctx):
 		return l.lose(err) // also for the Release that cut this short
 	case l.releasing:
 		return errReleased
@@ -330,13 +333,16 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
 			return l.lose(fmt.Errorf("%w; last extend: %w", errExpired, err))
 		}
 		return l.lose(fmt.Errorf("%w before the store answered", errExpired))
+	case err != nil && lostElsewhere(ctx):
+		return fmt.Errorf("%w; the store: %v", extendCut(ctx), err)
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf("%w; the store: %w", extendCut(ctx), masked{err})
-	case err != nil && isContextError(err):
-		// A timeout of the store's own must not look like the end of ctx.
-		return fmt.Errorf("%w: %w", ErrUnavailable, masked{err})
 	case err != nil:
-		return err // says nothing: the old deadline stands
+		return StoreError(ctx, err) // says nothing: the old deadline stands
+	case !monotonic(expiry) && monotonic(time.Now()):
+		// By the wall clock, a step of it would move the lease's end. A mistake in the
+		// backend's code, as in NewLease; but a panic here would come long after.
+		return fmt.Errorf("%w: the backend's Extend returned an expiry without a monotonic reading: count it from time.Now", ErrInvalid)
 	case !time.Now().Before(expiry):
 		return l.lose(fmt.Errorf("%w: extended with no time left (ttl %v)", ErrLost, ttl))
 	}
@@ -356,11 +362,17 @@ func (l *lease) askExtend(ctx context.Context, ttl time.Duration) (time.Time, er
 // extendCut is the error of an extend whose ctx ended. A cause that tells of
 // another lease's loss, such as a Keeper's, must not read as the loss of this one.
 func extendCut(ctx context.Context) error {
-	err := contextError(ctx)
-	if errors.Is(err, ErrLost) {
+	if lostElsewhere(ctx) {
 		return fmt.Errorf("%w: %v", ctx.Err(), context.Cause(ctx))
 	}
-	return err
+	return ContextError(ctx)
+}
+
+// lostElsewhere reports whether ctx ended because another lease was lost. A store's
+// error may carry that cause, and then says nothing of this lease: the next Extend
+// will know.
+func lostElsewhere(ctx context.Context) bool {
+	return ctx.Err() != nil && errors.Is(context.Cause(ctx), ErrLost)
 }
 
 func (l *lease) Release(ctx context.Context) error {
@@ -383,12 +395,36 @@ func (l *lease) ReleaseAfter(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-func (l *lease) release(ctx context.Context, after time.Duration) error {
-	// Programs release when their ctx has ended: only its values count.
-	if l.releaseTimeout < 0 {
-		return l.releaseOnce(context.Background(), ctx, after)
+// ReleaseContext is the context for a release. Programs release when their ctx has
+// ended, because that is when they stop: so ctx's end does not end it, and gives it
+// values only. It ends after timeout, or at ctx's deadline where that lies ahead and
+// is earlier: a caller who gives a release 100ms waits no longer.
+func ReleaseContext(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	end := time.Now().Add(timeout)
+	if deadline, ok := aheadOf(ctx); ok && deadline.Before(end) {
+		end = deadline
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.releaseTimeout)
+	return context.WithDeadline(context.WithoutCancel(ctx), end)
+}
+
+// aheadOf is the deadline of a ctx that is alive.
+func aheadOf(ctx context.Context) (deadline time.Time, ok bool) {
+	deadline, ok = ctx.Deadline()
+	return deadline, ok && ctx.Err() == nil && time.Now().Before(deadline)
+}
+
+func (l *lease) release(ctx context.Context, after time.Duration) error {
+	if l.releaseTimeout < 0 {
+		// The wait for an earlier call to the store is bounded here, too, if the caller
+		// wants it: those calls bound themselves.
+		bound, cancel := context.Background(), func() {}
+		if deadline, ok := aheadOf(ctx); ok {
+			bound, cancel = context.WithDeadline(bound, deadline)
+		}
+		defer cancel()
+		return l.releaseOnce(bound, ctx, after)
+	}
+	ctx, cancel := ReleaseContext(ctx, l.releaseTimeout)
 	defer cancel()
 	return l.releaseOnce(ctx, ctx, after)
 }
@@ -405,7 +441,7 @@ func (l *lease) releaseOnce(bound, ctx context.Context, after time.Duration) err
 	// An Extend under way is waited for: sent to the store after the release it
 	// could bring the term back.
 	if err := l.wait(bound, false); err != nil {
-		return fmt.Errorf("%w: an earlier call to the store has not returned within %v", ErrUnavailable, l.releaseTimeout)
+		return fmt.Errorf("%w: an earlier call to the store has not returned in the time for a release", ErrUnavailable)
 	}
 	if l.done {
 		return l.lost

@@ -39,8 +39,10 @@ const (
 //     matching [ErrInvalid] before any I/O; [Check] is that test.
 //  7. Errors tell apart: held by another ([ErrHeld], best a [*HeldError] with
 //     RetryAfter), the store can't decide now and asking again may help
-//     ([ErrUnavailable]), bad input ([ErrInvalid]), closed ([ErrClosed]), and
-//     ctx's own error. Any other error is taken as final by [Acquire].
+//     ([ErrUnavailable]), it refuses for a reason that asking again does not mend
+//     ([ErrRefused]), bad input ([ErrInvalid]), closed ([ErrClosed]), and the end
+//     of ctx, by ctx.Err() and its cause ([ContextError]). [StoreError] makes these
+//     of a driver's error. Any other error is an outage to [Acquire].
 type Locker interface {
 	// TryAcquire makes one attempt to take key for ttl. It never waits for a
 	// holder.
@@ -81,7 +83,8 @@ type Lease interface {
 	//
 	//   - It is idempotent: a final nil stays nil, a final ErrLost stays ErrLost.
 	//   - It must do its work even when ctx has ended already, because that is
-	//     when programs release; its own timeout bounds it. ctx gives values only.
+	//     when programs release; its own timeout bounds it. Of a ctx that is alive,
+	//     the deadline bounds it as well; being cancelled meanwhile does not.
 	//   - It must never free a later holder's lease.
 	//   - If it failed (any error but ErrLost) it may be called again.
 	//   - On a lease past its Expiry it must still try, bounded, to remove what
@@ -107,9 +110,25 @@ func Check(key string, ttl time.Duration) error {
 	return nil
 }
 
+// checkLocker refuses a nil Locker, which would panic at its first use.
+func checkLocker(l Locker) error {
+	if l == nil {
+		return fmt.Errorf("%w: locker is nil", ErrInvalid)
+	}
+	return nil
+}
+
+// unitHint explains durations that come of a number without its unit.
+func unitHint(d time.Duration) string {
+	if d <= 0 || d >= time.Millisecond {
+		return ""
+	}
+	return "; a number alone counts nanoseconds: write its unit, such as 5*time.Second"
+}
+
 func checkTTL(ttl time.Duration) error {
 	if ttl < MinTTL || ttl > MaxTTL {
-		return fmt.Errorf("%w: ttl is %v, want %v to %v", ErrInvalid, ttl, MinTTL, MaxTTL)
+		return fmt.Errorf("%w: ttl is %v, want %v to %v%s", ErrInvalid, ttl, MinTTL, MaxTTL, unitHint(ttl))
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package lock
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -16,7 +17,8 @@ import (
 // call is over and before it returns: what fn takes is taken from the lease's time
 // or from its keeper's. Calls come from many goroutines at once; those about calls
 // made one after another come in that order. No mutex is held meanwhile, so fn may
-// use the locker. A panic in fn is recovered and dropped: it changes nothing for
+// use the locker: also to wait for the very key, in which it asks beside those who
+// wait in line. What it does with l itself it is told of in turn. A panic in fn is recovered and dropped: it changes nothing for
 // the caller, nor for other observers.
 //
 // Observers nest in any order with the other decorators, and each is told of what
@@ -38,6 +40,9 @@ type observed struct {
 func (o *observed) Unwrap() Locker { return o.inner }
 
 func (o *observed) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
+	if err := checkLocker(o.inner); err != nil {
+		return nil, fmt.Errorf("lock: acquire: %w", err)
+	}
 	start := time.Now()
 	lease, err := o.inner.TryAcquire(ctx, key, ttl)
 	now := time.Now()
@@ -45,14 +50,25 @@ func (o *observed) TryAcquire(ctx context.Context, key string, ttl time.Duration
 	if err != nil {
 		if !errors.Is(err, ErrInvalid) {
 			e.Key = fullKey(o.inner, key, err)
-			o.tell(e)
+			tellWithin(ctx, func() { o.tell(e) })
 		}
 		return nil, err
 	}
 	e.Key, e.Token = lease.Key(), lease.Token()
 	l := &observedLease{Lease: lease, o: o, granted: now, expiry: lease.Expiry()}
-	o.tell(e)
+	tellWithin(ctx, func() { o.tell(e) })
 	return l, nil
+}
+
+// isObserved reports whether an observer is in l.
+func isObserved(l Locker) bool {
+	for l != nil {
+		if _, ok := l.(*observed); ok {
+			return true
+		}
+		l, _ = below(l, "")
+	}
+	return false
 }
 
 // tell keeps what fn does wrong from the lock.

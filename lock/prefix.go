@@ -53,6 +53,9 @@ func (p *prefixed) name(key string, ttl time.Duration) (string, error) {
 
 func (p *prefixed) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
 	name, err := p.name(key, ttl)
+	if err == nil {
+		err = checkLocker(p.inner)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock: acquire: %w", err)
 	}

@@ -99,6 +99,9 @@ func (s *semaphore) check(key string, ttl time.Duration) error {
 	if err := Check(key, ttl); err != nil {
 		return err
 	}
+	if err := checkLocker(s.inner); err != nil {
+		return err
+	}
 	if len(key) > maxSemaphoreKey {
 		return fmt.Errorf("%w: key %.32q... of a semaphore has %d bytes, want at most %d, which leaves room for the slot",
 			ErrInvalid, key, len(key), maxSemaphoreKey)
@@ -123,7 +126,7 @@ func (s *semaphore) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 	first := rand.IntN(s.n) // clients that all began at slot 1 would meet there
 	for i := range s.n {
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("ended after %d of %d slots: %w", i, s.n, contextError(ctx))
+			return nil, fmt.Errorf("ended after %d of %d slots: %w", i, s.n, ContextError(ctx))
 		}
 		name := slotName(key, (first+i)%s.n+1)
 		lease, err := s.inner.TryAcquire(ctx, name, ttl)

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,7 +17,13 @@ type Set struct {
 	members []Lease
 	start   time.Time // what releaseAfter's until is counted from
 
-	mu     sync.Mutex // guards all below
+	// next is the member whose Expiry is the earliest. It is not used while moving is
+	// not 0: then calls are under way that may move any of them. A Keeper's context
+	// asks for Expiry each time that it is looked at, and must not ask all members.
+	next   atomic.Pointer[Lease]
+	moving atomic.Int32
+
+	mu     sync.Mutex // guards all below, and the choice of next
 	tries  int        // how often the members were released
 	failed error      // what the latest try could not release
 }
@@ -38,7 +44,27 @@ func newSet(members []Lease, expiry time.Time) *Set {
 		g.ReleaseAfter, g.Start, g.MaxReleaseAfter = s.releaseAfter, s.start, most
 	}
 	s.lease = NewLease(g)
+	s.moving.Add(1)
+	s.moved()
 	return s
+}
+
+// moved ends a call that may have moved members' expiries, which began with
+// moving.Add(1). It chooses next first: so whoever finds moving at 0 finds a choice
+// that has seen all calls. Between calls only a suspension of the machine moves the
+// members' expiries, and that moves all of them alike.
+func (s *Set) moved() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.moving.Add(-1)
+	first := 0
+	earliest := s.members[0].Expiry()
+	for i, l := range s.members[1:] {
+		if expiry := l.Expiry(); expiry.Before(earliest) {
+			first, earliest = i+1, expiry
+		}
+	}
+	s.next.Store(&s.members[first])
 }
 
 // maxAfter is the least of the members'.
@@ -64,7 +90,39 @@ func jointName(members []Lease) string {
 
 // Leases are the members, in the order of the keys as they were given, each once.
 // What they protect is fenced by their tokens.
-func (s *Set) Leases() []Lease { return slices.Clone(s.members) }
+func (s *Set) Leases() []Lease {
+	leases := make([]Lease, len(s.members))
+	for i, l := range s.members {
+		leases[i] = &member{l, s}
+	}
+	return leases
+}
+
+// member is a lease of a Set as its user sees it: the Set notices what is done to it.
+type member struct {
+	Lease
+	set *Set
+}
+
+func (m *member) Extend(ctx context.Context, ttl time.Duration) error {
+	m.set.moving.Add(1)
+	defer m.set.moved()
+	return m.Lease.Extend(ctx, ttl)
+}
+
+func (m *member) Release(ctx context.Context) error {
+	m.set.moving.Add(1)
+	defer m.set.moved()
+	return m.Lease.Release(ctx)
+}
+
+func (m *member) ReleaseAfter(ctx context.Context, d time.Duration) error {
+	m.set.moving.Add(1)
+	defer m.set.moved()
+	return ReleaseAfter(ctx, m.Lease, d)
+}
+
+func (m *member) MaxReleaseAfter() time.Duration { return maxAfter(m.Lease) }
 
 // Key is a name for messages: the members' keys, joined by " + ". A long one ends
 // with how many more there are.
@@ -80,7 +138,13 @@ func (s *Set) Token() uint64 { return s.lease.Token() }
 // later, though some members may have been extended.
 func (s *Set) Expiry() time.Time {
 	expiry := s.lease.Expiry()
-	if earliest := s.earliest(); earliest.Before(expiry) {
+	var earliest time.Time
+	if s.moving.Load() == 0 {
+		earliest = (*s.next.Load()).Expiry()
+	} else {
+		earliest = s.earliest()
+	}
+	if earliest.Before(expiry) {
 		return earliest
 	}
 	return expiry
@@ -106,6 +170,8 @@ func (s *Set) extend(ctx context.Context, ttl time.Duration) (time.Time, error) 
 	if !time.Now().Before(s.earliest()) {
 		return time.Time{}, fmt.Errorf("%w: one of %d keys", ErrLost, len(s.members)) // the others need no more time
 	}
+	s.moving.Add(1)
+	defer s.moved()
 	var failed error
 	for _, err := range each(s.members, func(l Lease) error { return l.Extend(ctx, ttl) }) {
 		failed = also(failed, err)
@@ -170,6 +236,8 @@ func (s *Set) releaseAfter(ctx context.Context, until time.Time) error {
 
 // each releases all members by release, and keeps what failed.
 func (s *Set) each(release func(Lease) error) error {
+	s.moving.Add(1)
+	defer s.moved()
 	var lost, failed error
 	for _, err := range each(s.members, release) {
 		if errors.Is(err, ErrLost) {

@@ -1,6 +1,10 @@
 package lock
 
-import "sync"
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
 
 // Waiters lets the waiters of one process for one key stand in a line, first
 // come, first served, with only the first of them asking the store. A backend
@@ -15,6 +19,8 @@ type Waiters struct {
 	mu    sync.Mutex // guards all below, and every line
 	lines map[string]*line
 	spare *line // of a line that emptied, so that a lone waiter costs no allocation
+
+	granted atomic.Bool // an Acquire or AcquireAll got a lease: the store does work
 }
 
 // liner is what has lines. A decorator that changes keys returns the line of its
@@ -45,6 +51,7 @@ type line struct {
 	pace        pace  // of the most eager: one who hardly asks must not slow those behind
 	known       error // what the store said last of the name; nil: nothing yet
 	granted     bool  // whoever was the first before has a lease of the very name: none is free
+	telling     int   // calls of observers under way, about attempts of the first: see tellWithin
 }
 
 // place is one waiter's in its line. After leave it must not be used.
@@ -63,11 +70,15 @@ func (p *place) signal() {
 	}
 }
 
-// stand takes the last place in name's line, which may be the first as well.
+// stand takes the last place in name's line, which may be the first as well. It is
+// nil while an observer is told of an attempt of the first.
 func (w *Waiters) stand(name string, pace pace) (p *place, first bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	l := w.lines[name]
+	if l != nil && l.telling > 0 {
+		return nil, true
+	}
 	if l == nil {
 		l, w.spare = w.spare, nil
 		if l == nil {
@@ -89,6 +100,40 @@ func (w *Waiters) stand(name string, pace pace) (p *place, first bool) {
 		l.first.signal()
 	}
 	return p, false
+}
+
+type placeKey struct{}
+
+// tellWithin calls tell, which is told of an attempt that Acquire made with ctx. What
+// tell runs may wait for the same key: those who come meanwhile ask beside the line,
+// since in it they would wait for tell to return.
+func tellWithin(ctx context.Context, tell func()) {
+	at, ok := ctx.Value(placeKey{}).(lineName)
+	if !ok {
+		tell()
+		return
+	}
+	l := at.telling(nil, 1)
+	defer at.telling(l, -1)
+	tell()
+}
+
+// lineName names a line, which may be gone by the time that an observer is told of a
+// call that went on in the background.
+type lineName struct {
+	in   *Waiters
+	name string
+}
+
+// telling counts an observer in or, with the line where it was counted, out.
+func (at lineName) telling(in *line, n int) *line {
+	at.in.mu.Lock()
+	defer at.in.mu.Unlock()
+	l := at.in.lines[at.name]
+	if l != nil && (in == nil && n > 0 || l == in && l.telling > 0) {
+		l.telling += n
+	}
+	return l
 }
 
 // leave gives the place up, wherever in the line it is; if it was the first, the

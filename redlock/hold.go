@@ -240,14 +240,8 @@ func (h *hold) wait(ctx context.Context, r *round, decide func(last bool) bool) 
 	}
 }
 
-// ended is the error of a ctx that has ended. Its cause is shown, not wrapped: it
-// can be the loss of another lease.
-func ended(ctx context.Context) error {
-	if cause := context.Cause(ctx); cause != ctx.Err() {
-		return fmt.Errorf("%w: %v", ctx.Err(), cause)
-	}
-	return ctx.Err()
-}
+// ended is the error of a ctx that has ended.
+func ended(ctx context.Context) error { return lock.ContextError(ctx) }
 
 // count is how many nodes gave an answer of this kind. mu is held.
 func (r *round) count(k kind) int {

@@ -69,9 +69,9 @@ func (h *hold) newRelease(calls bool) *round {
 // ReleaseTerm implements [lock.Term]: it frees the lock on every node, on each
 // after what this hold has under way there, and returns when a quorum is seen
 // without it. The rest is finished in the background.
-func (h *hold) ReleaseTerm(context.Context, string, uint64) error {
-	// Programs release when their ctx has ended. The node timeout bounds the wait.
-	ctx := context.Background()
+func (h *hold) ReleaseTerm(ctx context.Context, _ string, _ uint64) error {
+	ctx, cancel := releaseContext(ctx)
+	defer cancel()
 	if err := h.l.begin(1); err != nil {
 		return err
 	}
@@ -116,6 +116,16 @@ func (h *hold) ReleaseTerm(context.Context, string, uint64) error {
 		h.l.desk.yield(h.keys.lock)
 	}
 	return cmp.Or(err, failed)
+}
+
+// releaseContext is for a release: programs release when their ctx has ended, so its
+// end ends nothing, and the node timeout bounds the wait; but the deadline of a ctx
+// that is alive bounds it as well. The release itself goes on in the background.
+func releaseContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); !ok || ctx.Err() != nil {
+		return context.Background(), func() {} // the usual case, without an allocation
+	}
+	return lock.ReleaseContext(ctx, lock.DefaultReleaseTimeout)
 }
 
 func (h *hold) sendRelease(calls bool) (r *round, again bool) {

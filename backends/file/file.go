@@ -286,10 +286,7 @@ func (l *Locker) isClosed() bool {
 }
 
 func ended(ctx context.Context) error {
-	if cause := context.Cause(ctx); !errors.Is(ctx.Err(), cause) {
-		return fmt.Errorf("%w: %w", ctx.Err(), cause)
-	}
-	return ctx.Err()
+	return lock.ContextError(ctx)
 }
 
 // Close refuses further attempts: they fail with [lock.ErrClosed]. Leases that

@@ -135,7 +135,7 @@ func (f *faults) run(ctx context.Context) (spent time.Duration, lost, err error)
 		case <-timer.C:
 			spent = time.Since(start)
 		case <-ctx.Done():
-			return 0, nil, ended(ctx)
+			return 0, nil, lock.ContextError(ctx)
 		}
 	}
 	return spent, lost, err

@@ -103,7 +103,7 @@ func (l *Locker) usable(ctx context.Context) error {
 	if l.closed.Load() {
 		return lock.ErrClosed
 	}
-	return ended(ctx)
+	return lock.ContextError(ctx)
 }
 
 // Health is one node, "memory", that always votes, unless [Locker.FailNext] has

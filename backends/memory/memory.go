@@ -65,7 +65,7 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	if err := lock.Check(key, ttl); err != nil {
 		return nil, fmt.Errorf("memory: acquire: %w", err)
 	}
-	if err := ended(ctx); err != nil {
+	if err := lock.ContextError(ctx); err != nil {
 		return nil, fmt.Errorf("memory: acquire %q: %w", key, err)
 	}
 	spent, lost, err := l.faults.meet(ctx)
@@ -306,12 +306,13 @@ func (v *view) release(ctx context.Context, key string, token uint64, end func(k
 	var lost error
 	if v.client.faults.on.Load() {
 		// Only a fault can make it wait.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lock.DefaultReleaseTimeout)
+		start := time.Now()
+		ctx, cancel := lock.ReleaseContext(ctx, lock.DefaultReleaseTimeout)
 		defer cancel()
 		var err error
 		if _, lost, err = v.client.faults.meet(ctx); err != nil {
 			if ctx.Err() != nil {
-				err = fmt.Errorf("%w: no answer within %v: %w", lock.ErrUnavailable, lock.DefaultReleaseTimeout, err)
+				err = fmt.Errorf("%w: no answer within %v: %w", lock.ErrUnavailable, time.Since(start).Round(time.Millisecond), err)
 			}
 			return err
 		}
@@ -327,16 +328,4 @@ func (v *view) release(ctx context.Context, key string, token uint64, end func(k
 		return fmt.Errorf("%w: taken away", lock.ErrLost)
 	}
 	return nil
-}
-
-// ended is ctx's error, and its cause if that is another.
-func ended(ctx context.Context) error {
-	err := ctx.Err()
-	if err == nil {
-		return nil
-	}
-	if cause := context.Cause(ctx); cause != err {
-		return fmt.Errorf("%w: %w", err, cause)
-	}
-	return err
 }

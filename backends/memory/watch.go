@@ -156,7 +156,8 @@ func (q *queue) admit(client *Locker, now time.Duration) error {
 	}
 	if first := q.line[0].client; first != client {
 		q.join(client)
-		return &lock.HeldError{Key: q.key, Holder: first.holder, RetryAfter: q.kept - now}
+		// Nobody holds it: the one who waits is not named as the holder.
+		return &lock.HeldError{Key: q.key, RetryAfter: q.kept - now}
 	}
 	q.step()
 	return nil

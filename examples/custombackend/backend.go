@@ -46,7 +46,7 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	start := time.Now() // before the request: the store's ttl begins later
 	old, age, version, err := l.client.Get(ctx, key)
 	if err != nil {
-		return nil, err
+		return nil, lock.StoreError(ctx, err)
 	}
 	if old.Owner != "" && age < old.TTL {
 		return nil, &lock.HeldError{Key: key, Holder: old.Owner, RetryAfter: old.TTL - age}
@@ -67,7 +67,7 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 			defer cancel()
 			_ = l.free(ctx, key, mine, version)
 		})
-		return nil, err
+		return nil, lock.StoreError(ctx, err)
 	}
 	return lock.NewLease(lock.Grant{
 		Key: key, Token: mine.Token, Expiry: expiry,

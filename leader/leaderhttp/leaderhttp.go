@@ -20,6 +20,7 @@ type status struct {
 	Terms   int          `json:"terms"`
 	Overdue bool         `json:"overdue,omitempty"`
 	Attempt string       `json:"last_attempt,omitempty"`
+	Outage  *time.Time   `json:"outage_since,omitempty"`
 	Result  string       `json:"last_result,omitempty"`
 }
 
@@ -30,9 +31,12 @@ type status struct {
 //	                     (Status.Overdue): a restart is what helps
 //	/readyz              200 while leading, else 503: a Kubernetes Service then
 //	                     sends requests to the leader alone
-//	/readyz?standby=ok   200 while leading or standing by, else 503: for copies
-//	                     that serve while they stand by, and for rollouts that
-//	                     wait until each copy is ready
+//	/readyz?standby=ok   200 while leading, or standing by with the store in reach,
+//	                     else 503: for copies that serve while they stand by, and
+//	                     for rollouts that wait until each copy is ready. 503 also
+//	                     when the store has been out of reach for longer than the
+//	                     ttl (Status.OutOfReach): such a copy could not take over,
+//	                     and must not replace one that works
 //
 // Every other path is 404. To serve it below a prefix use [http.StripPrefix].
 // It asks nobody but e: a probe causes no traffic to the store.
@@ -52,7 +56,7 @@ func Handler(e *leader.Elector) http.Handler {
 	serve("/livez", func(_ *http.Request, s leader.Status) bool { return !s.Overdue })
 	serve("/readyz", func(r *http.Request, s leader.Status) bool {
 		standby := r.URL.Query().Get("standby") == "ok"
-		return s.State == leader.Leading || standby && s.State == leader.StandingBy
+		return s.State == leader.Leading || standby && s.State == leader.StandingBy && !s.OutOfReach()
 	})
 	return mux
 }
@@ -62,6 +66,9 @@ func write(w http.ResponseWriter, code int, s leader.Status) {
 		Key: s.Key, State: s.State, Leading: s.State == leader.Leading, Token: s.Token,
 		Since: s.Since, Terms: s.Terms, Overdue: s.Overdue,
 		Attempt: text(s.LastAttempt), Result: text(s.LastResult),
+	}
+	if !s.OutageSince.IsZero() {
+		body.Outage = &s.OutageSince
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

@@ -90,3 +90,38 @@ func TestHandler(t *testing.T) {
 		require.Equal(t, 404, code)
 	})
 }
+
+func TestACopyThatCanNotReachTheStoreIsNotReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locker := memory.New()
+		_, err := locker.Client("other-host").TryAcquire(t.Context(), "oracle", time.Hour)
+		require.NoError(t, err)
+		e := leader.New(locker, "oracle", &leader.Options{TTL: 10 * time.Second})
+		h := leaderhttp.Handler(e)
+		get := func() (int, map[string]any) {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest("GET", "/readyz?standby=ok", nil))
+			var body map[string]any
+			require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body))
+			return w.Code, body
+		}
+		locker.FailNext(-1, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- e.Run(ctx, func(context.Context) error { return nil }) }()
+		time.Sleep(9 * time.Second)
+		code, _ := get()
+		require.Equal(t, 200, code, "a short outage replaces no copy")
+		time.Sleep(2 * time.Second)
+		code, body := get()
+		require.Equal(t, 503, code)
+		require.NotEmpty(t, body["outage_since"])
+		locker.FailNext(0, nil)
+		time.Sleep(5 * time.Second)
+		code, body = get()
+		require.Equal(t, 200, code)
+		require.Empty(t, body["outage_since"])
+		cancel()
+		<-done
+	})
+}

@@ -3,6 +3,7 @@ package locktest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
@@ -10,6 +11,8 @@ import (
 
 var attemptCases = []testCase{
 	{"AnEndedCtxGrantsNothing", nil, anEndedCtxGrantsNothing},
+	{"TheCauseOfAnEndedCtxIsMatched", nil, theCauseOfAnEndedCtxIsMatched},
+	{"TheCauseOfACtxThatEndsMeanwhileIsMatched", []string{needDelay}, theCauseOfACtxThatEndsMeanwhileIsMatched},
 	{"TheCtxOfTheAttemptDoesNotTouchTheLease", nil, theCtxOfTheAttemptDoesNotTouchTheLease},
 	{"ErrorsComeWithoutALease", nil, errorsComeWithoutALease},
 	{"TryAcquireReturnsSoonAfterItsCtx", []string{needDelay}, tryAcquireReturnsSoonAfterItsCtx},
@@ -34,6 +37,79 @@ func anEndedCtxGrantsNothing(c *check) {
 			c.Errorf("an attempt whose ctx had ended: got %q, want an error matching %q", err, ctx.Err())
 		}
 		c.free(key)
+	}
+}
+
+// causes are what a ctx may end with. The loss of another lease is the cause of a
+// keepalive.Keeper's context.
+var causes = []error{errors.New("shutting down"), fmt.Errorf("%w: another lease", lock.ErrLost)}
+
+// wantCause checks that err is the end of ctx, by ctx.Err() and the cause, through
+// the locker and through lock.Acquire.
+func (c *check) wantCause(ctx context.Context, err error, what string) {
+	c.Helper()
+	for _, want := range []error{ctx.Err(), context.Cause(ctx)} {
+		if !errors.Is(err, want) {
+			c.Errorf("%s: got %v, want an error matching %q (see lock.ContextError and lock.StoreError)", what, show(err), want)
+		}
+	}
+}
+
+func theCauseOfAnEndedCtxIsMatched(c *check) {
+	for i, cause := range causes {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		cancel(cause)
+		key := c.key(fmt.Sprint(i))
+		_, err := c.try(ctx, c.l, key, c.long())
+		c.wantCause(ctx, err, "an attempt whose ctx had ended")
+		_, err = lock.Acquire(ctx, c.l, key, c.long(), nil)
+		c.wantCause(ctx, err, "an Acquire whose ctx had ended")
+
+		// The same cause on Extend is no loss of this lease.
+		lease := c.acquire(c.l, key, c.long())
+		if err := lease.Extend(ctx, c.long()); err != nil {
+			wantUnchanged(c, lease, lease.Expiry(), err)
+			if !errors.Is(err, ctx.Err()) {
+				c.Errorf("Extend whose ctx had ended: got %q, want an error matching %q", err, ctx.Err())
+			}
+		}
+		c.stillHolds(lease, key)
+		c.release(lease)
+	}
+}
+
+func theCauseOfACtxThatEndsMeanwhileIsMatched(c *check) {
+	slow := c.ttl()
+	for i, cause := range causes {
+		key := c.key(fmt.Sprint(i))
+		ctx, cancel := context.WithCancelCause(context.Background())
+		c.delay(c.l, slow)
+		timer := time.AfterFunc(slow/20, func() { cancel(cause) }) // before a timeout of the store's own
+		_, err := c.try(ctx, c.l, key, c.long())
+		timer.Stop()
+		cancel(nil)
+		c.wantCause(ctx, err, "an attempt cut short by its ctx")
+		c.delay(c.l, 0)
+		c.h.Advance(slow) // what is under way may be applied only now
+
+		lease := c.acquire(c.l, key, c.long())
+		before := lease.Expiry()
+		ctx, cancel = context.WithCancelCause(context.Background())
+		c.delay(c.l, slow)
+		timer = time.AfterFunc(slow/20, func() { cancel(cause) }) // before a timeout of the store's own
+		err = lease.Extend(ctx, c.long())
+		timer.Stop()
+		cancel(nil)
+		if err == nil {
+			c.fatalf("Extend returned nil, though its ctx ended before the store could answer")
+		}
+		wantUnchanged(c, lease, before, err)
+		if !errors.Is(err, ctx.Err()) {
+			c.Errorf("Extend cut short by its ctx: got %q, want an error matching %q", err, ctx.Err())
+		}
+		c.delay(c.l, 0)
+		c.stillHolds(lease, key)
+		c.release(lease)
 	}
 }
 

@@ -19,6 +19,8 @@ var bugs = []struct {
 	// 2. ctx bounds the attempt, never the lease.
 	{"ctx ends the lease", []string{"Attempt/TheCtxOfTheAttemptDoesNotTouchTheLease"}},
 	{"grants under an ended ctx", []string{"Attempt/AnEndedCtxGrantsNothing"}},
+	{"the cause of ctx is dropped", []string{"Attempt/TheCauseOfAnEndedCtxIsMatched", "Attempt/TheCauseOfACtxThatEndsMeanwhileIsMatched"}},
+	{"the cause of ctx loses the lease", []string{"Attempt/TheCauseOfACtxThatEndsMeanwhileIsMatched"}},
 	{"an attempt ignores its ctx", []string{"Attempt/TryAcquireReturnsSoonAfterItsCtx", "Attempt/AnEndedCtxGrantsNothing"}},
 
 	// 3. Failed attempts.
@@ -75,7 +77,8 @@ var bugs = []struct {
 	{"HeldError without a key", []string{"Error/HeldErrorTellsKeyAndTime", "Observe/EventsTellWhoRefused"}},
 	{"RetryAfter is too short", []string{"Error/HeldErrorTellsKeyAndTime"}},
 	{"RetryAfter is too long", []string{"Error/HeldErrorTellsKeyAndTime"}},
-	{"an outage is a plain error", []string{"Error/AnOutageIsErrUnavailableAlone", "Acquire/AcquireGoesOnOverAnOutage"}},
+	{"an outage is a plain error", []string{"Error/AnOutageIsErrUnavailableAlone"}},
+	{"an outage looks closed", []string{"Error/AnOutageIsErrUnavailableAlone", "Acquire/AcquireGoesOnOverAnOutage"}},
 	{"an outage looks held", []string{"Error/AnOutageIsErrUnavailableAlone"}},
 	{"loss looks like the end of ctx", []string{"Error/LossIsErrLostAlone"}},
 	{"loss is a plain error", []string{"Error/LossIsErrLostAlone", "Extend/AnExpiredLeaseIsLostThoughNobodyTookIt", "Observe/EventsTellALossOnce"}},

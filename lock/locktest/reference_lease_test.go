@@ -2,6 +2,7 @@ package locktest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -137,6 +138,10 @@ func (r *refLease) Extend(ctx context.Context, ttl time.Duration) error {
 		return r.errLost()
 	case err != nil && b == "a failed extend loses the lease":
 		return r.errLost()
+	case errors.Is(err, lock.ErrLost) && b == "the cause of ctx loses the lease":
+		return r.errLost()
+	case err != nil && ctx.Err() != nil:
+		return fmt.Errorf("%w: %v", ctx.Err(), err)
 	case err != nil && b == "a failed extend moves Expiry":
 		r.expiry = start.Add(2 * ttl)
 		return err

@@ -270,6 +270,9 @@ func (l *refLocker) call(ctx context.Context, apply func()) error {
 		if l.bug == "an outage is a plain error" {
 			return errPlain
 		}
+		if l.bug == "an outage looks closed" {
+			return lock.ErrClosed
+		}
 		return fmt.Errorf("%w: connection refused", lock.ErrUnavailable)
 	}
 	apply()
@@ -278,7 +281,7 @@ func (l *refLocker) call(ctx context.Context, apply func()) error {
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
-		return ctx.Err()
+		return l.ended(ctx)
 	}
 	if lose {
 		return fmt.Errorf("%w: connection reset", lock.ErrUnavailable)
@@ -329,7 +332,7 @@ func (l *refLocker) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 		}
 	}
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return nil, l.ended(ctx)
 	}
 	start := time.Now()
 	value := rand.Text()
@@ -368,6 +371,13 @@ func (l *refLocker) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 		context.AfterFunc(ctx, func() { l.store.remove(key, l.id, value) })
 	}
 	return lease, nil
+}
+
+func (l *refLocker) ended(ctx context.Context) error {
+	if l.bug == "the cause of ctx is dropped" {
+		return ctx.Err()
+	}
+	return lock.ContextError(ctx)
 }
 
 func (l *refLocker) cut() bool {

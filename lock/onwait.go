@@ -1,0 +1,156 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// lookEvery is how old what a waiter knows of its key gets before it looks again,
+// if anybody wants to know. Where the backend wakes waiters one after another, those
+// behind the first learn of no change of hands by themselves.
+const lookEvery = 3 * time.Second
+
+// waitReport tells AcquireOptions.OnWait why the wait goes on, of each change once.
+// A nil one does nothing.
+type waitReport struct {
+	fn        func(error)
+	key       string
+	inspector Inspector // nil: the attempts alone tell
+	slots     bool      // several hold the key: who is named says little
+
+	timer *time.Timer        // starts the goroutine that looks; nil: there is none
+	end   context.CancelFunc // ends it
+	done  chan struct{}      // closed when it has ended
+
+	mu     sync.Mutex // guards all below; held while fn runs, so that calls come one at a time
+	told   bool
+	away   bool   // fn was last told of an outage
+	failed bool   // so did the last attempt: a store that can be read only is of no use
+	holder string // the last that was named
+	known  time.Time
+}
+
+// report is nil if nobody wants to know. It must be closed.
+func (w *waiter) report(ctx context.Context) *waitReport {
+	if w.opts.OnWait == nil {
+		return nil
+	}
+	r := &waitReport{fn: w.opts.OnWait, key: w.key, known: time.Now(), slots: slotted(w.locker)}
+	if r.inspector, _ = As[Inspector](w.locker); r.inspector != nil {
+		ctx, r.end = context.WithCancel(ctx)
+		r.done = make(chan struct{})
+		r.timer = time.AfterFunc(lookEvery, func() { r.look(ctx) }) // most are over before
+	}
+	return r
+}
+
+// close ends the reports: fn is not called after it.
+func (r *waitReport) close() {
+	if r == nil || r.timer == nil {
+		return
+	}
+	r.end()
+	if !r.timer.Stop() {
+		<-r.done
+	}
+}
+
+// slotted reports whether l is or has a Semaphore of more than one slot.
+func slotted(l Locker) bool {
+	for l != nil {
+		if s, ok := l.(*semaphore); ok && s.n > 1 {
+			return true
+		}
+		l, _ = below(l, "")
+	}
+	return false
+}
+
+// note takes in why an attempt did not get the key.
+func (r *waitReport) note(err error) {
+	if r == nil || err == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed = !errors.Is(err, ErrHeld)
+	r.tell(err)
+}
+
+// saw takes in what a look showed; nil: the key is free at this moment.
+func (r *waitReport) saw(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil || r.failed {
+		r.known = time.Now()
+		return
+	}
+	r.tell(err)
+}
+
+// tell calls fn if err is another reason than the one before. mu is held.
+func (r *waitReport) tell(err error) {
+	r.known = time.Now()
+	away, holder := !errors.Is(err, ErrHeld), r.holder
+	if held, ok := errors.AsType[*HeldError](err); ok && held.Holder != "" && !r.slots {
+		holder = held.Holder
+	}
+	if r.told && away == r.away && (away || holder == r.holder) {
+		return
+	}
+	r.told, r.away, r.holder = true, away, holder
+	r.fn(err)
+}
+
+// look asks the store who holds the key whenever nothing was heard of it for a while.
+func (r *waitReport) look(ctx context.Context) {
+	defer close(r.done)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		next := lookEvery - r.age()
+		if next <= 0 {
+			err, again := r.inspect(ctx)
+			if !again || ctx.Err() != nil {
+				return
+			}
+			r.saw(err)
+			next = lookEvery
+		}
+		// At random, so that those who began to wait together do not look in step.
+		timer.Reset(next + rand.N(lookEvery/4))
+	}
+}
+
+// age is for how long nothing was learnt of the key.
+func (r *waitReport) age() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Since(r.known)
+}
+
+// inspect looks once. again is false if looking can't help.
+func (r *waitReport) inspect(ctx context.Context) (err error, again bool) {
+	// One that hangs is an outage to report, not one to wait for.
+	bounded, cancel := context.WithTimeout(ctx, lookEvery)
+	defer cancel()
+	info, err := r.inspector.Inspect(bounded, r.key)
+	switch {
+	case err != nil && ctx.Err() != nil, err != nil && isDefinite(err), errors.Is(err, errors.ErrUnsupported):
+		return nil, false // the attempts go on, and know better
+	case err != nil:
+		return fmt.Errorf("lock: %q: %w", r.key, StoreError(ctx, err)), true
+	case info.Holder == "":
+		return nil, true // free at this moment: an attempt will get it, ours or another's
+	}
+	return &HeldError{Key: info.Key, Holder: info.Holder, RetryAfter: max(0, info.TTL)}, true
+}
