@@ -56,7 +56,7 @@ func Register(scheme string, open Opener) {
 // returns may hold connections: close it with lock.As[io.Closer].
 //
 //	memory:                   a new store in this process, at each call
-//	file:///run/locks         one machine; owner, lock-timeout, trust-file-system
+//	file:///run/locks         one machine; owner, lock-timeout, trust-file-system, lazy
 //	redlock://h1:6379,h2,h3   a quorum of Redis nodes, each one vote; 6379 is the
 //	                          default port
 //	redlocks://...            the same over TLS
@@ -138,6 +138,7 @@ func openFile(_ context.Context, u *url.URL) (lock.Locker, error) {
 		Owner:           p.text("owner"),
 		LockTimeout:     p.duration("lock-timeout"),
 		TrustFileSystem: p.flag("trust-file-system"),
+		Lazy:            p.flag("lazy"),
 	}
 	if err := p.done(); err != nil {
 		return nil, err

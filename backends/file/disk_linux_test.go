@@ -66,13 +66,73 @@ func TestOnAFullDiskHeldLocksWorkAndNewKeysFail(t *testing.T) {
 	acquire(t, newLocker(t, dir, nil), "free", long)
 }
 
+// image gives a file system of its own in a file, made by mkfs.
+func image(t *testing.T, size int64, mkfs ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath(mkfs[0]); err != nil || os.Geteuid() != 0 {
+		t.Skipf("skipped: it takes root and %s", mkfs[0])
+	}
+	file, dir := filepath.Join(t.TempDir(), "image"), t.TempDir()
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	require.NoError(t, os.Truncate(file, size))
+	out, err := exec.Command(mkfs[0], append(mkfs[1:], file)...).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	if out, err := exec.Command("mount", "-o", "loop", file, dir).CombinedOutput(); err != nil {
+		t.Skipf("skipped: this kernel does not mount it: %s", out)
+	}
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
+	require.NoError(t, os.Chmod(dir, 0o700))
+	return dir
+}
+
+// fill leaves no space for data.
+func fill(t *testing.T, dir string) (filler string) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, "filler"))
+	require.NoError(t, err)
+	defer f.Close()
+	for _, size := range []int{1 << 20, 4096} {
+		for err = nil; err == nil; {
+			_, err = f.Write(make([]byte, size))
+		}
+		require.ErrorIs(t, err, syscall.ENOSPC)
+		_ = f.Sync()
+	}
+	return f.Name()
+}
+
+// On btrfs too, which writes elsewhere what is not marked.
+func TestOnAFullDiskOfAnyKindHeldLocksWork(t *testing.T) {
+	for name, mkfs := range map[string][]string{
+		"btrfs": {"mkfs.btrfs", "-q"},
+		"xfs":   {"mkfs.xfs", "-q"},
+		"ext4":  {"mkfs.ext4", "-q", "-F"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLocker(t, image(t, 512<<20, mkfs...), nil)
+			require.Equal(t, name, l.fs)
+			lease := acquire(t, l, "k", long)
+			fill(t, l.dir)
+			for range 200 {
+				require.NoError(t, lease.Extend(t.Context(), long))
+				release(t, lease)
+				lease = acquire(t, l, "k", long)
+			}
+			syscall.Sync()
+			require.NoError(t, lease.Extend(t.Context(), long))
+			release(t, lease)
+		})
+	}
+}
+
 func TestAReadOnlyDirectoryIsRefused(t *testing.T) {
 	writable, readOnly := mount(t, "size=64k"), t.TempDir()
 	require.NoError(t, syscall.Mount(writable, readOnly, "", syscall.MS_BIND, ""))
 	t.Cleanup(func() { require.NoError(t, syscall.Unmount(readOnly, syscall.MNT_DETACH)) })
 	require.NoError(t, syscall.Mount("", readOnly, "", syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, ""))
 	_, err := New(readOnly, nil)
-	require.ErrorIs(t, err, lock.ErrUnavailable)
+	require.ErrorIs(t, err, lock.ErrRefused)
+	require.NotErrorIs(t, err, lock.ErrUnavailable)
 	require.ErrorIs(t, err, syscall.EROFS)
 
 	// The same while leases are held.
@@ -86,17 +146,29 @@ func TestAReadOnlyDirectoryIsRefused(t *testing.T) {
 	l := newLocker(t, dir, nil)
 	lease := acquire(t, l, "k", long)
 	lead(readOnly)
+	before := lease.Expiry()
+	require.ErrorIs(t, lease.Extend(t.Context(), long), lock.ErrRefused)
+	require.Equal(t, before, lease.Expiry(), "a refusal ends no lease")
 	for _, err := range []error{
 		second(l.TryAcquire(t.Context(), "other", long)),
 		lease.Extend(t.Context(), long), lease.Release(t.Context()),
 	} {
-		require.ErrorIs(t, err, lock.ErrUnavailable)
+		require.ErrorIs(t, err, lock.ErrRefused)
 		require.ErrorIs(t, err, syscall.EROFS)
 		require.NotErrorIs(t, err, lock.ErrLost)
 	}
 	health, err := l.Health(t.Context())
 	require.NoError(t, err)
 	require.ErrorIs(t, health.Nodes[0].Err, syscall.EROFS)
+	// Who looks needs no more than that.
+	eye := newLocker(t, readOnly, &Options{Lazy: true})
+	info, err := eye.Inspect(t.Context(), "k")
+	require.NoError(t, err)
+	require.Equal(t, lease.Token(), info.Token)
+	for info, err := range eye.List(t.Context(), "") {
+		require.NoError(t, err)
+		require.Equal(t, "k", info.Key)
+	}
 	lead(writable)
 	release(t, lease)
 }
@@ -108,7 +180,7 @@ func TestADirectoryWithoutPermissionIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.Chmod(dir, 0o500))
 	_, err := New(dir, nil)
-	require.ErrorIs(t, err, lock.ErrUnavailable)
+	require.ErrorIs(t, err, lock.ErrRefused)
 	require.ErrorIs(t, err, os.ErrPermission)
 }
 

@@ -17,25 +17,38 @@
 //
 // A process that dies, also by kill -9, has freed its keys by the time it is
 // gone: the kernel lets go of its sign of life. One that hangs or is stopped
-// loses them at expiry. After a reboot nothing is held.
+// loses them at expiry. After a reboot nothing is held. A hold that [lock.ReleaseAfter]
+// left to end by itself needs no sign of life: its record alone says until when.
 //
 // # In the directory
 //
 //   - key.<SHA-256 of the key>: the record of one key (8 KiB): the key itself,
 //     the token counter, and holder and expiry if it is held. Text, for looking
 //     at. Its flock, taken for a few system calls, is what orders changes. It is
-//     never deleted or replaced, so that there is no second file of that name
-//     to be locked by someone else.
+//     deleted only under its flock, after a week without use: whoever gets that
+//     flock afterwards finds that the name is gone, and makes another file.
 //   - live.<n>: the signs of life. A Locker that holds anything keeps an flock on
 //     one of them. They are taken lowest first and never deleted.
+//   - floor: the largest token of the records that were deleted. The tokens of new
+//     ones begin above it.
 //   - new.<random>: a record on its way to its name. One may be left by a process
-//     that was killed there; New deletes those older than an hour.
+//     that was killed there; those older than an hour are deleted.
 //
-// So what accumulates is one file for each key ever used, and one for each
-// Locker that was in use at the same time. To clean up, delete the directory
-// while no program uses it. Keep it out of reach of programs that delete old
-// files: a key.* file deleted under a lease loses that lease (its next Extend
-// returns ErrLost) and lets another have the key at once.
+// So what accumulates is one file for each key used within a week, and one for each
+// Locker that was in use at the same time. [New] tidies up for a moment (0.1s) at most,
+// and so does, once an hour, a Locker that makes files. Keep the directory out of reach
+// of other programs that delete old files: a key.* file deleted under a lease loses
+// that lease (its next Extend returns ErrLost) and lets another have the key at once.
+//
+// # Users
+//
+// Who may write to the directory may use its locks, and can break them. Nobody else
+// can do anything, not even read a record: whoever can open a file can keep a kernel
+// lock on it. So files have mode 0600, or 0660 and the directory's group where the
+// group may write, and those who look ([Locker.Inspect], [Locker.List]) have to be
+// among those who may write, too. What root makes in a user's directory belongs to that
+// user. A file that can't be opened costs its own key, with an error matching
+// [lock.ErrRefused] that names owners and modes, and nothing else.
 //
 // # Guaranteed
 //
@@ -45,7 +58,7 @@
 //     checksum: one that is cut off leaves the other slot.
 //   - Tokens rise, over reboots and power cuts too: they are reserved on the disk
 //     itself, 1024 at a time, before the first of them is handed out. A counter
-//     that was deleted, or was kept in memory only (tmpfs), starts again above the
+//     that others deleted, or was kept in memory only (tmpfs), starts again above the
 //     microseconds of the wall clock, which is above all that it ever gave
 //     unless that clock was set back.
 //   - Durations are counted on one clock for all: on Linux CLOCK_BOOTTIME, which

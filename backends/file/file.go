@@ -7,9 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,17 +20,20 @@ var (
 	_ lock.ForceReleaser = (*Locker)(nil)
 	_ lock.HealthChecker = (*Locker)(nil)
 	_ io.Closer          = (*Locker)(nil)
+
+	_ lock.MaxReleaseAfterer = (*Locker)(nil)
 )
 
-// Locker keeps locks in a directory. It is safe for concurrent use, and has one
-// goroutine while somebody waits. Two Lockers exclude each other whether or not they are of one
+// Locker keeps locks in a directory. It is safe for concurrent use. It has one
+// goroutine while somebody waits, and one for a moment when it tidies up. Two Lockers exclude each other whether or not they are of one
 // process.
 type Locker struct {
 	dir  string
 	opts Options
-	mode uint32 // of files
 	fs   string // file system
 	ok   bool   // it is known to be local
+
+	owners owners // of files
 
 	clock clock
 	boot  string
@@ -45,20 +45,27 @@ type Locker struct {
 	life   life
 	holds  int // leases that need it, and attempts under way
 
+	tidied   time.Time // when tidy was begun last
+	stopTidy context.CancelFunc
+	tidying  sync.WaitGroup
+
 	hub hub
 	lock.Waiters
 }
 
 // New makes a Locker on dir, which it creates, for this user only (0700), if it
-// is not there. Programs exclude each other if they use the same dir.
+// is not there. Programs exclude each other if they use the same dir. [DefaultDir]
+// is for those whose user named none.
 //
-// Who may write to dir may use the locks, and may break them: files get the
-// directory's own read and write bits. A directory that everybody can write to
-// is refused; for several users make one of a common group, with mode 2770.
+// Who may write to dir may use the locks, and may break them; nobody else can do
+// anything with them, not even look. A directory that everybody can write to is
+// refused; for several users make one of a common group, with mode 2770. What root
+// makes in a user's directory belongs to that user.
 //
 // Errors match [lock.ErrInvalid] if dir or opts can't be used, also where the
-// system has no support (Windows), and [lock.ErrUnavailable] if they might be
-// later.
+// system has no support (Windows), [lock.ErrRefused] if permissions, mounts or names
+// have to be mended first (EACCES, EROFS, ENOTDIR, ELOOP), and [lock.ErrUnavailable]
+// if all may be well later.
 func New(dir string, opts *Options) (*Locker, error) {
 	o, err := opts.withDefaults()
 	if err == nil {
@@ -67,7 +74,7 @@ func New(dir string, opts *Options) (*Locker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("file: %w", err)
 	}
-	l := &Locker{dir: dir, opts: o, liveFD: -1, turn: turn}
+	l := &Locker{dir: dir, opts: o, liveFD: -1, turn: turn, stopTidy: func() {}}
 	l.hub.l = l
 	if err := l.prepare(); err != nil {
 		return nil, fmt.Errorf("file: %s: %w", dir, err)
@@ -75,63 +82,10 @@ func New(dir string, opts *Options) (*Locker, error) {
 	return l, nil
 }
 
-func (l *Locker) prepare() error {
-	if err := os.MkdirAll(l.dir, 0o700); err != nil {
-		return fmt.Errorf("%w: %w", lock.ErrUnavailable, err)
-	}
-	info, err := os.Stat(l.dir)
-	if err != nil {
-		return fmt.Errorf("%w: %w", lock.ErrUnavailable, err)
-	}
-	if info.Mode()&0o002 != 0 {
-		return fmt.Errorf("%w: everybody can write to this directory (%v), want one for its users only, such as a new one inside it",
-			lock.ErrInvalid, info.Mode())
-	}
-	l.mode = uint32(info.Mode().Perm() & 0o666)
-	if l.fs, l.ok, _, err = fileSystem(l.dir); err != nil {
-		return fmt.Errorf("%w: statfs: %w", lock.ErrUnavailable, err)
-	}
-	if !l.ok && !l.opts.TrustFileSystem {
-		return fmt.Errorf("%w: its file system is %s, want a local one, where kernel locks can be relied on (Options.TrustFileSystem accepts it)",
-			lock.ErrInvalid, l.fs)
-	}
-	if l.clock, err = newClock(); err != nil {
-		return fmt.Errorf("%w: no clock common to all processes: %w", lock.ErrInvalid, err)
-	}
-	if l.boot, err = bootID(); err != nil || l.boot == "" {
-		return fmt.Errorf("%w: the system does not tell one boot from the next: %w", lock.ErrInvalid, err)
-	}
-	l.sweep()
-	return l.writable()
-}
-
-// writable tries whether files can be made.
-func (l *Locker) writable() error {
-	f, err := os.CreateTemp(l.dir, newPrefix)
-	if err != nil {
-		return fmt.Errorf("%w: %w", lock.ErrUnavailable, err)
-	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
-}
-
-// sweep deletes what processes left that died while they made a record. (To
-// take one of a process that is merely slow would cost it one more try.)
-func (l *Locker) sweep() {
-	entries, _ := os.ReadDir(l.dir)
-	for _, entry := range entries {
-		if !strings.HasPrefix(entry.Name(), newPrefix) {
-			continue
-		}
-		if info, err := entry.Info(); err == nil && time.Since(info.ModTime()) > time.Hour {
-			os.Remove(filepath.Join(l.dir, entry.Name()))
-		}
-	}
-}
-
 // TryAcquire makes one attempt. A refused one reads two files and changes
 // nothing. Beyond the obligations in [lock.Locker]: an error matching
-// [lock.ErrUnavailable] names the file and what is wrong with it. ctx does not
-// end a call into a file system that hangs.
+// [lock.ErrUnavailable] or [lock.ErrRefused] names the file and what is wrong with
+// it. ctx does not end a call into a file system that hangs.
 func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
 	if err := lock.Check(key, ttl); err != nil {
 		return nil, fmt.Errorf("file: acquire: %w", err)
@@ -203,8 +157,7 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	}
 
 	if r.Boot != l.boot {
-		r.Token = max(r.Token, r.Reserved)
-		r.Line = nil
+		r.nextBoot(l.boot)
 	}
 	if n := r.ahead(me); n < len(r.Line) { // those ahead let their turns pass
 		r.Line = r.Line[n+1:]
@@ -212,7 +165,17 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	} else {
 		r.Line = nil
 	}
-	r.Boot, r.Life, r.Holder, r.Expiry, r.Freed = l.boot, lifeless, "", 0, 0
+	r.Freed = 0
+	r.clear()
+	if r.unused() {
+		// Under the lock of the file that has the name: all earlier files of that name
+		// have been deleted by now, and what they gave out is in the floor.
+		floor, err := l.floor(ctx)
+		if err != nil {
+			return nil, err
+		}
+		r.Token = max(r.Token, floor)
+	}
 	if r.Token >= r.Reserved {
 		if err := reserveTokens(f.fd, &r); err != nil {
 			return nil, f.failed(err)
@@ -235,7 +198,7 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		return nil, errors.Join(fmt.Errorf("%w: the attempt took longer than the ttl of %v", lock.ErrUnavailable, ttl), f.free(&r))
 	}
 	return lock.NewLease(lock.Grant{
-		Key: key, Token: r.Token, Expiry: expiry,
+		Key: key, Token: r.Token, Start: start, Expiry: expiry,
 		Term: &term{l: l}, Suspended: suspended,
 	}), nil
 }
@@ -249,6 +212,10 @@ const grace = 3 * time.Millisecond
 
 func (l *Locker) recordExpiry(ttl time.Duration) time.Duration { return l.clock.now() + ttl + grace }
 
+// MaxReleaseAfter is [lock.MaxTTL]. A reboot ends what [lock.ReleaseAfter] keeps, as it
+// ends all holds.
+func (*Locker) MaxReleaseAfter() time.Duration { return lock.MaxTTL }
+
 // left is how long r's hold still stands; 0 means that the key is free.
 func (l *Locker) left(r record) time.Duration {
 	if r.Life == lifeless || r.Boot != l.boot {
@@ -258,7 +225,9 @@ func (l *Locker) left(r record) time.Duration {
 	if left <= 0 {
 		return 0
 	}
-	if l.isMine(r.Life) || !l.dead(r.Life) {
+	// A kept hold needs nobody's life. Else the holder must be certain to have ended
+	// before the key is free ahead of its time.
+	if r.Kept || l.isMine(r.Life) || !l.dead(r.Life) {
 		return left
 	}
 	return 0
@@ -297,100 +266,9 @@ func (l *Locker) Close() error {
 	l.mu.Lock()
 	l.closed = true
 	l.dropSlot()
+	l.stopTidy()
 	l.mu.Unlock()
 	l.hub.close()
+	l.tidying.Wait()
 	return nil
-}
-
-// term is one lease's side of the store. Calls never overlap.
-type term struct {
-	l        *Locker
-	released bool // a release was begun
-	done     bool // it no longer needs the sign of life
-}
-
-var _ lock.Term = (*term)(nil)
-
-// ExtendTerm moves the record's expiry, if the record still names this term.
-func (t *term) ExtendTerm(ctx context.Context, key string, token uint64, ttl time.Duration) (time.Time, error) {
-	expiry := time.Now().Add(ttl)
-	until := t.l.recordExpiry(ttl)
-	f, r, err := t.own(ctx, key, token)
-	if err != nil {
-		return time.Time{}, err
-	}
-	defer f.close()
-	if r.Life == lifeless {
-		return time.Time{}, fmt.Errorf("%w: released by force", lock.ErrLost)
-	}
-	if time.Duration(r.Expiry) <= t.l.clock.now() {
-		return time.Time{}, fmt.Errorf("%w: expired", lock.ErrLost)
-	}
-	// Never shorter than before: should this call's answer not count, the lease
-	// keeps its old deadline.
-	r.Expiry = max(r.Expiry, int64(until))
-	if err := f.write(&r); err != nil {
-		return time.Time{}, err
-	}
-	return expiry, nil
-}
-
-// ReleaseTerm frees the key, if the record still names this term.
-func (t *term) ReleaseTerm(ctx context.Context, key string, token uint64) error {
-	f, r, err := t.own(ctx, key, token)
-	if err != nil {
-		if errors.Is(err, lock.ErrLost) {
-			t.over()
-		}
-		return err
-	}
-	defer f.close()
-	if r.Life == lifeless {
-		t.over()
-		if t.released { // by an earlier call, which failed afterwards
-			return nil
-		}
-		return fmt.Errorf("%w: released by force", lock.ErrLost)
-	}
-	t.released = true
-	if err := f.free(&r); err != nil {
-		return err
-	}
-	t.over()
-	return nil
-}
-
-func (t *term) over() {
-	if !t.done {
-		t.done = true
-		t.l.unlive()
-	}
-}
-
-// own opens and locks key's file, whose last term was this one.
-func (t *term) own(ctx context.Context, key string, token uint64) (*keyFile, record, error) {
-	f, err := t.l.open(key)
-	if err == nil {
-		if err = f.lock(ctx); err != nil {
-			f.close()
-		}
-	}
-	if err == errNoFile {
-		return nil, record{}, fmt.Errorf("%w: its record was deleted: %s", lock.ErrLost, t.l.keyPath(key))
-	}
-	if err != nil {
-		return nil, record{}, err
-	}
-	r, err := f.read()
-	if err == nil && (r.Token != token || r.Boot != t.l.boot) {
-		err = fmt.Errorf("%w: the key is at token %d", lock.ErrLost, r.Token)
-		if r.Holder != "" {
-			err = fmt.Errorf("%w, of %s", err, r.Holder)
-		}
-	}
-	if err != nil {
-		f.close()
-		return nil, record{}, err
-	}
-	return f, r, nil
 }

@@ -29,6 +29,9 @@ func New(dir string, opts *Options) (*Locker, error) {
 	return nil, errUnsupported
 }
 
+// DefaultDir fails on this system, with an error matching [lock.ErrInvalid].
+func DefaultDir() (string, error) { return "", errUnsupported }
+
 // TryAcquire fails on this system.
 func (*Locker) TryAcquire(context.Context, string, time.Duration) (lock.Lease, error) {
 	return nil, errUnsupported

@@ -74,7 +74,7 @@ func TestBadOptionsAndDirectoriesAreNamed(t *testing.T) {
 		{dir, &Options{Owner: "a\nb"}, lock.ErrInvalid, `Options.Owner is "a\nb"`},
 		{dir, &Options{Owner: strings.Repeat("x", 129)}, lock.ErrInvalid, "(129 bytes), want 1 to 128 bytes"},
 		{open, nil, lock.ErrInvalid, open + ": lock: invalid: everybody can write"},
-		{plain, nil, lock.ErrUnavailable, plain},
+		{plain, nil, lock.ErrRefused, plain},
 		{"/proc", nil, lock.ErrInvalid, "/proc: lock: invalid: its file system is unknown"},
 	} {
 		if tc.dir == "/proc" {
@@ -87,6 +87,52 @@ func TestBadOptionsAndDirectoriesAreNamed(t *testing.T) {
 		require.ErrorContains(t, err, tc.names)
 		require.Nil(t, l)
 	}
+}
+
+// What asking again does not mend is no outage.
+func TestPermanentMistakesAreRefusals(t *testing.T) {
+	dir := t.TempDir()
+	plain, loop := filepath.Join(dir, "plain"), filepath.Join(dir, "loop")
+	require.NoError(t, os.WriteFile(plain, nil, 0o600))
+	require.NoError(t, os.Symlink(loop, loop))
+	for _, bad := range []string{plain, filepath.Join(plain, "under"), loop, filepath.Join(loop, "under"), filepath.Join(dir, strings.Repeat("x", 300))} {
+		for _, lazy := range []bool{false, true} {
+			_, err := New(bad, &Options{Lazy: lazy})
+			require.ErrorIs(t, err, lock.ErrRefused, bad)
+			require.NotErrorIs(t, err, lock.ErrUnavailable)
+		}
+	}
+	l := newLocker(t, filepath.Join(dir, "locks"), nil)
+	require.NoError(t, os.Symlink(plain, l.keyPath("link")))
+	require.NoError(t, os.Mkdir(l.keyPath("dir"), 0o700))
+	for _, key := range []string{"link", "dir"} {
+		_, err := l.TryAcquire(t.Context(), key, long)
+		require.ErrorIs(t, err, lock.ErrRefused)
+		require.ErrorContains(t, err, l.keyPath(key))
+	}
+	require.NoError(t, os.RemoveAll(l.dir))
+	_, err := l.TryAcquire(t.Context(), "k", long)
+	require.ErrorIs(t, err, lock.ErrUnavailable, "a directory may be mounted again")
+	require.NotErrorIs(t, err, lock.ErrRefused)
+}
+
+func TestALazyLockerMakesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "locks")
+	_, err := New(dir, &Options{Lazy: true})
+	require.ErrorIs(t, err, lock.ErrUnavailable)
+	require.NoDirExists(t, dir)
+	acquire(t, newLocker(t, dir, nil), "k", long)
+	before := files(t, dir)
+	l := newLocker(t, dir, &Options{Lazy: true})
+	info, err := l.Inspect(t.Context(), "k")
+	require.NoError(t, err)
+	require.NotZero(t, info.Token)
+	_, err = l.Inspect(t.Context(), "other")
+	require.NoError(t, err)
+	_, err = l.Health(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, before, files(t, dir))
+	acquire(t, l, "other", long) // it can do all the rest, too
 }
 
 func TestNobodyElseMayUseADirectoryThatNewMade(t *testing.T) {

@@ -25,5 +25,8 @@ func fileSystem(dir string) (name string, trusted bool, stat syscall.Statfs_t, e
 	return name, slices.Contains(local, name), stat, nil
 }
 
+// overwriteInPlace does nothing: apfs and zfs always write elsewhere.
+func (*Locker) overwriteInPlace(int) {}
+
 // lockedBy says who has fd's lock, where the kernel tells.
 func lockedBy(int) string { return "" }

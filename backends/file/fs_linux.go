@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // local are the file systems known to keep flock within this machine's kernel,
@@ -57,6 +59,20 @@ func fileSystem(dir string) (name string, trusted bool, stat syscall.Statfs_t, e
 		return name, false, stat, nil
 	}
 	return fmt.Sprintf("unknown (%#x)", magic), false, stat, nil
+}
+
+const noCOW = 0x00800000 // FS_NOCOW_FL of linux/fs.h; chattr +C
+
+// overwriteInPlace asks for a new file, which is empty, that changes overwrite it, so
+// that they need no space: btrfs writes elsewhere otherwise. Records have checksums of
+// their own. It is tried, no more: Health says what may fail where it is not so.
+func (l *Locker) overwriteInPlace(fd int) {
+	if l.fs != "btrfs" {
+		return
+	}
+	if flags, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS); err == nil {
+		_ = unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(flags|noCOW))
+	}
 }
 
 // lockedBy says who has fd's lock, where the kernel tells.

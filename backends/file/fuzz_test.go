@@ -40,6 +40,8 @@ func FuzzRecord(f *testing.F) {
 		"", "{}", "null", "[]", `{"v":1}`, `{"v":2}`, `{"v":1,"key":"k","token":18446744073709551615}`, `{"v":1,"key":"k","token":18446744073709551616}`,
 		`{"v":1,"key":"k","token":-1}`, `{"v":1,"key":"other","token":5}`, `{"v":1,"key":"k","token":5,"reserved":4,"boot":"` + boot + `"}`,
 		`{"v":1,"key":"k","token":5,"reserved":9,"boot":"` + boot + `","expiry":9223372036854775807,"life":{"slot":1,"id":"abcdefghijklmn"}}`,
+		`{"v":1,"key":"k","token":5,"reserved":9,"boot":"` + boot + `","expiry":9223372036854775807,"kept":true,"life":{"slot":1,"id":"abcdefghijklmn"}}`,
+		`{"v":1,"key":"k","token":5,"reserved":1029,"boot":"` + boot + `","expiry":1,"kept":true}`,
 		`{"v":1,"key":"k","token":5,"reserved":9,"boot":"` + boot + `","line":["1.abcdefghijkl","x"],"freed":9223372036854775807}`,
 	} {
 		f.Add(record(text), record(text), true)

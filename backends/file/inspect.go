@@ -20,15 +20,10 @@ func (l *Locker) Inspect(ctx context.Context, key string) (lock.Info, error) {
 	if err := lock.Check(key, lock.MinTTL); err != nil {
 		return lock.Info{}, fmt.Errorf("file: inspect: %w", err)
 	}
-	f, err := l.open(key)
+	r, err := l.peekAt(ctx, l.keyPath(key), key)
 	if err == errNoFile {
 		return lock.Info{Key: key}, nil
 	}
-	if err != nil {
-		return lock.Info{}, fmt.Errorf("file: inspect %q: %w", key, err)
-	}
-	defer f.close()
-	r, err := f.peek(ctx)
 	if err != nil {
 		return lock.Info{}, fmt.Errorf("file: inspect %q: %w", key, err)
 	}
@@ -65,10 +60,11 @@ func (l *Locker) List(ctx context.Context, prefix string) iter.Seq2[lock.Info, e
 	return func(yield func(lock.Info, error) bool) {
 		entries, err := os.ReadDir(l.dir)
 		if err != nil {
-			yield(lock.Info{}, fmt.Errorf("file: list: %w: %w", lock.ErrUnavailable, err))
+			yield(lock.Info{}, fmt.Errorf("file: list: %w: %w%s", kindOf(err), err, l.rights("")))
 			return
 		}
 		var failed error
+		refused := 0
 		for _, entry := range entries {
 			if !strings.HasPrefix(entry.Name(), keyPrefix) {
 				continue
@@ -77,8 +73,16 @@ func (l *Locker) List(ctx context.Context, prefix string) iter.Seq2[lock.Info, e
 				yield(lock.Info{}, fmt.Errorf("file: list: %w", ended(ctx)))
 				return
 			}
-			r, err := l.peekAt(ctx, filepath.Join(l.dir, entry.Name()))
-			if err != nil {
+			r, err := l.peekAt(ctx, filepath.Join(l.dir, entry.Name()), "")
+			switch {
+			case err == errNoFile: // deleted since
+				continue
+			case errors.Is(err, lock.ErrRefused):
+				if refused++; refused > 1 { // what is said of one is true of all
+					continue
+				}
+				fallthrough
+			case err != nil:
 				failed = errors.Join(failed, fmt.Errorf("file: list: %w", err))
 				continue
 			}
@@ -89,17 +93,20 @@ func (l *Locker) List(ctx context.Context, prefix string) iter.Seq2[lock.Info, e
 				return
 			}
 		}
+		if refused > 1 {
+			failed = fmt.Errorf("%w; %d more records can't be read", failed, refused-1)
+		}
 		if failed != nil {
 			yield(lock.Info{}, failed)
 		}
 	}
 }
 
-func (l *Locker) peekAt(ctx context.Context, path string) (record, error) {
-	f := &keyFile{l: l, path: path}
-	var err error
-	if f.fd, err = openFile(path, 0, 0); err != nil {
-		return record{}, f.failed(err)
+// peekAt reads the record at path, which is of key unless that is empty.
+func (l *Locker) peekAt(ctx context.Context, path, key string) (record, error) {
+	f, err := l.openAt(path, key, true)
+	if err != nil {
+		return record{}, err
 	}
 	defer f.close()
 	return f.peek(ctx)
@@ -140,6 +147,17 @@ func (l *Locker) forceRelease(ctx context.Context, key string, token uint64) err
 	return f.free(&r)
 }
 
+// andMore is what else fails on a full disk where changes do not overwrite.
+func andMore(fs string) string {
+	switch fs {
+	case "zfs", "bcachefs", "apfs":
+		return ", and so may renewals and releases: " + fs + " writes changes elsewhere"
+	case "btrfs":
+		return ", and so may renewals and releases of keys whose files are of an earlier version, or in a snapshot"
+	}
+	return ""
+}
+
 // What Health warns below.
 const lowSpace = 1 << 20 // bytes
 
@@ -153,7 +171,7 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 	fs, trusted, stat, err := fileSystem(l.dir)
 	node.Latency = time.Since(start)
 	if node.Err == nil && err != nil {
-		node.Err = fmt.Errorf("%w: %w", lock.ErrUnavailable, err)
+		node.Err = fmt.Errorf("%w: %w", kindOf(err), err)
 	}
 	if err == nil {
 		if !trusted {
@@ -163,7 +181,7 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 			node.Warnings = append(node.Warnings, fmt.Sprintf("%s forgets token counters at a reboot; they start again above the wall clock's microseconds", fs))
 		}
 		if free := uint64(stat.Bavail) * uint64(stat.Bsize); free < lowSpace {
-			node.Warnings = append(node.Warnings, fmt.Sprintf("%d bytes free: locks of new keys will fail", free))
+			node.Warnings = append(node.Warnings, fmt.Sprintf("%d bytes free: locks of new keys will fail%s", free, andMore(fs)))
 		}
 		if stat.Files > 0 && stat.Ffree == 0 {
 			node.Warnings = append(node.Warnings, "no inodes free: locks of new keys will fail")

@@ -18,9 +18,10 @@ import (
 
 // Names in the directory.
 const (
-	keyPrefix  = "key."  // + SHA-256 of the key: a record. Never deleted.
+	keyPrefix  = "key."  // + SHA-256 of the key: a record. Deleted under its lock only.
 	livePrefix = "live." // + number: a Locker's sign of life. Never deleted.
 	newPrefix  = "new."  // + random: a record before it has its name
+	floorName  = "floor" // a record of no key: no new file's tokens begin below its own
 )
 
 func (l *Locker) keyPath(key string) string {
@@ -35,15 +36,24 @@ type keyFile struct {
 	path   string
 	fd     int
 	locked bool
+	look   bool // open for reading only
 }
 
 var errNoFile = errors.New("no record")
 
 // open opens key's file. The error matches errNoFile if there is none.
-func (l *Locker) open(key string) (*keyFile, error) {
-	f := &keyFile{l: l, key: key, path: l.keyPath(key)}
+func (l *Locker) open(key string) (*keyFile, error) { return l.openAt(l.keyPath(key), key, false) }
+
+// openAt is open for a path. To look takes no right to write to the file: it may be on
+// a file system that is mounted read-only. The key is empty if it is not known.
+func (l *Locker) openAt(path, key string, look bool) (*keyFile, error) {
+	f := &keyFile{l: l, key: key, path: path, look: look}
+	flags := syscall.O_RDWR
+	if look {
+		flags = syscall.O_RDONLY
+	}
 	var err error
-	if f.fd, err = openFile(f.path, 0, 0); err != nil {
+	if f.fd, err = open(path, flags, 0); err != nil {
 		// A directory that is gone (unmounted, say) tells nothing of the key.
 		if err == syscall.ENOENT && isDir(l.dir) {
 			return nil, errNoFile
@@ -66,15 +76,23 @@ func (l *Locker) openOrCreate(key string) (*keyFile, error) {
 	}
 }
 
-// create makes key's file with a free record, whole and on the disk from its
-// first moment. Somebody else may do the same at the same time: one wins.
+// create makes key's file with a free record.
 func (l *Locker) create(key string) error {
-	f := &keyFile{l: l, key: key, path: l.keyPath(key)}
 	// A counter that is not there may have been deleted. Above the microseconds
 	// of the wall clock it starts higher than it ever was, unless the clock was
 	// set back: no more than one token a microsecond is ever handed out.
 	first := uint64(max(0, time.Now().UnixMicro()))
-	r := record{Version: version, Key: key, Token: first, Reserved: first + reserve, Boot: l.boot}
+	err := l.createAt(l.keyPath(key), record{Version: version, Key: key, Token: first, Reserved: first + reserve, Boot: l.boot})
+	if err == nil {
+		l.tidySoon()
+	}
+	return err
+}
+
+// createAt makes a file with a record, whole and on the disk from its first moment.
+// Somebody else may do the same at the same time: one wins.
+func (l *Locker) createAt(path string, r record) error {
+	f := &keyFile{l: l, key: r.Key, path: path}
 	buf := make([]byte, 0, fileSize)
 	for _, r.seq = range []uint64{2, 1} { // each slot has the numbers of its parity
 		var err error
@@ -82,9 +100,8 @@ func (l *Locker) create(key string) error {
 			return f.failed(err)
 		}
 	}
-
 	temp := filepath.Join(l.dir, newPrefix+rand.Text())
-	fd, err := openFile(temp, syscall.O_CREAT|syscall.O_EXCL, l.mode)
+	fd, err := openFile(temp, syscall.O_CREAT|syscall.O_EXCL, 0o600)
 	if err != nil {
 		return f.failed(err)
 	}
@@ -92,10 +109,11 @@ func (l *Locker) create(key string) error {
 		syscall.Close(fd)
 		syscall.Unlink(temp)
 	}()
-	if err := errors.Join(syscall.Fchmod(fd, l.mode), pwrite(fd, buf, 0), fsync(fd)); err != nil {
+	l.overwriteInPlace(fd)
+	if err := errors.Join(l.give(fd), pwrite(fd, buf, 0), fsync(fd)); err != nil {
 		return f.failed(err)
 	}
-	err = syscall.Link(temp, f.path)
+	err = syscall.Link(temp, path)
 	if err == syscall.EEXIST || err == syscall.ENOENT { // lost the race, or was swept
 		return nil
 	}
@@ -105,32 +123,16 @@ func (l *Locker) create(key string) error {
 	return syncDir(l.dir)
 }
 
-func isDir(path string) bool {
-	var stat syscall.Stat_t
-	return syscall.Stat(path, &stat) == nil && stat.Mode&syscall.S_IFMT == syscall.S_IFDIR
-}
-
-func syncDir(dir string) error {
-	fd, err := syscall.Open(dir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("%w: %s: %w", lock.ErrUnavailable, dir, err)
-	}
-	defer syscall.Close(fd)
-	if err := fsync(fd); err != nil {
-		return fmt.Errorf("%w: %s: %w", lock.ErrUnavailable, dir, err)
-	}
-	return nil
-}
-
 // lock takes the file's kernel lock, which is held for a few system calls only.
 // It is asked for again and again rather than waited for: a process that is
 // stopped while it has the lock keeps it, and nothing ends a flock that blocks.
-// With the lock held, the file is still the one of that name.
+// With the lock held, the file is still the one of that name: whoever deletes it
+// has its lock meanwhile.
 func (f *keyFile) lock(ctx context.Context) error {
 	deadline := time.Now().Add(f.l.opts.LockTimeout)
 	pause := 20 * time.Microsecond
 	for {
-		err := flock(f.fd, syscall.LOCK_EX)
+		err := flock(f.fd, f.how())
 		if err == nil {
 			f.locked = true
 			return f.verify()
@@ -153,8 +155,15 @@ func (f *keyFile) lock(ctx context.Context) error {
 	}
 }
 
-// verify finds out whether somebody deleted the file, or put another in its
-// place. A Locker never does.
+// how: those who only look don't keep each other waiting.
+func (f *keyFile) how() int {
+	if f.look {
+		return syscall.LOCK_SH
+	}
+	return syscall.LOCK_EX
+}
+
+// verify finds out whether somebody deleted the file, or put another in its place.
 func (f *keyFile) verify() error {
 	var opened, named syscall.Stat_t
 	if err := syscall.Fstat(f.fd, &opened); err != nil {
@@ -167,6 +176,9 @@ func (f *keyFile) verify() error {
 	}
 	if opened.Dev != named.Dev || opened.Ino != named.Ino {
 		return errNoFile
+	}
+	if !f.look && f.l.astray(&opened) && private(&opened) {
+		_ = f.l.give(f.fd) // if it fails, the error of whoever can't open it says why
 	}
 	return nil
 }
@@ -188,7 +200,7 @@ func (f *keyFile) read() (record, error) {
 		}
 		return r, f.failed(err)
 	}
-	if r.Key != f.key {
+	if r.Key != f.key && f.key != "" {
 		return r, f.failed(fmt.Errorf("record is of another key, %q", r.Key))
 	}
 	return r, nil
@@ -201,8 +213,14 @@ func (f *keyFile) write(r *record) error {
 	return nil
 }
 
-func (f *keyFile) failed(err error) error {
-	return fmt.Errorf("%w: %s: %w", lock.ErrUnavailable, f.path, err)
+func (f *keyFile) failed(err error) error { return f.l.failed(f.path, err) }
+
+func (l *Locker) failed(path string, err error) error {
+	kind, rights := kindOf(err), ""
+	if kind == lock.ErrRefused {
+		rights = l.rights(path)
+	}
+	return fmt.Errorf("%w: %s: %w%s", kind, path, err, rights)
 }
 
 func openFile(path string, flags int, mode uint32) (int, error) {
@@ -216,7 +234,8 @@ func openRead(path string) (int, error) { return open(path, syscall.O_RDONLY, 0)
 func open(path string, flags int, mode uint32) (int, error) {
 	for {
 		// Close-on-exec: a lock belongs to the open file, and a child would keep it.
-		fd, err := syscall.Open(path, syscall.O_CLOEXEC|syscall.O_NOFOLLOW|flags, mode)
+		// Non-blocking: whatever else bears the name, a pipe say, keeps nobody waiting.
+		fd, err := syscall.Open(path, syscall.O_CLOEXEC|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|flags, mode)
 		if err != syscall.EINTR {
 			return fd, err
 		}

@@ -93,7 +93,7 @@ func (l *Locker) refusal(r *record, me place) error {
 	}
 	if r.Life != lifeless {
 		r.Freed = int64(min(time.Duration(r.Expiry), l.clock.now()))
-		r.Life, r.Holder, r.Expiry = lifeless, "", 0
+		r.clear()
 	}
 	if l.turnIn(r, me) == 0 {
 		return nil
@@ -146,7 +146,8 @@ func (f *keyFile) free(r *record) error {
 	for len(r.Line) > 0 && f.l.gone(r.Line[0]) {
 		r.Line = r.Line[1:]
 	}
-	r.Life, r.Holder, r.Expiry, r.Freed = lifeless, "", 0, 0
+	r.clear()
+	r.Freed = 0
 	if len(r.Line) > 0 {
 		r.Freed = int64(f.l.clock.now())
 	}

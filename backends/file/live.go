@@ -4,6 +4,7 @@ package file
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -69,34 +70,58 @@ func (l *Locker) dropSlot() {
 	l.liveFD = -1
 }
 
+// takeSlot takes the lowest sign of life that can be had. A file that can't be opened,
+// or that is no plain one, is passed over: one mistake must not end everything else.
 func (l *Locker) takeSlot() error {
 	for slot := range maxSlots {
 		path := l.livePath(slot)
-		fd, err := openFile(path, syscall.O_CREAT, l.mode)
+		fd, err := openFile(path, 0, 0)
+		if err == syscall.ENOENT {
+			if fd, err = openFile(path, syscall.O_CREAT|syscall.O_EXCL, 0o600); err != nil && err != syscall.EEXIST {
+				return l.failed(path, err) // the same for each slot that is not there
+			}
+		}
 		if err != nil {
-			return fmt.Errorf("%w: %s: %w", lock.ErrUnavailable, path, err)
+			continue
 		}
-		var stat syscall.Stat_t
-		err = flock(fd, syscall.LOCK_EX)
+		of, err := l.takeLife(fd, slot)
 		if err == nil {
-			err = syscall.Fstat(fd, &stat)
-		}
-		id := rand.Text()
-		if err == nil {
-			syscall.Fchmod(fd, l.mode) // fails on a file of another user, whose mode is right
-			err = pwrite(fd, []byte(id+" "+l.opts.Owner+"\n"), 0)
-		}
-		if err == nil {
-			l.liveFD = fd
-			l.life = life{Slot: slot, Inode: uint64(stat.Ino), ID: id}
+			l.liveFD, l.life = fd, of
 			return nil
 		}
 		syscall.Close(fd)
-		if err != syscall.EWOULDBLOCK { // else another's, or one is just looking at it
-			return fmt.Errorf("%w: %s: %w", lock.ErrUnavailable, path, err)
+		if err != errTaken {
+			return l.failed(path, err)
 		}
 	}
-	return fmt.Errorf("%w: %s: all %d signs of life are taken", lock.ErrUnavailable, l.dir, maxSlots)
+	return fmt.Errorf("%w: %s: all %d signs of life are taken, or can't be opened", lock.ErrUnavailable, l.dir, maxSlots)
+}
+
+var errTaken = errors.New("sign of life is taken")
+
+// takeLife makes an open file this Locker's sign of life, if it is nobody's.
+func (l *Locker) takeLife(fd, slot int) (life, error) {
+	var stat syscall.Stat_t
+	if err := syscall.Fstat(fd, &stat); err != nil {
+		return life{}, err
+	}
+	if !private(&stat) {
+		return life{}, errTaken // by what is written to here no more than a stranger's file
+	}
+	err := flock(fd, syscall.LOCK_EX)
+	if err == syscall.EWOULDBLOCK { // another's, or one is just looking at it
+		return life{}, errTaken
+	}
+	if err != nil {
+		return life{}, err
+	}
+	of := life{Slot: slot, Inode: uint64(stat.Ino), ID: rand.Text()}
+	if l.astray(&stat) || stat.Size == 0 {
+		if err := l.give(fd); err != nil {
+			return life{}, err
+		}
+	}
+	return of, pwrite(fd, []byte(of.ID+" "+l.opts.Owner+"\n"), 0)
 }
 
 // dead reports whether the Locker of that life has certainly ended. Where that

@@ -29,6 +29,11 @@ type Options struct {
 	// machine under one kernel: to a second machine the first one's holds look as
 	// if they were from before a reboot, that is, over. Defaults to false.
 	TrustFileSystem bool
+
+	// Lazy is for those who look: New then neither makes the directory nor asks
+	// whether it can be written to, and each call says itself what it lacks. Inspect
+	// and List work where the directory is mounted read-only. Defaults to false.
+	Lazy bool
 }
 
 const maxOwner = 128 // bytes

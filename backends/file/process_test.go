@@ -38,6 +38,9 @@ func TestMain(m *testing.M) {
 
 func child(args []string) error {
 	mode, dir := args[0], args[1]
+	if userChild(mode, dir, args[2:]) {
+		return nil
+	}
 	l, err := New(dir, nil)
 	if err != nil {
 		return err
@@ -73,6 +76,8 @@ func hold(l *Locker, ttl time.Duration) error {
 		switch in.Text() {
 		case "extend":
 			fmt.Println(errors.Is(lease.Extend(context.Background(), long), lock.ErrLost))
+		case "keep":
+			fmt.Println(lock.ReleaseAfter(context.Background(), lease, time.Hour))
 		case "release":
 			fmt.Println(lease.Release(context.Background()))
 		case "hand over": // says when it began

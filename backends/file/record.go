@@ -36,14 +36,34 @@ type record struct {
 	Holder   string `json:"holder,omitempty"`
 	Expiry   int64  `json:"expiry,omitempty"` // nanoseconds on the machine's clock
 	Life     life   `json:"life,omitzero"`    // zero: free
+	Kept     bool   `json:"kept,omitempty"`   // until Expiry also without Life (lock.ReleaseAfter)
 	// Line has those who wait, in the order in which they came, and Freed the moment
 	// when the first one's turn began. They say who goes first; who holds the key
 	// never depends on them. A record that gets too long loses the end of the line.
 	Line  []place `json:"line,omitempty"`
 	Freed int64   `json:"freed,omitempty"`
+	// Tidied is in the floor's file only: when all files were last looked through, in
+	// seconds of the wall clock. It decides when that is done again, nothing else.
+	Tidied int64 `json:"tidied,omitempty"`
 
 	seq uint64
 }
+
+// clear makes r free, and nothing else.
+func (r *record) clear() { r.Life, r.Holder, r.Expiry, r.Kept = lifeless, "", 0, false }
+
+// highest is the largest token that r may have given.
+func (r *record) highest() uint64 { return max(r.Token, r.Reserved) }
+
+// nextBoot is for a record of an earlier boot: nobody waits any more, and what was
+// written last may be lost, but not what was reserved.
+func (r *record) nextBoot(boot string) {
+	r.Boot, r.Token, r.Line = boot, r.highest(), nil
+}
+
+// unused reports whether no token was given since the last reservation: so it is in
+// each new file, until its first one.
+func (r *record) unused() bool { return r.Reserved == r.Token+reserve }
 
 // errDamaged is what a record file is that no Locker has written so.
 var errDamaged = errors.New("record is damaged")
@@ -83,8 +103,8 @@ func readRecord(fd int, boot string) (record, error) {
 	if r.Version != version {
 		return record{}, fmt.Errorf("record has version %d, want %d", r.Version, version)
 	}
-	if max(r.Token, r.Reserved) > maxToken {
-		return record{}, fmt.Errorf("%w: its token is %d, want at most %d", errDamaged, max(r.Token, r.Reserved), uint64(maxToken))
+	if r.highest() > maxToken {
+		return record{}, fmt.Errorf("%w: its token is %d, want at most %d", errDamaged, r.highest(), uint64(maxToken))
 	}
 	// A slot that a power cut tore is one of an earlier boot, and its hold is
 	// over. In this boot a damaged slot may have been the newer one, and may have

@@ -3,6 +3,7 @@
 package file
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -152,6 +153,37 @@ func TestARecordOfAnotherKeyIsRefused(t *testing.T) {
 	_, err := l.TryAcquire(t.Context(), "b", long)
 	require.ErrorIs(t, err, lock.ErrUnavailable)
 	require.ErrorContains(t, err, `of another key, "a"`)
+}
+
+// As a process of the first version writes it, which may run beside this one.
+func TestARecordOfTheFirstVersionIsRead(t *testing.T) {
+	dir := t.TempDir()
+	holder, l := newLocker(t, dir, nil), newLocker(t, dir, nil)
+	acquire(t, holder, "its sign of life", long)
+	write := func(seq int, text string) {
+		slot := slotOf(fmt.Appendf(nil, "%08x %020d %s\n", 0, seq, text), true)
+		f, err := os.OpenFile(l.keyPath("k"), os.O_RDWR|os.O_CREATE, 0o600)
+		require.NoError(t, err)
+		defer f.Close()
+		_, err = f.WriteAt(slot, int64(seq%2)*slotSize)
+		require.NoError(t, err)
+	}
+	base := `{"v":1,"key":"k","token":1700000000000005,"reserved":1700000000001024,"boot":"` + l.boot + `"`
+	held := base + fmt.Sprintf(`,"holder":"a:1","expiry":%d,"life":{"slot":%d,"inode":%d,"id":"%s"}`,
+		l.recordExpiry(long), holder.life.Slot, holder.life.Inode, holder.life.ID)
+	write(1, base+"}")
+	write(2, held+`,"line":["7.ABCDEFGHIJKL"]}`)
+	require.Equal(t, "a:1", refused(t, l, "k").Holder)
+	die(t, holder)
+	lease := acquire(t, l, "k", long)
+	require.EqualValues(t, 1700000000000006, lease.Token())
+	release(t, lease)
+
+	// And what this one writes has no field that it does not need.
+	text, err := os.ReadFile(l.keyPath("k"))
+	require.NoError(t, err)
+	require.NotContains(t, string(text), "kept")
+	require.NotContains(t, string(text), "tidied")
 }
 
 func TestALaterFormatIsRefused(t *testing.T) {

@@ -23,6 +23,10 @@ const (
 	// linger is how long what a watch has set up stays for the next one: to close an
 	// inotify instance takes the kernel many milliseconds.
 	linger = time.Second
+	// checkEvery is how often a waiter asks whether its file is still the one of that
+	// name. Where a directory above was renamed or mounted over, or a link leads
+	// elsewhere now, the kernel has nothing to report of the file.
+	checkEvery = 2 * time.Second
 )
 
 // Watch sends on wake when key becomes free: released, expired, broken, or left
@@ -82,6 +86,7 @@ type watched struct {
 	watches []*watch
 	inLine  bool      // this Locker stands in the record's line
 	due     time.Time // when to look next without news; zero: never
+	check   time.Time // when to see next whether file is still the one of that name
 
 	file, life int32  // marks; 0: none
 	of         life   // whose sign of life is marked
@@ -208,7 +213,7 @@ func (h *hub) run(n *news) {
 		n.events(buf[:max(0, size)], h.event)
 		now := time.Now()
 		for _, k := range h.keys {
-			if !k.due.IsZero() && !now.Before(k.due) {
+			if h.moved(k, now) || !k.due.IsZero() && !now.Before(k.due) {
 				h.look(k, true)
 			}
 		}
@@ -234,15 +239,16 @@ func (h *hub) event(mark int32, what uint32) {
 			k.closing, k.due = 1, time.Unix(0, 0)
 		}
 	}
-	for _, k := range keys {
+	for _, k := range slices.Clone(keys) { // unmark takes from it
 		switch {
-		case len(k.watches) == 0:
-			continue // until the next watch
 		case what&newsClosed != 0 && mark == k.life:
 			k.closing = 1
 		case what&newsGone != 0 && mark == k.file: // and another may have its name now
 			h.unmark(k, &k.file)
 			k.told = 0
+		}
+		if len(k.watches) == 0 {
+			continue // until the next watch
 		}
 		k.due = time.Unix(0, 0)
 	}
@@ -255,10 +261,32 @@ func (h *hub) schedule() {
 		if !k.due.IsZero() && (next.IsZero() || k.due.Before(next)) {
 			next = k.due
 		}
+		if k.file != 0 && len(k.watches) > 0 && (next.IsZero() || k.check.Before(next)) {
+			next = k.check
+		}
 	}
 	if h.news != nil {
 		_ = h.news.file.SetReadDeadline(next)
 	}
+}
+
+// moved reports whether the file that k watches is not the one of that name any more,
+// and watches that. mu is held.
+func (h *hub) moved(k *watched, now time.Time) bool {
+	if k.file == 0 || len(k.watches) == 0 || now.Before(k.check) {
+		return false
+	}
+	k.check = now.Add(checkEvery)
+	mark, err := h.news.mark(h.l.keyPath(k.key), newsChanged)
+	if err == nil && mark == k.file { // the kernel has one mark a file
+		return false
+	}
+	h.unmark(k, &k.file)
+	k.told = 0
+	if err == nil {
+		k.file, h.marks[mark] = mark, append(h.marks[mark], k)
+	}
+	return true
 }
 
 // look reads k's record, wakes the watches if it is this Locker's turn to ask,
@@ -275,6 +303,7 @@ func (h *hub) look(k *watched, tell bool) {
 	k.blind = false
 	if k.file == 0 { // before the record is read
 		h.mark(k, &k.file, path, newsChanged)
+		k.check = time.Now().Add(checkEvery)
 	}
 	fd, err := openRead(path)
 	var r record
@@ -342,6 +371,10 @@ func (h *hub) freeAt(k *watched, r *record, now time.Duration) time.Duration {
 		return min(r.freeSince(), now)
 	}
 	expiry := time.Duration(r.Expiry)
+	if r.Kept { // its holder's death changes nothing
+		k.closing, k.died = 0, 0
+		return expiry
+	}
 	if r.Life != k.of {
 		h.unmark(k, &k.life)
 		k.of, k.died = r.Life, 0

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -40,7 +39,7 @@ func parse(args []string, getenv func(string) string) (cfg config, err error) {
 	ttl := value("ttl-ms", "REDIS_LOCK_TTL_MS", "30000", "ttl of the lease in `ms`: how long the others wait when a keeper is cut off")
 	count := value("retry-count", "REDIS_RETRY_COUNT", "3", "with -exit-if-held: how often to try again (`n`) before leaving")
 	delay := value("retry-delay-ms", "REDIS_RETRY_DELAY_MS", "200", "with -exit-if-held: `ms` between these attempts; who stands by polls every 50 ms")
-	fs.StringVar(&cfg.dir, "dir", filepath.Join(os.TempDir(), fmt.Sprintf("lockkeeper-%d", os.Getuid())), "`directory` of the lock files, without -nodes")
+	fs.StringVar(&cfg.dir, "dir", "", "`directory` of the lock files, without -nodes; empty: one of this user's own, on this machine")
 	fs.DurationVar(&cfg.interval, "interval", time.Second, "`time` between price updates")
 	fs.BoolVar(&cfg.exitIfHeld, "exit-if-held", false, "leave if another keeper is running, instead of standing by")
 	if err := fs.Parse(args); err != nil {

@@ -94,7 +94,18 @@ type locker interface {
 
 func open(ctx context.Context, cfg config) (locker, error) {
 	if len(cfg.nodes) == 0 {
-		return file.New(cfg.dir, nil)
+		dir := cfg.dir
+		if dir == "" {
+			var err error
+			if dir, err = file.DefaultDir(); err != nil {
+				return nil, fmt.Errorf("%w; or name one with -dir", err)
+			}
+		}
+		l, err := file.New(dir, nil)
+		if err != nil {
+			return nil, err // not l: a nil *file.Locker is no nil locker
+		}
+		return l, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

@@ -70,7 +70,7 @@ shows and mends what is going on with locks.
 The store is named by --url, or LOCKKEEPER_URL in the environment:
 
   file:///run/locks                 one machine (the default: a directory of the
-                                    user's own below the one for temporary files)
+                                    user's own, in $XDG_RUNTIME_DIR or $TMPDIR)
   redlock://h1:6379,h2:6380,h3      a quorum of Redis nodes; redlocks:// with TLS
   memory:                           this process alone, to try things out
 

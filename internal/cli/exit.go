@@ -15,7 +15,7 @@ const (
 	exitOK          = 0
 	exitFailed      = 1
 	exitUsage       = 64 // EX_USAGE
-	exitUnavailable = 69 // EX_UNAVAILABLE: the store can't decide
+	exitUnavailable = 69 // EX_UNAVAILABLE: the store can't decide, or refuses
 	exitHeld        = 75 // EX_TEMPFAIL: another holds it, try later
 	exitLost        = 76 // the lease was lost, and the command ended for it
 	exitNoExec      = 126
@@ -27,7 +27,7 @@ const exitHelp = `Exit status:
   0      done
   1      failed
   64     usage: a bad flag, key, ttl or URL; nothing was sent
-  69     the store can't decide: no quorum, connection refused
+  69     the store can't decide: no quorum, connection refused; or it refuses: no permission
   75     held by another
   128+n  signal n ended it (130: Ctrl-C)
 `
@@ -64,7 +64,7 @@ func codeOf(err error) int {
 		return exitUsage
 	case errors.Is(err, lock.ErrLost):
 		return exitLost
-	case errors.Is(err, lock.ErrUnavailable):
+	case errors.Is(err, lock.ErrUnavailable), errors.Is(err, lock.ErrRefused):
 		return exitUnavailable
 	case errors.Is(err, lock.ErrHeld):
 		return exitHeld

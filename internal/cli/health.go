@@ -82,7 +82,7 @@ func (a *app) health(ctx context.Context, timeout time.Duration) error {
 	defer stop()
 	report, err := a.askHealth(ctx, timeout)
 	switch {
-	case errors.Is(err, lock.ErrUnavailable):
+	case errors.Is(err, lock.ErrUnavailable), errors.Is(err, lock.ErrRefused):
 		return &status{exitNoQuorum, err}
 	case err != nil && ctx.Err() == nil:
 		return &status{exitUnchecked, err}

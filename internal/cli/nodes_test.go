@@ -262,9 +262,9 @@ func TestTheCommandsOfOperatorsWorkOnFiles(t *testing.T) {
 }
 
 func TestWhoNamesNoStoreIsToldWhichIsLookedAt(t *testing.T) {
-	dir := "TMPDIR=" + t.TempDir()
+	dir := []string{"TMPDIR=" + t.TempDir(), "XDG_RUNTIME_DIR=none"}
 	for _, args := range [][]string{{"list"}, {"show", "k"}, {"health"}} {
-		out, code := on(t, []string{dir}, args...)
+		out, code := on(t, dir, args...)
 		require.Zero(t, code, out)
 		require.Contains(t, out, "looking at file:///")
 		require.Contains(t, out, "since no store is named")

@@ -11,11 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/backends"
+	"github.com/tonsurance/lockkeeper/backends/file"
 	"github.com/tonsurance/lockkeeper/internal/tlsfile"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
@@ -60,7 +62,10 @@ func (a *app) store() (store, error) {
 	if err := a.refuseAnother(); err != nil {
 		return store{}, err
 	}
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("lockkeeper-%d", os.Getuid()))
+	dir, err := file.DefaultDir()
+	if err != nil {
+		return store{}, fmt.Errorf("%w; or name a store, as in --url file:///a/directory", err)
+	}
 	return store{url: (&url.URL{Scheme: "file", Path: filepath.ToSlash(dir)}).String()}, nil
 }
 
@@ -73,16 +78,16 @@ func (a *app) storeURL(name, raw string) (store, error) {
 	}
 	s := store{url: raw, named: true}
 	for name, env := range map[string]string{"tls-ca": tlsCA, "tls-cert": tlsCert, "tls-key": tlsKey} {
-		if file := a.getenv(env); file != "" {
-			s.param(name, file)
+		if path := a.getenv(env); path != "" {
+			s.param(name, path, "redlock", "redlocks")
 		}
 	}
 	return s, nil
 }
 
-// param sets a parameter of a quorum's URL, unless it is there.
-func (s *store) param(name, value string) {
-	if !strings.HasPrefix(s.url, "redlock:") && !strings.HasPrefix(s.url, "redlocks:") {
+// param sets a parameter of a URL of one of these schemes, unless it is there.
+func (s *store) param(name, value string, schemes ...string) {
+	if scheme, _, _ := strings.Cut(s.url, ":"); !slices.Contains(schemes, strings.ToLower(scheme)) {
 		return
 	}
 	sep := "?"
@@ -174,14 +179,14 @@ func (s store) openAnyway(ctx context.Context) (lock.Locker, error) {
 		}
 	}
 	s.opts.Lazy = true
-	s.param("lazy", "true")
+	s.param("lazy", "true", "redlock", "redlocks", "file")
 	return s.open(ctx)
 }
 
 // patient lets each node take as long as timeout, unless a URL says otherwise.
 func (s *store) patient(timeout time.Duration) {
 	s.opts.NodeTimeout = timeout
-	s.param("node-timeout", timeout.String())
+	s.param("node-timeout", timeout.String(), "redlock", "redlocks")
 }
 
 func closeLocker(l lock.Locker) {
