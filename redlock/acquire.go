@@ -30,7 +30,6 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	if left := l.desk.kept(h.keys.lock); left > 0 {
 		return nil, fmt.Errorf("redlock: acquire %q: %w", key, &lock.HeldError{Key: key, Holder: "those who wait", RetryAfter: left})
 	}
-	l.pace(ctx)
 	start, suspended := time.Now(), l.suspended() // both from before the requests
 	if err := h.acquire(ctx, ttl); err != nil {
 		if held, ok := errors.AsType[*lock.HeldError](err); ok {
@@ -57,6 +56,7 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	}
 	return lock.NewLease(lock.Grant{
 		Key: key, Token: h.token, Expiry: start.Add(ttl - drift), Term: h,
+		Start: start, MaxReleaseAfter: l.MaxReleaseAfter(),
 		ReleaseTimeout: -1, // each wait is bounded by the node timeout
 		Suspended:      suspended,
 	}), nil
@@ -100,7 +100,8 @@ func (l *Locker) checkTTL(ttl time.Duration) error {
 // acquire gets the lock's body and its token, or leaves nothing held.
 func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 	votes := h.newRound(opAcquire)
-	votes.ttl = ms(ttl)
+	votes.ttl, votes.until = ms(ttl), time.Since(epoch)+ttl
+	votes.full = h.l.full()
 	h.waiter = h.l.desk.waiter(h.keys.lock)
 	h.send(votes)
 	var token, highest uint64
@@ -119,11 +120,11 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 	if token != 0 {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.token = token
-		h.settle(votes, tendGrant)
+		h.token, h.ttl, h.until = token, votes.ttl, votes.until
+		h.settle(votes, completeGrant(0))
 		return nil
 	}
-	if err = h.agree(ctx, highest); err != nil {
+	if err = h.agree(ctx, votes, highest); err != nil {
 		h.abandon()
 		return fmt.Errorf("redlock: acquire %q: %w", h.key, err)
 	}
@@ -131,44 +132,24 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 }
 
 var (
-	opAcquire = &op{script: acquireScript, parse: parseAcquire, sets: true, attempt: true, votes: true,
+	opAcquire = &op{script: acquireScript, parse: parseAcquire, sets: true, attempt: true, votes: true, class: voting,
 		args: func(h *hold, n *node, r *round, _ reply, c *call) {
 			least, durable := n.mayVote()
 			c.put(h.value, r.ttl, n.opts.retention, least, durable, h.waiter)
-			if h.waiter == "" {
+			if h.waiter == "" || h.token != 0 { // a lease that is completed waits no more
 				c.nargs--
 			}
 		}}
-	opCommit = &op{script: commitScript, parse: parseCommit,
+	opCommit = &op{script: commitScript, parse: parseCommit, class: renewing,
 		args: func(h *hold, n *node, r *round, _ reply, c *call) {
 			c.put(h.value, strconv.FormatUint(r.token, 10), n.opts.retention)
 		}}
-	opLeave = &op{script: leaveScript, parse: func(answer) reply { return reply{} },
+	opLeave = &op{script: leaveScript, parse: func(answer) reply { return reply{} }, class: freeing,
 		args: func(h *hold, _ *node, _ *round, _ reply, c *call) {
 			c.keys = h.keys.queue()
 			c.put(h.waiter)
 		}}
 )
-
-// tendGrant brings the counter of a node that granted a lower count up to the
-// token, so that next time the nodes count alike and one round is enough. It takes
-// this process out of the queue of a node that did not grant: it waits no more.
-func tendGrant(h *hold, rep reply) *round {
-	switch rep.kind {
-	case granted:
-		if rep.n >= h.token || h.releasing {
-			return nil
-		}
-		r := h.newRound(opCommit)
-		r.token = h.token
-		return r
-	case held, recovering, notMine:
-		if h.waiter != "" {
-			return h.newRound(opLeave)
-		}
-	}
-	return nil
-}
 
 // countVotes tells the outcome of phase 1, if it is certain: the token, or the
 // highest count if a quorum granted but its counts differ, or why it failed. mu is
@@ -245,10 +226,10 @@ func (h *hold) heldError(r *round) *lock.HeldError {
 // agree is phase 2: it raises the counts to the lease's token, and starts again if it
 // meets a higher one. While a node has my value, its count rises by my own commits
 // only, so that each node can show a higher one once.
-func (h *hold) agree(ctx context.Context, token uint64) error {
+func (h *hold) agree(ctx context.Context, votes *round, token uint64) error {
 	for range len(h.slots) + 1 {
 		commit := h.newRound(opCommit)
-		commit.token = token
+		commit.token, commit.until = token, votes.until
 		h.send(commit)
 		var agreed, highest uint64
 		var failed error
@@ -281,8 +262,8 @@ func (h *hold) agree(ctx context.Context, token uint64) error {
 		case agreed != 0:
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			h.token = agreed
-			h.settle(commit, tendGrant)
+			h.token, h.ttl, h.until = agreed, votes.ttl, votes.until
+			h.settle(commit, completeGrant(0))
 			return nil
 		}
 		token = highest

@@ -2,6 +2,7 @@ package redlock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -12,18 +13,6 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// batcher lines up requests to one node, which are sent one script call at a time:
-// what arrives while a call is under way goes into the next one, together. It is the
-// group commit of databases' logs. Under load it takes a third of the server's time
-// of a call for each request, and no goroutine for any of them; and what waits
-// behind a node that hangs was never sent, so that it needs no cleanup.
-type batcher struct {
-	mu      sync.Mutex // guards all below; not held while sending
-	sending bool       // a goroutine is at it
-	queue   []*call
-	batch   []*call // the sender's own
-}
-
 // call is a request to a node.
 type call struct {
 	script *script
@@ -32,6 +21,14 @@ type call struct {
 	nargs  int
 	who    caller
 	start  time.Time // of the request; only for Options.OnRequest
+
+	class class
+	until time.Duration // since epoch: it is not sent after that; 0: always wanted
+
+	// Of the queue, whose mutex guards them: where the call waits.
+	queued     bool
+	alone      bool // it is its lock's only call under way
+	prev, next *call
 
 	// Of a hold's request: which one.
 	node   int
@@ -45,9 +42,9 @@ type caller interface{ done(*call, answer) }
 
 var calls = sync.Pool{New: func() any { return new(call) }}
 
-func newCall(who caller, s *script, k keys) *call {
+func newCall(who caller, s *script, k keys, class class) *call {
 	c := calls.Get().(*call)
-	c.who, c.script, c.keys = who, s, k
+	c.who, c.script, c.keys, c.class = who, s, k, class
 	return c
 }
 
@@ -81,37 +78,16 @@ func broken(err error) bool {
 	return err != nil && !reply
 }
 
-// add lines a call up, and reports whether a sender must be started.
-func (b *batcher) add(c *call) (first bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.queue = append(b.queue, c)
-	first = !b.sending
-	b.sending = true
-	return first
-}
-
-// take gives the sender what to send next; nothing ends it.
-func (b *batcher) take(most int) []*call {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	n := min(len(b.queue), most)
-	clear(b.batch) // recycled meanwhile
-	b.batch = append(b.batch[:0], b.queue[:n]...)
-	rest := copy(b.queue, b.queue[n:])
-	clear(b.queue[rest:])
-	b.queue = b.queue[:rest]
-	b.sending = n > 0
-	return b.batch
-}
-
-// work sends what is lined up until nothing is left.
+// work sends what waits in the queue until nothing is left.
 func (n *node) work() {
 	defer n.wg.Done()
 	for {
-		batch := n.batch.take(maxBatch)
+		batch := n.queue.take(maxBatch, n.isCluster())
 		if len(batch) == 0 {
 			return
+		}
+		if batch = n.wanted(batch); len(batch) == 0 {
+			continue
 		}
 		c, err := n.conn()
 		switch {
@@ -119,11 +95,7 @@ func (n *node) work() {
 			n.fail(batch, err)
 		case c.Mode() == rueidis.ClientModeCluster: // one script call takes one hash slot
 			for _, w := range batch {
-				n.wg.Add(1)
-				go func() {
-					defer n.wg.Done()
-					n.finish(w, answered(w.eval(c)))
-				}()
+				n.wg.Go(func() { n.finish(w, answered(w.eval(c))) })
 			}
 		default:
 			err = n.sendBatch(c, batch)
@@ -132,13 +104,29 @@ func (n *node) work() {
 			// What waits behind a connection that died fails with it: one that hangs
 			// would hold up each batch for its time-out. What comes after that is tried
 			// on a new one, whoever asks again at once.
-			if batch = n.batch.take(math.MaxInt); len(batch) == 0 {
+			if batch = n.queue.take(math.MaxInt, n.isCluster()); len(batch) == 0 {
 				return
 			}
 			n.fail(batch, err)
 		}
 	}
 }
+
+// wanted drops from a batch what nobody wants any more because its lease would be over.
+func (n *node) wanted(batch []*call) []*call {
+	now := time.Since(epoch)
+	fresh := batch[:0]
+	for _, c := range batch {
+		if c.until != 0 && now > c.until {
+			n.conclude(c, answer{err: errOver, unsent: true})
+		} else {
+			fresh = append(fresh, c)
+		}
+	}
+	return fresh
+}
+
+var errOver = errors.New("not asked: the node was so slow that the lease would be over")
 
 func (n *node) fail(batch []*call, err error) {
 	for _, w := range batch {

@@ -70,6 +70,7 @@ func TestAgreeingNodesGiveTheTokenInOneRound(t *testing.T) {
 				require.Equal(t, last+1, lease.Token(), "within a run tokens rise by one")
 			}
 			last = lease.Token()
+			synctest.Wait() // until all have voted
 			require.NoError(t, lease.Release(t.Context()))
 			synctest.Wait()
 		}
@@ -104,6 +105,7 @@ func TestALateGrantWithALowerCountIsHealed(t *testing.T) {
 		q := newQuorum(t, 3)
 		l, nets := q.client(nil)
 		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
+		synctest.Wait()
 		require.NoError(t, lease.Release(t.Context()))
 		synctest.Wait()
 		k, _ := newKeys("redlock:", "k")

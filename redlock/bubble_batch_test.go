@@ -102,7 +102,7 @@ func TestWhoAsksAgainAfterAConnectionHasDiedIsHeardOnTheNextOne(t *testing.T) {
 		defer l.wg.Done()
 		s := &stubborn{n: l.nodes[0], got: make(chan answer, 1)}
 		k, _ := newKeys("redlock:", "k")
-		c := newCall(s, releaseScript, k)
+		c := newCall(s, releaseScript, k, freeing)
 		c.put("value", "0")
 		l.nodes[0].ask(c)
 		require.NoError(t, (<-s.got).err)
@@ -167,8 +167,8 @@ func TestWhatWaitsBehindAHungNodeIsNeverSent(t *testing.T) {
 		require.NoError(t, lease.Release(t.Context()))
 		synctest.Wait()
 		for _, n := range l.nodes {
-			require.Empty(t, n.batch.queue)
-			require.False(t, n.batch.sending)
+			require.Empty(t, n.queue.waiting)
+			require.False(t, n.queue.sending)
 		}
 	})
 }

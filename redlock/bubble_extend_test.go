@@ -56,7 +56,7 @@ func TestARepairIsRefusedByAnotherRunAnotherHolderOrABrokenCount(t *testing.T) {
 		n.guarded(time.Hour)
 		k, _ := newKeys("redlock:", "k")
 		repair := func(run string) kind {
-			return parseRepair(l.nodes[0].eval(repairScript, k, "me/X", "1000", "60000", "50", run)).kind
+			return parseRepair(l.nodes[0].eval(repairScript, k, renewing, "me/X", "1000", "60000", "50", run)).kind
 		}
 		require.Equal(t, notMine, repair("run7"), "another run")
 		n.redis.HSet(k.fence, "count", "many", "run", "run0")
@@ -266,6 +266,7 @@ func TestAReleaseWithoutAQuorumIsUnavailableAndCanBeTriedAgain(t *testing.T) {
 		q := newQuorum(t, 3)
 		l, nets := q.client(nil)
 		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
+		synctest.Wait()   // a vote that was not sent would be withdrawn
 		nets[0].set(mute) // applied, reply lost
 		nets[1].set(mute)
 		start := time.Now()

@@ -35,6 +35,7 @@ type fakeNode struct {
 	config  map[string]string
 	skew    time.Duration // what TIME tells is off by this
 	forbids string        // a request with this in a key's name is refused
+	refuses string        // the error that votes get; releases find nothing
 	calls   []string      // the scripts and commands that came, by name
 }
 
@@ -70,6 +71,10 @@ func (n *fakeNode) hook(c *server.Peer, cmd string, args ...string) bool {
 	switch {
 	case cmd == "EVALSHA":
 		n.calls = append(n.calls, scriptNames[args[0]])
+		if n.refuses != "" && scriptNames[args[0]] != "release" {
+			c.WriteError(n.refuses)
+			return true
+		}
 		if n.forbids != "" && slices.ContainsFunc(args[2:], func(arg string) bool { return strings.Contains(arg, n.forbids) }) {
 			c.WriteError("NOPERM No permissions to access a key")
 			return true

@@ -364,3 +364,31 @@ func TestADeadConnectionForNewsIsKnownSoon(t *testing.T) {
 		require.Zero(t, flowing())
 	})
 }
+
+// Neither a lock that was left to others nor one that is watched makes the attempts for all
+// other keys meet at one mutex.
+func TestAttemptsForOtherKeysDoNotMeetAtTheDesk(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, _ := q.client(nil)
+		d := l.desk
+		k, _ := newKeys("redlock:", "k")
+		wake := make(chan struct{}, 1)
+		w := d.add(k, wake)
+		d.yield(k.lock)
+		d.yield("redlock:other")
+		require.True(t, d.concerns(k.lock))
+		require.False(t, d.concerns("redlock:third"))
+		d.mu.Lock()
+		lease := must(t)(l.TryAcquire(t.Context(), "third", ttl))
+		require.NoError(t, lease.Release(t.Context()))
+		d.mu.Unlock()
+		d.remove(w, wake)
+		require.True(t, d.concerns(k.lock), "it is left to others")
+		time.Sleep(turn)
+		require.Zero(t, max(0, d.kept(k.lock)))
+		require.False(t, d.concerns(k.lock))
+		d.yield(k.lock)
+		require.False(t, d.concerns("redlock:other"), "its time is over")
+	})
+}

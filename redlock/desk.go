@@ -4,7 +4,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -16,8 +15,9 @@ import (
 type desk struct {
 	l *Locker
 
-	// busy is how many keys are watched or kept: with none, attempts need not look.
-	busy atomic.Int32
+	// names are the locks that are watched or left to others: attempts for all others
+	// need not look, and take no mutex that all keys share.
+	names sync.Map
 
 	mu      sync.Mutex // guards all below, and the fields of every watch
 	watches map[string]*watch
@@ -117,12 +117,26 @@ func (d *desk) add(k keys, wake chan<- struct{}) *watch {
 		if k.fence < k.lock {
 			d.fences[k.fence] = w
 		}
-		d.busy.Add(1)
+		d.names.Store(k.lock, nil)
 		d.startLinks()
 	}
 	w.wakes = append(w.wakes, wake)
 	w.done = false
 	return w
+}
+
+// concerns reports whether a lock is watched or left to others.
+func (d *desk) concerns(name string) bool {
+	_, ok := d.names.Load(name)
+	return ok
+}
+
+// unname forgets a lock that is neither watched nor left to others any more. mu is held.
+func (d *desk) unname(name string) {
+	_, yields := d.yields[name]
+	if d.watches[name] == nil && !yields {
+		d.names.Delete(name)
+	}
 }
 
 // remove ends a watch's channel. It gives the places that are left in the key's queues,
@@ -144,7 +158,7 @@ func (d *desk) remove(w *watch, wake chan<- struct{}) (places []string) {
 	delete(d.watches, w.keys.lock)
 	delete(d.fences, w.keys.fence)
 	d.removed = time.Now()
-	d.busy.Add(-1)
+	d.unname(w.keys.lock)
 	if w.queued {
 		places = w.places()
 	}

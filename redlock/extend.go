@@ -11,28 +11,17 @@ import (
 )
 
 var (
-	opExtend = &op{script: extendScript, parse: parseExtend, votes: true,
+	opExtend = &op{script: extendScript, parse: parseExtend, votes: true, class: renewing,
 		args: func(h *hold, n *node, r *round, _ reply, c *call) {
 			least, durable := n.mayVote()
 			c.put(h.value, r.ttl, n.opts.retention, least, durable)
 		}}
 	// opRepair follows an extend that answered "missing", in prev.run.
-	opRepair = &op{script: repairScript, parse: parseRepair, sets: true,
+	opRepair = &op{script: repairScript, parse: parseRepair, sets: true, class: renewing,
 		args: func(h *hold, n *node, r *round, prev reply, c *call) {
 			c.put(h.value, r.ttl, n.opts.retention, strconv.FormatUint(r.token, 10), prev.run)
 		}}
 )
-
-// repairMissing gives the lock back to a node that lost it, for the ttl that was
-// just confirmed.
-func repairMissing(h *hold, rep reply) *round {
-	if rep.kind != missing || h.releasing {
-		return nil
-	}
-	r := h.newRound(opRepair)
-	r.ttl, r.token = h.ttl, h.token
-	return r
-}
 
 // ExtendTerm implements [lock.Term]. Success needs a quorum of confirmations from
 // nodes that may vote; only then are the nodes that lost the lock repaired, and
@@ -47,7 +36,7 @@ func (h *hold) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Dura
 	defer h.l.wg.Done()
 	start := time.Now()
 	r := h.newRound(opExtend)
-	r.ttl = ms(ttl)
+	r.ttl, r.until = ms(ttl), sinceEpoch(start)+ttl
 	h.send(r)
 	n, q := len(h.l.nodes), h.l.opts.Quorum
 	var unknown error
@@ -61,8 +50,8 @@ func (h *hold) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Dura
 		case yes >= q:
 			// A quorum has my value until ttl after this round began; the nodes that
 			// may have forgotten another's promise are not in it.
-			h.ttl = r.ttl
-			h.settle(r, repairMissing)
+			h.ttl, h.until = r.ttl, r.until
+			h.settle(r, completeExtend(0))
 		case no > n-q:
 			lost = true // no quorum can have my value: another may hold it
 		case yes+open < q && no+open <= n-q:

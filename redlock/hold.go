@@ -30,19 +30,23 @@ type hold struct {
 	// mu guards all below, and the replies of every round. It is taken before a
 	// node's.
 	mu        sync.Mutex
-	token     uint64  // 0 until it is certain
-	ttl       string  // ms, of the last extend that a quorum confirmed
-	releasing bool    // from here on nothing is healed or repaired
-	released  bool    // a release has been sent before: its reply may be lost
-	slots     []slot  // one a node
-	few       [5]slot // where slots usually are
+	token     uint64        // 0 until it is certain
+	ttl       string        // ms, of the grant or the last extend that a quorum confirmed
+	until     time.Duration // since epoch: when that is over
+	releasing bool          // from here on nothing is healed or repaired
+	released  bool          // a release has been sent before: its reply may be lost
+	slots     []slot        // one a node
+	few       [5]slot       // where slots usually are
 }
 
 // slot is what this hold has under way on one node.
 type slot struct {
 	busy  bool
-	next  *round // waits for its turn; a newer round takes its place
-	asked bool   // something was sent to the node
+	round *round        // under way
+	call  *call         // its request, once there is one
+	cut   chan struct{} // not nil: it is asked after a pause; closed to end that
+	next  *round        // waits for its turn; a newer round takes its place
+	asked bool          // something was sent to the node
 	// doubt: a connection died with a request that sets the lock, and nothing tells
 	// whether that arrives yet.
 	doubt bool
@@ -55,13 +59,12 @@ type op struct {
 	parse  func(answer) reply
 	// sets the lock, so that its late arrival leaves one.
 	sets bool
-	// attempt: it is left out at a node where requests pile up unanswered.
+	// attempt: it is left out at a node where requests pile up.
 	attempt bool
 	// votes: the answer can be that the node may have forgotten. Its configuration is
 	// asked then, once a run, since a durable node has forgotten nothing.
 	votes bool
-	// paused: it comes after a pause.
-	paused bool
+	class class
 }
 
 // round asks all nodes the same in parallel.
@@ -69,15 +72,19 @@ type round struct {
 	op      *op
 	ttl     string
 	token   uint64
-	frees   bool // a release: not sent to a node that was never asked
-	calls   bool // a release that tells the next waiter
+	frees   bool          // a release: not sent to a node that was never asked
+	calls   bool          // a release that tells the next waiter
+	full    []bool        // nodes that are left out, since they have no room; nil: none
+	pause   time.Duration // it is asked after that
+	until   time.Duration // since epoch: nobody wants it after that; 0: always wanted
+	kept    time.Time     // of a keep: until when
 	enough  int
 	answers int
 	replies []reply
 	// tend, set with the outcome, gives what a node with this answer is still owed:
 	// its counter healed, its lock repaired, or its grant taken back. It holds for
 	// answers that come late, too.
-	tend func(h *hold, rep reply) *round
+	tend func(h *hold, i int, rep reply) *round
 }
 
 func (h *hold) newRound(do *op) *round {
@@ -95,45 +102,110 @@ func (h *hold) send(r *round) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i := range h.slots {
-		if h.slots[i].busy {
-			h.slots[i].next = r
-			continue
+		s := &h.slots[i]
+		switch {
+		case !s.busy:
+			s.busy = true
+			h.l.wg.Add(1)
+			h.start(i, r, reply{})
+		case s.cut != nil || r.frees:
+			s.next = r
+			h.recall(i)
+		default:
+			s.next = r
 		}
-		h.slots[i].busy = true
-		h.l.wg.Add(1)
-		h.start(i, r, reply{})
 	}
 }
+
+// recall takes back what this hold waits to ask of node i, if it was not sent: nobody
+// wants it any more. What follows it goes on at once. mu is held.
+func (h *hold) recall(i int) {
+	s := &h.slots[i]
+	switch {
+	case s.cut != nil:
+		close(s.cut)
+	case s.call != nil && s.call.class != freeing && h.l.nodes[i].withdraw(s.call):
+		s.call.recycle()
+	default:
+		return
+	}
+	next, prev := h.record(i, s.round, reply{kind: failed, err: errRecalled, unsent: true})
+	h.start(i, next, prev)
+}
+
+var errRecalled = errors.New("not asked: the outcome was known before")
 
 // start asks node i for r, or goes on with what follows there without asking; the
 // node's slot is busy until nothing is left to do. mu is held.
 func (h *hold) start(i int, r *round, prev reply) {
-	n := h.l.nodes[i]
+	n, s := h.l.nodes[i], &h.slots[i]
 	for r != nil {
-		if err := n.refuses(r.op); err != nil {
-			r, prev = h.record(i, r, reply{kind: failed, err: err, unsent: true})
-			continue
-		}
-		if r.frees && !h.slots[i].asked { // what was never asked for is not there
+		s.round = r
+		if r.frees && !s.asked { // what was never asked for is not there
 			r, prev = h.record(i, r, reply{kind: missing})
 			continue
 		}
-		c := newCall(h, r.op.script, h.keys)
-		c.node, c.round = i, r
-		r.op.args(h, n, r, prev, c)
-		if r.op.paused {
-			go h.askLater(c)
+		if r.pause > 0 {
+			s.cut = make(chan struct{})
+			h.l.wg.Add(1)
+			go h.startLater(i, r, prev, s.cut)
 			return
 		}
-		n.ask(c)
+		if err := n.refuses(r, r.full != nil && r.full[i]); err != nil {
+			r, prev = h.record(i, r, reply{kind: failed, err: err, unsent: true})
+			continue
+		}
+		h.ask(i, r, prev)
 		return
 	}
 	h.l.wg.Done()
 }
 
+// ask sends node i the request of r. mu is held.
+func (h *hold) ask(i int, r *round, prev reply) {
+	n := h.l.nodes[i]
+	c := newCall(h, r.op.script, h.keys, r.op.class)
+	c.node, c.round, c.until = i, r, r.until
+	r.op.args(h, n, r, prev, c)
+	h.slots[i].call = c
+	n.ask(c)
+}
+
+// startLater is start after a pause, unless that is cut short.
+func (h *hold) startLater(i int, r *round, prev reply, cut chan struct{}) {
+	defer h.l.wg.Done()
+	n := h.l.nodes[i]
+	n.pausing.Add(1)
+	defer n.pausing.Add(-1)
+	pause := time.NewTimer(r.pause)
+	defer pause.Stop()
+	var err error
+	select {
+	case <-pause.C:
+		err = n.refuses(r, !n.hasRoom())
+	case <-h.l.done:
+		err = lock.ErrClosed
+	case <-cut:
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := &h.slots[i]
+	if s.cut != cut { // at the same moment: what follows has begun
+		return
+	}
+	if s.cut = nil; err == nil {
+		h.ask(i, r, prev)
+		return
+	}
+	next, prev := h.record(i, r, reply{kind: failed, err: err, unsent: true})
+	h.start(i, next, prev)
+}
+
 // record takes node i's answer to r, and gives what is to do there next. mu is held.
 func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 	s := &h.slots[i]
+	s.round, s.call, s.cut = nil, nil, nil
 	s.asked = s.asked || !rep.unsent
 	switch {
 	case r.op.sets && broken(rep.err) && !rep.unsent:
@@ -152,7 +224,7 @@ func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 	}
 	next, s.next = s.next, nil
 	if next == nil && r.tend != nil {
-		next = r.tend(h, rep)
+		next = r.tend(h, i, rep)
 	}
 	s.busy = next != nil
 	return next, rep
@@ -182,25 +254,26 @@ func (h *hold) probe(c *call, rep reply) {
 
 func (h *hold) answered(c *call, rep reply) {
 	i, r := c.node, c.round
-	c.recycle()
+	h.l.nodes[i].noted(c, rep)
 	if r.op.votes {
 		h.l.nodes[i].voted(rep)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	next, prev := h.record(i, r, rep)
+	c.recycle() // not before: recall looks at it
 	h.start(i, next, prev)
 }
 
 // settle ends r with an outcome: tend looks after the nodes that have answered,
 // and after the others when they do. mu is held.
-func (h *hold) settle(r *round, tend func(h *hold, rep reply) *round) {
+func (h *hold) settle(r *round, tend func(h *hold, i int, rep reply) *round) {
 	r.tend = tend
 	for i, rep := range r.replies {
 		if h.slots[i].busy {
 			continue
 		}
-		if next := tend(h, rep); next != nil {
+		if next := tend(h, i, rep); next != nil {
 			h.slots[i].busy = true
 			h.l.wg.Add(1)
 			h.start(i, next, rep)

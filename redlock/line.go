@@ -105,7 +105,7 @@ func (d *desk) standAgain(w *watch) {
 
 // waiter is the name of this process in the key's queue; "" if it is in none.
 func (d *desk) waiter(name string) string {
-	if d.busy.Load() == 0 {
+	if !d.concerns(name) {
 		return ""
 	}
 	d.mu.Lock()
@@ -121,7 +121,7 @@ func (d *desk) waiter(name string) string {
 // granted: this process has the lock. It gives the places that it may have in the
 // queues all the same, or nil.
 func (d *desk) granted(name string) (places []string) {
-	if d.busy.Load() == 0 {
+	if !d.concerns(name) {
 		return nil
 	}
 	d.mu.Lock()
@@ -138,7 +138,7 @@ func (d *desk) granted(name string) (places []string) {
 
 // refused: the nodes said that the lock is held, for so long at most. 0: unknown.
 func (d *desk) refused(name string, left time.Duration) {
-	if d.busy.Load() == 0 {
+	if !d.concerns(name) {
 		return
 	}
 	d.mu.Lock()
@@ -164,7 +164,7 @@ func (d *desk) refused(name string, left time.Duration) {
 // kept is for how long the lock is left to those who waited longer: 0 if this
 // process may ask.
 func (d *desk) kept(name string) time.Duration {
-	if d.busy.Load() == 0 {
+	if !d.concerns(name) {
 		return 0
 	}
 	d.mu.Lock()
@@ -178,7 +178,7 @@ func (d *desk) kept(name string) time.Duration {
 	until, ok := d.yields[name]
 	if ok && !time.Now().Before(until) {
 		delete(d.yields, name)
-		d.busy.Add(-1)
+		d.unname(name)
 	}
 	return time.Until(until) // long ago for the zero time
 }
@@ -192,11 +192,9 @@ func (d *desk) yield(name string) {
 	for other, until := range d.yields {
 		if !now.Before(until) {
 			delete(d.yields, other)
-			d.busy.Add(-1)
+			d.unname(other)
 		}
 	}
-	if _, ok := d.yields[name]; !ok {
-		d.busy.Add(1)
-	}
 	d.yields[name] = now.Add(turn)
+	d.names.Store(name, nil)
 }

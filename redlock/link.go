@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -33,6 +34,9 @@ const (
 	maxReconnect = 400 * time.Millisecond
 	// The pause where the server refuses to tell.
 	forbidden = 30 * time.Second
+	// spareNames is how many names beyond twice those that are watched a node may tell of:
+	// each costs it time on every write.
+	spareNames = 64
 	// linger is for how long a key is heard of after nobody waits for it: the next one
 	// often follows soon.
 	linger = 2 * time.Second
@@ -198,7 +202,11 @@ func (t *tracker) follow(names []string, settled bool) (gap bool, err error) {
 	}
 	missing := shortest(slices.DeleteFunc(slices.Clone(names), func(name string) bool { return begins(t.have, name) }))
 	clash := slices.ContainsFunc(t.have, func(have string) bool { return begins(missing, have) })
-	if clash || settled && len(t.have) > len(shortest(names)) {
+	most := len(shortest(names))
+	if !settled {
+		most = 2*most + spareNames
+	}
+	if clash || len(t.have)+len(missing) > most && len(t.have) > 0 {
 		// There is no way to take back one prefix, nor to replace it by a shorter one.
 		had := len(t.have) > 0
 		t.have = nil
@@ -300,7 +308,7 @@ func (d *desk) down(k *link, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil && k.err == nil {
-		d.l.opts.Logger.Debug("no wake-ups from a redis node", "node", k.node.name, "err", err)
+		d.l.journal.add(slog.LevelDebug, "no wake-ups from a redis node", "node", k.node.name, "err", err)
 	}
 	k.err = err
 	for _, w := range d.watches {

@@ -19,10 +19,10 @@ import (
 // ConnWriteTimeout sees to that), so that what follows it on this node can never
 // overtake it. Those who wait for the answer have their own deadlines.
 type node struct {
-	name string // address, without credentials
-	opts *settings
-	log  *slog.Logger
-	wg   *sync.WaitGroup // the locker's
+	name    string // address, without credentials
+	opts    *settings
+	journal *journal        // the locker's
+	wg      *sync.WaitGroup // the locker's
 
 	client atomic.Pointer[rueidis.Client] // nil: not connected yet
 	dial   *dialer                        // connects it; nil for a caller's own client
@@ -37,18 +37,22 @@ type node struct {
 
 	notes notes
 
-	batch batcher
+	queue queue
 
 	inflight atomic.Int64 // requests without an answer
+	pausing  atomic.Int64 // requests of holds that are asked again after a pause
 	progress atomic.Int64 // when the node last showed life: time since epoch
 }
 
 // epoch makes monotonic readings fit an atomic integer.
 var epoch = time.Now()
 
-// maxUnanswered is how many requests may pile up at a node that does not answer
-// before new attempts leave it out.
-const maxUnanswered = 256
+func sinceEpoch(t time.Time) time.Duration { return t.Sub(epoch) }
+
+// maxBacklog is how many requests may be without an answer at a node before new attempts
+// leave it out, if a quorum of the others has room for them. Renewals and releases are
+// asked all the same: there are no more of them than leases that the node may have.
+const maxBacklog = 256
 
 var (
 	errConnecting = errors.New("not connected yet")
@@ -77,10 +81,19 @@ func (n *node) ask(c *call) {
 	if n.inflight.Add(1) == 1 {
 		n.progress.Store(int64(time.Since(epoch)))
 	}
-	if n.batch.add(c) {
+	if n.queue.add(c) {
 		n.wg.Add(1)
 		go n.work()
 	}
+}
+
+// withdraw takes a call back that was not sent yet; nobody is told of it.
+func (n *node) withdraw(c *call) bool {
+	if !n.queue.withdraw(c) {
+		return false
+	}
+	n.inflight.Add(-1)
+	return true
 }
 
 // finish hands an answer to who asked.
@@ -88,19 +101,32 @@ func (n *node) finish(c *call, a answer) {
 	if !broken(a.err) { // the end of a connection is no sign of life
 		n.progress.Store(int64(time.Since(epoch)))
 	}
-	n.inflight.Add(-1)
 	if n.opts.OnRequest != nil {
 		n.opts.OnRequest(n.name, time.Since(c.start), ownTimeout(a.err))
 	}
-	n.answered(a.err)
+	if broken(a.err) {
+		n.failed(a.err)
+	}
+	n.conclude(c, a)
+}
+
+// conclude gives a call back to who asked.
+func (n *node) conclude(c *call, a answer) {
+	n.inflight.Add(-1)
+	alone, lock := c.alone, c.keys.lock
+	c.alone = false
 	c.who.done(c, a)
+	if alone && n.queue.ended(lock) { // after done: what follows is queued by now
+		n.wg.Add(1)
+		go n.work()
+	}
 }
 
 // eval runs a script, and returns when the node has answered or the connection has
 // died.
-func (n *node) eval(s *script, k keys, args ...string) answer {
+func (n *node) eval(s *script, k keys, class class, args ...string) answer {
 	w := make(await, 1)
-	c := newCall(w, s, k)
+	c := newCall(w, s, k, class)
 	c.put(args...)
 	n.ask(c)
 	return <-w
@@ -114,22 +140,52 @@ func (w await) done(c *call, a answer) {
 	w <- a
 }
 
-// stuck reports that requests pile up unanswered. An attempt then leaves the node
-// out, where it would only wait behind them.
-func (n *node) stuck() error {
+// hangs reports that requests pile up unanswered. An attempt then leaves the node out,
+// where it would only wait behind them.
+func (n *node) hangs() error {
 	quiet := n.quiet()
-	if n.inflight.Load() < maxUnanswered || n.atWork(quiet) {
+	if n.hasRoom() || n.atWork(quiet) {
 		return nil
 	}
 	return fmt.Errorf("%w for %v, with %d requests waiting", errNoAnswer, quiet.Round(time.Millisecond), n.inflight.Load())
 }
 
-// refuses is why this must not be asked of the node.
-func (n *node) refuses(o *op) error {
-	if !o.attempt {
+// hasRoom reports that not too many requests wait for the node's answer.
+func (n *node) hasRoom() bool { return n.inflight.Load() < maxBacklog }
+
+// refuses is why r must not be asked of the node; full: it has no room for it.
+func (n *node) refuses(r *round, full bool) error {
+	if !r.op.attempt {
 		return nil
 	}
-	return n.stuck()
+	if err := n.hangs(); err != nil {
+		return err
+	}
+	if full {
+		return fmt.Errorf("not asked: it is slow, and %d requests wait for it", n.inflight.Load())
+	}
+	return nil
+}
+
+// full marks the nodes without room, which an attempt leaves out: requests of attempts
+// that the others decide would pile up there without end. If fewer than a quorum have
+// room, it waits at all of them.
+func (l *Locker) full() (full []bool) {
+	room := len(l.nodes)
+	for i, n := range l.nodes {
+		if n.hasRoom() {
+			continue
+		}
+		if full == nil {
+			full = make([]bool, len(l.nodes))
+		}
+		full[i] = true
+		room--
+	}
+	if room < l.opts.Quorum {
+		return nil
+	}
+	return full
 }
 
 // quiet is for how long the node has shown no sign of life, if it was asked.
@@ -137,27 +193,6 @@ func (n *node) quiet() time.Duration { return time.Since(epoch) - time.Duration(
 
 // atWork: a node at work answers all the time.
 func (n *node) atWork(quiet time.Duration) bool { return quiet < n.opts.NodeTimeout/4 }
-
-// pace holds a new attempt back while many requests wait at a node that is at
-// work: decided by the fastest nodes alone, attempts would pile up at the slowest
-// without end. It is bounded, and a node that hangs holds nobody back.
-func (l *Locker) pace(ctx context.Context) {
-	for wait := 0 * time.Millisecond; wait < maxPace && ctx.Err() == nil; wait += paceStep {
-		behind := false
-		for _, n := range l.nodes {
-			behind = behind || n.inflight.Load() > maxUnanswered/2 && n.atWork(n.quiet())
-		}
-		if !behind {
-			return
-		}
-		time.Sleep(paceStep)
-	}
-}
-
-const (
-	paceStep = 250 * time.Microsecond
-	maxPace  = 20 * time.Millisecond
-)
 
 // mayVote are the arguments by which a script knows whether the node may vote:
 // the uptime in seconds that it must have, and a run in which it needs none.
@@ -209,7 +244,7 @@ func (n *node) probe(run string) bool {
 		return false
 	}
 	n.durable.Store(&run)
-	n.log.Debug("redis node is durable and votes without waiting for the restart guard", "node", n.name)
+	n.journal.add(slog.LevelDebug, "redis node is durable and votes without waiting for the restart guard", "node", n.name)
 	return true
 }
 

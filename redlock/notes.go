@@ -4,48 +4,179 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// notes are what the log was told of a node: each change once, and never what goes
-// on.
-type notes struct {
-	unguarded atomic.Bool
-	down      atomic.Bool            // it does not answer
-	downAt    atomic.Int64           // when that was told last: time since epoch; 0: never
-	sitsOut   atomic.Pointer[string] // in this run it does not vote yet
+// journal hands what happens to the logger: one line after another, in the order in which
+// it happened and with the time of that, by a goroutine of its own. A slow logger holds
+// nothing up, and one that uses the locker meets no mutex.
+type journal struct {
+	to slog.Handler // nil: nobody reads it
+	wg *sync.WaitGroup
+
+	mu      sync.Mutex // guards all below; not held while writing
+	lines   []slog.Record
+	writing bool
 }
 
-// downPause is the least time between two notes that a node does not answer: one
-// that comes and goes, or fails for one key only, must not fill the log.
-const downPause = time.Minute
+// add writes a line. Its caller has begun, and may hold any mutex.
+func (j *journal) add(level slog.Level, msg string, args ...any) {
+	if j.to == nil {
+		return
+	}
+	line := slog.NewRecord(time.Now(), level, msg, 0)
+	line.Add(args...)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.lines = append(j.lines, line)
+	if !j.writing {
+		j.writing = true
+		j.wg.Go(j.write)
+	}
+}
 
-// answered notes that a request was answered, or why not.
-func (n *node) answered(err error) {
-	down := n.notes.down.Load()
-	switch {
-	case err == nil && !down, err != nil && down:
-	case err == nil:
-		if n.notes.down.CompareAndSwap(true, false) {
-			n.tell(slog.LevelInfo, "redis node answers again")
-		}
-	case errors.Is(err, rueidis.ErrClosing), errors.Is(err, errClosed), errors.Is(err, errConnecting):
-	default:
-		now, at := int64(time.Since(epoch)), n.notes.downAt.Load()
-		if at != 0 && now-at < int64(downPause) || !n.notes.downAt.CompareAndSwap(at, now) {
+func (j *journal) write() {
+	for {
+		j.mu.Lock()
+		lines := j.lines
+		j.lines, j.writing = nil, len(lines) > 0
+		j.mu.Unlock()
+		if len(lines) == 0 {
 			return
 		}
-		n.notes.down.Store(true)
-		n.tell(slog.LevelWarn, "redis node does not answer as it should: its vote is missing", "err", ownTimeout(err))
+		for _, line := range lines {
+			if ctx := context.Background(); j.to.Enabled(ctx, line.Level) {
+				_ = j.to.Handle(ctx, line) // there is nobody to tell
+			}
+		}
 	}
+}
+
+// condition is how a node is, as the log has it.
+type condition int32
+
+const (
+	condVotes   condition = iota // or was never asked
+	condSilent                   // its connection fails, or gives no answer in time
+	condRefuses                  // it answers votes with an error, or with what is no answer
+)
+
+// notes are what the log says of a node: one line when an outage begins and one when it
+// ends, whatever is asked of it meanwhile and for however many leases.
+type notes struct {
+	condition atomic.Int32 // read without mu where nothing changes
+	unguarded atomic.Bool
+	noQueue   atomic.Bool
+	sitsOut   atomic.Pointer[string] // in this run it does not vote yet
+
+	mu    sync.Mutex                     // guards below, and the order of what is written
+	began [condRefuses + 1]time.Duration // when each was written last: since epoch; 0: never
+	odd   time.Duration                  // and an error that is one key's
+}
+
+// downPause is the least time between two lines that say the same of a node: one that
+// comes and goes, or fails for one key only, must not fill the log.
+const downPause = time.Minute
+
+// failed notes that a request got no answer.
+func (n *node) failed(err error) {
+	switch {
+	case condition(n.notes.condition.Load()) == condSilent:
+	case errors.Is(err, rueidis.ErrClosing), errors.Is(err, errClosed), errors.Is(err, errConnecting), errors.Is(err, lock.ErrClosed):
+	default:
+		n.becomes(condSilent, slog.LevelWarn, "redis node does not answer as it should: its vote is missing", "err", ownTimeout(err))
+	}
+}
+
+// noted notes what an answer says of the node.
+func (n *node) noted(c *call, rep reply) {
+	switch rep.kind {
+	case granted, confirmed, counted, freed, repaired:
+		// It wrote: it votes, whatever it said before.
+		if condition(n.notes.condition.Load()) != condVotes {
+			n.back()
+		}
+	case held:
+		// It answers, and this vote was another's. Whether it would write is not known:
+		// a full node or a replica says so, too.
+		if condition(n.notes.condition.Load()) == condSilent {
+			n.back()
+		}
+	case failed:
+		switch {
+		case errors.Is(rep.err, errReply):
+			n.becomes(condRefuses, slog.LevelWarn, "redis node does not answer as it should: its vote is missing", "err", rep.err)
+		case rep.unsent || refusal(rep.err) == nil: // failed has it
+		case aboutKey(rep.err):
+			n.oddKey(c.keys.lock, rep.err)
+		case condition(n.notes.condition.Load()) != condRefuses:
+			n.becomes(condRefuses, slog.LevelWarn, "redis node refuses to vote", "err", rep.err)
+		}
+	}
+}
+
+// aboutKey: the error is of what the key has, or of who may use it.
+func aboutKey(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "WRONGTYPE") || strings.Contains(text, "ERR lockkeeper:") ||
+		strings.Contains(text, "NOPERM") && strings.Contains(text, "key") || strings.Contains(text, "CROSSSLOT")
+}
+
+// becomes writes that an outage has begun, or that it is another one now.
+func (n *node) becomes(to condition, level slog.Level, msg string, args ...any) {
+	n.notes.mu.Lock()
+	defer n.notes.mu.Unlock()
+	now := time.Since(epoch)
+	if at := n.notes.began[to]; condition(n.notes.condition.Load()) == to || at != 0 && now-at < downPause {
+		return
+	}
+	n.notes.began[to] = now
+	n.notes.condition.Store(int32(to))
+	n.journal.add(level, msg, append([]any{"node", n.name}, args...)...)
+}
+
+// back writes that an outage has ended.
+func (n *node) back() {
+	n.notes.mu.Lock()
+	defer n.notes.mu.Unlock()
+	msg := "redis node votes again"
+	switch condition(n.notes.condition.Swap(int32(condVotes))) {
+	case condVotes:
+		return
+	case condSilent:
+		msg = "redis node answers again"
+	}
+	n.journal.add(slog.LevelInfo, msg, "node", n.name)
+}
+
+func (n *node) oddKey(key string, err error) {
+	n.notes.mu.Lock()
+	defer n.notes.mu.Unlock()
+	now := time.Since(epoch)
+	if at := n.notes.odd; at != 0 && now-at < downPause {
+		return
+	}
+	n.notes.odd = now
+	n.journal.add(slog.LevelWarn, "redis node can't vote on a key", "node", n.name, "key", key, "err", err)
 }
 
 func (n *node) unguarded() {
 	if n.notes.unguarded.CompareAndSwap(false, true) {
-		n.tell(slog.LevelWarn, "redis node is unguarded: it does not tell its run and uptime (INFO server), so that it votes at once after a restart that lost its data")
+		n.journal.add(slog.LevelWarn, "redis node is unguarded: it does not tell its run and uptime (INFO server), so that it votes at once after a restart that lost its data", "node", n.name)
+	}
+}
+
+// keepsNoQueue notes that those who wait can't queue on the node: its votes count all the
+// same.
+func (n *node) keepsNoQueue(err error) {
+	if refusal(err) != nil && n.notes.noQueue.CompareAndSwap(false, true) {
+		n.journal.add(slog.LevelDebug, "redis node keeps no queue of waiters", "node", n.name, "err", ownTimeout(err))
 	}
 }
 
@@ -55,15 +186,5 @@ func (n *node) sitsOut(rep reply) {
 	if told != nil && *told == rep.run || !n.notes.sitsOut.CompareAndSwap(told, &rep.run) {
 		return
 	}
-	n.tell(slog.LevelWarn, "redis node has restarted and is not known to be durable: it does not vote for a while", "left", rep.left)
-}
-
-// tell logs on a goroutine of its own: a slow logger must not hold up the answers of
-// a node. Its caller has begun.
-func (n *node) tell(level slog.Level, msg string, args ...any) {
-	n.wg.Add(1)
-	go func() {
-		defer n.wg.Done()
-		n.log.Log(context.Background(), level, msg, append([]any{"node", n.name}, args...)...)
-	}()
+	n.journal.add(slog.LevelWarn, "redis node has restarted and is not known to be durable: it does not vote for a while", "node", n.name, "left", rep.left)
 }

@@ -73,10 +73,14 @@ type Options struct {
 	// block or panic.
 	OnRequest func(node string, took time.Duration, err error)
 
-	// Logger hears of nodes that fail (Warn) and answer again (Info), that
-	// have restarted and do not vote yet (Warn) or can't be guarded (Warn), and that
-	// wake nobody up (Debug): of each change once, and of one that comes and goes
-	// not more than once a minute. nil is silent.
+	// Logger receives a line when a node stops answering or refuses to vote (Warn), and
+	// one when it answers or votes again (Info), however many leases and requests that
+	// concerns. Further: that it has restarted and does not vote yet (Warn), can't be
+	// guarded (Warn), can't vote on a key for what is in it (Warn), and that it wakes nobody
+	// up or keeps no queue (Debug). A node that comes and goes is told of once a minute at
+	// most. The lines come in the order in which things happened, each with the time of
+	// that, from one goroutine that holds no lock: a Logger may use the locker. nil is
+	// silent.
 	Logger *slog.Logger
 }
 
@@ -123,9 +127,6 @@ func (o *Options) withDefaults(nodes int) (settings, error) {
 		opts.DriftFactor = 0.01
 	case -1:
 		opts.DriftFactor = 0
-	}
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	opts.least, opts.retention = opts.leastUptime(), ms(opts.Retention)
 	return opts, opts.validate(nodes)

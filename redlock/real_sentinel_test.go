@@ -94,7 +94,9 @@ func TestRealSentinelFailsOverToALaggingReplicaAndForgets(t *testing.T) {
 	cutReplication(set)
 	first := acquire(t, alone, "single", time.Minute)
 	others[1].Kill()
-	thin := acquire(t, quorum, "thin", time.Minute)
+	died := dialURLs(t, nodes, throwaway())
+	thin := acquire(t, died, "thin", time.Minute)
+	require.NoError(t, died.Close()) // else the lease would stand on all of them soon
 	others[1].Restart(false)
 	held := acquire(t, quorum, "k", longTTL)
 	repairedOn(t, held, append([]*redistest.Server{set.Primary}, others...))

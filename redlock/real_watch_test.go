@@ -317,3 +317,40 @@ func TestRealAHungWaiterIsPassedOverOnce(t *testing.T) {
 	release(t, lease)
 	release(t, hung())
 }
+
+// Tens of thousands of waiters have died: a release stops the server for a moment only.
+func TestRealReleaseOfAKeyWithManyDeadWaitersIsBounded(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	l := dial(t, []*redistest.Server{s}, throwaway())
+	const dead = 1000
+	args := []string{"ZADD", queueKey("k")}
+	for i := range dead {
+		args = append(args, strconv.Itoa(i+1), "dead"+strconv.Itoa(i))
+	}
+	s.Do(args...)
+	for n := 1; n <= 2; n++ { // the lock is free, whatever is left of the queue
+		release(t, acquire(t, l, "k", longTTL))
+		require.Equal(t, strconv.Itoa(dead-100*n), s.Do("ZCARD", queueKey("k")))
+	}
+}
+
+// Each prefix costs the server on every write.
+func TestRealKeysThatWereWatchedAreForgottenWhileOthersAre(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	l := dial(t, []*redistest.Server{s}, throwaway())
+	most := 0
+	for i := range 300 {
+		stop, err := l.Watch(within(t, patience), "key"+strconv.Itoa(1000+i), make(chan struct{}, 1))
+		require.NoError(t, err)
+		stop()
+		_, after, _ := strings.Cut(s.Do("INFO", "stats"), "tracking_total_prefixes:")
+		text, _, _ := strings.Cut(after, "\r")
+		n, err := strconv.Atoi(text)
+		require.NoError(t, err)
+		most = max(most, n)
+	}
+	require.NotZero(t, most)
+	require.LessOrEqual(t, most, 100)
+}

@@ -26,6 +26,8 @@ type Locker struct {
 
 	timers sync.Pool // of *time.Timer, stopped
 
+	journal journal
+
 	desk *desk  // who waits
 	id   string // of this process in the queues of waiters
 
@@ -68,11 +70,15 @@ func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 func newLocker(opts settings) *Locker {
 	l := &Locker{opts: opts, suspended: suspend.Since, done: make(chan struct{}), id: newValue(opts.Owner)}
 	l.desk = newDesk(l)
+	l.journal.wg = &l.wg
+	if opts.Logger != nil {
+		l.journal.to = opts.Logger.Handler()
+	}
 	return l
 }
 
 func (l *Locker) addNode(name string) *node {
-	n := &node{name: name, opts: &l.opts, log: l.opts.Logger, wg: &l.wg, probing: make(chan struct{}, 1)}
+	n := &node{name: name, opts: &l.opts, journal: &l.journal, wg: &l.wg, probing: make(chan struct{}, 1)}
 	l.nodes = append(l.nodes, n)
 	return n
 }
@@ -105,11 +111,16 @@ func (l *Locker) keysOf(key string) (keys, error) {
 
 func (l *Locker) hasCluster() bool {
 	for _, n := range l.nodes {
-		if c := n.client.Load(); c != nil && (*c).Mode() == rueidis.ClientModeCluster || n.dial != nil && n.dial.cluster {
+		if n.isCluster() {
 			return true
 		}
 	}
 	return false
+}
+
+func (n *node) isCluster() bool {
+	c := n.client.Load()
+	return c != nil && (*c).Mode() == rueidis.ClientModeCluster || n.dial != nil && n.dial.cluster
 }
 
 // begin announces a call, or goroutines, unless the locker is closed. What begins

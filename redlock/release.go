@@ -3,17 +3,13 @@ package redlock
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-var (
-	opRelease = &op{script: releaseScript, parse: parseRelease, args: releaseArgs}
-	// opReleaseAgain is opRelease after a pause, for a node that could not be reached.
-	opReleaseAgain = &op{script: releaseScript, parse: parseRelease, args: releaseArgs, paused: true}
-)
+var opRelease = &op{script: releaseScript, parse: parseRelease, args: releaseArgs, class: freeing}
 
 func releaseArgs(h *hold, _ *node, r *round, _ reply, c *call) {
 	call := "0"
@@ -23,33 +19,18 @@ func releaseArgs(h *hold, _ *node, r *round, _ reply, c *call) {
 	c.put(h.value, call)
 }
 
-// askLater is node.ask after a pause.
-func (h *hold) askLater(c *call) {
-	n := h.l.nodes[c.node]
-	n.inflight.Add(1) // what waits to be sent again counts against new attempts, too
-	pause := time.NewTimer(h.l.opts.NodeTimeout / 2)
-	defer pause.Stop()
-	select {
-	case <-pause.C:
-		n.inflight.Add(-1)
-		n.ask(c)
-	case <-h.l.done:
-		n.inflight.Add(-1)
-		h.answered(c, failure(lock.ErrClosed))
-	}
-}
-
 // retryRelease sends a release again to a node where it failed, or where it found
 // nothing although something may still arrive: a connection that died says nothing
 // of its last request, and the network can deliver it after a release on another
 // connection. After that the ttl ends it.
-func retryRelease(tries int, calls bool) func(*hold, reply) *round {
-	return func(h *hold, rep reply) *round {
-		if tries == 0 || rep.kind != failed && !rep.doubt {
+func retryRelease(tries int, calls bool) func(*hold, int, reply) *round {
+	return func(h *hold, _ int, rep reply) *round {
+		if tries == 0 || rep.kind != failed && !rep.doubt || errors.Is(rep.err, lock.ErrClosed) {
 			return nil
 		}
-		r := h.newRound(opReleaseAgain)
+		r := h.newRound(opRelease)
 		r.frees, r.calls = true, calls
+		r.pause = h.l.opts.NodeTimeout / 2
 		r.tend = retryRelease(tries-1, calls)
 		return r
 	}
@@ -152,12 +133,17 @@ func (h *hold) letGo(ctx context.Context, votes *round) {
 	h.releasing = true
 	r := h.newRelease(false)
 	r.enough = 1
-	h.settle(votes, func(_ *hold, rep reply) *round {
+	h.settle(votes, func(_ *hold, _ int, rep reply) *round {
 		if rep.kind == silent || rep.kind == held || rep.kind == recovering {
 			return nil // silent: not before it has answered
 		}
 		return r
 	})
+	for i := range h.slots {
+		if h.slots[i].round == votes {
+			h.recall(i) // it was not sent: nothing will be there
+		}
+	}
 	grants := votes.count(granted)
 	h.mu.Unlock()
 	if grants == 0 {

@@ -89,12 +89,13 @@ func (l *Locker) standInLine(ctx context.Context, w *watch) {
 		go func() {
 			defer l.wg.Done()
 			defer func() { answers <- struct{}{} }()
-			at, err := place{}, n.stuck()
+			at, err := place{}, n.hangs()
 			if err == nil {
-				at, err = parseWait(n.eval(waitScript, w.keys.queue(), l.id, views[i].place, keepQueue))
+				at, err = parseWait(n.eval(waitScript, w.keys.queue(), voting, l.id, views[i].place, keepQueue))
 			}
+			n.keepsNoQueue(err)
 			if waits := l.desk.placed(w, i, at, err, views[i].news); !waits && err == nil {
-				n.eval(leaveScript, w.keys.queue(), l.id, at.number) // it came after the grant or the end of the wait
+				n.eval(leaveScript, w.keys.queue(), freeing, l.id, at.number) // it came after the grant or the end of the wait
 			}
 		}()
 	}
@@ -150,8 +151,8 @@ func (l *Locker) leaveLine(k keys, places []string) {
 	for i, n := range l.nodes {
 		go func() {
 			defer l.wg.Done()
-			if places[i] != "" && n.stuck() == nil { // without one, its answer sees to it
-				n.eval(leaveScript, k.queue(), l.id, places[i])
+			if places[i] != "" && n.hangs() == nil { // without one, its answer sees to it
+				n.eval(leaveScript, k.queue(), freeing, l.id, places[i])
 			}
 		}()
 	}

@@ -64,6 +64,9 @@ func (m Exclusion) holds(name, says string, slow bool) Case {
 	if m.Short > 0 {
 		size += " and others"
 	}
+	if m.Keeps {
+		size += ", keys kept after their leases"
+	}
 	size += more(m.Restarts, "restart") + more(m.Fast, "tick gained a node")
 	if name != "" {
 		size = name
@@ -162,7 +165,14 @@ func exclusionCases() []Case {
 	extend := off(fine(restart), ExclusionRules{GuardExtend: true}).
 		breaks("GuardExtend", "a confirmation by a node that may not vote counts", Breaks)
 	extend.Slow = true
+	keeps := func(m Exclusion) Exclusion { // leases that are given up by ReleaseAfter
+		m.Keeps, m.Extends = true, m.Restarts+m.Fast == 0 // all of it at once is too much
+		return m
+	}
 	return []Case{
+		keeps(two).holds("", "", false),
+		keeps(with(two, 2, 0, 1)).holds("", "", true),
+		keeps(restart).holds("", "", true),
 		with(two, 3, 0, 0).holds("", "", false),
 		with(two, 2, 0, 1).holds("", "", false),
 		fine(two).holds("", "", false),
@@ -183,6 +193,8 @@ func exclusionCases() []Case {
 		off(with(two, 3, 0, 0), ExclusionRules{RepairAbsent: true}).breaks("RepairAbsent", "a repair does not ask whether another has the lock by now", Breaks),
 		off(short(fine(two)), ExclusionRules{Lengthens: true}).breaks("Lengthens", "an extend for a shorter ttl shortens the lock", Breaks),
 		off(two, ExclusionRules{Deadline: true}).breaks("Deadline", "an extend that is confirmed after the local deadline counts", Breaks),
+		off(keeps(fine(two)), ExclusionRules{KeepUnsure: true}).breaks("KeepUnsure", "a key is said to be kept when one node has confirmed it", Breaks),
+		off(keeps(two), ExclusionRules{KeepShort: true}).breaks("KeepShort", "a request to keep a key does not ask for all of the time that is left", Breaks),
 		cross(two, ExclusionLimits{Flush: true}).breaks("Flush", "FLUSHALL, DEL or eviction on one node of three", Crosses),
 		cross(two, ExclusionLimits{Jump: true}).breaks("Jump", "one node's clock steps forward", Crosses),
 		cross(two, ExclusionLimits{Older: true}).breaks("Older", "one node goes back to what it had saved, and votes", Crosses),

@@ -21,6 +21,7 @@ type Exclusion struct {
 	Restarts int // of all nodes together
 	Fast     int // ticks that a node's clock gains on the others, on each node
 	Extends  bool
+	Keeps    bool // leases are given up by lock.ReleaseAfter
 
 	Off   ExclusionRules // rules that are broken
 	Cross ExclusionLimits
@@ -40,6 +41,8 @@ type ExclusionRules struct {
 	RepairAbsent bool // a repair does not ask whether another has the lock by now
 	Lengthens    bool // an extend for a shorter ttl shortens the lock
 	Deadline     bool // an extend that is confirmed after the local deadline counts
+	KeepUnsure   bool // a key is said to be kept when one node has confirmed it
+	KeepShort    bool // a request to keep a key does not ask for all of the time that is left
 }
 
 // ExclusionLimits are what the library does not promise to survive, but for FlushWhole.
@@ -94,13 +97,15 @@ type exclusionAttempt struct {
 
 	less uint8 // how many ticks less than TTL its latest extend asked for
 	sent uint8 // extends: 1 of the whole TTL, 2 of less
+	kept bool  // the lease was given up for less ticks than TTL: these requests can still arrive
 }
 
 const (
 	waiting = iota
 	trying
 	holding
-	over // released, given up or expired: what it has sent can still arrive
+	keeping // the lease is given up; valid is for how long the key is known to stay
+	over    // released, given up or expired: what it has sent can still arrive
 )
 
 const (
@@ -207,11 +212,14 @@ func (m Exclusion) tick(s ExclusionState) ExclusionState {
 				s = s.end(k)
 			}
 		}
-		if a.round == underWay {
+		if a.round == underWay || a.phase == keeping {
 			a.roundAge = uint8(min(int(a.roundAge)+1, m.TTL))
 		}
 		if a.valid > 0 {
 			a.valid--
+		}
+		if a.phase == keeping && a.valid == 0 && m.valid(a.less, a.roundAge) <= 0 {
+			s = s.end(k)
 		}
 		if a.phase == holding && a.valid == 0 {
 			a.lapsed = true
@@ -244,7 +252,7 @@ func (s ExclusionState) end(k int) ExclusionState {
 	if a.round != noRound {
 		extends = roundPast
 	}
-	*a = exclusionAttempt{phase: over, round: extends, less: a.less, sent: a.sent}
+	*a = exclusionAttempt{phase: over, round: extends, less: a.less, sent: a.sent, kept: a.kept}
 	return s.forget(k)
 }
 
@@ -263,6 +271,7 @@ func (m Exclusion) nextOfAttempt(s ExclusionState, k int, step func(ExclusionSta
 		step(next, Step{what, int8(k), -1, int16(ticks)})
 	}
 	a := s.attempt[k]
+	m.nextKeep(s, k, does)
 	switch a.phase {
 	case waiting:
 		if k > 0 && s.attempt[k-1].phase == waiting {
@@ -311,7 +320,7 @@ func (m Exclusion) nextOfAttempt(s ExclusionState, k int, step func(ExclusionSta
 func (m Exclusion) Wrong(s ExclusionState) string {
 	holder := -1
 	for k := range m.Attempts {
-		if s.attempt[k].phase != holding || s.attempt[k].valid == 0 {
+		if p := s.attempt[k].phase; p != holding && p != keeping || s.attempt[k].valid == 0 {
 			continue
 		}
 		if s.attempt[k].lapsed {
@@ -367,8 +376,12 @@ func (s ExclusionState) String() string {
 		fmt.Fprintf(&b, "%c:%d", holder, n.left)
 	}
 	for k, a := range s.attempt[:s.shape[1]] {
-		if a.phase == holding && a.valid > 0 {
+		switch {
+		case a.valid == 0:
+		case a.phase == holding:
 			fmt.Fprintf(&b, "  %c holds for %d", 'A'+k, a.valid)
+		case a.phase == keeping:
+			fmt.Fprintf(&b, "  %c keeps for %d", 'A'+k, a.valid)
 		}
 	}
 	return b.String()

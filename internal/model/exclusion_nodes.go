@@ -129,6 +129,7 @@ func (m Exclusion) nextMessage(s ExclusionState, k, i int, step func(ExclusionSt
 		arrives(freed, "released")
 	}
 	m.extend(s, k, i, mayVote, arrives)
+	m.keep(s, k, i, mayVote, arrives)
 	for _, less := range m.lesses(k) {
 		if n.answer[k]&due(less) != 0 && (n.lock == 0 || m.Off.RepairAbsent && n.lock != me) { // repair.lua
 			next := n
@@ -160,7 +161,7 @@ func (m Exclusion) extend(s ExclusionState, k, i int, mayVote bool, arrives func
 		arrives(late, "extend: missing, after the others have confirmed")
 	}
 	answer := n.answer[k] &^ repairDue
-	if a.round != underWay || answer != 0 && !(m.Off.RepairCounts && answer == missingHere) {
+	if a.round != underWay || a.phase == keeping || answer != 0 && !(m.Off.RepairCounts && answer == missingHere) {
 		return
 	}
 	next := n

@@ -43,7 +43,7 @@ func (n *node) call(name, lock, fence string, a []string) any {
 	case "commit":
 		return n.commit(lock, fence, a[0], a[1], a[2])
 	case "extend":
-		return n.extend(lock, fence, a[0], a[1], a[2], a[3], a[4])
+		return n.extend(lock, fence, a[0], a[1], a[2], a[3], a[4], len(a) > 5)
 	case "repair":
 		return n.repair(lock, fence, a[0], a[1], a[2], a[3], a[4])
 	case "release":
@@ -137,7 +137,7 @@ func (n *node) commit(lock, fence, value, token, retention string) any {
 	return int64(count)
 }
 
-func (n *node) extend(lock, fence, value, ttl, retention, least, durable string) any {
+func (n *node) extend(lock, fence, value, ttl, retention, least, durable string, exact bool) any {
 	holder, isHeld := n.lock(lock)
 	if isHeld && holder.value != value {
 		return []any{int64(3)}
@@ -146,7 +146,7 @@ func (n *node) extend(lock, fence, value, ttl, retention, least, durable string)
 	if !isHeld {
 		return []any{int64(2), run}
 	}
-	if float64(n.pttl(lock)) < float64(millis(ttl)/time.Millisecond) {
+	if exact || float64(n.pttl(lock)) < float64(millis(ttl)/time.Millisecond) {
 		n.data.locks[lock] = lockEntry{value, n.clock() + millis(ttl)}
 	}
 	if f, ok := n.fence(fence); ok {

@@ -1,0 +1,96 @@
+package redlock
+
+import (
+	"errors"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// A lease that stands on a quorum is valid, and one death from being lost. So a node that
+// lags is brought up soon after the lease's grant, and after each extend: not half a ttl
+// later. Nothing here decides who holds. A vote that is asked for again is to the node
+// what the first one is that arrived late or twice, and an extend is as well: the
+// algorithm allows both, and counts neither.
+
+const (
+	// completions bounds how often a node is asked again after one grant or extend, and
+	// completePause is before the first time; it doubles from one to the next.
+	completions   = 8
+	completePause = 5 * time.Millisecond
+	// maxPausing is how many requests may wait for that at one node: a node that fails
+	// for many leases at once is asked by their next extends.
+	maxPausing = 128
+)
+
+// completeGrant gives what a node is owed after the lease was granted, when it has been
+// asked so many times again.
+func completeGrant(tries int) func(*hold, int, reply) *round {
+	return func(h *hold, i int, rep reply) *round {
+		if h.releasing {
+			return nil
+		}
+		switch rep.kind {
+		case granted:
+			if rep.n >= h.token {
+				return nil
+			}
+			// Its counter goes up to the token, so that next time the nodes count alike and
+			// one round is enough.
+			r := h.newRound(opCommit)
+			r.token, r.until = h.token, h.until
+			return r
+		case held, recovering, notMine:
+			if h.waiter == "" || tries > 0 {
+				break
+			}
+			// This process is in the node's queue of waiters, and waits no more.
+			r := h.newRound(opLeave)
+			r.tend = func(h *hold, i int, _ reply) *round { return h.askAgain(i, opAcquire, rep, tries) }
+			return r
+		}
+		return h.askAgain(i, opAcquire, rep, tries)
+	}
+}
+
+// completeExtend is completeGrant after an extend that a quorum has confirmed.
+func completeExtend(tries int) func(*hold, int, reply) *round {
+	return func(h *hold, i int, rep reply) *round {
+		if h.releasing {
+			return nil
+		}
+		if rep.kind == missing { // it lost the lock, and gets it for the ttl that was just confirmed
+			r := h.newRound(opRepair)
+			r.ttl, r.token, r.until = h.ttl, h.token, h.until
+			r.tend = func(h *hold, i int, rep reply) *round { return h.askAgain(i, opExtend, rep, tries) }
+			return r
+		}
+		return h.askAgain(i, opExtend, rep, tries)
+	}
+}
+
+// askAgain asks a node that did not do what it was asked for once more, after a pause.
+// One that may not vote for a while is left to the next extends. mu is held.
+func (h *hold) askAgain(i int, do *op, rep reply, tries int) *round {
+	most, pause := completions, completePause<<tries
+	if rep.kind == failed { // it may be down: seldom
+		most, pause = completions/2, completePause<<(2*tries)
+	}
+	switch {
+	case h.releasing, tries >= most, errors.Is(rep.err, lock.ErrClosed):
+		return nil
+	case rep.kind != held && rep.kind != taken && rep.kind != notMine && rep.kind != failed:
+		return nil
+	case h.l.nodes[i].pausing.Load() >= maxPausing:
+		return nil
+	}
+	r := h.newRound(do)
+	r.ttl, r.until, r.pause = h.ttl, h.until, pause
+	if time.Since(epoch)+r.pause > r.until {
+		return nil
+	}
+	if r.tend = completeGrant(tries + 1); do == opExtend {
+		r.tend = completeExtend(tries + 1)
+	}
+	return r
+}
