@@ -94,11 +94,14 @@ func withoutSecrets(raw string) string {
 		scheme, _, _ = strings.Cut(raw, ":")
 		return scheme + ":"
 	}
-	if scheme != "file" { // a directory's name may have an @
-		rest = rest[strings.LastIndexByte(rest, '@')+1:]
+	rest, query, _ := strings.Cut(rest, "?")
+	if scheme == "file" { // a directory's name may have an @
+		return "file://" + rest
 	}
-	rest, _, _ = strings.Cut(rest, "?")
-	return scheme + "://" + rest
+	if strings.Contains(query, "@") {
+		rest = "..." // or is that of the password?
+	}
+	return scheme + "://" + rest[strings.LastIndexByte(rest, '@')+1:]
 }
 
 // sayStore says once that nobody has named a store. always: with --quiet, too, because
