@@ -140,7 +140,8 @@ func (r *runner) free(ctx context.Context, keeper *keepalive.Keeper, t ending, o
 	}
 	err := lock.ReleaseAfter(ctx, keeper, r.atLeast)
 	if err != nil && !errors.Is(err, lock.ErrLost) {
-		r.warn("%s may be free before the %v of --at-least have passed", r.key, r.atLeast)
+		r.warn("%s may be free before the %v of --at-least have passed: %v", r.key, r.atLeast, err)
+		return nil
 	}
 	return err
 }

@@ -105,6 +105,18 @@ func (l guarded) Extend(ctx context.Context, ttl time.Duration) error {
 	return err
 }
 
+// ReleaseAfter and MaxReleaseAfter are the lease's: --at-least needs them.
+func (l guarded) ReleaseAfter(ctx context.Context, d time.Duration) error {
+	return lock.ReleaseAfter(ctx, l.Lease, d)
+}
+
+func (l guarded) MaxReleaseAfter() time.Duration {
+	if a, ok := l.Lease.(lock.AfterReleaser); ok {
+		return a.MaxReleaseAfter()
+	}
+	return 0
+}
+
 // guardTime is when the guard kills, because this process must have been paused: after
 // this one would have, and before anybody else can have the lock.
 func (r *runner) guardTime(lease lock.Lease) time.Time {

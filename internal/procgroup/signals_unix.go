@@ -16,13 +16,10 @@ var passedOn = append([]os.Signal{
 
 // passOn passes signals on to the command until it has ended.
 func (g *Group) passOn() {
-	signals := make(chan os.Signal, 64)
-	notify(signals, passedOn...)
-	defer signal.Stop(signals)
 	defer g.jobs.end()
 	for {
 		select {
-		case s := <-signals:
+		case s := <-g.jobs.others:
 			g.Signal(s.(syscall.Signal))
 		case <-g.jobs.suspend:
 			g.jobs.asked.Store(true)

@@ -5,6 +5,7 @@ package procgroup
 import (
 	"os"
 	"os/signal"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -17,7 +18,8 @@ import (
 type terminal struct {
 	f     *os.File
 	own   int // this process's group
-	modes *term.State
+	mu    sync.Mutex
+	modes *term.State // before the command had it first; mu
 }
 
 func openTerminal() *terminal {
@@ -43,6 +45,8 @@ func (t *terminal) owner() int {
 // give makes group the foreground one. SIGTTOU must be ignored: the system sends it
 // to one that does so from the background.
 func (t *terminal) give(group int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.modes == nil {
 		t.modes, _ = term.GetState(int(t.f.Fd()))
 	}
@@ -56,6 +60,8 @@ func (t *terminal) takeBack(group int, killed bool) {
 		return
 	}
 	t.give(t.own)
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if killed && t.modes != nil {
 		_ = term.Restore(int(t.f.Fd()), t.modes)
 	}
@@ -77,14 +83,16 @@ type jobControl struct {
 	unread    chan os.Signal // of what is caught only lest it stop this process
 	asked     atomic.Bool    // the command was sent SIGTSTP, and not SIGCONT since
 	waiting   atomic.Bool    // the command is stopped because it wants the terminal
+	others    chan os.Signal // to be passed on
 	inherited bool           // SIGTTOU was ignored from the start
 }
 
 func (j *jobControl) begin(nested bool) {
 	j.nested = nested
 	j.suspend, j.resume, j.resumed = make(chan os.Signal, 1), make(chan os.Signal, 1), make(chan os.Signal, 1)
-	j.unread = make(chan os.Signal, 1)
+	j.unread, j.others = make(chan os.Signal, 1), make(chan os.Signal, 64)
 	j.inherited = IgnoredFromTheStart(syscall.SIGTTOU)
+	notify(j.others, passedOn...) // before there is a command: one that comes now is for it
 	notify(j.suspend, syscall.SIGTSTP)
 	notify(j.resume, syscall.SIGCONT)
 	notify(j.resumed, syscall.SIGCONT)
@@ -98,7 +106,7 @@ func (j *jobControl) begin(nested bool) {
 }
 
 func (j *jobControl) end() {
-	for _, c := range []chan os.Signal{j.suspend, j.resume, j.resumed, j.unread} {
+	for _, c := range []chan os.Signal{j.suspend, j.resume, j.resumed, j.unread, j.others} {
 		signal.Stop(c)
 	}
 }
