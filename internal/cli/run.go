@@ -71,10 +71,10 @@ SIGKILL, before the lock is freed. On Linux that includes what has left the grou
 not the session, such as what timeout(1) runs. A process that makes a session of its
 own (setsid, a daemon) is left alone.
 
-The command gets the terminal when it reads from it or changes its settings. Ctrl-C
-ends what is around lockkeeper, a script or a loop, if the command died of it. Ctrl-Z
-stops the command and lockkeeper, and with it the renewal: unless they go on before
-the lease runs out, the guard kills the command.
+The command gets the terminal: in a pipeline, or beside other jobs of make or xargs,
+when it asks for it. Ctrl-C ends what is around lockkeeper, a script or a loop, if the
+command died of it. Ctrl-Z stops the command and lockkeeper, and with it the renewal:
+unless they go on before the lease runs out, the guard kills the command.
 
 If lockkeeper itself is killed, its guard, a second process named lock-guard, kills
 the group at once; on Linux the kernel kills the command as well. If lockkeeper is
@@ -249,6 +249,7 @@ func (r *runner) heed() (stop func()) {
 		signal.Notify(r.signals, syscall.SIGQUIT)
 	}
 	heed(r.signals)
+	procgroup.StayRunning()
 	// Without it a reader of standard error that goes away would end this program, and
 	// with it the command. Not ignored: the command would inherit that.
 	broken := make(chan os.Signal, 1)

@@ -299,6 +299,38 @@ func TestRunInAPipelineTheOneThatReadsGetsTheTerminal(t *testing.T) {
 	s.status(t, "0")
 }
 
+// Some can't ask for it: top fails if it does not have it from the start.
+func TestRunACommandHasTheTerminalFromTheStartUnlessAnotherMayNeedIt(t *testing.T) {
+	const has = `sh -c 'set -- $(cat /proc/$$/stat); if [ $5 = $8 ]; then echo fore''ground; else echo back''ground; fi'`
+	file := filepath.Join(t.TempDir(), "script")
+	require.NoError(t, os.WriteFile(file, []byte("lockkeeper run k -- "+has+"; true"), 0o600))
+	s := bash(t)
+	for line, want := range map[string]string{
+		"lockkeeper run k -- " + has:                             "foreground",
+		"sh " + file:                                             "foreground",
+		"lockkeeper run k -- " + has + " | cat":                  "background",
+		"echo | lockkeeper run k -- " + has:                      "background",
+		"{ lockkeeper run k -- " + has + "; } >/dev/tty | cat":   "background",
+		"( trap '' TTIN; lockkeeper run k -- " + has + " | cat)": "foreground", // nor can one that ignores this
+	} {
+		s.types(t, line+"\n")
+		s.sees(t, want+"\r\n")
+	}
+	s.types(t, "lockkeeper run k -- no-such-command; lockkeeper run k -- /dev/null\n") // has the shell it again?
+	s.status(t, "126")
+}
+
+// A terminal may stop background processes that write to it: the one that renews must not be.
+func TestRunLockkeeperIsNotStoppedByWhatItSays(t *testing.T) {
+	s := bash(t)
+	s.types(t, "stty tostop; lockkeeper run k --ttl=2s -- sh -c 'while [ ! -e $HOME/go ]; do sleep 0.01; done; echo do''ne' & sleep 3; touch ~/go\n")
+	s.sees(t, "holding k")
+	s.sees(t, "waits for the terminal")
+	s.types(t, "fg\n")
+	s.sees(t, "done\r\n")
+	s.status(t, "0")
+}
+
 func TestRunCtrlCEndsMakeWithSeveralCommands(t *testing.T) {
 	s := bash(t)
 	file := filepath.Join(t.TempDir(), "Makefile")

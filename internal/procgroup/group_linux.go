@@ -158,9 +158,9 @@ func marked(entry string) []kin {
 
 // stat is a part of /proc/PID/stat.
 type stat struct {
-	state          string
-	start          uint64 // in ticks since the machine's boot
-	group, session int
+	state                  string
+	start                  uint64 // in ticks since the machine's boot
+	parent, group, session int
 }
 
 func statOf(pid int) (stat, bool) {
@@ -173,10 +173,11 @@ func statOf(pid int) (stat, bool) {
 	if len(f) < 20 {
 		return stat{}, false
 	}
+	parent, _ := strconv.Atoi(f[1])
 	group, _ := strconv.Atoi(f[2])
 	session, _ := strconv.Atoi(f[3])
 	start, _ := strconv.ParseUint(f[19], 10, 64)
-	return stat{f[0], start, group, session}, true
+	return stat{f[0], start, parent, group, session}, true
 }
 
 // reapOrphans forgets the adopted processes that have ended. The others have owners
@@ -187,4 +188,32 @@ func reapOrphans(except ...int) {
 			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 		}
 	}
+}
+
+// aloneInGroup reports whether nobody but this process and its callers is in its group.
+func aloneInGroup() bool {
+	own := syscall.Getpgrp()
+	callers := map[int]bool{}
+	for pid := os.Getpid(); pid > 0 && !callers[pid]; {
+		callers[pid] = true
+		s, ok := statOf(pid)
+		if !ok {
+			break
+		}
+		pid = s.parent
+	}
+	dirs, err := os.ReadDir("/proc")
+	if err != nil {
+		return false
+	}
+	for _, dir := range dirs {
+		pid, err := strconv.Atoi(dir.Name())
+		if err != nil || callers[pid] {
+			continue
+		}
+		if s, ok := statOf(pid); ok && s.group == own && s.state != "Z" {
+			return false
+		}
+	}
+	return true
 }

@@ -72,3 +72,8 @@ func offspring(kin, int) []kin { return nil }
 func reapOrphans(...int) {}
 
 func ignoredByMask(syscall.Signal) bool { return false }
+
+func catches(int, ...syscall.Signal) bool { return false }
+
+// aloneInGroup: or the first of a pipeline, whose output is one.
+func aloneInGroup() bool { return syscall.Getpgrp() == os.Getpid() }

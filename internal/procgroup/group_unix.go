@@ -46,6 +46,11 @@ func Start(cmd *exec.Cmd, guard *Guard, until time.Time, mark string, events Eve
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	setDeathSignal(cmd.SysProcAttr)
 	g.jobs.begin(events.Nested)
+	atOnce := g.tty.free()
+	if atOnce {
+		g.tty.save()
+		cmd.SysProcAttr.Foreground, cmd.SysProcAttr.Ctty = true, int(g.tty.f.Fd())
+	}
 	// Told before, too: this process may be paused or killed before it can tell which it is.
 	guard.expect(mark, until)
 	started := make(chan error)
@@ -58,6 +63,9 @@ func Start(cmd *exec.Cmd, guard *Guard, until time.Time, mark string, events Eve
 		if err == nil {
 			g.pid = cmd.Process.Pid
 			guard.watch(g.pid)
+			if atOnce && events.WatchInterrupts {
+				g.ctrlC.begin(g.pid)
+			}
 		}
 		started <- err
 		if err == nil {
@@ -71,6 +79,9 @@ func Start(cmd *exec.Cmd, guard *Guard, until time.Time, mark string, events Eve
 	if err := <-started; err != nil {
 		guard.Forget()
 		g.jobs.end()
+		if atOnce {
+			g.tty.give(g.tty.own)
+		}
 		g.tty.close()
 		return nil, err
 	}

@@ -98,6 +98,9 @@ func Interrupt(bool) {}
 // IgnoredFromTheStart: nothing is.
 func IgnoredFromTheStart(syscall.Signal) bool { return false }
 
+// StayRunning does nothing: output stops no process.
+func StayRunning() {}
+
 // Guard does nothing: the job object does its work.
 type Guard struct{}
 

@@ -42,14 +42,35 @@ func (t *terminal) owner() int {
 	return pgrp
 }
 
-// give makes group the foreground one. SIGTTOU must be ignored: the system sends it
-// to one that does so from the background.
-func (t *terminal) give(group int) {
+// free reports whether a command may have the terminal before it asks for it: none but
+// callers that wait for this process are in its group. In a pipeline another may need it
+// (less), and of several commands that make runs each. One that was started to ignore
+// SIGTTIN can't ask.
+func (t *terminal) free() bool {
+	if t == nil || t.owner() != t.own {
+		return false
+	}
+	return IgnoredFromTheStart(syscall.SIGTTIN) || !isPipe(os.Stdin) && !isPipe(os.Stdout) && aloneInGroup()
+}
+
+func isPipe(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0
+}
+
+// save keeps the terminal's modes as they were before the command had it.
+func (t *terminal) save() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.modes == nil {
 		t.modes, _ = term.GetState(int(t.f.Fd()))
 	}
+}
+
+// give makes group the foreground one. SIGTTOU must be ignored: the system sends it
+// to one that does so from the background.
+func (t *terminal) give(group int) {
+	t.save()
 	_ = unix.IoctlSetPointerInt(int(t.f.Fd()), unix.TIOCSPGRP, group)
 }
 
@@ -101,14 +122,20 @@ func (j *jobControl) begin(nested bool) {
 	if !nested {
 		notify(j.unread, syscall.SIGTTIN)
 	}
-	// Nor may what this process says stop it (stty tostop), nor does taking the terminal back.
-	signal.Ignore(syscall.SIGTTOU)
+	StayRunning()
 }
 
 func (j *jobControl) end() {
 	for _, c := range []chan os.Signal{j.suspend, j.resume, j.resumed, j.unread, j.others} {
 		signal.Stop(c)
 	}
+}
+
+// StayRunning keeps what this process says from stopping it (stty tostop), and the taking
+// back of the terminal.
+func StayRunning() {
+	_ = IgnoredFromTheStart(syscall.SIGTTOU) // before it can't be known any more
+	signal.Ignore(syscall.SIGTTOU)
 }
 
 // uninherited runs start such that a process that it starts does not ignore SIGTTOU: for
@@ -131,14 +158,14 @@ func (g *Group) stopped(s syscall.Signal) {
 		// No shell waits for this process to be stopped, too. SIGCONT to it is passed on.
 	case s == syscall.SIGTTIN || s == syscall.SIGTTOU:
 		g.wantsTerminal()
-	case s == syscall.SIGTSTP, s == syscall.SIGSTOP && (g.jobs.asked.Load() || g.tty.owner() == g.pid):
+	case g.jobs.asked.Load() || g.tty.owner() == g.pid, s == syscall.SIGTSTP && !catches(g.pid, syscall.SIGTTOU, syscall.SIGTTIN):
 		g.pause()
+	case (s == syscall.SIGSTOP || s == syscall.SIGTSTP) && catches(g.pid, syscall.SIGTTOU, syscall.SIGTTIN):
+		g.wantsTerminal() // top, for instance, tidies up and stops itself
 	}
 }
 
 // wantsTerminal gives the command the terminal as soon as this process's group has it.
-// Not before it wants it: in a pipeline another may need it, and Ctrl-C is to reach
-// this process's callers as well.
 func (g *Group) wantsTerminal() {
 	if g.handOver() {
 		return
