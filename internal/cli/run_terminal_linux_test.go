@@ -310,7 +310,7 @@ func TestRunACommandHasTheTerminalFromTheStartUnlessAnotherMayNeedIt(t *testing.
 		"sh " + file:                                             "foreground",
 		"lockkeeper run k -- " + has + " | cat":                  "background",
 		"echo | lockkeeper run k -- " + has:                      "background",
-		"{ lockkeeper run k -- " + has + "; } >/dev/tty | cat":   "background",
+		"lockkeeper run k -- " + has + " >/dev/tty | sleep 3":    "background",
 		"( trap '' TTIN; lockkeeper run k -- " + has + " | cat)": "foreground", // nor can one that ignores this
 	} {
 		s.types(t, line+"\n")
