@@ -84,8 +84,8 @@ LOCKKEEPER_TLS_KEY are the client's own; with them, host:port is reached over TL
 
 ` + exitHelp + `
 The commands run and health have others: see their help.`,
-		Example: `  lockkeeper run nightly-report --once -- ./report.sh
-  export LOCKKEEPER_URL=redlock://10.0.0.1,10.0.1.1,10.0.2.1
+		Example: `  export LOCKKEEPER_URL=redlock://10.0.0.1,10.0.1.1,10.0.2.1
+  lockkeeper run nightly-report --once --at-least 1m -q -- ./report.sh
   lockkeeper run keeper --restart -- node keeper.js
   lockkeeper health
   lockkeeper watch`,

@@ -169,3 +169,24 @@ func TestTheGuardKillsAtItsTime(t *testing.T) {
 	require.True(t, strings.HasPrefix(group.Outcome(), "was ended by signal 9"))
 	require.True(t, group.Gone(long))
 }
+
+// Without /proc, what runs as the guard could be another program.
+func TestWithoutProcItIsSaidThatNoGuardCanBeStarted(t *testing.T) {
+	if os.Getenv("LOCKKEEPER_TEST_NOPROC") != "" {
+		require.NoError(t, unix.Unmount("/proc", unix.MNT_DETACH))
+		_, err := StartGuard("", t.Logf)
+		require.ErrorContains(t, err, "needs /proc to be mounted")
+		return
+	}
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to unmount /proc for one process")
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(self, "-test.run=^TestWithoutProcItIsSaid", "-test.v")
+	cmd.Env = append(os.Environ(), "LOCKKEEPER_TEST_NOPROC=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.Contains(t, string(out), "--- PASS: TestWithoutProcItIsSaid")
+}
