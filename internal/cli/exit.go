@@ -81,19 +81,19 @@ type signalled struct{ syscall.Signal }
 
 func (s signalled) Error() string { return "stopped by a signal: " + s.String() }
 
-// interrupted is the status of a command that SIGINT has ended; alone: which did not reach
+// interruption is the status of a command that SIGINT has ended; alone: which did not reach
 // this process's group.
-type interrupted struct {
+type interruption struct {
 	*status
 	alone bool
 }
 
-func (i *interrupted) Unwrap() error { return i.status }
+func (i *interruption) Unwrap() error { return i.status }
 
 // endBy ends this process by SIGINT if that has ended what it did, because a shell looks
 // at that: only then Ctrl-C ends the script or the loop around this program, too.
 func endBy(err error) {
-	var i *interrupted
+	var i *interruption
 	var sig signalled
 	switch {
 	case errors.As(err, &i):

@@ -34,10 +34,12 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 	defer r.guard.Forget()
 
 	lost := keeper.Context().Done()
+	interrupted := false // this process, too: not by Ctrl-C while the command has the terminal
 	for running := true; running; {
 		select {
 		case s := <-r.signals:
 			t.stopped = t.stopped || r.asksForTheEnd(s)
+			interrupted = interrupted || s == syscall.SIGINT
 			g.Signal(s.(syscall.Signal))
 		case <-lost:
 			r.stop(g, lease)
@@ -59,7 +61,7 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 	if code := g.Code(); code != 0 {
 		err = &status{code: code}
 		if dead, alone := g.Interrupted(); dead {
-			err = &interrupted{&status{code: code}, alone}
+			err = &interruption{&status{code: code}, alone && !interrupted}
 		}
 	}
 	return t, err
@@ -68,8 +70,21 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 // events says what happens to a command in a terminal.
 func (r *runner) events(lease lock.Lease) procgroup.Events {
 	return procgroup.Events{
-		Suspend: func() {
+		Suspend: func() (resumed func()) {
+			// One that is stopped while it asks a store could keep others waiting there. Every
+			// renewal ends; one that takes its time is no reason to ignore Ctrl-Z.
+			free := false
+			for end := time.Now().Add(time.Second); !free && time.Now().Before(end); {
+				if free = r.asking.TryLock(); !free {
+					time.Sleep(time.Millisecond)
+				}
+			}
 			r.say("suspended, and nothing renews %s: if it does not go on within %s, the command is killed", lease.Key(), short(time.Until(r.guardTime(lease))))
+			return func() {
+				if free {
+					r.asking.Unlock()
+				}
+			}
 		},
 		Background: func() {
 			r.say("the command waits for the terminal, which another has (fg gives it back), and %s is held", lease.Key())
@@ -98,7 +113,9 @@ type guarded struct {
 }
 
 func (l guarded) Extend(ctx context.Context, ttl time.Duration) error {
+	l.r.asking.Lock()
 	err := l.Lease.Extend(ctx, ttl)
+	l.r.asking.Unlock()
 	if err == nil {
 		l.r.guard.Extend(l.r.guardTime(l.Lease))
 	}

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -41,6 +42,8 @@ type runner struct {
 	began    time.Time // of the campaign
 	guard    *procgroup.Guard
 	signals  chan os.Signal // those that may ask for the end
+	suspend  chan os.Signal // SIGTSTP
+	asking   sync.Mutex     // held while the store is asked for the lease
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -249,12 +252,15 @@ func (r *runner) heed() (stop func()) {
 		signal.Notify(r.signals, syscall.SIGQUIT)
 	}
 	heed(r.signals)
+	r.suspend = make(chan os.Signal, 1)
+	procgroup.NotifySuspend(r.suspend)
 	procgroup.StayRunning()
 	// Without it a reader of standard error that goes away would end this program, and
 	// with it the command. Not ignored: the command would inherit that.
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, syscall.SIGPIPE)
 	return func() {
+		signal.Stop(r.suspend)
 		signal.Stop(r.signals)
 		signal.Stop(broken)
 	}
@@ -270,8 +276,23 @@ func (r *runner) bounds() *lock.AcquireOptions {
 }
 
 // untilSignal runs fn with a context that a signal ends. The error is the signal then,
-// also if fn had none.
+// also if fn had none. SIGTSTP ends fn too, stops this process, and fn begins again: one
+// that is stopped while it asks a store could keep others waiting there.
 func (r *runner) untilSignal(ctx context.Context, fn func(context.Context) error) error {
+	select {
+	case <-r.suspend: // that was the command's
+	default:
+	}
+	for {
+		again, err := r.untilSuspended(ctx, fn)
+		if !again {
+			return err
+		}
+		procgroup.Suspend()
+	}
+}
+
+func (r *runner) untilSuspended(ctx context.Context, fn func(context.Context) error) (suspended bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan error, 1)
@@ -279,7 +300,11 @@ func (r *runner) untilSignal(ctx context.Context, fn func(context.Context) error
 	for {
 		select {
 		case err := <-done:
-			return err
+			return false, err
+		case <-r.suspend:
+			cancel(errSuspended)
+			err := <-done
+			return err != nil, err // without an error there is something to lead for
 		case s := <-r.signals:
 			if !r.asksForTheEnd(s) {
 				continue
@@ -287,10 +312,12 @@ func (r *runner) untilSignal(ctx context.Context, fn func(context.Context) error
 			sig := signalled{s.(syscall.Signal)}
 			cancel(sig)
 			<-done // its owner gives back what it may have got all the same
-			return &status{exitSignal + int(sig.Signal), sig}
+			return false, &status{exitSignal + int(sig.Signal), sig}
 		}
 	}
 }
+
+var errSuspended = errors.New("suspended")
 
 // open waits for the store as long as the campaign may last.
 func (r *runner) open(ctx context.Context, s store) (lock.Locker, error) {

@@ -179,15 +179,19 @@ func TestRunCtrlCEndsALoopOfAnInteractiveShell(t *testing.T) {
 	}
 }
 
+// readLoop reads in a process of its own: a shell's read may wait for a line before it sees a
+// signal that has come.
+const readLoop = "while a=$(head -n1); do echo got $a; done"
+
 // The other half of the rule. dash ends by itself.
 func TestRunCtrlCLetsTheScriptGoOnIfTheCommandEndedInGoodOrder(t *testing.T) {
-	for _, loop := range []string{"while :; do sleep 0.01; done", "while read a; do echo got $a; done"} {
+	for _, loop := range []string{"while :; do sleep 0.01; done", readLoop} {
 		s := bash(t)
 		file := filepath.Join(t.TempDir(), "graceful")
 		require.NoError(t, os.WriteFile(file, []byte("trap 'echo bye; exit 3' INT; echo ready; "+loop), 0o600))
 		s.types(t, "bash -c 'lockkeeper run k -- sh "+file+"; echo next $?'\n")
 		s.sees(t, "ready\r\n")
-		if strings.Contains(loop, "read") {
+		if loop == readLoop {
 			s.types(t, "x\n")
 			s.sees(t, "got x")
 		}
@@ -198,13 +202,13 @@ func TestRunCtrlCLetsTheScriptGoOnIfTheCommandEndedInGoodOrder(t *testing.T) {
 }
 
 func TestRunRestartEndsByCtrlCThoughTheCommandEndsInGoodOrder(t *testing.T) {
-	for _, loop := range []string{"while :; do sleep 0.01; done", "while read a; do echo got $a; done"} {
+	for _, loop := range []string{"while :; do sleep 0.01; done", readLoop} {
 		s := bash(t)
 		file := filepath.Join(t.TempDir(), "graceful")
 		require.NoError(t, os.WriteFile(file, []byte("trap 'echo bye; exit 0' INT; echo ready; "+loop), 0o600))
 		s.types(t, "lockkeeper run k --restart --restart-delay=1ms -- sh "+file+"\n")
 		s.sees(t, "ready\r\n")
-		if strings.Contains(loop, "read") {
+		if loop == readLoop {
 			s.types(t, "x\n")
 			s.sees(t, "got x")
 		}
@@ -244,6 +248,28 @@ func TestRunCtrlZAndBgForACommandThatDoesNotRead(t *testing.T) {
 	s.sees(t, "Stopped")
 	s.types(t, "bg; touch ~/go\n")
 	s.sees(t, "done\r\n")
+}
+
+func TestRunCtrlZSuspendsOneThatStandsByOrPauses(t *testing.T) {
+	s := bash(t)
+	s.types(t, "lockkeeper run k -q -- sleep 1000 &\n")
+	s.startsBelow(t, "sleep")
+	s.types(t, "lockkeeper run k -- true\n")
+	s.sees(t, "standing by")
+	s.types(t, "\x1a")
+	s.sees(t, "Stopped")
+	s.types(t, "fg\n")
+	s.sees(t, "standing by")
+	s.types(t, "\x03")
+	s.status(t, "130")
+	s.types(t, "lockkeeper run other --restart --restart-delay=1h -- true\n") // it was caught before
+	s.sees(t, "campaigning again")
+	s.types(t, "\x1a")
+	s.sees(t, "Stopped")
+	s.types(t, "fg\n")
+	s.foreground(t, "lockkeeper")
+	s.types(t, "\x03")
+	s.status(t, "130")
 }
 
 // One that is suspended for too long has lost the lock, and must not go on.

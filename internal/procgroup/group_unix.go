@@ -46,7 +46,7 @@ func Start(cmd *exec.Cmd, guard *Guard, until time.Time, mark string, events Eve
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	setDeathSignal(cmd.SysProcAttr)
 	g.jobs.begin(events.Nested)
-	atOnce := g.tty.free()
+	atOnce := g.tty.free(events.WatchInterrupts)
 	if atOnce {
 		g.tty.save()
 		cmd.SysProcAttr.Foreground, cmd.SysProcAttr.Ctty = true, int(g.tty.f.Fd())

@@ -101,6 +101,12 @@ func IgnoredFromTheStart(syscall.Signal) bool { return false }
 // StayRunning does nothing: output stops no process.
 func StayRunning() {}
 
+// NotifySuspend does nothing: there is no such signal.
+func NotifySuspend(chan<- os.Signal) {}
+
+// Suspend does nothing.
+func Suspend() {}
+
 // Guard does nothing: the job object does its work.
 type Guard struct{}
 

@@ -60,8 +60,9 @@ func (g *Group) EndedBy(signals ...syscall.Signal) bool { return slices.Contains
 // Events are what the caller says about a group that runs. Both functions are called
 // before it happens, one at a time.
 type Events struct {
-	// Suspend: this process is about to be stopped together with the command.
-	Suspend func()
+	// Suspend: this process is about to be stopped together with the command. What it
+	// returns is called when both go on.
+	Suspend func() (resumed func())
 	// Background: the command is stopped until it can have the terminal, which another
 	// process group has.
 	Background func()

@@ -45,12 +45,13 @@ func (t *terminal) owner() int {
 // free reports whether a command may have the terminal before it asks for it: none but
 // callers that wait for this process are in its group. In a pipeline another may need it
 // (less), and of several commands that make runs each. One that was started to ignore
-// SIGTTIN can't ask.
-func (t *terminal) free() bool {
+// SIGTTIN can't ask. watched: each Ctrl-C counts, also the one before there is a witness:
+// this process gets it as long as the command has not asked.
+func (t *terminal) free(watched bool) bool {
 	if t == nil || t.owner() != t.own {
 		return false
 	}
-	return IgnoredFromTheStart(syscall.SIGTTIN) || !isPipe(os.Stdin) && !isPipe(os.Stdout) && aloneInGroup()
+	return IgnoredFromTheStart(syscall.SIGTTIN) || !watched && !isPipe(os.Stdin) && !isPipe(os.Stdout) && aloneInGroup()
 }
 
 func isPipe(f *os.File) bool {
@@ -138,6 +139,17 @@ func StayRunning() {
 	signal.Ignore(syscall.SIGTTOU)
 }
 
+// NotifySuspend sends SIGTSTP to c. While there is a group, that does what it asks for;
+// else the caller is to call [Suspend].
+func NotifySuspend(c chan<- os.Signal) { notify(c, syscall.SIGTSTP) }
+
+// Suspend stops this process, if a shell can let it go on.
+func Suspend() {
+	if underJobControl() {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	}
+}
+
 // uninherited runs start such that a process that it starts does not ignore SIGTTOU: for
 // a signal that is caught, a new process has the system's default again.
 func (j *jobControl) uninherited(start func() error) error {
@@ -210,13 +222,11 @@ func (g *Group) pause() {
 		g.Signal(syscall.SIGCONT)
 		return
 	}
-	g.events.Suspend()
+	defer g.events.Suspend()()
 	had := g.tty.owner() == g.pid
 	g.tty.takeBack(g.pid, false)
 	if had {
-		// It reached the command alone: a script around this process is to stop, too.
-		signal.Ignore(syscall.SIGTSTP)
-		_ = syscall.Kill(0, syscall.SIGTSTP)
+		g.suspendCallers()
 	}
 	select {
 	case <-g.jobs.resumed: // an old one
@@ -225,13 +235,26 @@ func (g *Group) pause() {
 	if syscall.Kill(os.Getpid(), syscall.SIGSTOP) == nil {
 		<-g.jobs.resumed
 	}
-	if had {
-		notify(g.jobs.suspend, syscall.SIGTSTP)
-	}
 	g.jobs.asked.Store(false)
 	if !had || !g.handOver() {
 		g.Signal(syscall.SIGCONT)
 	}
+}
+
+// suspendCallers: Ctrl-Z reached the command alone, and a script around this process is to
+// stop, too. What this process gets of it is not for the command.
+func (g *Group) suspendCallers() {
+	if IgnoredFromTheStart(syscall.SIGTSTP) {
+		return
+	}
+	signal.Stop(g.jobs.suspend)
+	own := make(chan os.Signal, 1)
+	signal.Notify(own, syscall.SIGTSTP)
+	if syscall.Kill(0, syscall.SIGTSTP) == nil {
+		<-own
+	}
+	notify(g.jobs.suspend, syscall.SIGTSTP)
+	signal.Stop(own)
 }
 
 // underJobControl reports whether a shell of this session can let this process go on.
