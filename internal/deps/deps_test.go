@@ -35,7 +35,7 @@ var layers = []struct{ pkg, imports string }{
 	{"backends/*", "lock internal/*"},
 	{"examples/*", "lock keepalive leader leader/leaderhttp redlock backends backends/*"},
 	{"cmd/*", "internal/cli"},
-	{"internal/cli", "lock keepalive leader redlock backends internal/*"},
+	{"internal/cli", "lock keepalive leader redlock backends backends/file internal/*"},
 	{"internal/simulation", "lock keepalive leader redlock internal/*"},
 	{"internal/*", "lock internal/*"},
 }
