@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/tonsurance/lockkeeper/internal/procgroup"
 )
 
 // app is one run of the program.
@@ -26,15 +27,18 @@ type app struct {
 	url      string // --url
 	nodes    string // --nodes
 	output   string // --output
+	ended    error  // what main has ended with
 }
 
 // Main runs lockkeeper with these arguments and returns its exit status.
 func Main(args []string) int {
-	if len(args) == 1 && args[0] == guardArg {
-		return guard(os.Stdin)
+	if len(args) > 0 && args[0] == procgroup.GuardArg {
+		return procgroup.GuardMain(args[1:], os.Stdin)
 	}
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
-	return a.main(context.Background(), args)
+	code := a.main(context.Background(), args)
+	endBy(a.ended)
+	return code
 }
 
 func (a *app) main(ctx context.Context, args []string) int {
@@ -44,6 +48,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	cmd, err := root.ExecuteContextC(ctx)
+	a.ended = err
 	var s *status
 	if err != nil && !(errors.As(err, &s) && s.err == nil) {
 		fmt.Fprintln(a.err, "lockkeeper:", words(err))
@@ -80,8 +85,8 @@ All these files are read for each connection.
 
 ` + exitHelp + `
 The commands run and health have others: see their help.`,
-		Example: `  lockkeeper run nightly-report --once -- ./report.sh
-  export LOCKKEEPER_URL=redlock://10.0.0.1,10.0.1.1,10.0.2.1
+		Example: `  export LOCKKEEPER_URL=redlock://10.0.0.1,10.0.1.1,10.0.2.1
+  lockkeeper run nightly-report --once --at-least 1m -q -- ./report.sh
   lockkeeper run keeper --restart -- node keeper.js
   lockkeeper health
   lockkeeper watch`,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"github.com/tonsurance/lockkeeper/internal/procgroup"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -79,3 +80,25 @@ func codeOf(err error) int {
 type signalled struct{ syscall.Signal }
 
 func (s signalled) Error() string { return "stopped by a signal: " + s.String() }
+
+// interruption is the status of a command that SIGINT has ended; alone: which did not reach
+// this process's group.
+type interruption struct {
+	*status
+	alone bool
+}
+
+func (i *interruption) Unwrap() error { return i.status }
+
+// endBy ends this process by SIGINT if that has ended what it did, because a shell looks
+// at that: only then Ctrl-C ends the script or the loop around this program, too.
+func endBy(err error) {
+	var i *interruption
+	var sig signalled
+	switch {
+	case errors.As(err, &i):
+		procgroup.Interrupt(i.alone)
+	case errors.As(err, &sig) && sig.Signal == syscall.SIGINT:
+		procgroup.Interrupt(false)
+	}
+}

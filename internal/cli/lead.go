@@ -7,55 +7,91 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
+	"github.com/tonsurance/lockkeeper/internal/procgroup"
 	"github.com/tonsurance/lockkeeper/keepalive"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
 // lead runs the command until it, and all that it has started in its group, has
 // ended: by itself, or because the lease was lost.
-func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (stopped bool, err error) {
+func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (t ending, err error) {
 	cmd := &exec.Cmd{
 		Path: path, Args: r.command, Env: r.environment(lease),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	}
-	// Told before, too: this process may be paused before it can tell which it is.
-	r.guard.expect(r.guardTime(lease))
-	defer r.guard.watch(nil, time.Time{})
-	g, err := startGroup(cmd, r.guard)
+	mark := "LOCKKEEPER_TOKEN=" + strconv.FormatUint(lease.Token(), 10)
+	began := time.Now()
+	g, err := procgroup.Start(cmd, r.guard, r.guardTime(lease), mark, r.events(lease))
 	if err != nil {
-		return false, cantRun(r.command, err)
+		err = cantRun(r.command, err)
+		t.said = err.Error()
+		return t, err
 	}
-	r.guard.watch(g, r.guardTime(lease))
+	defer r.guard.Forget()
 
 	lost := keeper.Context().Done()
+	interrupted := false // this process, too: not by Ctrl-C while the command has the terminal
 	for running := true; running; {
 		select {
 		case s := <-r.signals:
-			// A reload is no reason to stop for good, but one that kills is.
-			stopped = stopped || s != syscall.SIGHUP
-			g.signal(s.(syscall.Signal))
+			t.stopped = t.stopped || r.asksForTheEnd(s)
+			interrupted = interrupted || s == syscall.SIGINT
+			g.Signal(s.(syscall.Signal))
 		case <-lost:
 			r.stop(g, lease)
 			running = false
-		case <-g.done:
-			stopped = stopped || slices.Contains([]syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM}, g.sig)
+		case <-g.Done():
+			t.ran = time.Since(began)
 			r.sweep(g, keeper, lease)
 			running = false
 		}
 	}
+	t.ran = max(t.ran, 1)
 	select {
-	case <-g.done:
+	case <-g.Done():
 	default:
-		return stopped, nil // killed, and the kernel has not let go of it: lost anyway
+		return t, nil // killed, and the kernel has not let go of it: lost anyway
 	}
-	if g.code != 0 {
-		err = &status{code: g.code}
+	t.said = ended(g, time.Since(began))
+	t.stopped = t.stopped || g.EndedBy(syscall.SIGINT, syscall.SIGTERM) || g.CtrlC() || r.hungUp()
+	if code := g.Code(); code != 0 {
+		err = &status{code: code}
+		if dead, alone := g.Interrupted(); dead {
+			err = &interruption{&status{code: code}, alone && !interrupted}
+		}
 	}
-	return stopped, err
+	return t, err
+}
+
+// events says what happens to a command in a terminal.
+func (r *runner) events(lease lock.Lease) procgroup.Events {
+	return procgroup.Events{
+		Suspend: func() (resumed func()) {
+			// One that is stopped while it asks a store could keep others waiting there. Every
+			// renewal ends; one that takes its time is no reason to ignore Ctrl-Z.
+			free := false
+			for end := time.Now().Add(time.Second); !free && time.Now().Before(end); {
+				if free = r.asking.TryLock(); !free {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			r.say("suspended, and nothing renews %s: if it does not go on within %s, the command is killed", lease.Key(), short(time.Until(r.guardTime(lease))))
+			return func() {
+				if free {
+					r.asking.Unlock()
+				}
+			}
+		},
+		Background: func() {
+			r.say("the command waits for the terminal, which another has (fg gives it back), and %s is held", lease.Key())
+		},
+		WatchInterrupts: r.restart, // else it is for the command alone
+		Nested:          r.a.nested(),
+	}
 }
 
 const (
@@ -77,11 +113,25 @@ type guarded struct {
 }
 
 func (l guarded) Extend(ctx context.Context, ttl time.Duration) error {
+	l.r.asking.Lock()
 	err := l.Lease.Extend(ctx, ttl)
+	l.r.asking.Unlock()
 	if err == nil {
-		l.r.guard.extend(l.r.guardTime(l.Lease))
+		l.r.guard.Extend(l.r.guardTime(l.Lease))
 	}
 	return err
+}
+
+// ReleaseAfter and MaxReleaseAfter are the lease's: --at-least needs them.
+func (l guarded) ReleaseAfter(ctx context.Context, d time.Duration) error {
+	return lock.ReleaseAfter(ctx, l.Lease, d)
+}
+
+func (l guarded) MaxReleaseAfter() time.Duration {
+	if a, ok := l.Lease.(lock.AfterReleaser); ok {
+		return a.MaxReleaseAfter()
+	}
+	return 0
 }
 
 // guardTime is when the guard kills, because this process must have been paused: after
@@ -90,25 +140,8 @@ func (r *runner) guardTime(lease lock.Lease) time.Time {
 	return lease.Expiry().Add(-min(r.grace/10, deathTime/2))
 }
 
-// closedWithin waits for ch. One that is closed already is, also if limit is 0.
-func closedWithin(ch <-chan struct{}, limit time.Duration) bool {
-	select {
-	case <-ch:
-		return true
-	default:
-	}
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-ch:
-		return true
-	case <-timer.C:
-		return false
-	}
-}
-
 // stop ends the group because the lease is lost, within what is left of it.
-func (r *runner) stop(g *group, lease lock.Lease) {
+func (r *runner) stop(g *procgroup.Group, lease lock.Lease) {
 	left := takenGrace
 	if expiry := lease.Expiry(); !expiry.IsZero() {
 		left = time.Until(expiry)
@@ -116,35 +149,35 @@ func (r *runner) stop(g *group, lease lock.Lease) {
 	}
 	end := time.Now().Add(left)
 	if left > 0 {
-		g.terminate()
+		g.Terminate()
 	}
 	// Not before: whoever reads standard error may be slow.
 	r.say("lost %s, token %d: ending the command", lease.Key(), lease.Token())
-	if left = time.Until(end); left <= 0 || !g.gone(left) {
+	if left = time.Until(end); left <= 0 || !g.Gone(left) {
 		r.kill(g)
 	}
 }
 
 // kill waits until all are gone. Some may have been started meanwhile.
-func (r *runner) kill(g *group) {
+func (r *runner) kill(g *procgroup.Group) {
 	for range 100 {
-		g.kill()
-		if g.gone(100 * time.Millisecond) {
+		g.Kill()
+		if g.Gone(100 * time.Millisecond) {
 			return
 		}
 	}
-	fmt.Fprintf(r.a.err, "lockkeeper: process group %d was killed and is still there: only the fencing token protects now\n", g.pid)
+	fmt.Fprintf(r.a.err, "lockkeeper: process group %d was killed and is still there: only the fencing token protects now\n", g.Pid())
 }
 
 // sweep ends what the command has left, before the lock is freed.
-func (r *runner) sweep(g *group, keeper *keepalive.Keeper, lease lock.Lease) {
-	if g.gone(0) {
+func (r *runner) sweep(g *procgroup.Group, keeper *keepalive.Keeper, lease lock.Lease) {
+	if g.Gone(0) {
 		return
 	}
 	r.say("the command has ended and left processes: ending them")
-	g.terminate()
+	g.Terminate()
 	for end := time.Now().Add(r.grace); time.Now().Before(end); {
-		if g.gone(20 * time.Millisecond) {
+		if g.Gone(20 * time.Millisecond) {
 			return
 		}
 		if keeper.Context().Err() != nil {

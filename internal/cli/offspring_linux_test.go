@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/procgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -82,7 +83,7 @@ func guardOf(t *testing.T, p *process) (pid int) {
 	require.Eventually(t, func() bool {
 		for _, child := range childrenOf(p.Process.Pid) {
 			name, _ := os.ReadFile("/proc/" + strconv.Itoa(child) + "/comm")
-			if string(name) == guardName+"\n" {
+			if string(name) == procgroup.GuardName+"\n" {
 				pid = child
 			}
 		}
@@ -123,7 +124,7 @@ func TestRunTheGuardKeepsTheLockOfAKilledLockkeeperUntilItHasKilled(t *testing.T
 	next.sees(t, "standing by")
 
 	// The kernel wakes a stopped process whose parent dies, unless it has another here.
-	adoptOrphans()
+	require.NoError(t, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 	defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 	require.NoError(t, syscall.Kill(guard, syscall.SIGSTOP))
 	require.Eventually(t, func() bool { // one thread takes the signal, and others run on until then

@@ -68,6 +68,9 @@ func (a *app) store() (store, error) {
 	if list := a.getenv("REDIS_NODES"); list != "" {
 		return a.redisNodes("REDIS_NODES", list)
 	}
+	if err := a.refuseAnother(); err != nil {
+		return store{}, err
+	}
 	dir, err := file.DefaultDir()
 	if err != nil {
 		return store{}, fmt.Errorf("%w; or name a store, as in --url file:///a/directory", err)

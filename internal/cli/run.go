@@ -4,18 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
-	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/tonsurance/lockkeeper/keepalive"
+	"github.com/tonsurance/lockkeeper/internal/procgroup"
 	"github.com/tonsurance/lockkeeper/leader"
 	"github.com/tonsurance/lockkeeper/lock"
 )
@@ -35,11 +34,18 @@ type runner struct {
 	restartDelay  time.Duration
 	keepSecrets   bool
 	quiet         bool
+	atLeast       time.Duration
+	atLeastOn     string
 
-	acquire lock.AcquireOptions
-	began   time.Time // of the campaign
-	guard   *guardian
-	signals chan os.Signal // what came while a command ran
+	acquire  lock.AcquireOptions
+	store    store
+	named    bool      // it was said which store it is
+	terminal bool      // there was one at the start
+	began    time.Time // of the campaign
+	guard    *procgroup.Guard
+	signals  chan os.Signal // those that may ask for the end
+	suspend  chan os.Signal // SIGTSTP
+	asking   sync.Mutex     // held while the store is asked for the lease
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -56,16 +62,24 @@ runs. The command gets, besides this program's environment,
 
 but, unless --keep-credentials is given, none of those that lead to the store:
 
-  ` + secretNames() + `
+  ` + strings.Join(secretEnv, " ") + `
+
+A directory of lock files is no secret: a lockkeeper below the command finds the same
+one. With another store it must name one itself, and is refused if it does not.
 
 The command is a process group of its own. If the lease can't be renewed, the whole
 group gets SIGTERM --grace before the lease runs out, and SIGKILL before anybody else
 can have it. If the store took the lease away, as a force release does, another may
-have it already: SIGKILL follows after 100ms. SIGINT, SIGTERM and SIGHUP are passed
-on to the group. What the command leaves running when it ends is ended too, SIGTERM
-and after --grace SIGKILL, before the lock is freed. On Linux that includes what has
-left the group but not the session, such as what timeout(1) runs. A process that makes
-a session of its own (setsid, a daemon) is left alone.
+have it already: SIGKILL follows after 100ms. Signals are passed on to the group. What
+the command leaves running when it ends is ended too, SIGTERM and after --grace
+SIGKILL, before the lock is freed. On Linux that includes what has left the group but
+not the session, such as what timeout(1) runs. A process that makes a session of its
+own (setsid, a daemon) is left alone.
+
+The command gets the terminal: in a pipeline, or beside other jobs of make or xargs,
+when it asks for it. Ctrl-C ends what is around lockkeeper, a script or a loop, if the
+command died of it. Ctrl-Z stops the command and lockkeeper, and with it the renewal:
+unless they go on before the lease runs out, the guard kills the command.
 
 If lockkeeper itself is killed, its guard, a second process named lock-guard, kills
 the group at once; on Linux the kernel kills the command as well. If lockkeeper is
@@ -73,10 +87,16 @@ paused (SIGSTOP, a debugger), the guard kills the group before the lease runs ou
 Windows the command runs in a job object, which the system ends with lockkeeper, and
 nothing covers a pause: the fencing token alone protects then.
 
+Jobs that several machines start at the same time, by cron for instance, need --once
+and --at-least, more than their clocks may differ: a job that is over in a moment has
+freed the lock before another machine's clock says it is time, and would run twice.
+The hold ends that long after it began, though lockkeeper has exited.
+
 With --once, REDIS_RETRY_COUNT is how many more attempts there are, and
 REDIS_RETRY_DELAY_MS the time between them.`,
-		Example: `  lockkeeper run pricing-oracle-keeper -- node keeper.js
-  lockkeeper run nightly-report --once -- ./report.sh      # cron: one machine does it
+		Example: `  export LOCKKEEPER_URL=redlock://10.0.0.1,10.0.1.1,10.0.2.1
+  lockkeeper run pricing-oracle-keeper -- node keeper.js
+  lockkeeper run nightly-report --once --at-least 1m -q -- ./report.sh  # cron: one machine does it
   lockkeeper run migrate --wait 30s -- ./migrate.sh
   lockkeeper run keeper --restart -- ./keeper              # a service: stands by for ever
   lockkeeper run crawl --slots 3 -- ./crawl                # three at a time`,
@@ -89,22 +109,28 @@ REDIS_RETRY_DELAY_MS the time between them.`,
 			if err := r.settle(cmd); err != nil {
 				return err
 			}
-			return r.run(cmd.Context())
+			err := r.run(cmd.Context())
+			if r.quiet && codeOf(err) == exitHeld && errors.Is(err, lock.ErrHeld) {
+				return &status{code: exitHeld} // cron mails what is printed
+			}
+			return err
 		},
 	}
 	flags := c.Flags()
 	flags.DurationVar(&r.ttl, "ttl", leader.DefaultTTL, "`time` others wait if this machine is cut off (environment: REDIS_LOCK_TTL_MS)")
 	flags.DurationVar(&r.grace, "grace", 0, "`time` from SIGTERM to SIGKILL (default a fifth of the ttl)")
 	flags.BoolVar(&r.once, "once", false, "exit with status 75 if another holds it")
+	flags.DurationVar(&r.atLeast, "at-least", 0, "keep the hold until this `time` after it began, though the command has ended")
+	flags.StringVar(&r.atLeastOn, "at-least-on", "always", "`when`: always, or success: a failed command frees the lock at once")
 	flags.DurationVar(&r.wait, "wait", 0, "exit with status 75 if another still holds it after this `time` (default: wait for ever)")
-	flags.BoolVar(&r.restart, "restart", false, "campaign again after a loss, or when the command has ended, until a signal comes")
-	flags.DurationVar(&r.restartDelay, "restart-delay", time.Second, "`pause` before campaigning again")
+	flags.BoolVar(&r.restart, "restart", false, "campaign again after a loss or the command's end, until SIGINT, SIGTERM or SIGQUIT")
+	flags.DurationVar(&r.restartDelay, "restart-delay", time.Second, "`pause` before campaigning again; to a minute while the command fails at once")
 	flags.IntVar(&r.slots, "slots", 1, "`n` holders at a time; one without --slots counts, too")
 	flags.StringVar(&r.holder, "holder", "", "`name` that others see, before host and process (environment: LOCKKEEPER_HOLDER)")
 	flags.BoolVar(&r.keepSecrets, "keep-credentials", false, "leave in the command's environment what leads to the store")
-	flags.BoolVarP(&r.quiet, "quiet", "q", false, "say nothing but errors")
+	flags.BoolVarP(&r.quiet, "quiet", "q", false, "say nothing but errors, and nothing if another holds it")
 	c.SetUsageTemplate(c.UsageTemplate() + `
-Exit status: the command's own (128+n if signal n ended it), or
+Exit status: the command's own (128+n if signal n ended it; SIGINT ends lockkeeper, too), or
   64    usage: a bad flag, key, ttl or URL; nothing was run
   69    unavailable: the store could not decide in time; nothing was run
   75    held by another, with --once or --wait; nothing was run
@@ -141,6 +167,14 @@ func (r *runner) settle(cmd *cobra.Command) error {
 		return usage("--once and --wait %v are given, want one of them", r.wait)
 	case r.once && r.restart:
 		return usage("--once and --restart are given, want one of them")
+	case r.atLeast < 0:
+		return usage("--at-least is %v, want 0 or more", r.atLeast)
+	case r.atLeastOn != "always" && r.atLeastOn != "success":
+		return usage("--at-least-on is %q, want always or success", r.atLeastOn)
+	case r.atLeast == 0 && cmd.Flags().Changed("at-least-on"):
+		return usage("--at-least-on is given without --at-least")
+	case r.atLeast > 0 && r.restart:
+		return usage("--at-least and --restart are given, want one of them")
 	case r.restartDelay < 0:
 		return usage("--restart-delay is %v, want 0 or more", r.restartDelay)
 	case r.slots < 1 || r.slots > lock.MaxSlots:
@@ -188,18 +222,14 @@ func (r *runner) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	r.store = s
 	path, err := exec.LookPath(r.command[0])
 	if err != nil {
 		return cantRun(r.command, err)
 	}
 	r.signals = make(chan os.Signal, 8)
-	heed(r.signals)
-	defer signal.Stop(r.signals)
-	// Without it a reader of standard error that goes away would end this program, and
-	// with it the command. Not ignored: the command would inherit that.
-	broken := make(chan os.Signal, 1)
-	signal.Notify(broken, syscall.SIGPIPE)
-	defer signal.Stop(broken)
+	defer r.heed()()
+	r.terminal = procgroup.HasTerminal()
 
 	r.began = time.Now()
 	var locker lock.Locker
@@ -213,29 +243,45 @@ func (r *runner) run(ctx context.Context) (err error) {
 	if err != nil {
 		return r.bounded(err)
 	}
+	if r.atLeast > 0 {
+		if err := lock.CheckReleaseAfter(locker, r.atLeast); err != nil {
+			return usage("--at-least %v: %w", r.atLeast, err)
+		}
+	}
+	above := r.heldAbove(ctx, locker)
+	if above >= r.slots {
+		return usage("%q is held by a lockkeeper that this one runs under: it would wait for its own end", r.key)
+	}
 	if r.slots > 1 {
 		locker = lock.Semaphore(locker, r.slots)
 	}
-	if r.guard, err = startGuard(s.dir(), r.say); err != nil {
+	if r.guard, err = procgroup.StartGuard(s.dir(), r.warn); err != nil {
 		return fmt.Errorf("can't start the guard process: %w", err)
 	}
-	defer r.guard.close()
-	for {
-		stopped, err := r.term(ctx, locker, path)
-		if !r.restart || stopped {
-			return err
-		}
-		if err != nil && codeOf(err) != exitLost && !isStatus(err) {
-			return err // the next campaign would end in the same way
-		}
-		if codeOf(err) == exitLost {
-			r.say("%v", err)
-		}
-		r.say("campaigning again in %v", r.restartDelay)
-		if err := r.untilSignal(ctx, func(ctx context.Context) error { return pause(ctx, r.restartDelay) }); err != nil {
-			return err
-		}
-		r.began = time.Now()
+	defer r.guard.Close()
+	return r.campaigns(ctx, locker, path)
+}
+
+// heed sends the signals that may ask for the end to r.signals, until the returned
+// function is called.
+func (r *runner) heed() (stop func()) {
+	if procgroup.IgnoredFromTheStart(syscall.SIGQUIT) {
+		signal.Ignore(syscall.SIGQUIT) // Go has forgotten it, and the command is to know
+	} else {
+		signal.Notify(r.signals, syscall.SIGQUIT)
+	}
+	heed(r.signals)
+	r.suspend = make(chan os.Signal, 1)
+	procgroup.NotifySuspend(r.suspend)
+	procgroup.StayRunning()
+	// Without it a reader of standard error that goes away would end this program, and
+	// with it the command. Not ignored: the command would inherit that.
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	return func() {
+		signal.Stop(r.suspend)
+		signal.Stop(r.signals)
+		signal.Stop(broken)
 	}
 }
 
@@ -248,48 +294,49 @@ func (r *runner) bounds() *lock.AcquireOptions {
 	return &o
 }
 
-// isStatus: err is how a command ended, and no word.
-func isStatus(err error) bool {
-	var s *status
-	return errors.As(err, &s) && s.err == nil
-}
-
-func cantRun(command []string, err error) error {
-	code := exitNoExec
-	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
-		code = exitNotFound
-	}
-	return &status{code, commandWords(command, err)}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
 // untilSignal runs fn with a context that a signal ends. The error is the signal then,
-// also if fn had none.
+// also if fn had none. SIGTSTP ends fn too, stops this process, and fn begins again: one
+// that is stopped while it asks a store could keep others waiting there.
 func (r *runner) untilSignal(ctx context.Context, fn func(context.Context) error) error {
+	select {
+	case <-r.suspend: // that was the command's
+	default:
+	}
+	for {
+		again, err := r.untilSuspended(ctx, fn)
+		if !again {
+			return err
+		}
+		procgroup.Suspend()
+	}
+}
+
+func (r *runner) untilSuspended(ctx context.Context, fn func(context.Context) error) (suspended bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan error, 1)
 	go func() { done <- fn(ctx) }()
-	select {
-	case err := <-done:
-		return err
-	case s := <-r.signals:
-		sig := signalled{s.(syscall.Signal)}
-		cancel(sig)
-		<-done // its owner gives back what it may have got all the same
-		return &status{exitSignal + int(sig.Signal), sig}
+	for {
+		select {
+		case err := <-done:
+			return false, err
+		case <-r.suspend:
+			cancel(errSuspended)
+			err := <-done
+			return err != nil, err // without an error there is something to lead for
+		case s := <-r.signals:
+			if !r.asksForTheEnd(s) {
+				continue
+			}
+			sig := signalled{s.(syscall.Signal)}
+			cancel(sig)
+			<-done // its owner gives back what it may have got all the same
+			return false, &status{exitSignal + int(sig.Signal), sig}
+		}
 	}
 }
+
+var errSuspended = errors.New("suspended")
 
 // open waits for the store as long as the campaign may last.
 func (r *runner) open(ctx context.Context, s store) (lock.Locker, error) {
@@ -317,62 +364,17 @@ func (r *runner) open(ctx context.Context, s store) (lock.Locker, error) {
 // say tells of what goes on, on standard error: standard output is the command's.
 func (r *runner) say(format string, args ...any) {
 	if !r.quiet {
-		for i, arg := range args {
-			if err, ok := arg.(error); ok {
-				args[i] = words(err)
-			}
-		}
-		text := strings.Join(strings.Fields(fmt.Sprintf(format, args...)), " ")
-		fmt.Fprintln(r.a.err, "lockkeeper:", text)
+		r.warn(format, args...)
 	}
 }
 
-// term campaigns once and runs the command for one term. stopped: a signal asked for
-// the end.
-func (r *runner) term(ctx context.Context, locker lock.Locker, path string) (stopped bool, err error) {
-	var lease lock.Lease
-	err = r.untilSignal(ctx, func(ctx context.Context) (err error) {
-		lease, err = lock.Acquire(ctx, &standby{Locker: locker, r: r}, r.key, r.ttl, r.bounds())
-		return err
-	})
-	if err != nil {
-		if lease != nil {
-			_ = lease.Release(ctx)
+// warn says what has to be known with --quiet, too.
+func (r *runner) warn(format string, args ...any) {
+	for i, arg := range args {
+		if err, ok := arg.(error); ok {
+			args[i] = words(err)
 		}
-		var sig signalled
-		return errors.As(err, &sig), r.bounded(err)
 	}
-	keeper, err := keepalive.Start(context.WithoutCancel(ctx), guarded{lease, r}, r.ttl, &keepalive.Options{
-		Margin:   r.grace,
-		Interval: min(r.ttl/2, (r.ttl-r.grace)/2),
-		Logger:   slog.New(renewals{r}),
-	})
-	if err != nil {
-		_ = lease.Release(ctx)
-		return false, err
-	}
-	r.say("holding %s, token %d", lease.Key(), lease.Token())
-	stopped, err = r.lead(keeper, lease, path)
-
-	released := keeper.Release(ctx)
-	switch {
-	case errors.Is(released, lock.ErrLost):
-		return stopped, &status{exitLost, released}
-	case released != nil:
-		r.say("the lock was not freed, it ends by itself within %v: %v", r.ttl, released)
-	}
-	return stopped, err
-}
-
-// environment is this process's, without what leads to the store.
-func (r *runner) environment(lease lock.Lease) []string {
-	drop := []string{"LOCKKEEPER_KEY", "LOCKKEEPER_TOKEN"}
-	if !r.keepSecrets {
-		drop = append(drop, secretEnv...)
-	}
-	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
-		name, _, _ := strings.Cut(kv, "=")
-		return slices.Contains(drop, name)
-	})
-	return append(env, "LOCKKEEPER_KEY="+lease.Key(), "LOCKKEEPER_TOKEN="+strconv.FormatUint(lease.Token(), 10))
+	text := strings.Join(strings.Fields(fmt.Sprintf(format, args...)), " ")
+	fmt.Fprintln(r.a.err, "lockkeeper:", text)
 }

@@ -77,7 +77,7 @@ func TestRunWhileAnotherHolds(t *testing.T) {
 	require.Equal(t, exitHeld, code)
 
 	second := start(t, url, nil, "run", "k", "--", "echo", "ran")
-	second.sees(t, "standing by: held by ")
+	second.sees(t, "held by ")
 	require.NoError(t, second.Process.Signal(syscall.SIGTERM))
 	require.Equal(t, exitSignal+15, second.exits(t))
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -25,7 +26,7 @@ func (s *standby) TryAcquire(ctx context.Context, key string, ttl time.Duration)
 	switch {
 	case s.r.once || ctx.Err() != nil:
 	case errors.As(err, &held):
-		s.tell("held by "+name(held.Holder), "standing by: ")
+		s.tell("held by "+name(held.Holder), fmt.Sprintf("standing by for %s in %s: ", key, s.r.store.shown()))
 	case errors.Is(err, lock.ErrUnavailable):
 		s.tell("unavailable", "waiting for the store: "+words(err)+" ")
 	}
@@ -41,6 +42,7 @@ func (s *standby) tell(what, how string) {
 	if what == "unavailable" {
 		what = ""
 	}
+	s.r.sayStore(false)
 	s.r.say("%s%s", how, what)
 }
 

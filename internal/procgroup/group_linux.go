@@ -1,4 +1,4 @@
-package cli
+package procgroup
 
 import (
 	"bytes"
@@ -54,10 +54,24 @@ func openLockFiles(dir string) []int {
 // parent has ended: so offspring still finds it.
 func adoptOrphans() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 
+// ownProgram is this very program, also when its file was deleted or replaced since.
+func ownProgram() (string, error) {
+	const self = "/proc/self/exe" // of the new process: it is this program until it is started
+	if _, err := os.Stat(self); err != nil {
+		return "", fmt.Errorf("this program finds itself by %s, which needs /proc to be mounted: %w", self, err)
+	}
+	return self, nil
+}
+
 // kin is a process that lives. Its number may be another's later, its start tells.
 type kin struct {
 	pid, group int
-	start      string
+	start      uint64
+}
+
+func findKin(pid int) (kin, bool) {
+	s, ok := statOf(pid)
+	return kin{pid, s.group, s.start}, ok
 }
 
 func (p kin) signal(s syscall.Signal) {
@@ -70,14 +84,14 @@ func (p kin) signal(s syscall.Signal) {
 // what is below that: also those that have made a group of their own, as timeout(1)
 // and shells with job control do. One that makes a session has asked to be left alone.
 // A kernel that does not tell its processes' children gives none.
-func offspring(parent, except int) []kin {
-	root, ok := statOf(parent)
-	if !ok {
+func offspring(parent kin, except int) []kin {
+	root, ok := statOf(parent.pid)
+	if !ok || root.start != parent.start {
 		return nil
 	}
 	var all []kin
-	seen := map[int]bool{parent: true, except: true}
-	for next := []int{parent}; len(next) > 0; next = next[1:] {
+	seen := map[int]bool{parent.pid: true, except: true}
+	for next := []int{parent.pid}; len(next) > 0; next = next[1:] {
 		for _, pid := range childrenOf(next[0]) {
 			if seen[pid] {
 				continue
@@ -110,10 +124,43 @@ func childrenOf(pid int) []int {
 	return all
 }
 
+// marked are the processes of this session that are younger than this one and have
+// this entry in their environment.
+func marked(entry string) []kin {
+	self, ok := statOf(os.Getpid())
+	if !ok {
+		return nil
+	}
+	dirs, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var all []kin
+	for _, dir := range dirs {
+		pid, err := strconv.Atoi(dir.Name())
+		if err != nil {
+			continue
+		}
+		s, ok := statOf(pid)
+		if !ok || s.session != self.session || s.start < self.start || s.state == "Z" {
+			continue
+		}
+		env, _ := os.ReadFile("/proc/" + dir.Name() + "/environ")
+		for e := range bytes.SplitSeq(env, []byte{0}) {
+			if string(e) == entry {
+				all = append(all, kin{pid, s.group, s.start})
+				break
+			}
+		}
+	}
+	return all
+}
+
 // stat is a part of /proc/PID/stat.
 type stat struct {
-	state, start   string
-	group, session int
+	state                  string
+	start                  uint64 // in ticks since the machine's boot
+	parent, group, session int
 }
 
 func statOf(pid int) (stat, bool) {
@@ -126,9 +173,11 @@ func statOf(pid int) (stat, bool) {
 	if len(f) < 20 {
 		return stat{}, false
 	}
+	parent, _ := strconv.Atoi(f[1])
 	group, _ := strconv.Atoi(f[2])
 	session, _ := strconv.Atoi(f[3])
-	return stat{f[0], f[19], group, session}, true
+	start, _ := strconv.ParseUint(f[19], 10, 64)
+	return stat{f[0], start, parent, group, session}, true
 }
 
 // reapOrphans forgets the adopted processes that have ended. The others have owners
@@ -139,4 +188,32 @@ func reapOrphans(except ...int) {
 			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 		}
 	}
+}
+
+// aloneInGroup reports whether nobody but this process and its callers is in its group.
+func aloneInGroup() bool {
+	own := syscall.Getpgrp()
+	callers := map[int]bool{}
+	for pid := os.Getpid(); pid > 0 && !callers[pid]; {
+		callers[pid] = true
+		s, ok := statOf(pid)
+		if !ok {
+			break
+		}
+		pid = s.parent
+	}
+	dirs, err := os.ReadDir("/proc")
+	if err != nil {
+		return false
+	}
+	for _, dir := range dirs {
+		pid, err := strconv.Atoi(dir.Name())
+		if err != nil || callers[pid] {
+			continue
+		}
+		if s, ok := statOf(pid); ok && s.group == own && s.state != "Z" {
+			return false
+		}
+	}
+	return true
 }

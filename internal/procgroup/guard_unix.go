@@ -1,6 +1,6 @@
 //go:build unix
 
-package cli
+package procgroup
 
 import (
 	"bytes"
@@ -9,22 +9,15 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// guardArg makes the program a guard: a process of its own that kills what the
-// command has started when lockkeeper has died, or could not do it in time because
-// it was paused. A death signal reaches the command alone, and knows no time.
-const guardArg = "__guard"
-
-// guardName is what the guard is called in lists of processes. With lockkeeper's own
-// name, whoever kills all lockkeepers by name would kill their guards as well.
-const guardName = "lock-guard"
-
-// guardian is lockkeeper's end of the guard.
-type guardian struct {
+// Guard is this process's end of the guard. It is safe for concurrent use.
+type Guard struct {
 	closing chan struct{}
 	done    chan struct{} // closed when the guard has ended for good
 	warn    func(format string, args ...any)
@@ -39,16 +32,20 @@ type guardian struct {
 
 // order is what a guard is told: to kill that group, 0 for none, when lockkeeper is
 // gone and at until, by the machine's own clock, in nanoseconds. A pid of -1 is a
-// command that is about to start: the guard finds it below lockkeeper (Linux).
+// command that is about to start: the guard finds it below lockkeeper, and when that is
+// gone by mark, an entry of its environment (Linux).
 type order struct {
 	pid   int
 	until int64
+	mark  string
 }
 
-// startGuard starts a guard. One that dies is replaced: warn is told if that fails.
-// lockFiles is the directory of a file store, "" if it is another.
-func startGuard(lockFiles string, warn func(format string, args ...any)) (*guardian, error) {
-	g := &guardian{closing: make(chan struct{}), done: make(chan struct{}), warn: warn, dir: lockFiles}
+func (o order) String() string { return fmt.Sprintf("%d %d %q", o.pid, o.until, o.mark) }
+
+// StartGuard starts a guard. One that dies is replaced: warn is told once if that fails,
+// and once when it is over. lockFiles is the directory of a file store, "" if it is another.
+func StartGuard(lockFiles string, warn func(format string, args ...any)) (*Guard, error) {
+	g := &Guard{closing: make(chan struct{}), done: make(chan struct{}), warn: warn, dir: lockFiles}
 	if err := g.start(); err != nil {
 		return nil, err
 	}
@@ -57,8 +54,8 @@ func startGuard(lockFiles string, warn func(format string, args ...any)) (*guard
 }
 
 // start starts a guard, and tells it the present order.
-func (g *guardian) start() error {
-	self, err := os.Executable()
+func (g *Guard) start() error {
+	program, err := ownProgram()
 	if err != nil {
 		return err
 	}
@@ -67,8 +64,8 @@ func (g *guardian) start() error {
 		return err
 	}
 	defer in.Close()
-	cmd := exec.Command(self, guardArg)
-	cmd.Args[0] = guardName
+	cmd := exec.Command(program, GuardArg, strconv.Itoa(os.Getpid()))
+	cmd.Args[0] = GuardName
 	cmd.Env = []string{}
 	cmd.Dir = "/"
 	cmd.Stdin = in
@@ -85,7 +82,7 @@ func (g *guardian) start() error {
 	return nil
 }
 
-func (g *guardian) supervise() {
+func (g *Guard) supervise() {
 	defer close(g.done)
 	for {
 		g.mu.Lock()
@@ -93,17 +90,22 @@ func (g *guardian) supervise() {
 		g.mu.Unlock()
 		_ = cmd.Wait()
 		_ = conn.Close()
-		for {
+		for failing := false; ; failing = true {
 			select {
 			case <-g.closing:
 				return
 			default:
 			}
 			err := g.start()
+			switch {
+			case err == nil && failing:
+				g.warn("a guard process runs again")
+			case err != nil && !failing:
+				g.warn("the guard process has died, and no other can be started: while that is so, the command outlives this process if it is killed or paused: %v", err)
+			}
 			if err == nil {
 				break
 			}
-			g.warn("the guard process has died, and no other can be started: %v", err)
 			if !g.pause(time.Second) {
 				return
 			}
@@ -120,7 +122,7 @@ func (g *guardian) supervise() {
 }
 
 // pause returns false if the guard is to end.
-func (g *guardian) pause(d time.Duration) bool { return !closedWithin(g.closing, d) }
+func (g *Guard) pause(d time.Duration) bool { return !closedWithin(g.closing, d) }
 
 // socketPair is one end for a child's standard input, and the other.
 func socketPair() (*os.File, *net.UnixConn, error) {
@@ -148,7 +150,7 @@ func socketPair() (*os.File, *net.UnixConn, error) {
 // that this one lives: as long as the guard has it open, too, nobody takes the lock of
 // a lockkeeper that was killed before its command was. mu is held. A guard that does not read is no reason
 // to wait for: what it was told last stands, and that ends the command earlier.
-func (g *guardian) send() {
+func (g *Guard) send() {
 	var rights []byte
 	if g.now.pid != 0 {
 		if open := openLockFiles(g.dir); len(open) > 0 {
@@ -156,31 +158,36 @@ func (g *guardian) send() {
 		}
 	}
 	_ = g.conn.SetWriteDeadline(time.Now().Add(time.Second))
-	_, _, _ = g.conn.WriteMsgUnix(fmt.Appendln(nil, g.now.pid, g.now.until), rights, nil)
+	_, _, _ = g.conn.WriteMsgUnix(fmt.Appendln(nil, g.now), rights, nil)
 }
 
-// watch tells which group to kill, nil for none, and when at the latest: unless it is
-// told another time before.
-func (g *guardian) watch(c *group, until time.Time) {
+// expect tells that a command is about to start, and when to kill it at the latest:
+// this process may be killed or paused before it can tell which it is.
+func (g *Guard) expect(mark string, until time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.now = order{-1, onMachineClock(until), mark}
+	g.send()
+}
+
+// watch tells which group to kill.
+func (g *Guard) watch(group int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.now.pid = group
+	g.send()
+}
+
+// Forget tells that the group has ended: its number may be another's later.
+func (g *Guard) Forget() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.now = order{}
-	if c != nil {
-		g.now = order{c.pid, onMachineClock(until)}
-	}
 	g.send()
 }
 
-// expect tells that a command is about to start, and when to kill at the latest.
-func (g *guardian) expect(until time.Time) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.now = order{-1, onMachineClock(until)}
-	g.send()
-}
-
-// extend moves the time.
-func (g *guardian) extend(until time.Time) {
+// Extend moves the time.
+func (g *Guard) Extend(until time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.now.pid != 0 {
@@ -197,14 +204,15 @@ func onMachineClock(t time.Time) int64 {
 }
 
 // pid is the guard's.
-func (g *guardian) pid() int {
+func (g *Guard) pid() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.cmd.Process.Pid
 }
 
-func (g *guardian) close() {
-	g.watch(nil, time.Time{})
+// Close ends the guard, and lets the group live.
+func (g *Guard) Close() {
+	g.Forget()
 	close(g.closing)
 	g.mu.Lock()
 	_ = g.conn.Close()
@@ -216,15 +224,29 @@ func (g *guardian) close() {
 // is suspended, that clock does not where the system has such a one.
 const guardLook = time.Second
 
-// guard is the guard's main: it ends when lockkeeper's end of the pipe is closed.
-func guard(in *os.File) int {
+// GuardMain is the guard's main: it ends when lockkeeper's end of the socket in is closed.
+// args are those after [GuardArg].
+func GuardMain(args []string, in *os.File) int {
+	if slices.Equal(args, []string{interruptsArg}) {
+		return witnessMain(in)
+	}
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	setProcessName(guardName)
-	parent := os.Getppid()
+	setProcessName(GuardName)
+	if len(args) != 1 {
+		return failed
+	}
+	pid, err := strconv.Atoi(args[0])
+	if err != nil {
+		return failed
+	}
+	// A lockkeeper that was killed before this line has handed its children to another
+	// process, whose own children are none of the guard's business.
+	parent, found := findKin(pid)
+	found = found && os.Getppid() == pid
 	c, err := net.FileConn(in)
 	conn, ok := c.(*net.UnixConn)
 	if err != nil || !ok {
-		return exitUsage
+		return failed
 	}
 	orders := make(chan order)
 	go func() {
@@ -239,7 +261,10 @@ func guard(in *os.File) int {
 		case o, ok := <-orders:
 			if !ok {
 				killAll(now.pid, below)
-				return exitOK
+				if now.pid == -1 {
+					killMarked(now.mark)
+				}
+				return 0
 			}
 			now = o
 		case <-timer.C:
@@ -248,7 +273,9 @@ func guard(in *os.File) int {
 			below = nil
 			continue
 		}
-		below = offspring(parent, os.Getpid())
+		if found {
+			below = offspring(parent, os.Getpid())
+		}
 		left := time.Duration(now.until - machineClock())
 		if left <= 0 {
 			killAll(now.pid, below)
@@ -284,7 +311,7 @@ func readOrders(conn *net.UnixConn, orders chan<- order) {
 			}
 			rest = more
 			var o order
-			if n, _ := fmt.Sscan(string(line), &o.pid, &o.until); n == 2 {
+			if n, _ := fmt.Sscanf(string(line), "%d %d %q", &o.pid, &o.until, &o.mark); n == 3 {
 				orders <- o
 			}
 		}
@@ -307,5 +334,18 @@ func killAll(group int, others []kin) {
 	}
 	for _, p := range others {
 		p.signal(syscall.SIGKILL)
+	}
+}
+
+// killMarked kills what was started in the moment before lockkeeper was killed, when the
+// guard did not know the group yet.
+func killMarked(mark string) {
+	for range 100 { // what they start meanwhile has the mark as well
+		all := marked(mark)
+		if len(all) == 0 {
+			return
+		}
+		killAll(0, all)
+		time.Sleep(time.Millisecond)
 	}
 }

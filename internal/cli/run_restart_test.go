@@ -1,0 +1,103 @@
+//go:build unix
+
+package cli
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestBackoffGrowsWhileTheCommandFailsAtOnce(t *testing.T) {
+	failed := &status{code: 3}
+	lost := &status{code: exitLost}
+	b := backoff{base: time.Second}
+	require.Equal(t, time.Second, b.after(time.Millisecond, failed))
+	require.Equal(t, 2*time.Second, b.after(time.Millisecond, failed))
+	require.Equal(t, 4*time.Second, b.after(0, errors.New("not found")))
+	for range 100 {
+		require.LessOrEqual(t, b.after(0, failed), maxPause)
+	}
+	require.Equal(t, maxPause, b.after(0, failed))
+	require.Equal(t, time.Second, b.after(time.Millisecond, nil), "it ended well")
+	require.Equal(t, time.Second, b.after(time.Millisecond, failed))
+	require.Equal(t, time.Second, b.after(time.Millisecond, lost), "that was not the command's fault")
+	b.after(0, failed)
+	b.after(0, failed)
+	require.Equal(t, time.Second, b.after(steadyRun, failed), "it ran for long")
+
+	b = backoff{}
+	require.Zero(t, b.after(0, failed))
+	require.Positive(t, b.after(0, failed))
+	b = backoff{base: 5 * time.Minute}
+	b.after(0, failed)
+	require.Equal(t, 5*time.Minute, b.after(0, failed), "never less than --restart-delay")
+}
+
+func TestRunRestartSaysHowTheCommandEnded(t *testing.T) {
+	for command, want := range map[string]string{"exit 0": "ended with status 0", "exit 3": "ended with status 3", "kill -9 $$": "was ended by signal 9 (killed)"} {
+		p := start(t, fileURL(t), nil, "run", "k", "--restart", "--", "sh", "-c", command)
+		p.sees(t, "lockkeeper: the command "+want+" after ")
+		p.sees(t, ": campaigning again in 1s\n")
+	}
+}
+
+// Nor while it is away before its first term: another may be leading for days.
+func TestRunRestartGoesOnWhileTheCommandIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	script := filepath.Join(dir, "script")
+	write := func(file, text string, mode os.FileMode) {
+		require.NoError(t, os.WriteFile(file+".new", []byte(text), mode))
+		require.NoError(t, os.Rename(file+".new", file))
+	}
+	write(script, "#!/bin/sh\necho one\nrm $0\n", 0o700)
+	url := fileURL(t)
+	first := start(t, url, nil, "run", "k", "--", "sleep", "1000")
+	first.sees(t, "holding k")
+	p := start(t, url, nil, "run", "k", "--restart", "--restart-delay=1ms", "--", script)
+	p.sees(t, "standing by")
+	require.NoError(t, os.Remove(script))
+	require.NoError(t, first.Process.Signal(syscall.SIGTERM))
+	p.sees(t, "no such file or directory: campaigning again")
+	_, code := do(t, url, nil, "run", "k", "--wait=1m", "-q", "--", "true")
+	require.Zero(t, code, "who has no command to run keeps the lock")
+	write(script, "\x00\x01", 0o700)
+	p.sees(t, "exec format error: campaigning again")
+	write(script, "#!/bin/sh\necho one\nrm $0\n", 0o700)
+	p.sees(t, "one\n")
+	write(script, "#!/bin/sh\necho two\nsleep 1000\n", 0o700)
+	p.sees(t, "two\n")
+	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
+	require.Equal(t, exitSignal+15, p.exits(t), &p.out)
+
+	_, code = do(t, url, nil, "run", "k", "--restart", "--", filepath.Join(dir, "mistyped"))
+	require.Equal(t, exitNotFound, code, "a name that was never there is a mistake")
+}
+
+func TestRunSIGHUPIsAReloadToOneThatRestartsStandingByAndLeading(t *testing.T) {
+	url, ready := fileURL(t), filepath.Join(t.TempDir(), "pids")
+	first := start(t, url, nil, "run", "k", "--restart", "--restart-delay=1ms", "--", "sh", "-c", `trap "echo reloaded" HUP; echo $$ >`+ready+`; while :; do sleep 0.01; done`)
+	pids(t, ready, 1)
+	require.NoError(t, first.Process.Signal(syscall.SIGHUP))
+	first.sees(t, "reloaded\n")
+
+	second := start(t, url, nil, "run", "k", "--restart", "--restart-delay=1ms", "--", "sh", "-c", `echo second; sleep 1000`)
+	second.sees(t, "standing by")
+	require.NoError(t, second.Process.Signal(syscall.SIGHUP))
+	require.NoError(t, first.Process.Signal(syscall.SIGTERM))
+	second.sees(t, "second\n")
+	require.NoError(t, second.Process.Signal(syscall.SIGHUP)) // its command knows no reload
+	second.sees(t, "was ended by signal 1 (hangup)")
+	require.Eventually(t, func() bool { return strings.Count(second.out.String(), "second\n") == 2 }, patience, 5*time.Millisecond)
+
+	once := start(t, url, nil, "run", "k", "--", "true") // one that runs once is ended
+	once.sees(t, "standing by")
+	require.NoError(t, once.Process.Signal(syscall.SIGHUP))
+	require.Equal(t, exitSignal+1, once.exits(t), &once.out)
+}

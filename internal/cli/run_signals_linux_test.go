@@ -1,0 +1,136 @@
+package cli
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestRunEverySignalThatMeansTheCommandIsPassedOn(t *testing.T) {
+	all := []syscall.Signal{
+		syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM,
+		syscall.SIGTERM, syscall.SIGVTALRM, syscall.SIGWINCH, syscall.SIGIO, syscall.SIGPWR, 37, 64,
+	}
+	for _, s := range all {
+		ready := filepath.Join(t.TempDir(), "pids")
+		p := start(t, fileURL(t), nil, "run", "k", "-q", "--", "sh", "-c",
+			fmt.Sprintf(`trap "exit 41" %d; echo $$ >%s; while :; do sleep 0.01; done`, s, ready))
+		pids(t, ready, 1)
+		require.NoError(t, p.Process.Signal(s))
+		require.Equal(t, 41, p.exits(t), "%v: %s", s, &p.out)
+		require.NotContains(t, p.out.String(), "goroutine", s)
+	}
+}
+
+func TestRunAStoppedCommandEndsByASignalToLockkeeper(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
+		ready := filepath.Join(t.TempDir(), "pids")
+		p := start(t, fileURL(t), nil, "run", "k", "--", "sh", "-c", `echo $$ >`+ready+`; while :; do sleep 0.01; done`)
+		command := pids(t, ready, 1)[0]
+		require.NoError(t, syscall.Kill(command, syscall.SIGSTOP))
+		stoppedIs(t, command, true)
+		require.NoError(t, p.Process.Signal(s))
+		require.Equal(t, exitSignal+int(s), p.exits(t), &p.out)
+	}
+}
+
+func stoppedIs(t *testing.T, pid int, want bool) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		s, ok := statOf(pid)
+		return ok && (s.state == "T") == want
+	}, patience, time.Millisecond)
+}
+
+// Without a shell to give the terminal back to there is no reason to stop, and the lock is kept.
+func TestRunTheCommandIsSuspendedAndGoesOnThroughLockkeeper(t *testing.T) {
+	ready := filepath.Join(t.TempDir(), "pids")
+	p := startCommand(t, exec.Command("setsid", "-w", binary, "run", "k", "--ttl=1s", "--", "sh", "-c", `echo $PPID $$ >`+ready+`; while :; do sleep 0.01; done`), fileURL(t), nil)
+	all := pids(t, ready, 1)
+	require.NoError(t, syscall.Kill(all[0], syscall.SIGTSTP))
+	stoppedIs(t, all[1], true)
+	time.Sleep(1500 * time.Millisecond) // longer than the ttl: it is renewed
+	stoppedIs(t, all[1], true)
+	require.NoError(t, syscall.Kill(all[0], syscall.SIGCONT))
+	stoppedIs(t, all[1], false)
+	require.NoError(t, syscall.Kill(all[0], syscall.SIGTERM))
+	require.Equal(t, exitSignal+15, p.exits(t), &p.out)
+}
+
+func TestRunSIGINTThatEndsTheCommandEndsLockkeeper(t *testing.T) {
+	ready := filepath.Join(t.TempDir(), "pids")
+	p := start(t, fileURL(t), nil, "run", "k", "--", "sh", "-c", `echo $$ >`+ready+`; while :; do sleep 0.01; done`)
+	pids(t, ready, 1)
+	require.NoError(t, p.Process.Signal(syscall.SIGINT))
+	p.exits(t)
+	ws := p.ProcessState.Sys().(syscall.WaitStatus)
+	require.True(t, ws.Signaled() && ws.Signal() == syscall.SIGINT, "%v: a shell goes on after an exit", p.ProcessState)
+
+	// One that only says so has ended in good order.
+	_, code := do(t, fileURL(t), nil, "run", "k", "-q", "--", "sh", "-c", "exit 130")
+	require.Equal(t, 130, code)
+}
+
+func TestRunWhileStandingByQuitEndsAndOthersAreNothing(t *testing.T) {
+	url := fileURL(t)
+	first := start(t, url, nil, "run", "k", "--", "sleep", "1000")
+	first.sees(t, "holding k")
+	p := start(t, url, nil, "run", "k", "--", "true")
+	p.sees(t, "standing by")
+	for _, s := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGALRM, syscall.SIGVTALRM} {
+		require.NoError(t, p.Process.Signal(s))
+	}
+	require.NoError(t, p.Process.Signal(syscall.SIGQUIT))
+	require.Equal(t, exitSignal+3, p.exits(t), &p.out)
+	require.NotContains(t, p.out.String(), "goroutine")
+}
+
+// ignoredBy is what a command ignores, a bit for each signal.
+func ignoredBy(t *testing.T, status string) uint64 {
+	t.Helper()
+	_, rest, _ := strings.Cut(status, "SigIgn:")
+	fields := strings.Fields(rest)
+	require.NotEmpty(t, fields, status)
+	mask, err := strconv.ParseUint(fields[0], 16, 64)
+	require.NoError(t, err)
+	return mask
+}
+
+func TestRunTheCommandIgnoresWhatLockkeeperWasStartedToIgnoreAndNothingElse(t *testing.T) {
+	bit := func(signals ...syscall.Signal) (mask uint64) {
+		for _, s := range signals {
+			mask |= 1 << (s - 1)
+		}
+		return mask
+	}
+	for trap, want := range map[string]uint64{
+		":":                               0,
+		`trap "" HUP`:                     bit(syscall.SIGHUP),
+		`trap "" INT QUIT`:                bit(syscall.SIGINT, syscall.SIGQUIT), // sh -c 'lockkeeper &'
+		`trap "" TSTP TTIN TTOU`:          bit(syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU),
+		`trap "" HUP INT QUIT TTOU; true`: bit(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTTOU),
+	} {
+		p := startCommand(t, exec.Command("sh", "-c", trap+`; exec "$0" run k -q -- grep SigIgn /proc/self/status`, binary), fileURL(t), nil)
+		require.Zero(t, p.exits(t), &p.out)
+		// 32 and 33 are the C library's.
+		require.Equal(t, want, ignoredBy(t, p.out.String())&^bit(32, 33), "%s: %s", trap, &p.out)
+	}
+}
+
+// Neither the first command nor the next one.
+func TestRunInATerminalTheCommandIgnoresNothingEither(t *testing.T) {
+	s := newSession(t, fileURL(t), "sh", "-c", "lockkeeper run k --restart --restart-delay=1ms -- sh -c 'grep SigIgn /proc/self/status; read a </dev/tty; exit $a'")
+	for range 3 {
+		s.sees(t, "SigIgn:\t")
+		s.sees(t, "0000000000000000")
+		s.types(t, "0\n")
+		s.sees(t, "campaigning again")
+	}
+}
