@@ -23,7 +23,7 @@ each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd "$$m" && $(1));
 
 .PHONY: help
 help: ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 .PHONY: test
 test: servers ## every test, with -race and real servers (installs redis-server if missing)
@@ -40,8 +40,8 @@ compat: ## redlock's tests on other versions of Redis and Valkey: SERVERS, or wh
 .PHONY: bench
 bench: servers ## the benchmarks, those against other libraries included
 	$(GO) test -run='^$$' -bench='$(BENCH)' -benchtime=$(BENCHTIME) -benchmem ./...
-	cd internal/peerbench && $(GO) run ./cmd/peerbench -csv ../docs/handoff.csv
-	cd internal/peerbench && $(GO) run ./cmd/handoffplot ../docs/handoff.csv ../docs/handoff.svg
+	cd internal/peerbench && $(GO) run ./cmd/peerbench -csv handoff.csv
+	cd internal/peerbench && $(GO) run ./cmd/handoffplot handoff.csv handoff.svg
 
 .PHONY: model
 model: ## search the models of the algorithm, and one counterexample for each rule left out
@@ -67,7 +67,7 @@ torture: servers ## half an hour of faults on real servers and processes: TORTUR
 	cd internal/torture && $(GO) run ./cmd/torture -duration 30m -nodes 5 -clients 8 $(TORTURE)
 
 .PHONY: check
-check: fmt vet lint imports tidy cross test fuzz model simulate mutants ## everything that CI checks
+check: fmt vet lint imports api tidy cross test fuzz model simulate mutants ## everything that CI checks
 
 .PHONY: fmt
 fmt: ## fail if a file is not gofmt-ed
@@ -84,6 +84,14 @@ lint: ## staticcheck, with the checks of staticcheck.conf
 .PHONY: imports
 imports: ## the test that forbids imports
 	$(GO) test -count=1 ./internal/deps
+
+.PHONY: api
+api: ## fail if what is exported changed since the last version and internal/api does not say so
+	$(GO) run ./internal/api
+
+.PHONY: api-update
+api-update: ## say in internal/api what changed since the last version
+	$(GO) run ./internal/api -update
 
 .PHONY: tidy
 tidy: ## fail if go.mod or go.sum are not tidy

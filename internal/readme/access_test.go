@@ -91,8 +91,7 @@ func everyday(t *testing.T, s *redistest.Server, url string) (trouble []string) 
 }
 
 func TestTheUserMayDoEverythingNeededAndNothingElse(t *testing.T) {
-	rules := accessRules(t, "README.md")
-	require.Equal(t, rules, accessRules(t, "internal/docs/backend-redlock.md"))
+	rules := accessRules(t, "redlock/README.md")
 	s := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	user := func(name string, rules []string) string {
 		s.Do("SCRIPT", "FLUSH")
@@ -120,7 +119,7 @@ func TestTheUserMayDoEverythingNeededAndNothingElse(t *testing.T) {
 
 // What the page says of +scan.
 func TestListNeedsScanAndNothingElse(t *testing.T) {
-	rules := accessRules(t, "README.md")
+	rules := accessRules(t, "redlock/README.md")
 	s := redistest.Start(t)
 	s.Do(append([]string{"ACL", "SETUSER", "keeper", "on", ">secret"}, rules...)...)
 	l, err := redlock.Dial(t.Context(), []string{"redis://keeper:secret@" + s.Addr()}, &redlock.Options{NodeTimeout: 10 * time.Second, RestartGuard: -1})
