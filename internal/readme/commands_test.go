@@ -221,6 +221,9 @@ func runHelp(t *testing.T, dir string) []string {
 func checkMake(t *testing.T, c command) {
 	makefile := read(t, "Makefile")
 	for _, word := range c.words[1:] {
+		if strings.HasPrefix(word, "-") {
+			continue // an option of make
+		}
 		if name, _, assigns := strings.Cut(word, "="); assigns {
 			require.Regexp(t, `(?m)^`+name+` \?=`, makefile, c.text)
 		} else {
