@@ -17,17 +17,23 @@ SEED ?= 1000
 FUZZTIME ?= 10s
 # More flags for the torture, such as -seed 404.
 TORTURE ?=
+# Packages tested at the same time: most of their time is waiting.
+PACKAGES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((2 * n)))
+# What searches, simulates or tortures for minutes is tested by make check: make model,
+# make simulate and make torture-short run the tests of these.
+EVIDENCE := /internal/(model|simulation|torture/cmd)(/|$$)
 
 # each runs a command in every module.
 each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd "$$m" && $(1)); done
 
 .PHONY: help
 help: ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 .PHONY: test
-test: servers ## every test, with -race and real servers (installs redis-server if missing)
-	$(call each,LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout=15m ./...)
+test: servers ## all tests but the evidence of make check, with -race and real servers (installs redis-server if missing)
+	@set -e; for m in $(MODULES); do echo "== $$m: go test -race"; (cd "$$m" && packages=$$($(GO) list ./... | grep -vE '$(EVIDENCE)') && \
+		LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout=15m -p $(PACKAGES) $$packages); done
 
 .PHONY: servers
 servers: ## install the servers that the tests need, if missing
@@ -40,15 +46,17 @@ compat: ## redlock's tests on other versions of Redis and Valkey: SERVERS, or wh
 .PHONY: bench
 bench: servers ## the benchmarks, those against other libraries included
 	$(GO) test -run='^$$' -bench='$(BENCH)' -benchtime=$(BENCHTIME) -benchmem ./...
-	cd internal/peerbench && $(GO) run ./cmd/peerbench -csv ../docs/handoff.csv
-	cd internal/peerbench && $(GO) run ./cmd/handoffplot ../docs/handoff.csv ../docs/handoff.svg
+	cd internal/peerbench && $(GO) run ./cmd/peerbench -csv handoff.csv
+	cd internal/peerbench && $(GO) run ./cmd/handoffplot handoff.csv handoff.svg
 
 .PHONY: model
 model: ## search the models of the algorithm, and one counterexample for each rule left out
+	$(GO) test -count=1 ./internal/model/...
 	$(GO) run ./internal/model/check
 
 .PHONY: simulate
-simulate: ## the real code on fake time against simulated nodes: HOURS and SEED
+simulate: servers ## the real code on fake time against simulated nodes: HOURS and SEED
+	LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 ./internal/simulation/...
 	$(GO) run ./internal/simulation/simulate -hours $(HOURS) -seed $(SEED)
 
 .PHONY: mutants
@@ -66,8 +74,16 @@ fuzz: ## hostile input: each fuzz target for FUZZTIME
 torture: servers ## half an hour of faults on real servers and processes: TORTURE='-seed 404'
 	cd internal/torture && $(GO) run ./cmd/torture -duration 30m -nodes 5 -clients 8 $(TORTURE)
 
+.PHONY: allocs
+allocs: servers ## what acquire, extend and release allocate: the race detector of make test allocates, too
+	LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -count=1 -run=Allocations ./backends/... ./redlock
+
+.PHONY: torture-short
+torture-short: servers ## two minutes of it, and that it sees what is put in
+	cd internal/torture && LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout=15m ./cmd/...
+
 .PHONY: check
-check: fmt vet lint imports tidy cross test fuzz model simulate mutants ## everything that CI checks
+check: fmt vet lint imports api tidy cross test allocs fuzz model simulate mutants torture-short ## everything that CI checks
 
 .PHONY: fmt
 fmt: ## fail if a file is not gofmt-ed
@@ -84,6 +100,14 @@ lint: ## staticcheck, with the checks of staticcheck.conf
 .PHONY: imports
 imports: ## the test that forbids imports
 	$(GO) test -count=1 ./internal/deps
+
+.PHONY: api
+api: ## fail if what is exported changed since the last version and internal/api does not say so
+	$(GO) run ./internal/api
+
+.PHONY: api-update
+api-update: ## say in internal/api what changed since the last version
+	$(GO) run ./internal/api -update
 
 .PHONY: tidy
 tidy: ## fail if go.mod or go.sum are not tidy

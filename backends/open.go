@@ -1,6 +1,17 @@
 // Package backends opens lock stores by URL, for programs that let their user
-// choose one. It links every backend of this module: a program with a fixed
-// backend is smaller if it makes that one itself. Open adds nothing else.
+// choose one:
+//
+//	locker, err := backends.Open(ctx, os.Getenv("LOCKS")) // file:///run/keeper/locks, redlock://h1,h2,h3
+//	if err != nil {
+//		return err
+//	}
+//	if c, ok := lock.As[io.Closer](locker); ok { // redlock has connections
+//		defer c.Close()
+//	}
+//
+// What a store guarantees, its own package says. Open adds nothing to that. It links
+// every backend of this module: a program with a fixed backend is smaller if it makes
+// that one itself.
 package backends
 
 import (

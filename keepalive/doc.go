@@ -3,8 +3,18 @@
 // lock, and a process that is paused sees its loss only when it runs again. For
 // these a resource must check the fencing token ([lock.Token]).
 //
-// [Do] is the easiest way in: acquire, run a function, release. [Start] keeps a
-// lease that the caller has already, of any backend, composed ones included.
+// [Do] is the easiest way in: acquire, run a function, release.
+//
+//	err := keepalive.Do(ctx, locker, "nightly-report", 30*time.Second,
+//		func(ctx context.Context) error { // ctx ends before the lease can
+//			return report(ctx, lock.Token(ctx))
+//		}, nil)
+//	if errors.Is(err, lock.ErrLost) {
+//		// The lease was lost while report ran.
+//	}
+//
+// [Start] keeps a lease that the caller has already, of any backend, composed ones
+// included.
 //
 // # States
 //

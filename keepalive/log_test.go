@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/logtest"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -39,18 +40,18 @@ func TestLogger(t *testing.T) {
 	})
 
 	bubble(t, "HasALevelForEach", func(t *testing.T) {
-		log := &levels{Handler: slog.DiscardHandler}
+		var log logtest.Recorder
 		s := &store{onExtend: failing}
-		k := keep(t, t.Context(), s, &Options{Logger: slog.New(log)})
+		k := keep(t, t.Context(), s, &Options{Logger: log.Logger()})
 		time.Sleep(k.opts.interval + ttl/100)
-		require.Equal(t, []string{"WARN renewal failed"}, slices.Compact(log.all()))
+		require.Equal(t, []string{"WARN renewal failed"}, slices.Compact(log.All()))
 		s.answer(nil)
 		time.Sleep(ttl)
-		require.Equal(t, []string{"WARN renewal failed", "INFO renewed again"}, slices.Compact(log.all()))
+		require.Equal(t, []string{"WARN renewal failed", "INFO renewed again"}, slices.Compact(log.All()))
 		s.answer(failing)
 		<-k.Context().Done()
 		synctest.Wait()
-		require.Equal(t, []string{"WARN renewal failed", "INFO renewed again", "WARN renewal failed", "ERROR lease lost"}, slices.Compact(log.all()))
+		require.Equal(t, []string{"WARN renewal failed", "INFO renewed again", "WARN renewal failed", "ERROR lease lost"}, slices.Compact(log.All()))
 		require.ErrorIs(t, k.Release(t.Context()), lock.ErrLost)
 	})
 
@@ -115,27 +116,6 @@ func TestOnLost(t *testing.T) {
 		require.NoError(t, k.Release(t.Context()))
 		time.Sleep(3 * ttl)
 	})
-}
-
-// levels keeps the level and message of each line.
-type levels struct {
-	slog.Handler
-	mu    sync.Mutex
-	lines []string
-}
-
-func (*levels) Enabled(context.Context, slog.Level) bool { return true }
-func (l *levels) Handle(_ context.Context, r slog.Record) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, r.Level.String()+" "+r.Message)
-	return nil
-}
-
-func (l *levels) all() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.lines)
 }
 
 // hanging is a log that nobody reads.

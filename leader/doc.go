@@ -9,6 +9,15 @@
 // the key when that function has returned. It is built on [lock.Acquire] and
 // package keepalive, works with every backend, and needs no server of its own.
 //
+//	err := leader.Run(ctx, locker, "pricing-oracle-keeper", func(ctx context.Context) error {
+//		for ctx.Err() == nil { // ends before anyone else can lead
+//			if err := updatePrice(ctx, lock.Token(ctx)); err != nil {
+//				return err // resigns: another copy leads
+//			}
+//		}
+//		return nil
+//	}, &leader.Options{Logger: slog.Default()})
+//
 // # States
 //
 //	              elected

@@ -2,47 +2,30 @@ package leader_test
 
 import (
 	"context"
-	"log/slog"
 	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/backends/memory"
+	"github.com/tonsurance/lockkeeper/internal/logtest"
 	"github.com/tonsurance/lockkeeper/leader"
 )
 
-// lines keeps the level and message of each line.
-type lines struct {
-	slog.Handler
-	mu  sync.Mutex
-	all []string
-}
-
-func (*lines) Enabled(context.Context, slog.Level) bool { return true }
-func (l *lines) Handle(_ context.Context, r slog.Record) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all = append(l.all, r.Level.String()+" "+r.Message)
-	return nil
-}
+// lines are those that were logged.
+type lines struct{ logtest.Recorder }
 
 // since gives what was logged since the last call.
 func (l *lines) since() []string {
 	synctest.Wait()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	all := l.all
-	l.all = nil
-	return all
+	return l.Take()
 }
 
 func logging() (*leader.Options, *lines) {
-	log := &lines{Handler: slog.DiscardHandler}
+	log := &lines{}
 	opts := options()
-	opts.Logger = slog.New(log)
+	opts.Logger = log.Logger()
 	return opts, log
 }
 

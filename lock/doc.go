@@ -3,6 +3,15 @@
 // what is written once for all backends: waiting, errors, leases, optional
 // abilities. It imports the standard library alone.
 //
+//	lease, err := lock.Acquire(ctx, locker, "price-feed", 10*time.Second, nil) // waits
+//	if err != nil {
+//		return err
+//	}
+//	defer lease.Release(ctx)
+//	err = store.Write(ctx, price, lease.Token()) // must end before lease.Expiry()
+//
+// What takes longer than a ttl is run by package keepalive or leader, which renew.
+//
 // # What it does not do
 //
 //   - It does not stop a program that holds a lock. A lease is a promise about

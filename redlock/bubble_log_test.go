@@ -2,7 +2,6 @@ package redlock
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -11,38 +10,17 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/logtest"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// lines keeps the level, message and node of what is logged.
-type lines struct {
-	slog.Handler
-	mu  sync.Mutex
-	all []string
-}
-
-func (*lines) Enabled(context.Context, slog.Level) bool { return true }
-func (l *lines) Handle(_ context.Context, r slog.Record) error {
-	line := r.Level.String() + " " + r.Message
-	r.Attrs(func(a slog.Attr) bool {
-		if a.Key == "node" {
-			line = a.Value.String() + " " + line
-		}
-		return true
-	})
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all = append(l.all, line)
-	return nil
-}
+// lines are those that were logged, each with its node.
+type lines struct{ logtest.Recorder }
 
 // since gives what was logged since the last call.
 func (l *lines) since() []string {
 	synctest.Wait()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	all := l.all
-	l.all = nil
+	all := l.Take()
 	slices.Sort(all)
 	return all
 }
@@ -59,11 +37,11 @@ func use(t *testing.T, l *Locker) {
 }
 
 func logged(q *quorum) (*Locker, []*network, *lines) {
-	log := &lines{Handler: slog.DiscardHandler}
+	log := &lines{logtest.Recorder{First: "node"}}
 	for _, n := range q.nodes {
 		n.guarded(time.Hour)
 	}
-	l, nets := q.client(&Options{Logger: slog.New(log)})
+	l, nets := q.client(&Options{Logger: log.Logger()})
 	return l, nets, log
 }
 
@@ -146,8 +124,8 @@ func TestLogTellsOfARestartOnceARun(t *testing.T) {
 
 func TestLogTellsOnceThatANodeIsUnguarded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		log := &lines{Handler: slog.DiscardHandler}
-		l, _ := newQuorum(t, 1).client(&Options{Logger: slog.New(log)})
+		log := &lines{logtest.Recorder{First: "node"}}
+		l, _ := newQuorum(t, 1).client(&Options{Logger: log.Logger()})
 		use(t, l)
 		use(t, l)
 		all := log.since()

@@ -3,16 +3,17 @@
 // the quorum, repair of nodes that lost their data, a guard against the votes of
 // nodes that forgot, and bounds on every call when nodes hang.
 //
+//	locker, err := redlock.Dial(ctx, []string{"redis://10.0.0.1", "redis://10.0.1.1", "redis://10.0.2.1"},
+//		&redlock.Options{Logger: slog.Default()})
+//	if err != nil {
+//		return err
+//	}
+//	defer locker.Close()
+//	return leader.Run(ctx, locker, "pricing-oracle-keeper", run, nil)
+//
 // What it does not do: it does not stop a paused process from acting after its
 // lease has ended; only a resource that checks the fencing token does. It is not
 // consensus: a quorum that loses acknowledged writes unnoticed can elect two.
-//
-// # Using it
-//
-//	l, err := redlock.Dial(ctx, []string{"redis://10.0.0.1", "redis://10.0.1.1", "redis://10.0.2.1"}, nil)
-//	...
-//	defer l.Close()
-//	err = leader.Run(ctx, l, "pricing-oracle-keeper", run, nil)
 //
 // [Dial] makes and owns the connections, [New] takes yours. A node is one vote: a
 // standalone server (best), a Sentinel-managed primary or a whole Redis Cluster

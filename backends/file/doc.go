@@ -2,6 +2,13 @@
 // with nothing to install. It does not reach a second machine, a shared network
 // file system included: [New] refuses those.
 //
+//	locker, err := file.New("/run/keeper/locks", nil) // makes the directory
+//	if err != nil {
+//		return err
+//	}
+//	defer locker.Close()
+//	return leader.Run(ctx, locker, "pricing-oracle-keeper", run, nil)
+//
 // # What holds, and for how long
 //
 // Two things must be there for a hold: a record that names it and has not

@@ -2,6 +2,15 @@
 // that takes a [lock.Locker], and for programs of a single process. It does not
 // exclude another process, and forgets everything when this one ends.
 //
+//	synctest.Test(t, func(t *testing.T) { // on fake time
+//		store := memory.New()
+//		first, second := store.Client("first"), store.Client("second") // as two processes
+//		lease, err := first.TryAcquire(t.Context(), "k", time.Minute)
+//		...
+//		first.FailNext(-1, nil) // from now on the store is out of its reach
+//		lease, err = lock.Acquire(t.Context(), second, "k", time.Minute, nil)
+//	})
+//
 // # In tests
 //
 // Every deadline is counted by package time, so inside a testing/synctest

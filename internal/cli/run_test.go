@@ -186,8 +186,9 @@ func TestRunRestartCampaignsAgainUntilASignal(t *testing.T) {
 	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
 	require.Contains(t, []int{1, exitSignal + 15}, p.exits(t), &p.out)
 
+	file = filepath.Join(t.TempDir(), "others") // the first may have been run more than three times
 	again := start(t, url, nil, args([]string{"run", "k", "--restart", "--ttl=2s"}, family(file))...)
-	first := pids(t, file, 5)
+	first := pids(t, file, 2)
 	_, code := do(t, url, nil, "release", "k", "--force", "--yes")
 	require.Zero(t, code)
 	again.sees(t, "campaigning again")

@@ -95,6 +95,9 @@ func violations(pkgs map[string]*pkg) []string {
 	var found []string
 	say := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
 	for _, p := range pkgs {
+		if p.ImportPath == module && len(p.Imports) > 0 {
+			say("the root package imports %s, and is for documentation only", p.Imports[0])
+		}
 		name, ours := strings.CutPrefix(p.ImportPath, module+"/")
 		if !ours || len(p.GoFiles) == 0 { // tests only
 			continue
@@ -187,8 +190,9 @@ func TestForbiddenImportsAreSeen(t *testing.T) {
 		{"examples/keeper", "golang.org/x/term", "no reason to be there"},
 		{"leader", "go.opentelemetry.io/otel/trace", "no reason to be there"},
 		{"utils", "fmt", "in no layer"},
+		{"", module + "/lock", "documentation only"},
 	} {
-		bad := &pkg{ImportPath: module + "/" + test.from, GoFiles: []string{"a.go"},
+		bad := &pkg{ImportPath: strings.TrimSuffix(module+"/"+test.from, "/"), GoFiles: []string{"a.go"},
 			Imports: []string{test.to}, Deps: []string{test.to}}
 		to := &pkg{ImportPath: test.to, Standard: !strings.Contains(test.to, "."),
 			Module: &struct{ Path string }{test.to}}

@@ -48,7 +48,7 @@ func TestEveryRuleAndLimitHasACase(t *testing.T) {
 	}
 }
 
-// What the README says is not promised, and what shows it.
+// What redlock/README.md says is not claimed, and what shows it.
 var limits = map[string]string{
 	"one holder after `FLUSHALL`, `DEL`, eviction or deleted volumes": "exclusion/Flush",
 	"an address moved to another server":                              "exclusion/Flush",
@@ -66,23 +66,23 @@ var limits = map[string]string{
 	"not if an old primary is promoted again without a restart": "tokens/NoRun",
 }
 
-func TestEachLimitInTheREADMEHasACounterexampleAndTheOtherWayRound(t *testing.T) {
-	b, err := os.ReadFile("../../README.md")
+func TestEachLimitInTheManualHasACounterexampleAndTheOtherWayRound(t *testing.T) {
+	b, err := os.ReadFile("../../redlock/README.md")
 	require.NoError(t, err)
-	readme := strings.Join(strings.Fields(string(b)), " ")
+	manual := strings.Join(strings.Fields(string(b)), " ")
 	cases := map[string]Case{}
 	for _, c := range Cases() {
 		cases[c.Model+"/"+c.Name] = c
 	}
 	told := map[string]bool{}
 	for phrase, name := range limits {
-		require.Contains(t, readme, phrase)
+		require.Contains(t, manual, phrase)
 		require.Contains(t, cases, name)
 		require.NotEqual(t, Holds, cases[name].Wants)
 		told[name] = true
 	}
 	for name, c := range cases {
-		require.True(t, told[name] || c.Wants != Crosses, "the README does not tell of %s: %s", name, c.Says)
+		require.True(t, told[name] || c.Wants != Crosses, "the manual does not tell of %s: %s", name, c.Says)
 	}
 }
 

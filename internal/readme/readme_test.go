@@ -1,10 +1,12 @@
-// Package readme keeps README.md true: its code is built and run, its links and
-// the keeper's settings exist.
+// Package readme keeps the documents true: the code on a page is built and run, its
+// commands are run or parsed, and its links, settings and defaults exist.
 package readme
 
 import (
 	"bufio"
 	"bytes"
+	"fmt"
+	"go/format"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +18,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const root = "../.."
+const (
+	root       = "../.."
+	modulePath = "github.com/tonsurance/lockkeeper"
+)
 
 func read(t *testing.T, path string) string {
 	t.Helper()
@@ -25,16 +30,62 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// blocks are the Go blocks by the file that the comment before each names.
-func blocks(t *testing.T, text string) map[string]string {
+// blocks are the Go blocks of a page, by the file that the comment before each names.
+// A comment may name a function instead, whose body the block is.
+func blocks(t *testing.T, page string) map[string]string {
 	t.Helper()
-	files := map[string]string{}
-	for _, m := range regexp.MustCompile("(?s)<!-- file: (\\S+) -->\n```go\n(.*?)```").FindAllStringSubmatch(text, -1) {
-		require.NotContains(t, files, m[1], "two blocks for one file")
-		files[m[1]] = m[2]
+	text, files := read(t, page), map[string]string{}
+	for _, m := range regexp.MustCompile("(?s)<!-- (file|body): ([^\n]+) -->\n```go\n(.*?)```").FindAllStringSubmatch(text, -1) {
+		name, code := m[2], m[3]
+		if m[1] == "body" {
+			name, code = body(t, m[2], m[3])
+		}
+		require.NotContains(t, files, name, "two blocks for one file")
+		files[name] = code
 	}
-	require.Equal(t, strings.Count(text, "```go\n"), len(files), "each Go block needs <!-- file: name --> on the line before it")
+	require.Equal(t, strings.Count(text, "```go\n"), len(files),
+		"%s: each Go block needs <!-- file: name --> or <!-- body: func name() --> on the line before it", page)
 	return files
+}
+
+// body makes a file of the body of a function, with the imports that it uses. What the
+// page leaves unused (a variable that it only shows) is used.
+func body(t *testing.T, signature, code string) (name, file string) {
+	t.Helper()
+	name = regexp.MustCompile(`^func (\w+)\(`).FindStringSubmatch(signature)[1]
+	imports := ""
+	for _, path := range []string{
+		"context", "log/slog", "time", modulePath + "/backends", modulePath + "/keepalive", modulePath + "/leader",
+		modulePath + "/lock", modulePath + "/lock/lockotel", modulePath + "/redlock",
+	} {
+		if regexp.MustCompile(`\b` + filepath.Base(path) + `\.`).MatchString(signature + code) {
+			imports += fmt.Sprintf("\t%q\n", path)
+		}
+	}
+	used := ""
+	if !regexp.MustCompile(`(?m)^return`).MatchString(code) {
+		for _, m := range regexp.MustCompile(`(?m)^(\w+)(?:, err)? :=`).FindAllStringSubmatch(code, -1) {
+			used += "\t_ = " + m[1] + "\n"
+		}
+	}
+	text := fmt.Sprintf("package %s\n\nimport (\n%s)\n\n%s {\n%s%s}\n", name, imports, signature, code, used)
+	formatted, err := format.Source([]byte(text))
+	require.NoError(t, err)
+	alone, err := format.Source([]byte(code))
+	require.NoError(t, err)
+	require.Equal(t, string(alone), code, "not gofmt-ed")
+	return name + "/" + name + ".go", string(formatted)
+}
+
+// nested says whether a page stands in a module of its own.
+func nested(t *testing.T, page string) bool {
+	t.Helper()
+	for dir := filepath.Dir(page); dir != "."; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(root, dir, "go.mod")); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // module writes the blocks into a module of their own, as a reader would.
@@ -43,10 +94,18 @@ func module(t *testing.T) string {
 	dir := t.TempDir()
 	abs, err := filepath.Abs(root)
 	require.NoError(t, err)
-	const path = "github.com/tonsurance/lockkeeper"
-	mod := strings.Replace(read(t, "go.mod"), "module "+path, "module readme", 1) +
-		"\nrequire " + path + " v0.0.0\nreplace " + path + " => " + abs + "\n"
-	files := blocks(t, read(t, "README.md")+read(t, "internal/docs/deployments.md"))
+	mod := strings.Replace(read(t, "go.mod"), "module "+modulePath, "module readme", 1) +
+		"\nrequire " + modulePath + " v0.0.0\nreplace " + modulePath + " => " + abs + "\n"
+	files := map[string]string{}
+	for _, page := range pages(t) {
+		if nested(t, page) {
+			continue // its module tests it
+		}
+		for name, code := range blocks(t, page) {
+			require.NotContains(t, files, name, "two blocks for one file")
+			files[name] = code
+		}
+	}
 	files["go.mod"], files["go.sum"] = mod, read(t, "go.sum")
 	for name, text := range files {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700))
@@ -100,8 +159,8 @@ func TestTheKeeperLeadsAndStopsOnInterrupt(t *testing.T) {
 // The example keeper's help and its table name the same settings.
 func TestTheKeepersSettingsAreAllInTheTable(t *testing.T) {
 	help := goCommand(t, root, "run", "./examples/keeper", "-help")
-	_, table, _ := strings.Cut(read(t, "README.md"), "## Configuration")
-	table, _, _ = strings.Cut(table, "In code,")
+	_, table, _ := strings.Cut(read(t, "examples/README.md"), "with settings")
+	table, _, _ = strings.Cut(table, "\n## ")
 	names := func(re, text string) []string {
 		var found []string
 		for _, m := range regexp.MustCompile(re).FindAllStringSubmatch(text, -1) {
@@ -115,45 +174,4 @@ func TestTheKeepersSettingsAreAllInTheTable(t *testing.T) {
 	env := names(`environment: (\w+)`, help)
 	require.NotEmpty(t, env)
 	require.ElementsMatch(t, env, names("(?m)^\\| `(\\w+)`", table))
-}
-
-func TestLinksLeadSomewhere(t *testing.T) {
-	pages := []string{"README.md", "CONTRIBUTING.md"}
-	docs, err := filepath.Glob(filepath.Join(root, "internal/docs/*.md"))
-	require.NoError(t, err)
-	for _, doc := range docs {
-		rel, err := filepath.Rel(root, doc)
-		require.NoError(t, err)
-		pages = append(pages, rel)
-	}
-	checked := 0
-	for _, page := range pages {
-		prose := regexp.MustCompile("(?s)```.*?```|`[^`]*`").ReplaceAllString(read(t, page), "code")
-		for _, m := range regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]*))?\)`).FindAllStringSubmatch(prose, -1) {
-			target := filepath.Join(filepath.Dir(page), m[1])
-			if strings.Contains(m[1], "://") {
-				continue
-			}
-			if m[1] == "" {
-				target = page
-			}
-			_, err := os.Stat(filepath.Join(root, target))
-			require.NoError(t, err, "%s links to %s", page, m[1])
-			if m[2] != "" {
-				require.Contains(t, anchors(read(t, target)), m[2], "%s links to %s", page, m[0])
-			}
-			checked++
-		}
-	}
-	require.Greater(t, checked, 10)
-}
-
-// anchors are the names that a page's headings get.
-func anchors(text string) []string {
-	var found []string
-	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
-		name := regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(m[1]), "")
-		found = append(found, strings.ReplaceAll(name, " ", "-"))
-	}
-	return found
 }

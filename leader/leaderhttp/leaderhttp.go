@@ -1,5 +1,10 @@
 // Package leaderhttp serves an elector's status over HTTP, for probes and people.
-// It has no authentication, and decides nothing.
+//
+//	elector := leader.New(locker, "pricing-oracle-keeper", nil)
+//	go http.ListenAndServe("localhost:8080", leaderhttp.Handler(elector))
+//	err := elector.Run(ctx, run)
+//
+// It has no authentication, decides nothing, and causes no traffic to the store.
 package leaderhttp
 
 import (

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -26,7 +28,7 @@ import (
 
 const (
 	dashboardFile = "../../docker/grafana/dashboard.json"
-	docsFile      = "../../internal/docs/observability.md"
+	docsFile      = "README.md"
 )
 
 // notInDashboard are metrics that the dashboard leaves out on purpose. There are none.
@@ -256,6 +258,28 @@ func TestDocumentationNamesWhatIsEmitted(t *testing.T) {
 			require.Empty(t, bad, "nothing emits this, in %s", expr[1])
 		}
 	}
+}
+
+// The code of the page builds, in a package that is there for the go command only.
+func TestDocumentedCodeBuilds(t *testing.T) {
+	text, err := os.ReadFile(docsFile)
+	require.NoError(t, err)
+	m := regexp.MustCompile("(?s)<!-- body: ([^\n]+) -->\n```go\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	require.Len(t, m, 1)
+	require.Equal(t, 1, strings.Count(string(text), "```go\n"))
+	const path = "github.com/tonsurance/lockkeeper/"
+	code := fmt.Sprintf("package documented\n\nimport (\n\t%q\n\t%q\n\t%q\n\t%q\n\t%q\n\t%q\n)\n\n%s {\n%s}\n", "context", "log/slog",
+		path+"keepalive", path+"leader", path+"redlock", path+"lock/lockotel", m[0][1], m[0][2])
+	dir, err := os.Getwd()
+	require.NoError(t, err)
+	temp := t.TempDir()
+	file, overlay := filepath.Join(temp, "documented.go"), filepath.Join(temp, "overlay.json")
+	require.NoError(t, os.WriteFile(file, []byte(code), 0o600))
+	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(dir, "documented", "documented.go"): file}})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(overlay, replace, 0o600))
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlay, "./documented").CombinedOutput()
+	require.NoError(t, err, "%s", out)
 }
 
 // A program that measures all this pays little for it.

@@ -25,7 +25,7 @@ type player struct {
 }
 
 // patienceWithPlayers bounds the wait for a report, beyond what the order itself takes.
-const patienceWithPlayers = time.Minute
+var patienceWithPlayers = time.Minute
 
 // cast gives n players, and starts those who are missing. They end with the bench.
 func (b *bench) cast(n int) ([]*player, error) {

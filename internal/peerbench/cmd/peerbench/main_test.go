@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 )
@@ -15,6 +16,7 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0)
 	}
+	patienceWithPlayers = 20 * time.Second // one peer loses its first wake-up now and then
 	os.Exit(m.Run())
 }
 
