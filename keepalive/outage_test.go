@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/backends/memory"
+	"github.com/tonsurance/lockkeeper/internal/logtest"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -34,8 +35,8 @@ func many(t *testing.T, n int, log *slog.Logger) (all []*Keeper, down *atomic.Bo
 
 func TestAnOutageIsLoggedOnceHoweverManyLeases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &levels{Handler: slog.DiscardHandler}
-		all, down := many(t, 800, slog.New(log))
+		log := new(logtest.Recorder)
+		all, down := many(t, 800, log.Logger())
 		for range 2 {
 			down.Store(true)
 			time.Sleep(ttl / 4)
@@ -44,7 +45,7 @@ func TestAnOutageIsLoggedOnceHoweverManyLeases(t *testing.T) {
 		}
 		require.Equal(t, []string{
 			"WARN renewal failed", "INFO renewed again", "WARN renewal failed", "INFO renewed again",
-		}, log.all())
+		}, log.All())
 		require.Empty(t, outages.of, "something is kept of an outage that is over")
 		for _, k := range all {
 			require.NoError(t, k.Context().Err())
@@ -55,23 +56,23 @@ func TestAnOutageIsLoggedOnceHoweverManyLeases(t *testing.T) {
 
 func TestAnOutageThatCostsLeasesIsLoggedOnceBesidesEachLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &levels{Handler: slog.DiscardHandler}
-		all, down := many(t, 10, slog.New(log))
+		log := new(logtest.Recorder)
+		all, down := many(t, 10, log.Logger())
 		down.Store(true)
 		time.Sleep(2 * ttl)
 		want := []string{"WARN renewal failed"}
 		for range all {
 			want = append(want, "ERROR lease lost")
 		}
-		require.Equal(t, want, log.all())
+		require.Equal(t, want, log.All())
 		require.Empty(t, outages.of)
 	})
 }
 
 func TestAnOutageEndsWithTheLastLeaseThatItConcerns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &levels{Handler: slog.DiscardHandler}
-		logger := slog.New(log)
+		log := new(logtest.Recorder)
+		logger := log.Logger()
 		a, b := &store{}, &store{}
 		ka, kb := keep(t, t.Context(), a, &Options{Logger: logger}), keep(t, t.Context(), b, &Options{Logger: logger})
 		a.answer(failing)
@@ -79,10 +80,10 @@ func TestAnOutageEndsWithTheLastLeaseThatItConcerns(t *testing.T) {
 		time.Sleep(ttl/2 + ttl/50) // each has failed, and tries again within a tenth
 		a.answer(nil)
 		time.Sleep(ttl / 10)
-		require.Equal(t, []string{"WARN renewal failed"}, log.all(), "b still fails")
+		require.Equal(t, []string{"WARN renewal failed"}, log.All(), "b still fails")
 		require.NoError(t, kb.Release(t.Context()))
 		synctest.Wait()
-		require.Equal(t, []string{"WARN renewal failed", "INFO renewed again"}, log.all())
+		require.Equal(t, []string{"WARN renewal failed", "INFO renewed again"}, log.All())
 		require.Empty(t, outages.of)
 		require.NoError(t, ka.Release(t.Context()))
 	})
@@ -140,16 +141,16 @@ func TestDoReportsAFunctionThatOutlivesItsLease(t *testing.T) {
 			"in time": {ttl/10 - 1, []string{"WARN renewal failed", "ERROR lease lost"}},
 			"late":    {ttl, []string{"WARN renewal failed", "ERROR lease lost", "ERROR the function still runs although its lease is lost"}},
 		} {
-			log := &levels{Handler: slog.DiscardHandler}
+			log := new(logtest.Recorder)
 			var losses atomic.Int32
 			err := Do(t.Context(), &store{onExtend: failing}, key, ttl, func(ctx context.Context) error {
 				<-ctx.Done()
 				time.Sleep(c.run)
 				return nil
-			}, &Options{Logger: slog.New(log), OnLost: func(*Keeper, error) { losses.Add(1) }})
+			}, &Options{Logger: log.Logger(), OnLost: func(*Keeper, error) { losses.Add(1) }})
 			require.ErrorIs(t, err, lock.ErrLost)
 			time.Sleep(time.Minute)
-			require.Equal(t, c.want, log.all(), name)
+			require.Equal(t, c.want, log.All(), name)
 			require.EqualValues(t, 1, losses.Load())
 		}
 	})
@@ -157,9 +158,9 @@ func TestDoReportsAFunctionThatOutlivesItsLease(t *testing.T) {
 
 func TestDoLogsWhatItWaitsFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &levels{Handler: slog.DiscardHandler}
+		log := new(logtest.Recorder)
 		theirs := 0
-		opts := &Options{Logger: slog.New(log), Acquire: &lock.AcquireOptions{OnWait: func(error) { theirs++ }}}
+		opts := &Options{Logger: log.Logger(), Acquire: &lock.AcquireOptions{OnWait: func(error) { theirs++ }}}
 		store := memory.New()
 		other, err := store.Client("a").TryAcquire(t.Context(), key, time.Hour)
 		require.NoError(t, err)
@@ -172,10 +173,10 @@ func TestDoLogsWhatItWaitsFor(t *testing.T) {
 		require.NoError(t, Do(t.Context(), store, key, ttl, func(context.Context) error { return nil }, opts))
 		require.Equal(t, []string{
 			"INFO waiting: another holds it", "WARN no attempt to acquire succeeds", "INFO acquired",
-		}, log.all())
+		}, log.All())
 		require.Equal(t, 2, theirs)
 
 		require.NoError(t, Do(t.Context(), store, key, ttl, func(context.Context) error { return nil }, opts))
-		require.Len(t, log.all(), 3, "not silent where all is well")
+		require.Len(t, log.All(), 3, "not silent where all is well")
 	})
 }

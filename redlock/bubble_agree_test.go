@@ -2,7 +2,6 @@ package redlock
 
 import (
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/logtest"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -346,8 +346,8 @@ func TestANodeThatForgotGetsTheTermsAgain(t *testing.T) {
 func TestOtherTermsNeverEndALease(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newServers(t, 3)
-		log := &lines{Handler: slog.DiscardHandler}
-		fleet, _ := q.client(&Options{Logger: slog.New(log)})
+		log := &lines{logtest.Recorder{First: "node"}}
+		fleet, _ := q.client(&Options{Logger: log.Logger()})
 		alone, _ := q.some(2).client(nil)
 		lease := must(t)(fleet.TryAcquire(t.Context(), "k", ttl))
 		synctest.Wait()
@@ -375,8 +375,8 @@ func TestOtherTermsNeverEndALease(t *testing.T) {
 func TestWhoMayNotUseTheKeyGoesOnAndIsTold(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newServers(t, 3)
-		log := &lines{Handler: slog.DiscardHandler}
-		l, _ := q.client(&Options{Logger: slog.New(log)})
+		log := &lines{logtest.Recorder{First: "node"}}
+		l, _ := q.client(&Options{Logger: log.Logger()})
 		for _, n := range q.nodes {
 			n.forbids = AgreedPrefix
 		}

@@ -34,10 +34,7 @@ var groups = []group{
 	{"Optional", optionalCases},
 	{"Watch", watchCases},
 	{"Waiting", waitingCases},
-	{"Prefix", prefixCases},
-	{"Observe", observeCases},
-	{"Semaphore", semaphoreCases},
-	{"All", allCases},
+	{"Composition", compositionCases},
 	{"Leak", leakCases},
 }
 
