@@ -48,7 +48,9 @@ func prefixesKeepKeysApart(c *check) {
 	for _, l := range []lock.Locker{a, b} {
 		c.steady(func() error {
 			lease, err := c.try(c.ctx(), l, "k", c.long())
-			leases = append(leases, lease)
+			if err == nil {
+				leases = append(leases, lease)
+			}
 			return err
 		}, func(err error) bool { return err == nil })
 	}
