@@ -60,7 +60,10 @@ type renewal struct {
 	done   chan struct{} // closed when its goroutine has nothing left to do
 }
 
-var _ lock.Lease = (*Keeper)(nil)
+var (
+	_ lock.Lease         = (*Keeper)(nil)
+	_ lock.AfterReleaser = (*Keeper)(nil)
+)
 
 // Start keeps lease, which was acquired for ttl, and renews it for ttl. The keeper's
 // context is derived from ctx.
@@ -175,7 +178,28 @@ func (k *Keeper) Extend(ctx context.Context, ttl time.Duration) error {
 // it cancels, and releases the lease. No renewal runs or starts after it returns.
 // What [lock.Lease] says of Release holds; if the keeper saw the lease lost, the
 // error matches [lock.ErrLost], even if its last moments sufficed to free it.
-func (k *Keeper) Release(ctx context.Context) error {
+func (k *Keeper) Release(ctx context.Context) error { return k.release(ctx, k.lease.Release) }
+
+// ReleaseAfter is Release, but for that the store keeps the key held until d after
+// the lease began: see [lock.ReleaseAfter].
+func (k *Keeper) ReleaseAfter(ctx context.Context, d time.Duration) error {
+	after := func(ctx context.Context) error { return lock.ReleaseAfter(ctx, k.lease, d) }
+	if most := k.MaxReleaseAfter(); d < 0 || d > most {
+		return after(ctx) // refuses it, and changes nothing
+	}
+	return k.release(ctx, after)
+}
+
+// MaxReleaseAfter is the lease's; 0 means that it is not supported.
+func (k *Keeper) MaxReleaseAfter() time.Duration {
+	if a, ok := k.lease.(lock.AfterReleaser); ok {
+		return a.MaxReleaseAfter()
+	}
+	return 0
+}
+
+// release ends the keeping, and then the lease by end.
+func (k *Keeper) release(ctx context.Context, end func(context.Context) error) error {
 	if k.detach != nil {
 		k.detach() // or the context's end would start a drain
 	}
@@ -202,7 +226,7 @@ func (k *Keeper) Release(ctx context.Context) error {
 		}
 	}
 
-	err := k.lease.Release(ctx)
+	err := end(ctx)
 	k.mu.Lock()
 	lost := k.lost
 	k.unlock()

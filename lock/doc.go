@@ -55,6 +55,8 @@
 //	released        final: Release says nil, Extend says ErrLost
 //
 // From the start of Release on, Expiry is the zero time and no Extend succeeds.
+// [ReleaseAfter] is a Release for this process, after which the store keeps the key
+// held until a time that the caller says: for jobs that must not run again too soon.
 //
 // # What a lease promises
 //

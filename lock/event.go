@@ -51,6 +51,10 @@ type Event struct {
 	// EventRelease with a nil Err; it is 0 in all others.
 	Held time.Duration
 
+	// After is the d of a [ReleaseAfter] that EventRelease tells of: the store keeps
+	// the key held until that long after the lease began. 0 in all others.
+	After time.Duration
+
 	// Attempts is how often the wait of EventWait asked the store; 0 in all others.
 	Attempts int
 

@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,8 +32,25 @@ type Grant struct {
 	// right also where the term is simply gone.
 	Release func(ctx context.Context) error
 
-	// Term, if set, takes the place of Extend and Release: the same two as
-	// methods, for a backend that counts allocations.
+	// ReleaseAfter, if the store can do it, ends this term without freeing the key:
+	// the store keeps it held until the given moment, by itself, and no longer. What
+	// is said of Release holds for it. until is on this process's monotonic clock,
+	// and lies ahead when the call begins. It must not revive a term that is over,
+	// and is called again where a reply was lost. It is what makes the lease an
+	// [AfterReleaser], and needs Start.
+	ReleaseAfter func(ctx context.Context, until time.Time) error
+
+	// Start is when the request that was granted began, from a time.Now of this
+	// process. ReleaseAfter counts from it; nothing else uses it.
+	Start time.Time
+
+	// MaxReleaseAfter is the longest after Start that ReleaseAfter may keep the key.
+	// Defaults to MaxTTL.
+	MaxReleaseAfter time.Duration
+
+	// Term, if set, takes the place of Extend and Release, and of ReleaseAfter if it
+	// is a [TermAfterReleaser]: the same as methods, for a backend that counts
+	// allocations.
 	Term Term
 
 	// ReleaseTimeout bounds one call of Release. Defaults to
@@ -53,13 +71,20 @@ type Term interface {
 	ReleaseTerm(ctx context.Context, key string, token uint64) error
 }
 
+// TermAfterReleaser is a [Term] that can do what Grant says of ReleaseAfter.
+type TermAfterReleaser interface {
+	Term
+	ReleaseTermAfter(ctx context.Context, key string, token uint64, until time.Time) error
+}
+
 // NewLease makes a [Lease] of a granted hold. It does the local half of the
 // obligations, once for all backends: expiry by the monotonic clock, final
 // results that stay final, the race of Extend and Release, and contexts that
 // ended. What is left to a backend is two requests to its store.
 //
 // It panics if g has no key, no token, no expiry on the monotonic clock, or lacks
-// a function: that is a mistake in the backend's code, not an input.
+// a function, or the Start that ReleaseAfter needs: that is a mistake in the
+// backend's code, not an input.
 func NewLease(g Grant) Lease {
 	switch {
 	case g.Key == "":
@@ -75,14 +100,29 @@ func NewLease(g Grant) Lease {
 	}
 	if g.Term == nil {
 		g.Term = funcs{g.Extend, g.Release}
+		if g.ReleaseAfter != nil {
+			g.Term = lastingFuncs{funcs{g.Extend, g.Release}, g.ReleaseAfter}
+		}
 	}
 	if g.ReleaseTimeout == 0 {
 		g.ReleaseTimeout = DefaultReleaseTimeout
 	}
-	return &lease{
+	l := &lease{
 		key: g.Key, token: g.Token, term: g.Term,
-		releaseTimeout: g.ReleaseTimeout, suspended: g.Suspended, expiry: g.Expiry,
+		releaseTimeout: g.ReleaseTimeout, suspended: g.Suspended, expiry: g.Expiry, after: notAfter,
 	}
+	if _, ok := g.Term.(TermAfterReleaser); ok {
+		switch {
+		case g.Start.IsZero():
+			panic("lock: NewLease: Grant.Start is the zero time, want when the request began: ReleaseAfter counts from it")
+		case !monotonic(g.Start) && monotonic(time.Now()):
+			panic("lock: NewLease: Grant.Start has no monotonic reading: take it from time.Now, not from a store's clock")
+		case g.MaxReleaseAfter < 0:
+			panic("lock: NewLease: Grant.MaxReleaseAfter is negative")
+		}
+		l.start, l.maxAfter = g.Start, cmp.Or(g.MaxReleaseAfter, MaxTTL)
+	}
+	return l
 }
 
 // monotonic reports whether t has a monotonic reading, which Round strips.
@@ -100,7 +140,20 @@ func (f funcs) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Dura
 
 func (f funcs) ReleaseTerm(ctx context.Context, _ string, _ uint64) error { return f.release(ctx) }
 
-var _ Lease = (*lease)(nil)
+// lastingFuncs are funcs of a Grant that has ReleaseAfter.
+type lastingFuncs struct {
+	funcs
+	releaseAfter func(ctx context.Context, until time.Time) error
+}
+
+func (f lastingFuncs) ReleaseTermAfter(ctx context.Context, _ string, _ uint64, until time.Time) error {
+	return f.releaseAfter(ctx, until)
+}
+
+var (
+	_ Lease         = (*lease)(nil)
+	_ AfterReleaser = (*lease)(nil)
+)
 
 type lease struct {
 	key            string
@@ -108,6 +161,8 @@ type lease struct {
 	term           Term
 	releaseTimeout time.Duration
 	suspended      func() time.Duration
+	start          time.Time     // before the request; zero where maxAfter is 0
+	maxAfter       time.Duration // 0: no ReleaseAfter
 
 	mu     sync.Mutex // guards all below; never held across a call to the store
 	expiry time.Time  // zero once lost
@@ -120,7 +175,13 @@ type lease struct {
 	busy      bool               // a call to the store is under way
 	releasing bool               // Release was called: no Extend succeeds any more
 	done      bool               // Release has its final result, which is lost
+	// after is until how long after start the store keeps the key; notAfter unless
+	// ReleaseAfter was called while the hold was certain.
+	after time.Duration
 }
+
+// notAfter is lease.after where only Release was called.
+const notAfter time.Duration = -1
 
 func (l *lease) Key() string   { return l.key }
 func (l *lease) Token() uint64 { return l.token }
@@ -303,25 +364,38 @@ func extendCut(ctx context.Context) error {
 }
 
 func (l *lease) Release(ctx context.Context) error {
-	if err := l.release(ctx); err != nil {
+	if err := l.release(ctx, notAfter); err != nil {
 		return fmt.Errorf("lock: release %q (token %d): %w", l.key, l.token, err)
 	}
 	return nil
 }
 
-func (l *lease) release(ctx context.Context) error {
+func (l *lease) MaxReleaseAfter() time.Duration { return l.maxAfter }
+
+func (l *lease) ReleaseAfter(ctx context.Context, d time.Duration) error {
+	err := checkReleaseAfter(d, l.maxAfter)
+	if err == nil {
+		err = l.release(ctx, d)
+	}
+	if err != nil {
+		return fmt.Errorf("lock: release %q (token %d) after %v: %w", l.key, l.token, d, err)
+	}
+	return nil
+}
+
+func (l *lease) release(ctx context.Context, after time.Duration) error {
 	// Programs release when their ctx has ended: only its values count.
 	if l.releaseTimeout < 0 {
-		return l.releaseOnce(context.Background(), ctx)
+		return l.releaseOnce(context.Background(), ctx, after)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.releaseTimeout)
 	defer cancel()
-	return l.releaseOnce(ctx, ctx)
+	return l.releaseOnce(ctx, ctx, after)
 }
 
 // releaseOnce is apart from release because a function with few defers is quick.
 // bound ends the wait, ctx is for the store.
-func (l *lease) releaseOnce(bound, ctx context.Context) error {
+func (l *lease) releaseOnce(bound, ctx context.Context, after time.Duration) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.releasing = true // from here on no Extend succeeds
@@ -338,7 +412,13 @@ func (l *lease) releaseOnce(bound, ctx context.Context) error {
 	}
 	if !l.held() {
 		l.lose(errExpired)
+	} else if after != notAfter {
+		l.after = after
 	}
+	// A hold that was certain when ReleaseAfter was first called stays as long as
+	// that said, whatever is called afterwards: the store may have applied the first
+	// call, and a Release in a defer must not undo it. One that was over by then is
+	// removed, as Release does.
 
 	err := l.askRelease(ctx)
 	switch {
@@ -359,7 +439,22 @@ func (l *lease) releaseOnce(bound, ctx context.Context) error {
 
 // askRelease asks the store, with mu released meanwhile.
 func (l *lease) askRelease(ctx context.Context) error {
+	until, lasts := l.lasts()
 	l.begin()
 	defer l.end()
+	if lasts {
+		return l.term.(TermAfterReleaser).ReleaseTermAfter(ctx, l.key, l.token, until)
+	}
 	return l.term.ReleaseTerm(ctx, l.key, l.token)
+}
+
+// lasts reports whether the store is to keep the key, and until when. mu is held.
+func (l *lease) lasts() (until time.Time, ok bool) {
+	if l.after == notAfter {
+		return time.Time{}, false
+	}
+	// This process's clock stood still while the machine was suspended; the store's
+	// did not.
+	until = l.start.Add(l.after - l.suspension())
+	return until, time.Until(until) > 0
 }

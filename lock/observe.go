@@ -97,7 +97,18 @@ func (l *observedLease) Extend(ctx context.Context, ttl time.Duration) error {
 	return err
 }
 
-func (l *observedLease) Release(ctx context.Context) error {
+func (l *observedLease) Release(ctx context.Context) error { return l.release(ctx, 0, l.Lease.Release) }
+
+func (l *observedLease) MaxReleaseAfter() time.Duration { return maxAfter(l.Lease) }
+
+func (l *observedLease) ReleaseAfter(ctx context.Context, d time.Duration) error {
+	if err := checkReleaseAfter(d, maxAfter(l.Lease)); err != nil {
+		return ReleaseAfter(ctx, l.Lease, d) // which says the same, and changes nothing
+	}
+	return l.release(ctx, d, func(ctx context.Context) error { return ReleaseAfter(ctx, l.Lease, d) })
+}
+
+func (l *observedLease) release(ctx context.Context, after time.Duration, release func(context.Context) error) error {
 	l.look()
 	start := time.Now()
 	l.mu.Lock()
@@ -106,13 +117,13 @@ func (l *observedLease) Release(ctx context.Context) error {
 	}
 	l.mu.Unlock()
 
-	err := l.Lease.Release(ctx)
+	err := release(ctx)
 
 	now := time.Now()
 	lost := errors.Is(err, ErrLost)
 	e := Event{
 		Kind: EventRelease, Context: ctx, Key: l.Key(), Token: l.Token(),
-		Duration: now.Sub(start), Err: err,
+		Duration: now.Sub(start), After: after, Err: err,
 	}
 	l.mu.Lock()
 	told := l.done

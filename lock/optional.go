@@ -102,6 +102,34 @@ func (h Health) Voting() int {
 // HasQuorum reports whether the store can decide now. The zero Health can't.
 func (h Health) HasQuorum() bool { return h.Quorum > 0 && h.Voting() >= h.Quorum }
 
+// AfterReleaser is what a lease may offer beyond [Lease]: a hold that outlasts it.
+// Use it by [ReleaseAfter].
+type AfterReleaser interface {
+	// ReleaseAfter ends the lease as Release does, but the key stays held until d
+	// after the lease began, by the store itself, whatever becomes of this process.
+	// It begins where the request began that was granted. A d that has passed already
+	// makes it a plain Release.
+	//
+	// What Lease says of Release holds for it. Once it has been called on a lease that
+	// was held, Release finishes it and no longer frees the key earlier, so that a
+	// Release in a defer does no harm; if it failed, it may be called again with
+	// another d. On a lease that is over it removes what is left, and returns
+	// ErrLost: then nothing is kept held.
+	//
+	// A d below 0 or above MaxReleaseAfter is ErrInvalid, and changes nothing.
+	ReleaseAfter(ctx context.Context, d time.Duration) error
+
+	MaxReleaseAfterer
+}
+
+// MaxReleaseAfterer tells, of a lease and of the locker that it comes from, how
+// long a key can be kept held by [ReleaseAfter].
+type MaxReleaseAfterer interface {
+	// MaxReleaseAfter is the longest d that ReleaseAfter takes. 0 means that it is
+	// not supported.
+	MaxReleaseAfter() time.Duration
+}
+
 // As finds an optional interface of l: l itself, else what l's own method
 // As(target any) bool gives, else what the locker below it (Unwrap() Locker)
 // has.

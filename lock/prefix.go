@@ -13,8 +13,8 @@ import (
 // in leases, refusals and Info. With an empty prefix it is l itself.
 //
 // It offers what l offers of [Watcher], [Inspector] (whose List stays within the
-// prefix), [ForceReleaser], [HealthChecker] and io.Closer, which closes l itself,
-// and its waiters stand in the line of the full name. Other interfaces of l are
+// prefix), [ForceReleaser], [HealthChecker], [MaxReleaseAfterer] and io.Closer, which
+// closes l itself, and its waiters stand in the line of the full name. Other interfaces of l are
 // not found through it, because it can't know whether they carry keys.
 //
 // A key whose full name is not a valid key fails with an error that matches
@@ -74,6 +74,8 @@ func (p *prefixed) As(target any) bool {
 		return translated(p.inner, t, func(f ForceReleaser) ForceReleaser { return prefixedForceReleaser{p, f} })
 	case *HealthChecker:
 		return translated(p.inner, t, func(h HealthChecker) HealthChecker { return h })
+	case *MaxReleaseAfterer:
+		return translated(p.inner, t, func(m MaxReleaseAfterer) MaxReleaseAfterer { return m })
 	case *io.Closer:
 		return translated(p.inner, t, func(c io.Closer) io.Closer { return c })
 	}

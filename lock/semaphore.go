@@ -76,7 +76,7 @@ func cutSlot(name string) (key string, ok bool) {
 //   - [ForceReleaser]: breaks every slot of the key whose term has the token; two
 //     slots may have the same. To break one alone, ask l, with the slot's name. The
 //     error matches ErrHeld if all slots are held by other terms.
-//   - [HealthChecker] and io.Closer: those of l.
+//   - [HealthChecker], [MaxReleaseAfterer] and io.Closer: those of l.
 //
 // Those who wait for a key stand in one line, whichever slot they will get.
 func Semaphore(l Locker, n int) Locker { return &semaphore{l, n} }
@@ -182,6 +182,8 @@ func (s *semaphore) As(target any) bool {
 		return translated(s.inner, t, func(f ForceReleaser) ForceReleaser { return slotForceReleaser{s, f} })
 	case *HealthChecker:
 		return translated(s.inner, t, func(h HealthChecker) HealthChecker { return h })
+	case *MaxReleaseAfterer:
+		return translated(s.inner, t, func(m MaxReleaseAfterer) MaxReleaseAfterer { return m })
 	case *io.Closer:
 		return translated(s.inner, t, func(c io.Closer) io.Closer { return c })
 	}

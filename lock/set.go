@@ -15,22 +15,39 @@ import (
 type Set struct {
 	lease   Lease // the local half: the earliest of the members' expiries, and final results
 	members []Lease
+	start   time.Time // what releaseAfter's until is counted from
 
 	mu     sync.Mutex // guards all below
 	tries  int        // how often the members were released
 	failed error      // what the latest try could not release
 }
 
-var _ Lease = (*Set)(nil)
+var (
+	_ Lease         = (*Set)(nil)
+	_ AfterReleaser = (*Set)(nil)
+)
 
 // newSet makes one lease of members, all of which are held until expiry.
 func newSet(members []Lease, expiry time.Time) *Set {
-	s := &Set{members: members}
-	s.lease = NewLease(Grant{
+	s := &Set{members: members, start: time.Now()}
+	g := Grant{
 		Key: jointName(members), Token: members[0].Token(), Expiry: expiry,
 		Extend: s.extend, Release: s.release, ReleaseTimeout: -1, // each member's Release bounds itself
-	})
+	}
+	if most := s.maxAfter(); most > 0 {
+		g.ReleaseAfter, g.Start, g.MaxReleaseAfter = s.releaseAfter, s.start, most
+	}
+	s.lease = NewLease(g)
 	return s
+}
+
+// maxAfter is the least of the members'.
+func (s *Set) maxAfter() time.Duration {
+	most := maxAfter(s.members[0])
+	for _, l := range s.members[1:] {
+		most = min(most, maxAfter(l))
+	}
+	return most
 }
 
 // jointName is for people: it may have been cut.
@@ -101,8 +118,22 @@ func (s *Set) extend(ctx context.Context, ttl time.Duration) (time.Time, error) 
 // if it says that a member could not be released, Release may be called again for
 // that one all the same.
 func (s *Set) Release(ctx context.Context) error {
+	return s.conclude(ctx, s.lease.Release)
+}
+
+// ReleaseAfter lets the members' holds end by themselves, each d after it began, as
+// [AfterReleaser] says. Errors are those of Release.
+func (s *Set) ReleaseAfter(ctx context.Context, d time.Duration) error {
+	return s.conclude(ctx, func(ctx context.Context) error { return ReleaseAfter(ctx, s.lease, d) })
+}
+
+// MaxReleaseAfter is the least of the members'; 0 means that it is not supported.
+func (s *Set) MaxReleaseAfter() time.Duration { return maxAfter(s.lease) }
+
+// conclude ends the Set by end.
+func (s *Set) conclude(ctx context.Context, end func(context.Context) error) error {
 	before, _ := s.released()
-	err := s.lease.Release(ctx)
+	err := end(ctx)
 	if !errors.Is(err, ErrLost) {
 		return err
 	}
@@ -126,8 +157,21 @@ func (s *Set) released() (tries int, failed error) {
 }
 
 func (s *Set) release(ctx context.Context) error {
+	// Members on which ReleaseAfter was called finish that.
+	return s.each(func(l Lease) error { return l.Release(ctx) })
+}
+
+func (s *Set) releaseAfter(ctx context.Context, until time.Time) error {
+	// Each member counts from its own start, which is earlier than that of the Set
+	// by what the others took.
+	d := until.Sub(s.start)
+	return s.each(func(l Lease) error { return ReleaseAfter(ctx, l, d) })
+}
+
+// each releases all members by release, and keeps what failed.
+func (s *Set) each(release func(Lease) error) error {
 	var lost, failed error
-	for _, err := range each(s.members, func(l Lease) error { return l.Release(ctx) }) {
+	for _, err := range each(s.members, release) {
 		if errors.Is(err, ErrLost) {
 			lost = also(lost, err)
 		} else {

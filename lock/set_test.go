@@ -38,6 +38,8 @@ func (a *allOf) As(target any) (ok bool) {
 		*t, ok = lock.As[io.Closer](a.Locker)
 	case *lock.HealthChecker:
 		*t, ok = lock.As[lock.HealthChecker](a.Locker)
+	case *lock.MaxReleaseAfterer:
+		*t, ok = lock.As[lock.MaxReleaseAfterer](a.Locker)
 	}
 	return ok
 }

@@ -10,7 +10,10 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-var _ lock.Locker = (*Locker)(nil)
+var (
+	_ lock.Locker            = (*Locker)(nil)
+	_ lock.MaxReleaseAfterer = (*Locker)(nil)
+)
 
 // Locker is one client of a store in memory. It is safe for concurrent use.
 type Locker struct {
@@ -30,7 +33,7 @@ type view struct {
 	shard  *shard
 }
 
-var _ lock.Term = (*view)(nil)
+var _ lock.TermAfterReleaser = (*view)(nil)
 
 func newLocker(s *store, holder string) *Locker {
 	l := &Locker{store: s, holder: holder}
@@ -70,7 +73,7 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		return nil, fmt.Errorf("memory: acquire %q: %w", key, err)
 	}
 	v := &l.views[shardOf(key)]
-	token, expiry, err := v.grant(key, ttl, spent)
+	token, start, err := v.grant(key, ttl, spent)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +83,7 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		return nil, fmt.Errorf("memory: acquire %q: %w", key, lost)
 	}
 	return lock.NewLease(lock.Grant{
-		Key: key, Token: token, Expiry: expiry,
+		Key: key, Token: token, Expiry: start.Add(ttl), Start: start,
 		Term: v, ReleaseTimeout: -1, // ReleaseTerm bounds itself
 	}), nil
 }
@@ -138,7 +141,8 @@ type term struct {
 	holder string
 }
 
-// grant takes key for what is left of ttl after spent.
+// grant takes key for what is left of ttl after spent, and gives the moment from
+// which ttl counts.
 func (v *view) grant(key string, ttl, spent time.Duration) (uint64, time.Time, error) {
 	if ttl <= spent {
 		return 0, time.Time{}, fmt.Errorf("memory: acquire %q: %w: answered after %v, the ttl is %v", key, lock.ErrUnavailable, spent, ttl)
@@ -175,7 +179,7 @@ func (v *view) grant(key string, ttl, spent time.Duration) (uint64, time.Time, e
 	if q != nil {
 		q.settle(now)
 	}
-	return t.token, l.store.base.Add(t.expiry), nil
+	return t.token, l.store.base.Add(now - spent), nil
 }
 
 // minSweep is how many terms that are over a shard may keep at least.
@@ -218,6 +222,23 @@ func (s *shard) free(key string, token uint64) bool {
 		return false
 	}
 	s.end(key, t)
+	return true
+}
+
+// keep lets the term of key with this token end at until, and reports whether it
+// was there.
+func (s *shard) keep(key string, token uint64, until time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.store.now()
+	t := s.terms[key]
+	if t == nil || t.token != token || !t.live(now) { // what is over stays over
+		return false
+	}
+	t.expiry = until
+	if q := s.queue(key); q != nil {
+		q.settle(now)
+	}
 	return true
 }
 
@@ -266,6 +287,22 @@ func (v *view) ExtendTerm(ctx context.Context, key string, token uint64, ttl tim
 
 // ReleaseTerm is the store's half of Lease.Release.
 func (v *view) ReleaseTerm(ctx context.Context, key string, token uint64) error {
+	return v.release(ctx, key, token, v.shard.free)
+}
+
+// ReleaseTermAfter is the store's half of [lock.ReleaseAfter].
+func (v *view) ReleaseTermAfter(ctx context.Context, key string, token uint64, until time.Time) error {
+	return v.release(ctx, key, token, func(key string, token uint64) bool {
+		return v.shard.keep(key, token, until.Sub(v.client.store.base))
+	})
+}
+
+// MaxReleaseAfter is [lock.MaxTTL]: a store in memory keeps what it is told to, for
+// as long as its process lives.
+func (l *Locker) MaxReleaseAfter() time.Duration { return lock.MaxTTL }
+
+// release ends a term by end, which reports whether the term was there.
+func (v *view) release(ctx context.Context, key string, token uint64, end func(key string, token uint64) bool) error {
 	var lost error
 	if v.client.faults.on.Load() {
 		// Only a fault can make it wait.
@@ -279,7 +316,7 @@ func (v *view) ReleaseTerm(ctx context.Context, key string, token uint64) error 
 			return err
 		}
 	}
-	freed := v.shard.free(key, token)
+	freed := end(key, token)
 	switch {
 	case lost != nil:
 		if freed {

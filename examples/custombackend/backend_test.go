@@ -100,7 +100,7 @@ func harness(newWire func(t *testing.T) *wire, peer func(w *wire) *wire) locktes
 			require.NoError(t, admin.client.Put(context.Background(), key, version, record{Token: now.Token}))
 		},
 		// It offers nothing beyond a Locker, and no wall clock is used anywhere.
-		AllowSkips: []string{"Skew", "Watcher", "Inspector", "ForceReleaser", "HealthChecker", "io.Closer"},
+		AllowSkips: []string{"Skew", "Watcher", "Inspector", "ForceReleaser", "HealthChecker", "io.Closer", "ReleaseAfter"},
 	}
 }
 

@@ -115,6 +115,20 @@ var bugs = []struct {
 	{"a failed release allows extends", []string{"Release/AFailedReleaseCanBeRepeated"}},
 	{"release is unbounded", []string{"Release/ReleaseIsBoundedWhereTheStoreHangs"}},
 
+	// ReleaseAfter.
+	{"ReleaseAfter frees at once", []string{
+		"ReleaseAfter/ReleaseAfterKeepsTheKeyUntilThenAndNoLonger", "ReleaseAfter/ReleaseAfterOutlastsTheLease", "ReleaseAfter/AReleaseAfterwardsFreesNothing",
+	}},
+	{"ReleaseAfter leaves the ttl", []string{"ReleaseAfter/ReleaseAfterKeepsTheKeyUntilThenAndNoLonger", "ReleaseAfter/ReleaseAfterOutlastsTheLease"}},
+	{"ReleaseAfter leaves the lease", []string{"ReleaseAfter/ReleaseAfterEndsTheLease"}},
+	{"a time that has passed keeps the ttl", []string{"ReleaseAfter/ATimeThatHasPassedIsAPlainRelease"}},
+	{"ReleaseAfter dies with its process", []string{"ReleaseAfter/TheHoldOutlivesItsProcess"}},
+	{"a Release undoes ReleaseAfter", []string{"ReleaseAfter/AReleaseAfterwardsFreesNothing"}},
+	{"a Release undoes a failed ReleaseAfter", []string{"ReleaseAfter/AFailedReleaseAfterIsNotUndone", "ReleaseAfter/ALostReplyOnReleaseAfterIsNotUndone"}},
+	{"ReleaseAfter revives a lost hold", []string{"ReleaseAfter/ReleaseAfterPastExpiryIsLost"}},
+	{"ReleaseAfter keeps whoever holds", []string{"ReleaseAfter/ReleaseAfterDisturbsNoLaterHolder"}},
+	{"ReleaseAfter takes any time", []string{"ReleaseAfter/TooLongATimeIsRefusedBefore"}},
+
 	// What a locker may offer.
 	{"Inspect has a wrong token", []string{"Optional/InspectTellsWhoHolds", "Optional/ListStaysWithinThePrefix", "Observe/WhatTheLockerOffersIsFoundBelowAnObserver", "Semaphore/InspectAndListTellOfSlots", "Prefix/InspectAndListTellOfTheFullName"}},
 	{"Inspect has no holder", []string{"Optional/InspectTellsWhoHolds"}},

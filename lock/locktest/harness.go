@@ -97,8 +97,8 @@ type Harness struct {
 
 	// AllowSkips lists what may be missing, by the name of a field above ("Delay",
 	// "Wrap") or of what the locker does not offer ("Watcher", "Inspector",
-	// "ForceReleaser", "HealthChecker", "io.Closer", "HeldError", "Waiters"). A case that skips for
-	// anything else fails. nil allows every skip; []string{} allows none, which
+	// "ForceReleaser", "HealthChecker", "io.Closer", "HeldError", "Waiters",
+	// "ReleaseAfter"). A case that skips for anything else fails. nil allows every skip; []string{} allows none, which
 	// is what a project's own CI should use.
 	AllowSkips []string
 }
@@ -120,11 +120,12 @@ const (
 	needCloser        = "io.Closer"
 	needHeldError     = "HeldError"
 	needWaiters       = "Waiters"
+	needReleaseAfter  = "ReleaseAfter"
 )
 
 var needs = []string{
 	needWrap, needPeer, needDelay, needLoseReply, needOutage, needBreak, needKill, needSkew,
-	needWatcher, needInspector, needForceReleaser, needHealthChecker, needCloser, needHeldError, needWaiters,
+	needWatcher, needInspector, needForceReleaser, needHealthChecker, needCloser, needHeldError, needWaiters, needReleaseAfter,
 }
 
 // withDefaults returns h filled up, or what is wrong with it.

@@ -35,7 +35,10 @@ func reference(b bug) Harness {
 		LoseReply: func(_ *testing.T, l lock.Locker) { set(l, func(l *refLocker) { l.lose = true }) },
 		Outage:    func(_ *testing.T, l lock.Locker, on bool) { set(l, func(l *refLocker) { l.outage = on }) },
 		Break:     func(_ *testing.T, l lock.Locker, key string) { ref(l).store.remove(key, ref(l).id, "") },
-		Kill:      func(_ *testing.T, l lock.Locker) { set(l, func(l *refLocker) { l.closed = true }) },
+		Kill: func(_ *testing.T, l lock.Locker) {
+			set(l, func(l *refLocker) { l.closed = true })
+			ref(l).store.bury(ref(l).id)
+		},
 		Skew: func(_ *testing.T, l lock.Locker, d time.Duration) {
 			ref(l).store.mu.Lock()
 			defer ref(l).store.mu.Unlock()

@@ -26,6 +26,8 @@ type refLease struct {
 	lost      bool
 	done      bool
 	final     error
+	start     time.Time
+	until     time.Time // of ReleaseAfter
 }
 
 func (r *refLease) Key() string {
@@ -169,6 +171,37 @@ func (r *refLease) isReleasing() bool {
 	return r.releasing
 }
 
+func (l *refLocker) MaxReleaseAfter() time.Duration { return time.Hour }
+
+func (r *refLease) MaxReleaseAfter() time.Duration { return r.l.MaxReleaseAfter() }
+
+func (r *refLease) ReleaseAfter(ctx context.Context, d time.Duration) error {
+	switch {
+	case r.l.bug == "ReleaseAfter takes any time":
+	case d < 0 || d > r.MaxReleaseAfter():
+		return fmt.Errorf("%w: %v", lock.ErrInvalid, d)
+	}
+	r.mu.Lock()
+	if !r.expired() && !r.done || r.l.bug == "ReleaseAfter revives a lost hold" {
+		r.until = r.start.Add(d)
+	}
+	r.mu.Unlock()
+	err := r.Release(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch r.l.bug {
+	case "ReleaseAfter leaves the lease":
+		r.expiry, r.releasing, r.done = time.Now().Add(d), false, false
+	case "a Release undoes ReleaseAfter":
+		r.until, r.done = time.Time{}, false
+	case "a Release undoes a failed ReleaseAfter":
+		if err != nil {
+			r.until = time.Time{}
+		}
+	}
+	return err
+}
+
 func (r *refLease) Release(ctx context.Context) error {
 	b := r.l.bug
 	if b != "release obeys its ctx" {
@@ -212,13 +245,21 @@ func (r *refLease) Release(ctx context.Context) error {
 			return r.final
 		}
 	}
+	until := r.until
+	if b == "a time that has passed keeps the ttl" && !until.IsZero() && until.Before(r.expiry) {
+		until = r.expiry
+	}
 	r.mu.Unlock()
 	value := r.value
 	if b == "release frees whoever holds" {
 		value = ""
 	}
 	err := r.l.call(ctx, func() {
-		if b != "release leaves the key" {
+		switch {
+		case b == "release leaves the key":
+		case until.After(time.Now()), b == "a time that has passed keeps the ttl" && !until.IsZero():
+			r.l.store.keep(r.key, r.l.id, value, until)
+		default:
 			r.l.store.remove(r.key, r.l.id, value)
 		}
 	})

@@ -33,6 +33,7 @@ type refHold struct {
 	token              uint64
 	until              time.Time
 	ttl                time.Duration
+	mortal             bool // it ends with its client
 }
 
 func newRefStore(b bug) *refStore {
@@ -180,6 +181,46 @@ func (s *refStore) remove(key, client, value string) (removed bool) {
 	return true
 }
 
+// keep lets value's hold end at until, and not earlier.
+func (s *refStore) keep(key, client, value string, until time.Time) (kept bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := s.name(key, client)
+	h, held := s.live(name)
+	switch {
+	case held && h.value == value, held && s.bug == "ReleaseAfter keeps whoever holds":
+	case !held && s.bug == "ReleaseAfter revives a lost hold":
+		h = refHold{key: key, client: client, value: value, token: s.counts[name]}
+	default:
+		return false
+	}
+	switch s.bug {
+	case "ReleaseAfter frees at once":
+		delete(s.holds, name)
+		return true
+	case "ReleaseAfter leaves the ttl":
+		return true
+	case "ReleaseAfter dies with its process":
+		h.mortal = true
+	case "ReleaseAfter keeps whoever holds":
+		h.value = value
+	}
+	h.until = until
+	s.holds[name] = h
+	return true
+}
+
+// bury ends the mortal holds of a client that died.
+func (s *refStore) bury(client string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, h := range s.holds {
+		if h.client == client && h.mortal {
+			delete(s.holds, name)
+		}
+	}
+}
+
 // refLocker is one client.
 type refLocker struct {
 	*lock.Waiters
@@ -280,7 +321,7 @@ func (l *refLocker) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 		}
 	case "an outage is granted locally":
 		if l.cut() {
-			return &refLease{l: l, key: key, value: "?", token: 1, expiry: time.Now().Add(ttl), turn: make(chan struct{}, 1)}, nil
+			return &refLease{l: l, key: key, value: "?", token: 1, start: time.Now(), expiry: time.Now().Add(ttl), turn: make(chan struct{}, 1)}, nil
 		}
 	case "an outage looks held":
 		if l.cut() {
@@ -322,7 +363,7 @@ func (l *refLocker) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 	if l.bug == "Expiry has no monotonic reading" {
 		expiry = expiry.Round(0)
 	}
-	lease := &refLease{l: l, key: key, value: value, token: h.token, expiry: expiry, turn: make(chan struct{}, 1)}
+	lease := &refLease{l: l, key: key, value: value, token: h.token, start: start, expiry: expiry, turn: make(chan struct{}, 1)}
 	if l.bug == "ctx ends the lease" {
 		context.AfterFunc(ctx, func() { l.store.remove(key, l.id, value) })
 	}

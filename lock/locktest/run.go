@@ -24,6 +24,7 @@ var groups = []group{
 	{"Expiry", expiryCases},
 	{"Extend", extendCases},
 	{"Release", releaseCases},
+	{"ReleaseAfter", afterCases},
 	{"Attempt", attemptCases},
 	{"Token", tokenCases},
 	{"Key", keyCases},
