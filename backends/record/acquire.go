@@ -178,9 +178,9 @@ func (a *attempt) take(ctx context.Context, e Entry) (lock.Lease, Entry, error) 
 		return nil, e, fmt.Errorf("%w: the store granted it after %v, too late for a ttl of %v", lock.ErrUnavailable, time.Since(a.start).Round(time.Millisecond), a.ttl)
 	}
 	l.dequeued(a.name)
-	t := &term{l: l, name: a.name, start: a.start, record: mine, version: version, expiry: expiry}
+	t := &term{l: l, name: a.name, record: mine, version: version, expiry: expiry}
 	return lock.NewLease(lock.Grant{
-		Key: a.key, Token: token, Expiry: expiry, Term: t,
+		Key: a.key, Token: token, Start: a.start, Expiry: expiry, Term: t,
 		ReleaseTimeout: l.opts.Timeout, Suspended: a.suspended,
 	}), e, nil
 }

@@ -1,7 +1,6 @@
 package record_test
 
 import (
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,7 +13,6 @@ import (
 // kind is what a store and the way to it can be like.
 type kind struct {
 	ages, pushes, queue, late, silent, remove, doubled bool
-	stale                                              time.Duration
 }
 
 func (k kind) String() string {
@@ -32,7 +30,7 @@ func (k kind) String() string {
 			s += f.no + ","
 		}
 	}
-	return s + fmt.Sprint(k.stale)
+	return s[:len(s)-1]
 }
 
 func (k kind) harness() locktest.Harness {
@@ -56,7 +54,6 @@ func (k kind) harness() locktest.Harness {
 		Late:    k.late, Silent: k.silent, Delete: k.remove,
 		Prepare: func(f *recordtest.Faults) {
 			f.Double(k.doubled)
-			f.Stale(k.stale)
 		},
 		AllowSkips: []string{},
 	}.Harness()
@@ -64,19 +61,10 @@ func (k kind) harness() locktest.Harness {
 
 func TestConformance(t *testing.T) {
 	for i := range 128 {
-		k := kind{i&1 > 0, i&2 > 0, i&4 > 0, i&8 > 0, i&16 > 0, i&32 > 0, i&64 > 0, 0}
+		k := kind{i&1 > 0, i&2 > 0, i&4 > 0, i&8 > 0, i&16 > 0, i&32 > 0, i&64 > 0}
 		if testing.Short() && i%9 > 0 {
 			continue
 		}
 		t.Run(k.String(), func(t *testing.T) { locktest.Run(t, k.harness()) })
-	}
-}
-
-func TestConformanceWithStaleReads(t *testing.T) {
-	for _, stale := range []time.Duration{5 * time.Millisecond, 50 * time.Millisecond, 500 * time.Millisecond} {
-		for _, pushes := range []bool{false, true} {
-			k := kind{pushes: pushes, queue: pushes, stale: stale}
-			t.Run(k.String(), func(t *testing.T) { locktest.Run(t, k.harness()) })
-		}
 	}
 }

@@ -20,6 +20,8 @@ var (
 	_ lock.ForceReleaser = (*Locker)(nil)
 	_ lock.HealthChecker = (*Locker)(nil)
 	_ io.Closer          = (*Locker)(nil)
+
+	_ lock.MaxReleaseAfterer = (*Locker)(nil)
 )
 
 // Locker locks by the records of a store. It is safe for concurrent use.
@@ -83,6 +85,9 @@ func (l *Locker) Close() error {
 	l.jobs.Wait()
 	return nil
 }
+
+// MaxReleaseAfter is the longest that [lock.ReleaseAfter] can keep a key: any ttl.
+func (l *Locker) MaxReleaseAfter() time.Duration { return lock.MaxTTL }
 
 // begin registers a call that Close waits for. Its ctx ends with the Locker's, too.
 func (l *Locker) begin(ctx context.Context) (context.Context, context.CancelFunc, error) {

@@ -15,6 +15,8 @@ const rewrites = 100
 
 var errStale = fmt.Errorf("%w: the store shows an old state", lock.ErrUnavailable)
 
+var _ lock.TermAfterReleaser = (*term)(nil)
+
 // term is one hold, and the lock.Term of its lease. Its methods never overlap.
 type term struct {
 	l      *Locker
@@ -37,6 +39,18 @@ func (t *term) ExtendTerm(ctx context.Context, key string, _ uint64, ttl time.Du
 		return time.Time{}, err
 	}
 	defer done()
+	return t.rewrite(ctx, key, ttl)
+}
+
+// ReleaseTermAfter has the record stand until then: for others that is a hold like any
+// other, which ends when it has not changed for its ttl.
+func (t *term) ReleaseTermAfter(ctx context.Context, key string, _ uint64, until time.Time) error {
+	_, err := t.rewrite(ctx, key, max(time.Until(until), time.Microsecond))
+	return err
+}
+
+// rewrite gives the record of this term, and of no other, a ttl from now on.
+func (t *term) rewrite(ctx context.Context, key string, ttl time.Duration) (time.Time, error) {
 	t.adopt()
 	var sent Record
 	var start time.Time
