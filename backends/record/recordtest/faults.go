@@ -155,7 +155,7 @@ func (f *Faults) Get(ctx context.Context, name string) (record.Entry, error) {
 	f.mu.Unlock()
 	return trip(ctx, f, false, func(ctx context.Context) (record.Entry, error) {
 		if lag > 0 {
-			return f.Store.(staleStore).getOld(ctx, name, lag)
+			return f.Store.(staleStore).GetOld(ctx, name, lag)
 		}
 		return f.Store.Get(ctx, name)
 	})
@@ -163,7 +163,7 @@ func (f *Faults) Get(ctx context.Context, name string) (record.Entry, error) {
 
 // staleStore is a Memory.
 type staleStore interface {
-	getOld(ctx context.Context, name string, lag time.Duration) (record.Entry, error)
+	GetOld(ctx context.Context, name string, lag time.Duration) (record.Entry, error)
 }
 
 // Put asks the store.

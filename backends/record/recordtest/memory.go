@@ -46,14 +46,14 @@ func (m *Memory) Skew(d time.Duration) {
 
 // Get returns the latest state, with the store's clock and the record's age.
 func (m *Memory) Get(ctx context.Context, name string) (record.Entry, error) {
-	return m.getOld(ctx, name, 0)
+	return m.GetOld(ctx, name, 0)
 }
 
 // roundTrip is how long each request takes, so that time passes in a bubble, too.
 const roundTrip = 50 * time.Microsecond
 
-// getOld is a Get of the state that was there lag ago.
-func (m *Memory) getOld(ctx context.Context, name string, lag time.Duration) (record.Entry, error) {
+// GetOld is a Get of the state that was there lag ago.
+func (m *Memory) GetOld(ctx context.Context, name string, lag time.Duration) (record.Entry, error) {
 	if ctx.Err() != nil {
 		return record.Entry{}, ctx.Err()
 	}
@@ -223,11 +223,11 @@ func (c client) entry(e record.Entry) record.Entry {
 }
 
 func (c client) Get(ctx context.Context, name string) (record.Entry, error) {
-	return c.getOld(ctx, name, 0)
+	return c.GetOld(ctx, name, 0)
 }
 
-func (c client) getOld(ctx context.Context, name string, lag time.Duration) (record.Entry, error) {
-	e, err := c.m.getOld(ctx, name, lag)
+func (c client) GetOld(ctx context.Context, name string, lag time.Duration) (record.Entry, error) {
+	e, err := c.m.GetOld(ctx, name, lag)
 	return c.entry(e), err
 }
 
