@@ -54,9 +54,10 @@ func (t *term) rewrite(ctx context.Context, key string, ttl time.Duration) (time
 	t.adopt()
 	var sent Record
 	var start time.Time
+	known := !t.unsure // no write of this term is under way that could be what refuses the next
 	for n := range rewrites {
 		if t.unsure {
-			if err := t.look(ctx, key, n > 0); err != nil {
+			if err := t.look(ctx, key, n > 0, known); err != nil {
 				return time.Time{}, err
 			}
 			if n > 0 && t.record.Beat == sent.Beat {
@@ -103,14 +104,16 @@ func (t *term) adopt() {
 }
 
 // look reads the present state of the term. refused says that the store has just refused
-// to replace the version that was known.
-func (t *term) look(ctx context.Context, key string, refused bool) error {
+// to replace t.version, known that this is what the term's last write got.
+func (t *term) look(ctx context.Context, key string, refused, known bool) error {
 	e, err := t.l.get(ctx, t.name, key)
 	switch {
 	case err != nil:
 		return err
 	case e.Version == "" && !refused:
-		return nil // an old read? The write says
+		return nil // it may be an old read; the write decides
+	case e.Version == "" && !known:
+		return errStale // it may be an old read, and an own write what was in the way
 	case e.Version == "":
 		return fmt.Errorf("%w: its record is gone", lock.ErrLost)
 	case !e.Record.sameTerm(t.record) && e.Record.Token > t.record.Token:
