@@ -112,3 +112,29 @@ func TestOneAttemptDoesNotQueue(t *testing.T) {
 		require.Empty(t, e.Record.Queue)
 	})
 }
+
+func TestANewcomerDoesNotOvertakeThoseWhoWaitThoughItIsQuicker(t *testing.T) {
+	bubble(t, func(t *testing.T, m *recordtest.Memory) {
+		holder, waiter, newcomer := over(t, m, nil), over(t, m, nil), over(t, m, nil)
+		lease := take(t, holder, "k", time.Hour)
+		got := make(chan string, 2)
+		wait := func(p *process, who string) {
+			l, err := lock.Acquire(t.Context(), p, "k", time.Hour, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			got <- who
+			_ = l.Release(t.Context())
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { wait(waiter, "waiter") })
+		time.Sleep(time.Second)
+		waiter.faults.Delay(20*time.Millisecond, true)
+		require.NoError(t, lease.Release(t.Context()))
+		wg.Go(func() { wait(newcomer, "newcomer") })
+		wg.Wait()
+		require.Equal(t, "waiter", <-got)
+		require.Equal(t, "newcomer", <-got)
+	})
+}
