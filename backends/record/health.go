@@ -26,7 +26,9 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 	err = l.probe(ctx)
 	latency := time.Since(start)
 	if d, ok := l.store.(Describer); ok {
-		node = d.Describe(ctx)
+		bounded, cancel := context.WithTimeout(ctx, l.opts.Timeout)
+		node = d.Describe(bounded)
+		cancel()
 	}
 	node.Latency = latency
 	if err != nil {

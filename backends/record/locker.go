@@ -116,7 +116,9 @@ func (l *Locker) background(job func()) {
 
 // get reads a record and notes what it received.
 func (l *Locker) get(ctx context.Context, name, key string) (Entry, error) {
-	e, err := l.store.Get(ctx, name)
+	bounded, cancel := context.WithTimeout(ctx, l.opts.Timeout)
+	e, err := l.store.Get(bounded, name)
+	cancel()
 	if err != nil {
 		return e, l.failed(ctx, err)
 	}
@@ -132,7 +134,9 @@ func (l *Locker) get(ctx context.Context, name, key string) (Entry, error) {
 
 // put writes a record and notes that it stands.
 func (l *Locker) put(ctx context.Context, name string, r Record, version string) (string, error) {
-	newVersion, err := l.store.Put(ctx, name, r, version)
+	bounded, cancel := context.WithTimeout(ctx, l.opts.Timeout)
+	newVersion, err := l.store.Put(bounded, name, r, version)
+	cancel()
 	switch {
 	case errors.Is(err, ErrChanged):
 		return "", ErrChanged
@@ -157,6 +161,9 @@ func (l *Locker) failed(ctx context.Context, err error) error {
 		return err
 	case errors.Is(err, lock.ErrRefused) && !l.served.Load():
 		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: no answer within %v", lock.ErrUnavailable, l.opts.Timeout)
 	}
 	// Also of a refusal after a success: what worked once may work again, and a held lease
 	// must not end early for it. Not wrapped, so that nothing of it is matched.

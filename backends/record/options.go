@@ -30,8 +30,8 @@ type Options struct {
 	// not come in time.
 	HeadStart time.Duration
 
-	// Timeout bounds a release, and each request of a clean-up. Defaults to
-	// lock.DefaultReleaseTimeout.
+	// Timeout bounds each request to the store, where its caller's ctx does not, and a
+	// release as a whole. 1ms to 1h. Defaults to lock.DefaultReleaseTimeout.
 	Timeout time.Duration
 
 	// Grace lets a hold be over, too, once its end by its holder's wall clock is this long

@@ -82,7 +82,7 @@ func TestAnObserverTakesOverATtlAfterItsFirstSightAndNotBefore(t *testing.T) {
 func TestASightCountsFromTheReply(t *testing.T) {
 	bubble(t, func(t *testing.T, m *recordtest.Memory) {
 		s := m.Client(false, false)
-		holder, p := over(t, s, nil), over(t, s, nil)
+		holder, p := over(t, s, nil), over(t, s, &record.Options{Timeout: time.Minute})
 		used(t, holder, "k")
 		p.faults.Delay(5*time.Second, true) // the read arrives after the hold has begun
 		go func() {

@@ -19,7 +19,7 @@ import (
 
 func TestACreateThatArrivesLateHoldsNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, m *recordtest.Memory) {
-		a, b := over(t, m, nil), over(t, m, nil)
+		a, b := over(t, m, &record.Options{Timeout: time.Minute}), over(t, m, nil)
 		a.faults.Delay(20*time.Second, true)
 		_, err := a.TryAcquire(within(t, 30*time.Second), "k", time.Hour) // its Get is answered at 20s, its create is given up at 30s
 		require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -283,6 +283,19 @@ func TestCloseEndsWhatIsUnderWay(t *testing.T) {
 		p.faults.Delay(0, false)
 		require.ErrorIs(t, held.Extend(t.Context(), time.Minute), lock.ErrClosed)
 		require.NoError(t, held.Release(t.Context()))
+	})
+}
+
+func TestAStoreThatDoesNotAnswerIsUnavailableAlsoWhereCtxHasNoEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, m *recordtest.Memory) {
+		p := over(t, m, nil)
+		p.faults.Delay(time.Hour, true)
+		began := time.Now()
+		_, err := p.TryAcquire(context.Background(), "k", time.Minute)
+		require.Equal(t, `record: acquire "k": lock: store unavailable: no answer within 5s`, err.Error())
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		require.Equal(t, 5*time.Second, time.Since(began))
+		p.faults.Delay(0, true)
 	})
 }
 
