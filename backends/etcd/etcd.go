@@ -308,6 +308,13 @@ func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 	return node
 }
 
+// A member that hangs is noticed by pings; servers refuse more than one in 5s
+// (--grpc-keepalive-min-time), and then end the connection.
+const (
+	keepAlive        = 5 * time.Second
+	keepAliveTimeout = 2 * time.Second
+)
+
 // host is an endpoint without what may be a secret.
 func host(endpoint string) string {
 	if u, err := url.Parse(endpoint); err == nil && u.Host != "" {
@@ -338,7 +345,10 @@ func openURL(scheme, rest string) (lock.Locker, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := clientv3.Config{DialTimeout: 5 * time.Second, Logger: zap.NewNop()}
+	cfg := clientv3.Config{
+		DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
+		DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: keepAliveTimeout,
+	}
 	for h := range strings.SplitSeq(hosts, ",") {
 		u, err := url.Parse(scheme + "://" + h)
 		if err != nil || u.Hostname() == "" {

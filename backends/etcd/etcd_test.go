@@ -103,12 +103,13 @@ func TestALeaseSurvivesTheDeathOfTheClustersLeader(t *testing.T) {
 				}
 				require.ErrorIs(t, err, lock.ErrUnavailable)
 			}
-			free, err := lock.Acquire(ctx, other, "free", ttl, nil)
+			_, err = lock.Acquire(ctx, other, "free", ttl, nil)
 			require.NoError(t, err)
-			require.NoError(t, free.Release(ctx))
 			close(stop)
 			require.NoError(t, <-kept)
-			require.NoError(t, lease.Release(ctx))
+			for lease.Release(ctx) != nil { // a request to the dead member fails, and may be repeated
+				require.NoError(t, ctx.Err())
+			}
 			next, err := lock.Acquire(ctx, other, "k", ttl, nil)
 			require.NoError(t, err)
 			require.Greater(t, next.Token(), lease.Token())

@@ -132,7 +132,7 @@ func (c *cluster) dial(t *testing.T) *clientv3.Client {
 	t.Helper()
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: c.endpoints(), DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
-		DialKeepAliveTime: time.Second, DialKeepAliveTimeout: time.Second,
+		DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: keepAliveTimeout,
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = client.Close() })

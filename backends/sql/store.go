@@ -49,9 +49,9 @@ type Dialect struct {
 	// whose clients all run on it.
 	Machine func() (stamp int64, clock string)
 
-	// Insert is "INSERT INTO {table} ... VALUES" up to the values; InsertEnd follows them, such as
-	// "ON CONFLICT DO NOTHING". Both may be empty: then it is plain SQL.
-	Insert, InsertEnd string
+	// InsertEnd follows the INSERT, such as "ON CONFLICT DO NOTHING"; UpdateEnd the UPDATE, and
+	// must begin with RETURNING if PutReturning is used. Both may be empty.
+	InsertEnd, UpdateEnd string
 
 	// Placeholder is the n-th parameter, from 1. nil means ?.
 	Placeholder func(n int) string
@@ -80,6 +80,7 @@ type Store struct {
 	d     Dialect
 	table string
 
+	place                             func(n int) string // the n-th parameter
 	get, insert, update, remove, list string
 
 	mu     sync.Mutex // guards made
@@ -110,6 +111,7 @@ func NewStore(db *sql.DB, table string, d Dialect) (*Store, error) {
 	if d.Machine != nil {
 		now, clock = "0", "''"
 	}
+	s.place = p
 	stamp := func(n int) (string, string) {
 		if d.Machine != nil {
 			return p(n), p(n + 1)
@@ -119,17 +121,13 @@ func NewStore(db *sql.DB, table string, d Dialect) (*Store, error) {
 	fill := func(text string) string { return strings.ReplaceAll(text, "{table}", table) }
 	columns := "version, record, stamp, clock, " + now + ", " + clock
 	at, by := stamp(4)
-	insert := d.Insert
-	if insert == "" {
-		insert = "INSERT INTO {table} (name, version, record, stamp, clock) VALUES"
-	}
-	s.insert = fill(fmt.Sprintf("%s (%s, %s, %s, %s, %s) %s", insert, p(1), p(2), p(3), at, by, d.InsertEnd))
+	s.insert = fill(fmt.Sprintf("INSERT INTO {table} (name, version, record, stamp, clock) VALUES (%s, %s, %s, %s, %s) %s", p(1), p(2), p(3), at, by, d.InsertEnd))
 	last := 3
 	if d.Machine != nil {
 		last = 5
 	}
 	at, by = stamp(3)
-	s.update = fill(fmt.Sprintf("UPDATE {table} SET version = %s, record = %s, stamp = %s, clock = %s WHERE name = %s AND version = %s", p(1), p(2), at, by, p(last), p(last+1)))
+	s.update = fill(fmt.Sprintf("UPDATE {table} SET version = %s, record = %s, stamp = %s, clock = %s WHERE name = %s AND version = %s %s", p(1), p(2), at, by, p(last), p(last+1), d.UpdateEnd))
 	s.get = fill(fmt.Sprintf("SELECT %s FROM {table} WHERE name = %s", columns, p(1)))
 	s.remove = fill(fmt.Sprintf("DELETE FROM {table} WHERE name = %s AND version = %s", p(1), p(2)))
 	s.list = fill(fmt.Sprintf("SELECT %s, name FROM {table} WHERE name > %s ORDER BY name LIMIT %d", columns, p(1), page))
@@ -191,18 +189,14 @@ func (s *Store) Get(ctx context.Context, name string) (e record.Entry, err error
 // that was deleted.
 func (s *Store) Put(ctx context.Context, name string, r record.Record, version string) (string, error) {
 	next := rand.Text()
-	var args []any
-	query := s.update
-	if version == "" {
-		query = s.insert
-		args = append(args, []byte(name))
-	}
-	args = append(args, next, r.Encode())
+	query, args := s.update, []any{next, r.Encode()}
 	if s.d.Machine != nil {
 		stamp, clock := s.d.Machine()
 		args = append(args, stamp, clock)
 	}
-	if version != "" {
+	if version == "" {
+		query, args = s.insert, append([]any{[]byte(name)}, args...)
+	} else {
 		args = append(args, []byte(name), version)
 	}
 	if err := s.one(ctx, query, args); err != nil {
@@ -210,6 +204,20 @@ func (s *Store) Put(ctx context.Context, name string, r record.Record, version s
 	}
 	return next, nil
 }
+
+// PutReturning is a Put over a version that gives the record the version next, and evaluates
+// an expression with the row's change, in the same statement. Each %s in it is one of args.
+func (s *Store) PutReturning(ctx context.Context, name string, r record.Record, version, next, expression string, args ...any) error {
+	all := append([]any{next, r.Encode(), []byte(name), version}, args...)
+	var places []any
+	for i := range args {
+		places = append(places, s.place(5+i))
+	}
+	return s.one(ctx, s.update+", "+fmt.Sprintf(expression, places...), all)
+}
+
+// Table is the table's name.
+func (s *Store) Table() string { return s.table }
 
 // Delete deletes one row, or none.
 func (s *Store) Delete(ctx context.Context, name, version string) error {
@@ -306,14 +314,16 @@ func (s *Store) with(ctx context.Context, request func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.made {
-		if _, created := s.db.ExecContext(ctx, s.create); created != nil {
+		_, created := s.db.ExecContext(ctx, s.create)
+		// Another may have made it at the same time: the request says whether it is there.
+		if err = s.judge(request()); errors.Is(err, ErrNoTable) && created != nil {
 			return s.noTable(s.judge(created))
 		}
 		s.made = true
+		return err
 	}
 	if err = s.judge(request()); errors.Is(err, ErrNoTable) {
-		s.made = false // it was dropped
-		return s.noTable(err)
+		s.made = false // it was dropped: the next request makes it again
 	}
 	return err
 }
