@@ -18,14 +18,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
-	"slices"
 	"strings"
-	"sync"
 
 	"github.com/tonsurance/lockkeeper/backends/file"
 	"github.com/tonsurance/lockkeeper/backends/memory"
+	"github.com/tonsurance/lockkeeper/internal/registry"
+	"github.com/tonsurance/lockkeeper/internal/urlparams"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -34,33 +33,25 @@ import (
 // password in any error.
 type Opener func(ctx context.Context, u *url.URL) (lock.Locker, error)
 
-var (
-	mu      sync.RWMutex // guards openers
-	openers = map[string]Opener{
-		"memory": openMemory,
-		"file":   openFile,
-		// Lists of hosts are no URLs to package url: Open splits these itself.
-		"redlock":  nil,
-		"redlocks": nil,
-	}
-)
-
 // Register makes Open know another scheme. Call it from an init function or
 // early in main. It panics if scheme is not a URL scheme in lower case, is taken,
 // or if open is nil: these are mistakes in the program.
 func Register(scheme string, open Opener) {
-	if u, err := url.Parse(scheme + ":x"); err != nil || u.Scheme != scheme || scheme == "" {
-		panic(fmt.Sprintf("backends: Register: %q is not a URL scheme in lower case", scheme))
-	}
 	if open == nil {
-		panic(fmt.Sprintf("backends: Register: the opener of %q is nil", scheme))
+		registry.Register(scheme, nil) // which says so
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	if _, taken := openers[scheme]; taken {
-		panic(fmt.Sprintf("backends: Register: %q is registered already", scheme))
+	registry.Register(scheme, ofURL(scheme, open))
+}
+
+func init() {
+	Register("memory", openMemory)
+	Register("file", openFile)
+	for _, scheme := range []string{"redlock", "redlocks"} {
+		// Lists of hosts are no URLs to package url.
+		registry.Register(scheme, func(ctx context.Context, rest string) (lock.Locker, error) {
+			return openRedlock(ctx, scheme, rest)
+		})
 	}
-	openers[scheme] = open
 }
 
 // Open makes the locker that rawURL names. ctx bounds the opening only. What it
@@ -71,6 +62,9 @@ func Register(scheme string, open Opener) {
 //	redlock://h1:6379,h2,h3   a quorum of Redis nodes, each one vote; 6379 is the
 //	                          default port
 //	redlocks://...            the same over TLS
+//
+// Others register when they are imported: sqlite:, mysql:, postgres:, etcd: and etcds: by the
+// packages below this one, which are modules of their own.
 //
 // redlock takes user:password@ before the first host, for all nodes, and these
 // parameters, each as the option of its name in [redlock.Options] and with its
@@ -90,18 +84,21 @@ func Register(scheme string, open Opener) {
 func Open(ctx context.Context, rawURL string) (lock.Locker, error) {
 	scheme, rest, ok := strings.Cut(rawURL, ":")
 	scheme = strings.ToLower(scheme)
-	mu.RLock()
-	open, known := openers[scheme]
-	schemes := slices.Sorted(maps.Keys(openers))
-	mu.RUnlock()
+	open, known := registry.Lookup(scheme)
 	if !ok || !known {
-		return nil, fmt.Errorf("backends: open: %w: %s", lock.ErrInvalid, wanted(rawURL, scheme, schemes))
+		return nil, fmt.Errorf("backends: open: %w: %s", lock.ErrInvalid, wanted(rawURL, scheme, registry.Schemes()))
 	}
-	l, err := openScheme(ctx, scheme, rest, open)
+	l, err := open(ctx, rest)
 	if err != nil {
 		return nil, fmt.Errorf("backends: open %s: %w", scheme, err)
 	}
 	return l, nil
+}
+
+// modules are the stores that have a module of their own, by their schemes: a program that
+// wants one imports it, and so registers it.
+var modules = map[string]string{
+	"sqlite": "sqlite", "mysql": "mysql", "postgres": "postgres", "postgresql": "postgres", "etcd": "etcd", "etcds": "etcd",
 }
 
 // wanted says what to write in place of a URL that names no store. It is not quoted:
@@ -116,39 +113,40 @@ func wanted(rawURL, scheme string, schemes []string) string {
 	case scheme == "rediss" || scheme == "valkeys":
 		return fmt.Sprintf("a %s: URL is that of one server, want redlocks://host:6379 for one or redlocks://host1:6379,host2:6379,host3:6379 for a quorum; user:password@ stands before the first, and the database is ?db=n", scheme)
 	}
+	if module := modules[scheme]; module != "" {
+		return fmt.Sprintf("this program does not have the store for %s: URLs, want it imported: _ %q", scheme, "github.com/tonsurance/lockkeeper/backends/"+module)
+	}
 	return fmt.Sprintf("want a URL that starts with %s: and what that scheme wants, %s", strings.Join(schemes, ": or "), examples)
 }
 
-func openScheme(ctx context.Context, scheme, rest string, open Opener) (lock.Locker, error) {
-	if open == nil {
-		return openRedlock(ctx, scheme, rest)
+// ofURL makes an opener of URLs one of what follows a scheme.
+func ofURL(scheme string, open Opener) registry.Opener {
+	return func(ctx context.Context, rest string) (lock.Locker, error) {
+		u, err := url.Parse(scheme + ":" + rest)
+		if err != nil {
+			return nil, urlparams.ErrNoURL // url's own error quotes it
+		}
+		l, err := open(ctx, u)
+		if err != nil {
+			return nil, err
+		}
+		if l == nil {
+			return nil, errors.New("its opener returned nothing")
+		}
+		return l, nil
 	}
-	u, err := url.Parse(scheme + ":" + rest)
-	if err != nil {
-		return nil, errNoURL // url's own error quotes it
-	}
-	l, err := open(ctx, u)
-	if err != nil {
-		return nil, err
-	}
-	if l == nil {
-		return nil, errors.New("its opener returned nothing")
-	}
-	return l, nil
 }
-
-var errNoURL = fmt.Errorf("%w: not a URL; characters that mean something in one must be percent-encoded", lock.ErrInvalid)
 
 func openMemory(_ context.Context, u *url.URL) (lock.Locker, error) {
 	if u.Opaque != "" || u.Host != "" || u.Path != "" || u.User != nil {
 		return nil, fmt.Errorf("%w: want memory: and nothing after it", lock.ErrInvalid)
 	}
-	p, err := parseParams(u.RawQuery, u.Fragment)
+	p, err := urlparams.Parse(u.RawQuery, u.Fragment)
 	if err != nil {
 		return nil, err
 	}
-	owner := p.text("owner")
-	if err := p.done(); err != nil {
+	owner := p.Text("owner")
+	if err := p.Done(); err != nil {
 		return nil, err
 	}
 	return memory.New().Client(owner), nil
@@ -158,17 +156,17 @@ func openFile(_ context.Context, u *url.URL) (lock.Locker, error) {
 	if u.Opaque != "" || u.Path == "" || u.User != nil || (u.Host != "" && u.Host != "localhost") {
 		return nil, fmt.Errorf("%w: want an absolute path on this machine, as in file:///run/locks", lock.ErrInvalid)
 	}
-	p, err := parseParams(u.RawQuery, u.Fragment)
+	p, err := urlparams.Parse(u.RawQuery, u.Fragment)
 	if err != nil {
 		return nil, err
 	}
 	opts := &file.Options{
-		Owner:           p.text("owner"),
-		LockTimeout:     p.duration("lock-timeout"),
-		TrustFileSystem: p.flag("trust-file-system"),
-		Lazy:            p.flag("lazy"),
+		Owner:           p.Text("owner"),
+		LockTimeout:     p.Duration("lock-timeout"),
+		TrustFileSystem: p.Flag("trust-file-system"),
+		Lazy:            p.Flag("lazy"),
 	}
-	if err := p.done(); err != nil {
+	if err := p.Done(); err != nil {
 		return nil, err
 	}
 	l, err := file.New(u.Path, opts)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/internal/tlsfile"
+	"github.com/tonsurance/lockkeeper/internal/urlparams"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
 )
@@ -51,22 +52,22 @@ func parseRedlock(scheme, rest string) (urls []string, opts *redlock.Options, er
 	if path != "" && path != "/" || strings.Contains(tail, "#") {
 		return nil, nil, fmt.Errorf("%w: a path or fragment after the hosts, want at most parameters; the database is db=n", lock.ErrInvalid)
 	}
-	p, err := parseParams(query, "")
+	p, err := urlparams.Parse(query, "")
 	if err != nil {
 		return nil, nil, err
 	}
-	db, opts := p.int("db"), redlockOptions(p)
+	db, opts := p.Int("db"), redlockOptions(p)
 	if db < 0 {
-		p.fail("db", "0 or more")
+		p.Fail("db", "0 or more")
 	}
-	file := p.text("password-file")
+	file := p.Text("password-file")
 	if has {
 		if node.User, err = parseUser(user, file != ""); err != nil {
 			return nil, nil, err
 		}
 	}
-	ca, cert, key := p.text("tls-ca"), p.text("tls-cert"), p.text("tls-key")
-	if err := p.done(); err != nil {
+	ca, cert, key := p.Text("tls-ca"), p.Text("tls-cert"), p.Text("tls-key")
+	if err := p.Done(); err != nil {
 		return nil, nil, err
 	}
 	if opts.GetTLS, err = tlsfile.Source(ca, cert, key); err != nil {
@@ -91,19 +92,19 @@ func parseRedlock(scheme, rest string) (urls []string, opts *redlock.Options, er
 	return urls, opts, nil
 }
 
-func redlockOptions(p *params) *redlock.Options {
+func redlockOptions(p *urlparams.Params) *redlock.Options {
 	opts := &redlock.Options{
-		Prefix:        p.text("prefix"),
-		NoPrefix:      p.has("prefix") && p.values.Get("prefix") == "",
-		Owner:         p.text("owner"),
-		Quorum:        p.int("quorum"),
-		NodeTimeout:   p.duration("node-timeout"),
-		Retention:     p.duration("retention"),
-		DriftFactor:   p.float("drift-factor"),
-		AssumeDurable: p.flag("assume-durable"),
-		Lazy:          p.flag("lazy"),
+		Prefix:        p.Text("prefix"),
+		NoPrefix:      p.Has("prefix") && p.Text("prefix") == "",
+		Owner:         p.Text("owner"),
+		Quorum:        p.Int("quorum"),
+		NodeTimeout:   p.Duration("node-timeout"),
+		Retention:     p.Duration("retention"),
+		DriftFactor:   p.Float("drift-factor"),
+		AssumeDurable: p.Flag("assume-durable"),
+		Lazy:          p.Flag("lazy"),
 	}
-	opts.RestartGuard = read(p, "restart-guard", "a duration such as 60s, or off", func(s string) (time.Duration, error) {
+	opts.RestartGuard = urlparams.Read(p, "restart-guard", "a duration such as 60s, or off", func(s string) (time.Duration, error) {
 		if s == "off" {
 			return -1, nil
 		}

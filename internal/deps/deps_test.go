@@ -32,10 +32,12 @@ var layers = []struct{ pkg, imports string }{
 	{"redlock", "lock internal/*"},
 	{"redlock/*", "lock redlock internal/*"},
 	{"backends", "lock redlock backends/* internal/*"},
-	{"backends/*", "lock internal/*"},
+	{"backends/record/recordtest", "lock lock/locktest backends/record"},
+	{"backends/*", "lock backends/record internal/*"},
 	{"examples/*", "lock keepalive leader leader/leaderhttp redlock backends backends/*"},
 	{"cmd/*", "internal/cli"},
 	{"internal/cli", "lock keepalive leader redlock backends backends/file internal/*"},
+	{"internal/simulation/records", "lock backends/record backends/record/recordtest"},
 	{"internal/simulation", "lock keepalive leader redlock internal/*"},
 	{"internal/*", "lock internal/*"},
 }
@@ -60,7 +62,7 @@ var commandModules = []string{
 
 // testOnly are packages that exist for tests: they may link testing, and no other
 // package may import them.
-var testOnly = []string{"lock/locktest", "internal/*test"}
+var testOnly = []string{"lock/locktest", "backends/record/recordtest", "internal/*test", "internal/simulation/records"}
 
 // testLibraries must be linked by no package but those.
 var testLibraries = []string{

@@ -124,7 +124,7 @@ func (m mutant) try(root string, always []overlay.Change) (caught, error) {
 		return caught{}, err
 	}
 	binary := filepath.Join(dir, "simulation.test")
-	build := exec.Command("go", "test", "-c", "-overlay", path, "-o", binary, "./internal/simulation")
+	build := exec.Command("go", "test", "-c", "-overlay", path, "-o", binary, m.simulation())
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
 		return caught{}, fmt.Errorf("it does not build: %w\n%s", err, out)
@@ -169,7 +169,7 @@ func (m mutant) test(root string) ([]string, time.Duration, error) {
 		return nil, 0, err
 	}
 	began := time.Now()
-	test := exec.Command("go", "test", "-overlay", path, "-skip=^TestReal|^Fuzz", "./lock", "./redlock", "./keepalive", "./leader")
+	test := exec.Command("go", append([]string{"test", "-short", "-overlay", path, "-skip=^TestReal|^Fuzz"}, m.packages()...)...)
 	test.Dir = root
 	out, err := test.CombinedOutput()
 	if *trace {

@@ -10,13 +10,32 @@ type mutant struct {
 	profile string // of the simulation that shows it; "" is any
 	seed    uint64 // of the simulation's first run, near one that shows it; 0 is -seed
 	tests   bool   // the simulation is not asked: a test must fail
+	records bool   // it is one of the record engine, which has a simulation of its own
+}
+
+// simulation is the package that simulates what the mutant is in.
+func (m mutant) simulation() string {
+	if m.records {
+		return "./internal/simulation/records"
+	}
+	return "./internal/simulation"
+}
+
+// packages are those whose tests may find it.
+func (m mutant) packages() []string {
+	if m.records {
+		return []string{"./backends/record"}
+	}
+	return []string{"./lock", "./redlock", "./keepalive", "./leader"}
 }
 
 func one(file, old, new string) []overlay.Change {
 	return []overlay.Change{{File: file, Old: old, New: new}}
 }
 
-var mutants = []mutant{
+var mutants = append(quorumMutants, recordMutants...)
+
+var quorumMutants = []mutant{
 	{name: "no-second-phase", what: "the highest count of a quorum's grants is taken for the token",
 		changes: one("redlock/acquire.go", "\t\treturn 0, highest, nil\n", "\t\treturn highest, 0, nil\n")},
 	{name: "no-drift", what: "validity is the whole ttl",

@@ -18,7 +18,8 @@ type Change struct {
 
 // Seeded takes the library's jitter from a source that can be seeded, so that a
 // simulation's seed replays.
-var Seeded = seeded("lock/pace.go", "lock/all.go", "lock/semaphore.go", "keepalive/renew.go", "leader/leader.go", "redlock/desk.go")
+var Seeded = seeded("lock/pace.go", "lock/all.go", "lock/semaphore.go", "keepalive/renew.go", "leader/leader.go", "redlock/desk.go",
+	"backends/record/watch.go", "backends/record/queue.go")
 
 func seeded(files ...string) (changes []Change) {
 	for _, file := range files {

@@ -1,0 +1,239 @@
+package etcd
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/tonsurance/lockkeeper/backends/record"
+	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
+	"github.com/tonsurance/lockkeeper/leader"
+	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/lock/locktest"
+)
+
+func newLocker(t *testing.T, client *clientv3.Client, o *Options) *Locker {
+	t.Helper()
+	l, err := New(client, o)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	return l
+}
+
+// ofClient reports the goroutines of etcd's client, which is closed after its lockers.
+func ofClient(stack string) bool {
+	return strings.Contains(stack, "google.golang.org/grpc") || strings.Contains(stack, "go.etcd.io/etcd/client")
+}
+
+func TestStore(t *testing.T) {
+	c := startCluster(t, 1)
+	recordtest.Run(t, recordtest.Stores{
+		Dial:  func(t *testing.T) record.Store { return &store{c.dial(t)} },
+		Names: names(DefaultPrefix),
+	})
+}
+
+func TestConformance(t *testing.T) {
+	c := startCluster(t, 1)
+	a, b := c.dial(t), c.dial(t)
+	n := 0
+	locktest.Run(t, recordtest.Locks{
+		Open: func(t *testing.T) func(t *testing.T) record.Store {
+			return func(*testing.T) record.Store {
+				n++
+				return &store{[]*clientv3.Client{a, b}[n%2]}
+			}
+		},
+		Options:         &record.Options{Names: names("conformance/")},
+		TTL:             400 * time.Millisecond,
+		Late:            true,
+		IgnoreGoroutine: ofClient,
+		AllowSkips:      []string{"Wrap", "Skew"},
+	}.Harness())
+}
+
+// keep extends a lease until stop, and returns the longest time that this failed.
+func keep(t *testing.T, lease lock.Lease, ttl time.Duration, stop <-chan struct{}) error {
+	for {
+		select {
+		case <-stop:
+			return nil
+		case <-time.After(ttl / 10):
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), ttl/3)
+		err := lease.Extend(ctx, ttl)
+		cancel()
+		if errors.Is(err, lock.ErrLost) {
+			return err
+		}
+	}
+}
+
+func TestALeaseSurvivesTheDeathOfTheClustersLeader(t *testing.T) {
+	for name, fault := range map[string]func(c *cluster, m *member) (mend func()){
+		"killed": func(c *cluster, m *member) func() { m.kill(); return func() { c.start(m) } },
+		"hung": func(c *cluster, m *member) func() {
+			m.signal(syscall.SIGSTOP)
+			return func() { m.signal(syscall.SIGCONT) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startCluster(t, 3)
+			l, other := newLocker(t, c.dial(t), nil), newLocker(t, c.dial(t), nil)
+			const ttl = 20 * time.Second
+			lease, err := l.TryAcquire(t.Context(), "k", ttl)
+			require.NoError(t, err)
+			stop, kept := make(chan struct{}), make(chan error, 1)
+			go func() { kept <- keep(t, lease, ttl, stop) }()
+			mend := fault(c, c.leader())
+			defer mend()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			for { // the minority is dead: the key is refused, and others can be had
+				_, err = other.TryAcquire(ctx, "k", ttl)
+				if errors.Is(err, lock.ErrHeld) {
+					break
+				}
+				require.ErrorIs(t, err, lock.ErrUnavailable)
+			}
+			_, err = lock.Acquire(ctx, other, "free", ttl, nil)
+			require.NoError(t, err)
+			close(stop)
+			require.NoError(t, <-kept)
+			for lease.Release(ctx) != nil { // a request to the dead member fails, and may be repeated
+				require.NoError(t, ctx.Err())
+			}
+			next, err := lock.Acquire(ctx, other, "k", ttl, nil)
+			require.NoError(t, err)
+			require.Greater(t, next.Token(), lease.Token())
+		})
+	}
+}
+
+func TestWithoutAMajorityNothingIsGrantedAndItRecovers(t *testing.T) {
+	c := startCluster(t, 3)
+	l := newLocker(t, c.dial(t), &Options{Record: record.Options{Timeout: 2 * time.Second}})
+	used, err := l.TryAcquire(t.Context(), "k", time.Minute)
+	require.NoError(t, err)
+	require.NoError(t, used.Release(t.Context()))
+	c.members[0].kill()
+	c.members[1].signal(syscall.SIGSTOP)
+	_, err = l.TryAcquire(t.Context(), "k", time.Minute)
+	require.ErrorIs(t, err, lock.ErrUnavailable)
+	h, err := l.Health(t.Context())
+	require.NoError(t, err)
+	require.False(t, h.HasQuorum())
+	require.NotEmpty(t, h.Nodes[0].Warnings)
+	c.members[1].signal(syscall.SIGCONT)
+	c.start(c.members[0])
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err = lock.Acquire(ctx, l, "k", time.Minute, nil)
+	require.NoError(t, err)
+}
+
+func TestAWaiterIsNotifiedThroughAFailOver(t *testing.T) {
+	c := startCluster(t, 3)
+	l, waiter := newLocker(t, c.dial(t), nil), newLocker(t, c.dial(t), nil)
+	lease, err := l.TryAcquire(t.Context(), "k", time.Hour)
+	require.NoError(t, err)
+	got := make(chan error, 1)
+	go func() {
+		_, err := lock.Acquire(t.Context(), waiter, "k", time.Hour, nil)
+		got <- err
+	}()
+	time.Sleep(500 * time.Millisecond) // it waits; if it does not yet, it is refused once more
+	c.leader().kill()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+	defer cancel()
+	for lease.Release(ctx) != nil {
+		require.NoError(t, ctx.Err())
+	}
+	select {
+	case err := <-got:
+		require.NoError(t, err)
+	case <-ctx.Done():
+		t.Fatal("the waiter was not woken within 50s; the fallback would come after a minute")
+	}
+}
+
+func TestAUserWithRightsOnThePrefixAloneCanLock(t *testing.T) {
+	c := startCluster(t, 1)
+	admin, ctx := c.dial(t), t.Context()
+	password := rand.Text()
+	_, err := admin.RoleAdd(ctx, "locks")
+	require.NoError(t, err)
+	_, err = admin.RoleGrantPermission(ctx, "locks", DefaultPrefix, clientv3.GetPrefixRangeEnd(DefaultPrefix), clientv3.PermissionType(clientv3.PermReadWrite))
+	require.NoError(t, err)
+	for user, role := range map[string]string{"root": "root", "clerk": "locks"} {
+		_, err = admin.UserAdd(ctx, user, password)
+		require.NoError(t, err)
+		_, err = admin.UserGrantRole(ctx, user, role)
+		require.NoError(t, err)
+	}
+	_, err = admin.AuthEnable(ctx)
+	require.NoError(t, err)
+
+	addr := c.members[0].client
+	open := func(credentials, query string) *Locker {
+		l, err := openURL("http", "//"+credentials+addr+query)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, l.(*Locker).Close()) })
+		return l.(*Locker)
+	}
+	l := open("clerk:"+password+"@", "")
+	lease, err := l.TryAcquire(ctx, "k", time.Minute)
+	require.NoError(t, err)
+	require.NoError(t, lease.Extend(ctx, time.Minute))
+	require.NoError(t, lease.Release(ctx))
+	h, err := l.Health(ctx)
+	require.NoError(t, err)
+	require.NoError(t, h.Nodes[0].Err)
+
+	_, err = open("clerk:"+password+"@", "?prefix=other/").TryAcquire(ctx, "k", time.Minute)
+	require.ErrorIs(t, err, lock.ErrRefused)
+	require.ErrorContains(t, err, "readwrite on the prefix")
+	_, err = open("", "").TryAcquire(ctx, "k", time.Minute)
+	require.ErrorIs(t, err, lock.ErrRefused)
+}
+
+func TestURLsThatCanNotBeUsedAreRefusedWithoutTheirPassword(t *testing.T) {
+	for _, rest := range []string{"", "h", "//", "//u:s3cret@", "//u:s3cret@h:x", "//h/path", "//h?tabel=x", "//h,,i", "//h?tls-ca=/missing", "//u:s3cret%zz@h"} {
+		_, err := openURL("http", rest)
+		require.ErrorIs(t, err, lock.ErrInvalid, rest)
+		require.NotContains(t, err.Error(), "s3cret")
+	}
+	_, err := New(nil, nil)
+	require.ErrorIs(t, err, lock.ErrInvalid)
+}
+
+func TestALeaderIsFollowedByAnother(t *testing.T) {
+	c := startCluster(t, 1)
+	a, b := newLocker(t, c.dial(t), nil), newLocker(t, c.dial(t), nil)
+	leads := make(chan string)
+	run := func(ctx context.Context, l lock.Locker, who string) {
+		_ = leader.Run(ctx, l, "oracle", func(ctx context.Context) error {
+			select {
+			case leads <- who:
+				<-ctx.Done()
+			case <-ctx.Done():
+			}
+			return nil
+		}, nil)
+	}
+	first, end := context.WithCancel(t.Context())
+	go run(first, a, "a")
+	require.Equal(t, "a", <-leads)
+	second, done := context.WithCancel(t.Context())
+	defer done()
+	go run(second, b, "b")
+	end()
+	require.Equal(t, "b", <-leads)
+}

@@ -1,0 +1,246 @@
+// Package mysql locks by rows of a MySQL or MariaDB table.
+//
+//	l, err := mysql.New("app:secret@tcp(db:3306)/app", nil)
+//	...
+//	defer l.Close()
+//	err = leader.Run(ctx, l, "pricing-oracle-keeper", run, nil)
+//
+// # What is promised
+//
+// What [lock.Locker] says, among all clients of one primary. A hold ends when it is released
+// or a ttl after its last renewal, by the server's clock where it stamped the row itself,
+// else by each client's own, from when it first saw the row. There is no GET_LOCK in it, which
+// ends with a connection and means nothing on Galera.
+//
+// # What is not
+//
+// It waits by polling. An asynchronous replica that is promoted may lack the last writes: a
+// hold that it lacks can be given to a second holder, with a larger token as long as the
+// servers' clocks agree. Galera and group replication keep what they acknowledged, if clients
+// write to one member. A server's clock that is set forward ends holds early. With
+// sysdate-is-now a stamp may be older than its write: Health warns, and ages are not used.
+package mysql
+
+import (
+	"context"
+	"crypto/tls"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/tonsurance/lockkeeper/backends/record"
+	rows "github.com/tonsurance/lockkeeper/backends/sql"
+	"github.com/tonsurance/lockkeeper/internal/registry"
+	"github.com/tonsurance/lockkeeper/internal/tlsfile"
+	"github.com/tonsurance/lockkeeper/internal/urlparams"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// Options for [New]. nil means the defaults.
+type Options struct {
+	// Table is made on first use, where that is permitted. Letters, digits and _, and a
+	// database before a dot. Defaults to "lockkeeper".
+	Table string
+
+	// TLS is for the connections; nil means as the DSN says.
+	TLS *tls.Config
+
+	// Record are the engine's. Names is ignored.
+	Record record.Options
+}
+
+// Locker locks by rows of one table. It is safe for concurrent use.
+type Locker struct {
+	*record.Locker
+	db *sql.DB
+}
+
+// names fit into an index of utf8 tables of old, too.
+var names = record.Names{Max: 700}
+
+// now is the moment at which a row is written, and not that at which its statement began:
+// that may have waited for another. sysdate-is-now would make it the latter, so then it
+// tells no clock by which ages could be reckoned.
+const (
+	now   = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)"
+	clock = "CONCAT_WS(':', @@hostname, @@port, @@server_id, @@datadir)"
+)
+
+var dialect = rows.Dialect{
+	Name: "mysql",
+	Create: "CREATE TABLE IF NOT EXISTS {table} (name VARBINARY(700) PRIMARY KEY, version VARBINARY(40) NOT NULL, " +
+		"record MEDIUMBLOB NOT NULL, stamp BIGINT NOT NULL, clock VARBINARY(600) NOT NULL) ENGINE=InnoDB",
+	Now: now, Clock: clock,
+	Judge:    judge,
+	Describe: describe,
+}
+
+// New opens a database by its DSN, as the driver takes it: user:password@tcp(host:3306)/database.
+// It asks nothing of the server.
+func New(dsn string, o *Options) (*Locker, error) {
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("mysql: %w: the DSN is not user:password@tcp(host:port)/database", lock.ErrInvalid) // the driver's error may quote it
+	}
+	return open(cfg, o)
+}
+
+func open(cfg *mysql.Config, o *Options) (*Locker, error) {
+	var opts Options
+	if o != nil {
+		opts = *o
+	}
+	if cfg.DBName == "" && !strings.Contains(opts.Table, ".") {
+		return nil, fmt.Errorf("mysql: %w: no database is named, want one in the DSN or before a dot in the table", lock.ErrInvalid)
+	}
+	if opts.TLS != nil {
+		cfg.TLS = opts.TLS
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 5 * time.Second
+	}
+	if cfg.Params == nil {
+		cfg.Params = map[string]string{}
+	}
+	// The hour that a time zone repeats in autumn must not be read as the other one.
+	cfg.Params["time_zone"] = "'+00:00'"
+	cfg.ClientFoundRows = false
+	cfg.InterpolateParams = true // one round trip, and it works through poolers
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("mysql: %w: %w", lock.ErrInvalid, err)
+	}
+	db := sql.OpenDB(connector)
+	db.SetMaxOpenConns(8)
+	db.SetMaxIdleConns(2)
+	db.SetConnMaxLifetime(5 * time.Minute) // a name that leads elsewhere now is noticed
+	store, err := rows.NewStore(db, opts.Table, dialect)
+	if err == nil {
+		opts.Record.Names = names
+		var l *record.Locker
+		if l, err = record.New(store, &opts.Record); err == nil {
+			return &Locker{l, db}, nil
+		}
+	}
+	_ = db.Close()
+	return nil, err
+}
+
+// Close ends what is under way, as record.Locker's Close says, and closes the connections.
+func (l *Locker) Close() error { return errors.Join(l.Locker.Close(), l.db.Close()) }
+
+// Numbers of the server's errors, from its manual.
+const (
+	duplicateKey        = 1062
+	noSuchTable         = 1146
+	readOnlyOption      = 1290
+	readOnlyTransaction = 1792
+	readOnlyMode        = 1836
+)
+
+// refusals are errors that asking again does not mend, and what does.
+var refusals = map[uint16]string{
+	1044: "grant this user SELECT, INSERT, UPDATE and DELETE on the table",
+	1045: "check user and password",
+	1049: "make the database, or name another",
+	1142: "grant this user SELECT, INSERT, UPDATE and DELETE on the table",
+	1227: "grant this user the privilege that it names",
+	1698: "check user and password",
+	1054: "the table is of something else: name another",
+	1251: "give this user an authentication plugin that the driver knows",
+}
+
+func judge(err error) error {
+	e, ok := errors.AsType[*mysql.MySQLError](err)
+	if !ok {
+		return err
+	}
+	switch e.Number {
+	case duplicateKey:
+		return fmt.Errorf("%w: %w", record.ErrChanged, err)
+	case noSuchTable:
+		return rows.ErrNoTable
+	case readOnlyOption, readOnlyTransaction, readOnlyMode:
+		return fmt.Errorf("%w; name the primary server", err) // after a fail-over that is another one
+	}
+	if do, ok := refusals[e.Number]; ok {
+		return fmt.Errorf("%w: %w; %s", lock.ErrRefused, err, do)
+	}
+	return err
+}
+
+func describe(ctx context.Context, db *sql.DB, node *lock.NodeHealth) {
+	fact := func(name, query string) string {
+		var value string
+		if err := db.QueryRowContext(ctx, query).Scan(&value); err != nil {
+			value = "not known"
+			if node.Err == nil && name == "version" {
+				node.Err = judge(err)
+			}
+		}
+		node.Facts = append(node.Facts, lock.Fact{Name: name, Value: value})
+		return value
+	}
+	fact("version", "SELECT @@version")
+	warn := func(text string) { node.Warnings = append(node.Warnings, text) }
+	if fact("read only", "SELECT @@read_only") != "0" {
+		warn("the server is read-only: a lock needs the primary")
+	}
+	if fact("flush at commit", "SELECT @@innodb_flush_log_at_trx_commit") != "1" {
+		warn("innodb_flush_log_at_trx_commit is not 1: a power cut can undo a lock that was granted, and give it to a second holder")
+	}
+	if v := fact("sysdate is now", "SHOW VARIABLES WHERE Variable_name = 'sysdate_is_now'"); v == "1" || v == "ON" {
+		warn("sysdate-is-now is on: a hold may be taken over early by as long as a write waits for another; switch it off")
+	}
+}
+
+func init() { registry.Register("mysql", openURL) }
+
+// openURL takes mysql://user:password@host:3306/database?table=&tls-ca=...
+func openURL(_ context.Context, rest string) (lock.Locker, error) {
+	u, err := url.Parse("mysql:" + rest)
+	if err != nil || u.Host == "" || u.Fragment != "" {
+		return nil, fmt.Errorf("%w: want mysql://user:password@host:3306/database; characters that mean something in a URL must be percent-encoded", lock.ErrInvalid)
+	}
+	p, err := urlparams.Parse(u.RawQuery, u.Fragment)
+	if err != nil {
+		return nil, err
+	}
+	cfg := mysql.NewConfig()
+	cfg.Net, cfg.Addr = "tcp", u.Host
+	if u.Port() == "" {
+		cfg.Addr = net.JoinHostPort(u.Hostname(), "3306")
+	}
+	if socket := p.Text("socket"); socket != "" {
+		cfg.Net, cfg.Addr = "unix", socket
+	}
+	cfg.User = u.User.Username()
+	cfg.Passwd, _ = u.User.Password()
+	cfg.DBName = strings.Trim(u.Path, "/")
+	encrypted := p.Flag("tls")
+	ca, cert, key := p.Text("tls-ca"), p.Text("tls-cert"), p.Text("tls-key")
+	o := &Options{Table: p.Text("table"), Record: record.Options{Owner: p.Text("owner"), Poll: p.Duration("poll")}}
+	if err := p.Done(); err != nil {
+		return nil, err
+	}
+	if o.TLS, err = tlsfile.Load(ca, cert, key); err != nil {
+		return nil, fmt.Errorf("%w: %w", lock.ErrInvalid, err)
+	}
+	if encrypted && o.TLS == nil {
+		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if o.TLS != nil {
+		o.TLS.ServerName = u.Hostname()
+	}
+	l, err := open(cfg, o)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}

@@ -1,0 +1,158 @@
+package mysql
+
+import (
+	"context"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tonsurance/lockkeeper/backends/record"
+	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
+	rows "github.com/tonsurance/lockkeeper/backends/sql"
+	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/lock/locktest"
+)
+
+func newLocker(t *testing.T, dsn string, o *Options) *Locker {
+	t.Helper()
+	l, err := New(dsn, o)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	return l
+}
+
+func dial(dsn, table string) func(t *testing.T) record.Store {
+	return func(t *testing.T) record.Store {
+		store, err := rows.NewStore(newLocker(t, dsn, nil).db, table, dialect)
+		require.NoError(t, err)
+		return store
+	}
+}
+
+func TestStore(t *testing.T) {
+	s := startServer(t)
+	recordtest.Run(t, recordtest.Stores{Dial: dial(s.dsn("app"), ""), Names: names, Ages: true})
+}
+
+func TestConformance(t *testing.T) {
+	s := startServer(t)
+	n := 0
+	locktest.Run(t, recordtest.Locks{
+		Open: func(t *testing.T) func(t *testing.T) record.Store {
+			n++
+			return dial(s.dsn("app"), "locks_"+strings.Repeat("x", n%7))
+		},
+		Options:    &record.Options{Names: names, Poll: 10 * time.Millisecond},
+		TTL:        300 * time.Millisecond,
+		Late:       true,
+		AllowSkips: []string{"Wrap", "Skew"},
+	}.Harness())
+}
+
+func TestAUserWhoMayOnlyTouchTheTableCanLock(t *testing.T) {
+	s := startServer(t)
+	s.exec("CREATE USER clerk@'127.0.0.1' IDENTIFIED BY '" + password + "'")
+	refused := newLocker(t, s.tcp("clerk", ""), &Options{Table: "app.lockkeeper"})
+	_, err := refused.TryAcquire(t.Context(), "k", time.Minute)
+	require.ErrorIs(t, err, lock.ErrRefused)
+	require.NotContains(t, err.Error(), password)
+
+	s.exec("GRANT SELECT, INSERT, UPDATE, DELETE ON app.* TO clerk@'127.0.0.1'")
+	l := newLocker(t, s.tcp("clerk", "app"), nil)
+	_, err = l.TryAcquire(t.Context(), "k", time.Minute)
+	require.ErrorIs(t, err, lock.ErrRefused, "it may not make the table")
+	require.ErrorContains(t, err, "CREATE TABLE IF NOT EXISTS lockkeeper (name VARBINARY")
+	s.exec("REVOKE SELECT, INSERT, UPDATE, DELETE ON app.* FROM clerk@'127.0.0.1'")
+
+	lease, err := newLocker(t, s.dsn("app"), nil).TryAcquire(t.Context(), "made", time.Minute) // root makes it
+	require.NoError(t, err)
+	require.NoError(t, lease.Release(t.Context()))
+	s.exec("GRANT SELECT, INSERT, UPDATE, DELETE ON app.lockkeeper TO clerk@'127.0.0.1'")
+	l = newLocker(t, s.tcp("clerk", "app"), nil)
+	lease, err = l.TryAcquire(t.Context(), "k", time.Minute)
+	require.NoError(t, err)
+	require.NoError(t, lease.Extend(t.Context(), time.Minute))
+	require.NoError(t, lease.Release(t.Context()))
+	h, err := l.Health(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, h.Nodes[0].Err)
+	require.Empty(t, h.Nodes[0].Warnings, "%v", h.Nodes[0].Facts)
+}
+
+func TestMistakesHaveClearErrors(t *testing.T) {
+	s := startServer(t)
+	for dsn, want := range map[string]string{
+		strings.Replace(s.tcp("root", "app"), password, "wrong", 1): "check user and password",
+		s.tcp("root", "missing"):                                    "make the database",
+	} {
+		_, err := newLocker(t, dsn, nil).TryAcquire(t.Context(), "k", time.Minute)
+		require.ErrorIs(t, err, lock.ErrRefused)
+		require.ErrorContains(t, err, want)
+		require.NotContains(t, err.Error(), password)
+	}
+	_, err := New("root:"+password+"@nowhere", nil)
+	require.ErrorIs(t, err, lock.ErrInvalid)
+	require.NotContains(t, err.Error(), password)
+	_, err = New(s.dsn(""), nil)
+	require.ErrorIs(t, err, lock.ErrInvalid)
+	require.ErrorContains(t, err, "database")
+	for _, rest := range []string{"//root:" + password + "@h:x/app", "app", "//h/app?tabel=x", "//h/app#x"} {
+		_, err := openURL(t.Context(), rest)
+		require.ErrorIs(t, err, lock.ErrInvalid, rest)
+		require.NotContains(t, err.Error(), password)
+	}
+}
+
+func TestAURLOpensWhatItNames(t *testing.T) {
+	s := startServer(t)
+	l, err := openURL(t.Context(), "//root:"+password+"@"+s.addr()+"/app?table=locks&owner=me")
+	require.NoError(t, err)
+	defer l.(*Locker).Close()
+	lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
+	require.NoError(t, err)
+	info, err := l.(*Locker).Inspect(t.Context(), "k")
+	require.NoError(t, err)
+	require.Equal(t, "me", info.Holder)
+	require.NoError(t, lease.Release(t.Context()))
+}
+
+func TestALeaseSurvivesAServerThatIsKilledAndComesBack(t *testing.T) {
+	s := startServer(t)
+	l, other := newLocker(t, s.tcp("root", "app"), nil), newLocker(t, s.tcp("root", "app"), nil)
+	lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
+	require.NoError(t, err)
+	s.kill()
+	require.ErrorIs(t, lease.Extend(t.Context(), time.Minute), lock.ErrUnavailable)
+	_, err = other.TryAcquire(t.Context(), "k", time.Minute)
+	require.ErrorIs(t, err, lock.ErrUnavailable)
+	s.start()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+	defer cancel()
+	for lease.Extend(ctx, time.Minute) != nil {
+		require.NoError(t, ctx.Err())
+		time.Sleep(100 * time.Millisecond)
+	}
+	_, err = other.TryAcquire(ctx, "k", time.Minute)
+	require.ErrorIs(t, err, lock.ErrHeld)
+	require.NoError(t, lease.Release(ctx))
+}
+
+func TestAServerThatHangsEndsNoLeaseLaterThanItsExpiry(t *testing.T) {
+	s := startServer(t)
+	l := newLocker(t, s.tcp("root", "app"), nil)
+	lease, err := l.TryAcquire(t.Context(), "k", 3*time.Second)
+	require.NoError(t, err)
+	s.signal(syscall.SIGSTOP)
+	defer s.signal(syscall.SIGCONT)
+	began := time.Now()
+	err = lease.Extend(t.Context(), 3*time.Second)
+	require.ErrorIs(t, err, lock.ErrLost)
+	require.Less(t, time.Since(began), 10*time.Second)
+	s.signal(syscall.SIGCONT) // the extend is applied now, perhaps
+	next, err := lock.Acquire(t.Context(), newLocker(t, s.tcp("root", "app"), nil), "k", 3*time.Second, nil)
+	require.NoError(t, err)
+	require.Greater(t, next.Token(), lease.Token())
+}

@@ -1,0 +1,122 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tonsurance/lockkeeper/backends/record"
+	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
+	rows "github.com/tonsurance/lockkeeper/backends/sql"
+	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/lock/locktest"
+)
+
+// dial opens one more client of the database at path.
+func dial(path string) func(t *testing.T) record.Store {
+	return func(t *testing.T) record.Store {
+		t.Helper()
+		l, err := New(path, nil)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, l.Close()) })
+		d, err := dialect()
+		require.NoError(t, err)
+		store, err := rows.NewStore(l.db, "", d)
+		require.NoError(t, err)
+		return store
+	}
+}
+
+func TestStore(t *testing.T) {
+	recordtest.Run(t, recordtest.Stores{Dial: dial(filepath.Join(t.TempDir(), "locks.db")), Names: record.Names{Max: 1000}, Ages: true})
+}
+
+func TestConformance(t *testing.T) {
+	locktest.Run(t, recordtest.Locks{
+		Open: func(t *testing.T) func(t *testing.T) record.Store {
+			return dial(filepath.Join(t.TempDir(), "locks.db"))
+		},
+		Options:    &record.Options{Names: record.Names{Max: 1000}, Poll: 10 * time.Millisecond},
+		TTL:        300 * time.Millisecond,
+		Late:       true,
+		AllowSkips: []string{"Wrap", "Skew"}, // no wall clock decides
+	}.Harness())
+}
+
+func TestWhatCanNotBeOpenedIsRefusedWithWhatToDo(t *testing.T) {
+	dir := t.TempDir()
+	noDB := filepath.Join(dir, "text")
+	require.NoError(t, os.WriteFile(noDB, []byte("this is no database, but a text of some length"), 0o600))
+	for path, want := range map[string]string{
+		filepath.Join(dir, "missing", "locks.db"): "directory must exist",
+		noDB: "name another file",
+	} {
+		l, err := New(path, nil)
+		require.NoError(t, err)
+		_, err = l.TryAcquire(t.Context(), "k", time.Second)
+		require.ErrorIs(t, err, lock.ErrRefused, path)
+		require.ErrorContains(t, err, want)
+		require.NoError(t, l.Close())
+	}
+	for _, path := range []string{"", ":memory:", "a\x00b"} {
+		_, err := New(path, nil)
+		require.ErrorIs(t, err, lock.ErrInvalid)
+	}
+	_, err := New(filepath.Join(dir, "x.db"), &Options{Table: "a; drop table b"})
+	require.ErrorIs(t, err, lock.ErrInvalid)
+}
+
+func TestURLs(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for _, rest := range []string{filepath.Join(dir, "a.db"), "b.db", "//" + dir + "/c%3f.db?table=locks&owner=me&poll=1s"} {
+		l, err := open(t.Context(), rest)
+		require.NoError(t, err, rest)
+		lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
+		require.NoError(t, err, rest)
+		require.NoError(t, lease.Release(t.Context()))
+		require.NoError(t, l.(*Locker).Close())
+	}
+	for _, file := range []string{"a.db", "b.db", "c?.db"} {
+		require.FileExists(t, filepath.Join(dir, file))
+	}
+	for _, rest := range []string{"", "//host/x.db", "x.db?tabel=y", "x.db#y", "x.db?poll=5"} {
+		_, err := open(t.Context(), rest)
+		require.ErrorIs(t, err, lock.ErrInvalid, rest)
+	}
+}
+
+func TestHealthShowsWhatTheFileIs(t *testing.T) {
+	l, err := New(filepath.Join(t.TempDir(), "locks.db"), nil)
+	require.NoError(t, err)
+	defer l.Close()
+	h, err := l.Health(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, h.Nodes[0].Err)
+	require.Contains(t, h.Nodes[0].Facts, lock.Fact{Name: "journal", Value: "wal"})
+	require.Empty(t, h.Nodes[0].Warnings)
+}
+
+func TestPruneWorksOnManyPages(t *testing.T) {
+	l, err := New(filepath.Join(t.TempDir(), "locks.db"), nil)
+	require.NoError(t, err)
+	defer l.Close()
+	ctx := context.Background()
+	for i := range 1200 {
+		lease, err := l.TryAcquire(ctx, "job-"+string(rune('a'+i%26))+time.Duration(i).String(), time.Second)
+		require.NoError(t, err)
+		require.NoError(t, lease.Release(ctx))
+	}
+	_, err = l.db.Exec("UPDATE lockkeeper SET stamp = stamp - 8 * 86400 * 1000000")
+	require.NoError(t, err)
+	n, err := l.Prune(ctx, 0)
+	require.NoError(t, err)
+	require.Equal(t, 1200, n)
+	_, err = l.Prune(ctx, time.Second)
+	require.True(t, errors.Is(err, lock.ErrInvalid))
+}
