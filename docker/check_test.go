@@ -29,7 +29,9 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		defer os.RemoveAll(bin)
-		if out, err := exec.Command("go", "build", "-o", bin, "../cmd/lockkeeper").CombinedOutput(); err != nil {
+		build := exec.Command("go", "build", "-o", bin, "../cmd/lockkeeper")
+		build.Env = append(os.Environ(), "GOWORK=") // the command is a module of its own
+		if out, err := build.CombinedOutput(); err != nil {
 			panic(string(out))
 		}
 		return m.Run()

@@ -83,7 +83,7 @@ func TestAKeptHoldIsOverAfterABoot(t *testing.T) {
 func TestAHoldThatIsOverIsNotKept(t *testing.T) {
 	l := newLocker(t, t.TempDir(), nil)
 	for name, end := range map[string]func(*record){
-		"expired": func(r *record) { r.Expiry = int64(l.clock.now()) },
+		"expired": func(r *record) { r.Expiry = int64(l.clock.Now()) },
 		"broken":  func(r *record) { r.clear() },
 		"another": func(r *record) { r.Token++ },
 	} {

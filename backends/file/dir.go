@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tonsurance/lockkeeper/internal/machineclock"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -74,10 +75,10 @@ func (l *Locker) prepare() error {
 		return fmt.Errorf("%w: its file system is %s, want a local one, where kernel locks can be relied on (Options.TrustFileSystem accepts it)",
 			lock.ErrInvalid, l.fs)
 	}
-	if l.clock, err = newClock(); err != nil {
+	if l.clock, err = machineclock.New(); err != nil {
 		return fmt.Errorf("%w: no clock common to all processes: %w", lock.ErrInvalid, err)
 	}
-	if l.boot, err = bootID(); err != nil || l.boot == "" {
+	if l.boot, err = machineclock.BootID(); err != nil || l.boot == "" {
 		return fmt.Errorf("%w: the system does not tell one boot from the next: %w", lock.ErrInvalid, err)
 	}
 	if l.opts.Lazy {

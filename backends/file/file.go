@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tonsurance/lockkeeper/internal/machineclock"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -34,7 +35,7 @@ type Locker struct {
 
 	owners owners // of files
 
-	clock clock
+	clock machineclock.Clock
 	boot  string
 	turn  time.Duration // turn, but in tests
 
@@ -188,7 +189,7 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		return nil, fmt.Errorf("%w: the attempt took longer than the ttl of %v", lock.ErrUnavailable, ttl)
 	}
 	r.Token++
-	r.Life, r.Holder, r.Expiry, r.Since = life, l.opts.Owner, int64(until), int64(l.clock.now())
+	r.Life, r.Holder, r.Expiry, r.Since = life, l.opts.Owner, int64(until), int64(l.clock.Now())
 	if err := f.write(&r); err != nil {
 		r.seq-- // the same slot again: who knows what it has now
 		return nil, errors.Join(err, f.free(&r))
@@ -209,7 +210,7 @@ var lifeless life
 // (lock.Suspension rounds down by 2ms).
 const grace = 3 * time.Millisecond
 
-func (l *Locker) recordExpiry(ttl time.Duration) time.Duration { return l.clock.now() + ttl + grace }
+func (l *Locker) recordExpiry(ttl time.Duration) time.Duration { return l.clock.Now() + ttl + grace }
 
 // MaxReleaseAfter is [lock.MaxTTL]. A reboot ends what [lock.ReleaseAfter] keeps, as it
 // ends all holds.
@@ -220,7 +221,7 @@ func (l *Locker) left(r record) time.Duration {
 	if r.Life == lifeless || r.Boot != l.boot {
 		return 0
 	}
-	left := time.Duration(r.Expiry) - l.clock.now()
+	left := time.Duration(r.Expiry) - l.clock.Now()
 	if left <= 0 {
 		return 0
 	}

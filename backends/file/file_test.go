@@ -259,7 +259,7 @@ func TestHealthWarnsOfRecordsThatCanNotBeRead(t *testing.T) {
 func TestInspectAndListTellForHowLongAKeyIsHeld(t *testing.T) {
 	dir := t.TempDir()
 	l, other := newLocker(t, dir, nil), newLocker(t, dir, nil)
-	began := l.clock.now()
+	began := l.clock.Now()
 	lease := acquire(t, l, "k", long)
 	first, err := other.Inspect(t.Context(), "k")
 	require.NoError(t, err)
@@ -267,14 +267,14 @@ func TestInspectAndListTellForHowLongAKeyIsHeld(t *testing.T) {
 	for info, err := range other.List(t.Context(), "") {
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, info.Held, first.Held, "a renewal does not begin it anew")
-		require.LessOrEqual(t, info.Held, l.clock.now()-began)
+		require.LessOrEqual(t, info.Held, l.clock.Now()-began)
 	}
 	release(t, lease)
 	info, err := other.Inspect(t.Context(), "k")
 	require.NoError(t, err)
 	require.Equal(t, lock.Info{Key: "k"}, info)
 	// A record of a version before does not tell.
-	r := record{Key: "k", Token: 1, Boot: l.boot, Holder: "x", Expiry: int64(l.clock.now() + long), Life: life{Slot: 99}}
+	r := record{Key: "k", Token: 1, Boot: l.boot, Holder: "x", Expiry: int64(l.clock.Now() + long), Life: life{Slot: 99}}
 	require.Zero(t, l.info(r).Held)
 }
 

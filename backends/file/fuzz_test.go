@@ -99,7 +99,7 @@ func readAgain(t *testing.T, l *Locker) (record, error) {
 
 func TestATurnThatBeginsInTheFutureKeepsNobodyWaiting(t *testing.T) {
 	l := newLocker(t, t.TempDir(), nil)
-	for _, freed := range []int64{1 << 62, int64(l.clock.now()) + int64(time.Hour), 0, -1 << 62} {
+	for _, freed := range []int64{1 << 62, int64(l.clock.Now()) + int64(time.Hour), 0, -1 << 62} {
 		r := record{Boot: l.boot, Line: []place{"1.abcdefghijkl"}, Freed: freed}
 		require.LessOrEqual(t, l.turnIn(&r, "2.abcdefghijkl"), 2*turn, freed)
 	}

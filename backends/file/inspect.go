@@ -38,7 +38,7 @@ func (l *Locker) info(r record) lock.Info {
 	}
 	info := lock.Info{Key: r.Key, Holder: r.Holder, Token: r.Token, TTL: left}
 	if r.Since > 0 {
-		info.Held = max(0, l.clock.now()-time.Duration(r.Since))
+		info.Held = max(0, l.clock.Now()-time.Duration(r.Since))
 	}
 	return info
 }

@@ -78,7 +78,7 @@ func (r *record) freeSince() time.Duration {
 
 // turnIn is how long me has to let others go first; 0: it may have the free key.
 func (l *Locker) turnIn(r *record, me place) time.Duration {
-	n, since, now := r.ahead(me), r.freeSince(), l.clock.now()
+	n, since, now := r.ahead(me), r.freeSince(), l.clock.Now()
 	if n == 0 || r.Boot != l.boot || since > now { // a turn that begins some day would never end
 		return 0
 	}
@@ -92,7 +92,7 @@ func (l *Locker) refusal(r *record, me place) error {
 		return held
 	}
 	if r.Life != lifeless {
-		r.Freed = int64(min(time.Duration(r.Expiry), l.clock.now()))
+		r.Freed = int64(min(time.Duration(r.Expiry), l.clock.Now()))
 		r.clear()
 	}
 	if l.turnIn(r, me) == 0 {
@@ -149,7 +149,7 @@ func (f *keyFile) free(r *record) error {
 	r.clear()
 	r.Freed = 0
 	if len(r.Line) > 0 {
-		r.Freed = int64(f.l.clock.now())
+		r.Freed = int64(f.l.clock.Now())
 	}
 	return f.write(r)
 }

@@ -32,7 +32,7 @@ func (t *term) ExtendTerm(ctx context.Context, key string, token uint64, ttl tim
 	if r.Life == lifeless {
 		return time.Time{}, errForced
 	}
-	if time.Duration(r.Expiry) <= t.l.clock.now() {
+	if time.Duration(r.Expiry) <= t.l.clock.Now() {
 		return time.Time{}, fmt.Errorf("%w: expired", lock.ErrLost)
 	}
 	// Never shorter than before: should this call's answer not count, the lease
@@ -59,7 +59,7 @@ func (t *term) ReleaseTermAfter(ctx context.Context, key string, token uint64, u
 		// The record's clock is read last, so that what comes in between lengthens what
 		// others see.
 		left := time.Until(until)
-		if time.Duration(r.Expiry) <= t.l.clock.now() {
+		if time.Duration(r.Expiry) <= t.l.clock.Now() {
 			return fmt.Errorf("%w: expired", lock.ErrLost)
 		}
 		r.Kept, r.Expiry = true, int64(t.l.recordExpiry(left))

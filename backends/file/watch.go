@@ -303,7 +303,7 @@ func (h *hub) look(k *watched, tell bool) {
 	}
 	k.failed = 0
 
-	now := h.l.clock.now()
+	now := h.l.clock.Now()
 	at := h.freeAt(k, &r, now) // when it is this Locker's turn, by what is known
 	n := 0
 	if me := h.l.place(); !slices.Contains(r.Line, me) {

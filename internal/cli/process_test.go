@@ -36,7 +36,9 @@ func TestMain(m *testing.M) {
 			signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 		}
 		binary = filepath.Join(dir, "lockkeeper")
-		if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/lockkeeper").CombinedOutput(); err != nil {
+		build := exec.Command("go", "build", "-o", binary, "../../cmd/lockkeeper")
+		build.Env = append(os.Environ(), "GOWORK=") // the command is a module of its own
+		if out, err := build.CombinedOutput(); err != nil {
 			panic(string(out))
 		}
 		return m.Run()

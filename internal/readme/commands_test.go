@@ -266,7 +266,9 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		built = filepath.Join(dir, "lockkeeper")
-		if out, err := exec.Command("go", "build", "-o", built, "../../cmd/lockkeeper").CombinedOutput(); err != nil {
+		build := exec.Command("go", "build", "-o", built, "../../cmd/lockkeeper")
+		build.Env = append(os.Environ(), "GOWORK=") // the command is a module of its own
+		if out, err := build.CombinedOutput(); err != nil {
 			panic(string(out))
 		}
 		return m.Run()

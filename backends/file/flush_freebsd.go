@@ -1,0 +1,5 @@
+package file
+
+import "syscall"
+
+func flush(fd int) error { return syscall.Fsync(fd) }
