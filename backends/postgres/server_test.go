@@ -152,8 +152,25 @@ func (s *server) kill() {
 	}
 }
 
-// signal stops or continues the server and all of its processes.
-func (s *server) signal(sig syscall.Signal) { _ = syscall.Kill(-s.cmd.Process.Pid, sig) }
+// signal stops or continues the server and all of its processes, each of which is a session
+// of its own.
+func (s *server) signal(sig syscall.Signal) {
+	s.t.Helper()
+	_ = syscall.Kill(s.cmd.Process.Pid, sig)
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, stat := range stats {
+		text, err := os.ReadFile(stat)
+		if err != nil {
+			continue // it has ended
+		}
+		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		if len(fields) > 1 && fields[1] == strconv.Itoa(s.cmd.Process.Pid) { // its parent
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
+			require.NoError(s.t, err)
+			_ = syscall.Kill(pid, sig)
+		}
+	}
+}
 
 func (s *server) url(who, database string) string {
 	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=disable", who, password, s.port, database)
