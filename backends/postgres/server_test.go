@@ -122,7 +122,6 @@ func (s *server) start(settings ...string) {
 	defer log.Close()
 	cmd := as(s.t, program(s.t, "postgres"), "-D", s.data)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr.Setpgid = true // its own processes end with it
 	require.NoError(s.t, cmd.Start())
 	s.cmd = cmd
 	deadline := time.Now().Add(time.Minute)
@@ -146,7 +145,8 @@ func (s *server) start(settings ...string) {
 // kill ends the server and all of its processes at once.
 func (s *server) kill() {
 	if s.cmd != nil {
-		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+		s.signal(syscall.SIGSTOP) // so that none of them sees the others go
+		s.signal(syscall.SIGKILL)
 		_ = s.cmd.Wait()
 		s.cmd = nil
 	}
@@ -156,7 +156,7 @@ func (s *server) kill() {
 // of its own.
 func (s *server) signal(sig syscall.Signal) {
 	s.t.Helper()
-	_ = syscall.Kill(s.cmd.Process.Pid, sig)
+	all := []int{s.cmd.Process.Pid}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, stat := range stats {
 		text, err := os.ReadFile(stat)
@@ -167,8 +167,11 @@ func (s *server) signal(sig syscall.Signal) {
 		if len(fields) > 1 && fields[1] == strconv.Itoa(s.cmd.Process.Pid) { // its parent
 			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
 			require.NoError(s.t, err)
-			_ = syscall.Kill(pid, sig)
+			all = append(all, pid)
 		}
+	}
+	for _, pid := range all {
+		_ = syscall.Kill(pid, sig)
 	}
 }
 
