@@ -21,8 +21,7 @@ var _ lock.TermAfterReleaser = (*term)(nil)
 type term struct {
 	l      *Locker
 	name   string
-	start  time.Time // before the write that took the hold
-	record Record    // as this term has last written or read it
+	record Record // as this term has last written or read it
 	// version is that of record, as far as is known; unsure says that a write of which
 	// nothing is known may have replaced it.
 	version string
