@@ -2,8 +2,11 @@
 
 GO ?= go
 STATICCHECK_VERSION ?= v0.8.2
-# Every module: this one, and those nested in it.
+# Every module: those of the workspace, which are published, and those beside it, which have
+# a workspace each.
 MODULES := $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path './.git/*')))
+BESIDE := $(sort $(patsubst %/go.work,%,$(shell find . -mindepth 2 -name go.work)))
+PUBLISHED := $(filter-out $(BESIDE),$(MODULES))
 # Systems that the module builds for, besides the one at hand.
 SYSTEMS ?= linux darwin windows freebsd
 BENCH ?= .
@@ -31,9 +34,11 @@ help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 .PHONY: test
-test: servers ## all tests but the evidence of make check, with -race and real servers (installs redis-server if missing)
-	@set -e; for m in $(MODULES); do echo "== $$m: go test -race"; (cd "$$m" && packages=$$($(GO) list ./... | grep -vE '$(EVIDENCE)') && \
-		LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout=15m -p $(PACKAGES) $$packages); done
+test: servers ## all tests but the evidence of make check, with -race and real servers (installs what is missing)
+	@set -e; echo "== go test -race: $(PUBLISHED)"; packages=$$($(GO) list $(addsuffix /...,$(PUBLISHED)) | grep -vE '$(EVIDENCE)'); \
+		LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout=15m -p $(PACKAGES) $$packages
+	@set -e; for m in $(BESIDE); do echo "== $$m: go test -race"; (cd "$$m" && packages=$$($(GO) list ./... | grep -vE '$(EVIDENCE)') && \
+		[ -z "$$packages" ] || LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout=15m -p $(PACKAGES) $$packages); done
 
 .PHONY: servers
 servers: ## install the servers that the tests need, if missing
@@ -58,6 +63,7 @@ model: ## search the models of the algorithm, and one counterexample for each ru
 simulate: servers ## the real code on fake time against simulated nodes: HOURS and SEED
 	LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 ./internal/simulation/...
 	$(GO) run ./internal/simulation/simulate -hours $(HOURS) -seed $(SEED)
+	$(GO) test -count=1 -timeout=0 ./internal/simulation/records -v -hours $(HOURS) -seed $(SEED)
 
 .PHONY: mutants
 mutants: ## put mistakes into the code, each of which the simulation or the tests must find
@@ -83,7 +89,7 @@ torture-short: servers ## two minutes of it, and that it sees what is put in
 	cd internal/torture && LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout=15m ./cmd/...
 
 .PHONY: check
-check: fmt vet lint imports api tidy cross test allocs fuzz model simulate mutants torture-short ## everything that CI checks
+check: fmt vet lint imports api tidy alone cross test allocs fuzz model simulate mutants torture-short ## everything that CI checks
 
 .PHONY: fmt
 fmt: ## fail if a file is not gofmt-ed
@@ -110,9 +116,20 @@ api-update: ## say in internal/api what changed since the last version
 	$(GO) run ./internal/api -update
 
 .PHONY: tidy
-tidy: ## fail if go.mod or go.sum are not tidy
-	$(call each,$(GO) mod tidy -diff)
+tidy: ## fail if go.mod or go.sum are not tidy, or a module can't be used as its users do
+	@set -e; for m in $(BESIDE); do echo "== $$m: go mod tidy -diff"; (cd "$$m" && GOWORK=off $(GO) mod tidy -diff); done
+	cd internal/rehearsal && $(GO) run . -check
+
+.PHONY: tidy-write
+tidy-write: ## make them tidy
+	@set -e; for m in $(BESIDE); do (cd "$$m" && GOWORK=off $(GO) mod tidy); done
+	cd internal/rehearsal && $(GO) run . -tidy
+
+.PHONY: alone
+alone: ## the library with its own requirements, without those of the workspace
+	GOWORK=off $(GO) vet ./...
+	GOWORK=off $(GO) test -count=1 -short ./lock ./keepalive ./leader/... ./backends ./backends/memory ./backends/record
 
 .PHONY: cross
 cross: ## vet this module for the other systems
-	@set -e; for os in $(SYSTEMS); do echo "== GOOS=$$os go vet"; GOOS=$$os CGO_ENABLED=0 $(GO) vet ./...; done
+	@set -e; for os in $(SYSTEMS); do echo "== GOOS=$$os go vet"; GOOS=$$os CGO_ENABLED=0 $(GO) vet ./... ./backends/etcd ./backends/mysql ./backends/postgres; done

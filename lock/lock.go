@@ -73,7 +73,9 @@ type Lease interface {
 	//     (even if nobody took it since), another owner has or had it, the
 	//     answer came after the old Expiry, or Release has begun.
 	//   - any other error says nothing about the hold: the lease keeps its old
-	//     Expiry, and Extend may be called again.
+	//     Expiry, and Extend may be called again. So an Extend by less than what
+	//     is left must not end the hold in the store before that, because it may
+	//     have been applied and its reply lost.
 	//
 	// It must return soon after ctx ends, with an error that matches ctx.Err().
 	Extend(ctx context.Context, ttl time.Duration) error

@@ -261,14 +261,6 @@ func (n *node) probe(run string) bool {
 	return true
 }
 
-func currentRun(ctx context.Context, c rueidis.Client) (string, error) {
-	info, err := c.Do(ctx, c.B().Info().Section("server").Build()).ToString()
-	if err != nil {
-		return "", err
-	}
-	return parseInfo(info)["run_id"], nil
-}
-
 func parseInfo(info string) map[string]string {
 	fields := map[string]string{}
 	for line := range strings.Lines(info) {

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 
 	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
+	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/leader"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/lock/locktest"
@@ -33,16 +33,16 @@ func ofClient(stack string) bool {
 }
 
 func TestStore(t *testing.T) {
-	c := startCluster(t, 1)
+	c := storetest.StartEtcd(t, 1)
 	recordtest.Run(t, recordtest.Stores{
-		Dial:  func(t *testing.T) record.Store { return &store{c.dial(t)} },
+		Dial:  func(t *testing.T) record.Store { return &store{dialed(t, c)} },
 		Names: names(DefaultPrefix),
 	})
 }
 
 func TestConformance(t *testing.T) {
-	c := startCluster(t, 1)
-	a, b := c.dial(t), c.dial(t)
+	c := storetest.StartEtcd(t, 1)
+	a, b := dialed(t, c), dialed(t, c)
 	n := 0
 	locktest.Run(t, recordtest.Locks{
 		Open: func(t *testing.T) func(t *testing.T) record.Store {
@@ -77,22 +77,19 @@ func keep(t *testing.T, lease lock.Lease, ttl time.Duration, stop <-chan struct{
 }
 
 func TestALeaseSurvivesTheDeathOfTheClustersLeader(t *testing.T) {
-	for name, fault := range map[string]func(c *cluster, m *member) (mend func()){
-		"killed": func(c *cluster, m *member) func() { m.kill(); return func() { c.start(m) } },
-		"hung": func(c *cluster, m *member) func() {
-			m.signal(syscall.SIGSTOP)
-			return func() { m.signal(syscall.SIGCONT) }
-		},
+	for name, fault := range map[string]func(m *storetest.Member) (mend func()){
+		"killed": func(m *storetest.Member) func() { m.Kill(); return m.Restart },
+		"hung":   func(m *storetest.Member) func() { m.Pause(); return m.Resume },
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := startCluster(t, 3)
-			l, other := newLocker(t, c.dial(t), nil), newLocker(t, c.dial(t), nil)
+			c := storetest.StartEtcd(t, 3)
+			l, other := newLocker(t, dialed(t, c), nil), newLocker(t, dialed(t, c), nil)
 			const ttl = 20 * time.Second
 			lease, err := l.TryAcquire(t.Context(), "k", ttl)
 			require.NoError(t, err)
 			stop, kept := make(chan struct{}), make(chan error, 1)
 			go func() { kept <- keep(t, lease, ttl, stop) }()
-			mend := fault(c, c.leader())
+			mend := fault(c.Leader())
 			defer mend()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
@@ -118,21 +115,21 @@ func TestALeaseSurvivesTheDeathOfTheClustersLeader(t *testing.T) {
 }
 
 func TestWithoutAMajorityNothingIsGrantedAndItRecovers(t *testing.T) {
-	c := startCluster(t, 3)
-	l := newLocker(t, c.dial(t), &Options{Record: record.Options{Timeout: 2 * time.Second}})
+	c := storetest.StartEtcd(t, 3)
+	l := newLocker(t, dialed(t, c), &Options{Record: record.Options{Timeout: 2 * time.Second}})
 	used, err := l.TryAcquire(t.Context(), "k", time.Minute)
 	require.NoError(t, err)
 	require.NoError(t, used.Release(t.Context()))
-	c.members[0].kill()
-	c.members[1].signal(syscall.SIGSTOP)
+	c.Members[0].Kill()
+	c.Members[1].Pause()
 	_, err = l.TryAcquire(t.Context(), "k", time.Minute)
 	require.ErrorIs(t, err, lock.ErrUnavailable)
 	h, err := l.Health(t.Context())
 	require.NoError(t, err)
 	require.False(t, h.HasQuorum())
 	require.NotEmpty(t, h.Nodes[0].Warnings)
-	c.members[1].signal(syscall.SIGCONT)
-	c.start(c.members[0])
+	c.Members[1].Resume()
+	c.Members[0].Restart()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	_, err = lock.Acquire(ctx, l, "k", time.Minute, nil)
@@ -140,8 +137,8 @@ func TestWithoutAMajorityNothingIsGrantedAndItRecovers(t *testing.T) {
 }
 
 func TestAWaiterIsNotifiedThroughAFailOver(t *testing.T) {
-	c := startCluster(t, 3)
-	l, waiter := newLocker(t, c.dial(t), nil), newLocker(t, c.dial(t), nil)
+	c := storetest.StartEtcd(t, 3)
+	l, waiter := newLocker(t, dialed(t, c), nil), newLocker(t, dialed(t, c), nil)
 	lease, err := l.TryAcquire(t.Context(), "k", time.Hour)
 	require.NoError(t, err)
 	got := make(chan error, 1)
@@ -150,7 +147,7 @@ func TestAWaiterIsNotifiedThroughAFailOver(t *testing.T) {
 		got <- err
 	}()
 	time.Sleep(500 * time.Millisecond) // it waits; if it does not yet, it is refused once more
-	c.leader().kill()
+	c.Leader().Kill()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
 	defer cancel()
 	for lease.Release(ctx) != nil {
@@ -165,8 +162,8 @@ func TestAWaiterIsNotifiedThroughAFailOver(t *testing.T) {
 }
 
 func TestAUserWithRightsOnThePrefixAloneCanLock(t *testing.T) {
-	c := startCluster(t, 1)
-	admin, ctx := c.dial(t), t.Context()
+	c := storetest.StartEtcd(t, 1)
+	admin, ctx := dialed(t, c), t.Context()
 	password := rand.Text()
 	_, err := admin.RoleAdd(ctx, "locks")
 	require.NoError(t, err)
@@ -181,7 +178,7 @@ func TestAUserWithRightsOnThePrefixAloneCanLock(t *testing.T) {
 	_, err = admin.AuthEnable(ctx)
 	require.NoError(t, err)
 
-	addr := c.members[0].client
+	addr := c.Members[0].Addr()
 	open := func(credentials, query string) *Locker {
 		l, err := openURL("http", "//"+credentials+addr+query)
 		require.NoError(t, err)
@@ -215,8 +212,8 @@ func TestURLsThatCanNotBeUsedAreRefusedWithoutTheirPassword(t *testing.T) {
 }
 
 func TestALeaderIsFollowedByAnother(t *testing.T) {
-	c := startCluster(t, 1)
-	a, b := newLocker(t, c.dial(t), nil), newLocker(t, c.dial(t), nil)
+	c := storetest.StartEtcd(t, 1)
+	a, b := newLocker(t, dialed(t, c), nil), newLocker(t, dialed(t, c), nil)
 	leads := make(chan string)
 	run := func(ctx context.Context, l lock.Locker, who string) {
 		_ = leader.Run(ctx, l, "oracle", func(ctx context.Context) error {

@@ -279,7 +279,11 @@ func (v *view) ExtendTerm(ctx context.Context, key string, token uint64, ttl tim
 	case !t.live(now):
 		return time.Time{}, fmt.Errorf("%w: expired", lock.ErrLost)
 	}
-	t.expiry = now + ttl - spent
+	expiry := now + ttl - spent
+	if lost != nil {
+		expiry = max(expiry, t.expiry) // the lease still counts on what it had
+	}
+	t.expiry = expiry
 	if q := s.queue(key); q != nil {
 		q.settle(now)
 	}

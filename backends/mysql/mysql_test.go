@@ -3,7 +3,6 @@ package mysql
 import (
 	"context"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
 	rows "github.com/tonsurance/lockkeeper/backends/sql"
+	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/lock/locktest"
 )
@@ -33,17 +33,17 @@ func dial(dsn, table string) func(t *testing.T) record.Store {
 }
 
 func TestStore(t *testing.T) {
-	s := startServer(t)
-	recordtest.Run(t, recordtest.Stores{Dial: dial(s.dsn("app"), ""), Names: names, Ages: true})
+	s := storetest.StartMySQL(t)
+	recordtest.Run(t, recordtest.Stores{Dial: dial(s.DSN("app"), ""), Names: names, Ages: true})
 }
 
 func TestConformance(t *testing.T) {
-	s := startServer(t)
+	s := storetest.StartMySQL(t)
 	n := 0
 	locktest.Run(t, recordtest.Locks{
 		Open: func(t *testing.T) func(t *testing.T) record.Store {
 			n++
-			return dial(s.dsn("app"), "locks_"+strings.Repeat("x", n%7))
+			return dial(s.DSN("app"), "locks_"+strings.Repeat("x", n%7))
 		},
 		Options:    &record.Options{Names: names, Poll: 10 * time.Millisecond},
 		TTL:        300 * time.Millisecond,
@@ -53,25 +53,25 @@ func TestConformance(t *testing.T) {
 }
 
 func TestAUserWhoMayOnlyTouchTheTableCanLock(t *testing.T) {
-	s := startServer(t)
-	s.exec("CREATE USER clerk@'127.0.0.1' IDENTIFIED BY '" + password + "'")
-	refused := newLocker(t, s.tcp("clerk", ""), &Options{Table: "app.lockkeeper"})
+	s := storetest.StartMySQL(t)
+	s.Exec("CREATE USER clerk@'127.0.0.1' IDENTIFIED BY '" + storetest.Password + "'")
+	refused := newLocker(t, s.TCP("clerk", ""), &Options{Table: "app.lockkeeper"})
 	_, err := refused.TryAcquire(t.Context(), "k", time.Minute)
 	require.ErrorIs(t, err, lock.ErrRefused)
-	require.NotContains(t, err.Error(), password)
+	require.NotContains(t, err.Error(), storetest.Password)
 
-	s.exec("GRANT SELECT, INSERT, UPDATE, DELETE ON app.* TO clerk@'127.0.0.1'")
-	l := newLocker(t, s.tcp("clerk", "app"), nil)
+	s.Exec("GRANT SELECT, INSERT, UPDATE, DELETE ON app.* TO clerk@'127.0.0.1'")
+	l := newLocker(t, s.TCP("clerk", "app"), nil)
 	_, err = l.TryAcquire(t.Context(), "k", time.Minute)
 	require.ErrorIs(t, err, lock.ErrRefused, "it may not make the table")
 	require.ErrorContains(t, err, "CREATE TABLE IF NOT EXISTS lockkeeper (name VARBINARY")
-	s.exec("REVOKE SELECT, INSERT, UPDATE, DELETE ON app.* FROM clerk@'127.0.0.1'")
+	s.Exec("REVOKE SELECT, INSERT, UPDATE, DELETE ON app.* FROM clerk@'127.0.0.1'")
 
-	lease, err := newLocker(t, s.dsn("app"), nil).TryAcquire(t.Context(), "made", time.Minute) // root makes it
+	lease, err := newLocker(t, s.DSN("app"), nil).TryAcquire(t.Context(), "made", time.Minute) // root makes it
 	require.NoError(t, err)
 	require.NoError(t, lease.Release(t.Context()))
-	s.exec("GRANT SELECT, INSERT, UPDATE, DELETE ON app.lockkeeper TO clerk@'127.0.0.1'")
-	l = newLocker(t, s.tcp("clerk", "app"), nil)
+	s.Exec("GRANT SELECT, INSERT, UPDATE, DELETE ON app.lockkeeper TO clerk@'127.0.0.1'")
+	l = newLocker(t, s.TCP("clerk", "app"), nil)
 	lease, err = l.TryAcquire(t.Context(), "k", time.Minute)
 	require.NoError(t, err)
 	require.NoError(t, lease.Extend(t.Context(), time.Minute))
@@ -83,32 +83,32 @@ func TestAUserWhoMayOnlyTouchTheTableCanLock(t *testing.T) {
 }
 
 func TestMistakesHaveClearErrors(t *testing.T) {
-	s := startServer(t)
+	s := storetest.StartMySQL(t)
 	for dsn, want := range map[string]string{
-		strings.Replace(s.tcp("root", "app"), password, "wrong", 1): "check user and password",
-		s.tcp("root", "missing"):                                    "make the database",
+		strings.Replace(s.TCP("root", "app"), storetest.Password, "wrong", 1): "check user and password",
+		s.TCP("root", "missing"): "make the database",
 	} {
 		_, err := newLocker(t, dsn, nil).TryAcquire(t.Context(), "k", time.Minute)
 		require.ErrorIs(t, err, lock.ErrRefused)
 		require.ErrorContains(t, err, want)
-		require.NotContains(t, err.Error(), password)
+		require.NotContains(t, err.Error(), storetest.Password)
 	}
-	_, err := New("root:"+password+"@nowhere", nil)
+	_, err := New("root:"+storetest.Password+"@nowhere", nil)
 	require.ErrorIs(t, err, lock.ErrInvalid)
-	require.NotContains(t, err.Error(), password)
-	_, err = New(s.dsn(""), nil)
+	require.NotContains(t, err.Error(), storetest.Password)
+	_, err = New(s.DSN(""), nil)
 	require.ErrorIs(t, err, lock.ErrInvalid)
 	require.ErrorContains(t, err, "database")
-	for _, rest := range []string{"//root:" + password + "@h:x/app", "app", "//h/app?tabel=x", "//h/app#x"} {
+	for _, rest := range []string{"//root:" + storetest.Password + "@h:x/app", "app", "//h/app?tabel=x", "//h/app#x"} {
 		_, err := openURL(t.Context(), rest)
 		require.ErrorIs(t, err, lock.ErrInvalid, rest)
-		require.NotContains(t, err.Error(), password)
+		require.NotContains(t, err.Error(), storetest.Password)
 	}
 }
 
 func TestAURLOpensWhatItNames(t *testing.T) {
-	s := startServer(t)
-	l, err := openURL(t.Context(), "//root:"+password+"@"+s.addr()+"/app?table=locks&owner=me")
+	s := storetest.StartMySQL(t)
+	l, err := openURL(t.Context(), "//root:"+storetest.Password+"@"+s.Addr()+"/app?table=locks&owner=me")
 	require.NoError(t, err)
 	defer l.(*Locker).Close()
 	lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
@@ -120,15 +120,15 @@ func TestAURLOpensWhatItNames(t *testing.T) {
 }
 
 func TestALeaseSurvivesAServerThatIsKilledAndComesBack(t *testing.T) {
-	s := startServer(t)
-	l, other := newLocker(t, s.tcp("root", "app"), nil), newLocker(t, s.tcp("root", "app"), nil)
+	s := storetest.StartMySQL(t)
+	l, other := newLocker(t, s.TCP("root", "app"), nil), newLocker(t, s.TCP("root", "app"), nil)
 	lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
 	require.NoError(t, err)
-	s.kill()
+	s.Kill()
 	require.ErrorIs(t, lease.Extend(t.Context(), time.Minute), lock.ErrUnavailable)
 	_, err = other.TryAcquire(t.Context(), "k", time.Minute)
 	require.ErrorIs(t, err, lock.ErrUnavailable)
-	s.start()
+	s.Restart()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
 	defer cancel()
 	for lease.Extend(ctx, time.Minute) != nil {
@@ -141,18 +141,18 @@ func TestALeaseSurvivesAServerThatIsKilledAndComesBack(t *testing.T) {
 }
 
 func TestAServerThatHangsEndsNoLeaseLaterThanItsExpiry(t *testing.T) {
-	s := startServer(t)
-	l := newLocker(t, s.tcp("root", "app"), nil)
+	s := storetest.StartMySQL(t)
+	l := newLocker(t, s.TCP("root", "app"), nil)
 	lease, err := l.TryAcquire(t.Context(), "k", 3*time.Second)
 	require.NoError(t, err)
-	s.signal(syscall.SIGSTOP)
-	defer s.signal(syscall.SIGCONT)
+	s.Pause()
+	defer s.Resume()
 	began := time.Now()
 	err = lease.Extend(t.Context(), 3*time.Second)
 	require.ErrorIs(t, err, lock.ErrLost)
 	require.Less(t, time.Since(began), 10*time.Second)
-	s.signal(syscall.SIGCONT) // the extend is applied now, perhaps
-	next, err := lock.Acquire(t.Context(), newLocker(t, s.tcp("root", "app"), nil), "k", 3*time.Second, nil)
+	s.Resume() // the extend is applied now, perhaps
+	next, err := lock.Acquire(t.Context(), newLocker(t, s.TCP("root", "app"), nil), "k", 3*time.Second, nil)
 	require.NoError(t, err)
 	require.Greater(t, next.Token(), lease.Token())
 }

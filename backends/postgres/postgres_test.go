@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -16,6 +13,8 @@ import (
 
 	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
+	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/lock/locktest"
 )
@@ -42,15 +41,15 @@ func dial(dsn, table string) func(t *testing.T) record.Store {
 }
 
 func TestStore(t *testing.T) {
-	s := startServer(t)
-	recordtest.Run(t, recordtest.Stores{Dial: dial(s.url("admin", "app"), ""), Names: names, Ages: true})
+	s := storetest.StartPostgres(t)
+	recordtest.Run(t, recordtest.Stores{Dial: dial(s.URL("admin", "app"), ""), Names: names, Ages: true})
 }
 
 func TestConformance(t *testing.T) {
-	s := startServer(t)
+	s := storetest.StartPostgres(t)
 	locktest.Run(t, recordtest.Locks{
 		Open: func(t *testing.T) func(t *testing.T) record.Store {
-			return dial(s.url("admin", "app"), "")
+			return dial(s.URL("admin", "app"), "")
 		},
 		Options:    &record.Options{Names: names},
 		TTL:        400 * time.Millisecond,
@@ -60,23 +59,23 @@ func TestConformance(t *testing.T) {
 }
 
 func TestAUserWhoMayOnlyTouchTheTableCanLock(t *testing.T) {
-	s := startServer(t)
-	s.exec("app", "CREATE ROLE clerk LOGIN PASSWORD '"+password+"'")
-	s.exec("app", "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-	l := newLocker(t, s.url("clerk", "app"), nil)
+	s := storetest.StartPostgres(t)
+	s.Exec("app", "CREATE ROLE clerk LOGIN PASSWORD '"+storetest.Password+"'")
+	s.Exec("app", "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+	l := newLocker(t, s.URL("clerk", "app"), nil)
 	_, err := l.TryAcquire(t.Context(), "k", time.Minute)
 	require.ErrorIs(t, err, lock.ErrRefused, "it may not make the table")
 	require.ErrorContains(t, err, "CREATE TABLE IF NOT EXISTS lockkeeper (name bytea")
-	require.NotContains(t, err.Error(), password)
+	require.NotContains(t, err.Error(), storetest.Password)
 
-	lease, err := newLocker(t, s.url("admin", "app"), nil).TryAcquire(t.Context(), "made", time.Minute)
+	lease, err := newLocker(t, s.URL("admin", "app"), nil).TryAcquire(t.Context(), "made", time.Minute)
 	require.NoError(t, err)
 	require.NoError(t, lease.Release(t.Context()))
 	_, err = l.TryAcquire(t.Context(), "k", time.Minute)
 	require.ErrorIs(t, err, lock.ErrRefused)
 	require.ErrorContains(t, err, "grant this user")
 
-	s.exec("app", "GRANT SELECT, INSERT, UPDATE, DELETE ON lockkeeper TO clerk")
+	s.Exec("app", "GRANT SELECT, INSERT, UPDATE, DELETE ON lockkeeper TO clerk")
 	lease, err = l.TryAcquire(t.Context(), "k", time.Minute)
 	require.NoError(t, err)
 	require.NoError(t, lease.Extend(t.Context(), time.Minute))
@@ -88,31 +87,31 @@ func TestAUserWhoMayOnlyTouchTheTableCanLock(t *testing.T) {
 }
 
 func TestMistakesHaveClearErrors(t *testing.T) {
-	s := startServer(t)
+	s := storetest.StartPostgres(t)
 	for dsn, want := range map[string]string{
-		strings.Replace(s.url("admin", "app"), password, "wrong", 1): "check user and password",
-		s.url("admin", "missing"):                                    "make the database",
+		strings.Replace(s.URL("admin", "app"), storetest.Password, "wrong", 1): "check user and password",
+		s.URL("admin", "missing"): "make the database",
 	} {
 		_, err := newLocker(t, dsn, nil).TryAcquire(t.Context(), "k", time.Minute)
 		require.ErrorIs(t, err, lock.ErrRefused)
 		require.ErrorContains(t, err, want)
-		require.NotContains(t, err.Error(), password)
+		require.NotContains(t, err.Error(), storetest.Password)
 	}
-	gone := newLocker(t, fmt.Sprintf("postgres://u:%s@127.0.0.1:%d/app?sslmode=disable", password, freePort(t)), nil)
+	gone := newLocker(t, fmt.Sprintf("postgres://u:%s@127.0.0.1:%d/app?sslmode=disable", storetest.Password, redistest.FreePort(t)), nil)
 	_, err := gone.TryAcquire(t.Context(), "k", time.Minute)
 	require.ErrorIs(t, err, lock.ErrUnavailable)
 	require.ErrorContains(t, err, "refused")
-	require.NotContains(t, err.Error(), password)
-	for _, rest := range []string{"app", "//u:" + password + "@h:x/app", "//h/app?tabel=x", "//h/app#x", "//h/app?poll=5"} {
+	require.NotContains(t, err.Error(), storetest.Password)
+	for _, rest := range []string{"app", "//u:" + storetest.Password + "@h:x/app", "//h/app?tabel=x", "//h/app#x", "//h/app?poll=5"} {
 		_, err := open(t.Context(), rest)
 		require.ErrorIs(t, err, lock.ErrInvalid, rest)
-		require.NotContains(t, err.Error(), password)
+		require.NotContains(t, err.Error(), storetest.Password)
 	}
 }
 
 func TestAURLOpensWhatItNames(t *testing.T) {
-	s := startServer(t)
-	l, err := open(t.Context(), strings.TrimPrefix(s.url("admin", "app"), "postgres:")+"&table=locks&owner=me")
+	s := storetest.StartPostgres(t)
+	l, err := open(t.Context(), strings.TrimPrefix(s.URL("admin", "app"), "postgres:")+"&table=locks&owner=me")
 	require.NoError(t, err)
 	defer l.(*Locker).Close()
 	lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
@@ -142,8 +141,8 @@ func inQueue(t *testing.T, l *Locker, key string) bool {
 }
 
 func TestAWaiterIsNotifiedOfARelease(t *testing.T) {
-	s := startServer(t)
-	l, waiter := newLocker(t, s.url("admin", "app"), nil), newLocker(t, s.url("admin", "app"), nil)
+	s := storetest.StartPostgres(t)
+	l, waiter := newLocker(t, s.URL("admin", "app"), nil), newLocker(t, s.URL("admin", "app"), nil)
 	lease, err := l.TryAcquire(t.Context(), "k", time.Hour)
 	require.NoError(t, err)
 	got := waitFor(t, waiter, "k")
@@ -157,12 +156,12 @@ func TestAWaiterIsNotifiedOfARelease(t *testing.T) {
 }
 
 func TestAWaiterListensAgainAfterItsConnectionWasEnded(t *testing.T) {
-	s := startServer(t)
-	l, waiter := newLocker(t, s.url("admin", "app"), nil), newLocker(t, s.url("admin", "app"), nil)
+	s := storetest.StartPostgres(t)
+	l, waiter := newLocker(t, s.URL("admin", "app"), nil), newLocker(t, s.URL("admin", "app"), nil)
 	lease, err := l.TryAcquire(t.Context(), "k", time.Hour)
 	require.NoError(t, err)
 	got := waitFor(t, waiter, "k")
-	s.exec("app", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()")
+	s.Exec("app", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()")
 	require.NoError(t, lease.Release(t.Context()))
 	select {
 	case err := <-got:
@@ -173,15 +172,15 @@ func TestAWaiterListensAgainAfterItsConnectionWasEnded(t *testing.T) {
 }
 
 func TestALeaseSurvivesAServerThatIsKilledAndComesBack(t *testing.T) {
-	s := startServer(t)
-	l, other := newLocker(t, s.url("admin", "app"), nil), newLocker(t, s.url("admin", "app"), nil)
+	s := storetest.StartPostgres(t)
+	l, other := newLocker(t, s.URL("admin", "app"), nil), newLocker(t, s.URL("admin", "app"), nil)
 	lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
 	require.NoError(t, err)
-	s.kill()
+	s.Kill()
 	require.ErrorIs(t, lease.Extend(t.Context(), time.Minute), lock.ErrUnavailable)
 	_, err = other.TryAcquire(t.Context(), "k", time.Minute)
 	require.ErrorIs(t, err, lock.ErrUnavailable)
-	s.start()
+	s.Restart()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
 	defer cancel()
 	for lease.Extend(ctx, time.Minute) != nil {
@@ -194,30 +193,30 @@ func TestALeaseSurvivesAServerThatIsKilledAndComesBack(t *testing.T) {
 }
 
 func TestAServerThatHangsEndsNoLeaseLaterThanItsExpiry(t *testing.T) {
-	s := startServer(t)
-	l := newLocker(t, s.url("admin", "app"), nil)
+	s := storetest.StartPostgres(t)
+	l := newLocker(t, s.URL("admin", "app"), nil)
 	lease, err := l.TryAcquire(t.Context(), "k", 3*time.Second)
 	require.NoError(t, err)
-	s.signal(syscall.SIGSTOP)
+	s.Pause()
 	err = lease.Extend(t.Context(), 3*time.Second)
-	s.signal(syscall.SIGCONT) // the extend is applied now, perhaps
+	s.Resume() // the extend is applied now, perhaps
 	require.ErrorIs(t, err, lock.ErrLost)
-	next, err := lock.Acquire(t.Context(), newLocker(t, s.url("admin", "app"), nil), "k", 3*time.Second, nil)
+	next, err := lock.Acquire(t.Context(), newLocker(t, s.URL("admin", "app"), nil), "k", 3*time.Second, nil)
 	require.NoError(t, err)
 	require.Greater(t, next.Token(), lease.Token())
 }
 
 func TestASynchronousStandbyThatIsPromotedKeepsALease(t *testing.T) {
-	primary := startServer(t)
-	standby := primary.standby()
-	primary.exec("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'")
-	primary.exec("postgres", "SELECT pg_reload_conf()")
-	dsn := fmt.Sprintf("postgres://admin:%s@127.0.0.1:%d,127.0.0.1:%d/app?sslmode=disable", password, primary.port, standby.port)
+	primary := storetest.StartPostgres(t)
+	standby := primary.Standby()
+	primary.Exec("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'")
+	primary.Exec("postgres", "SELECT pg_reload_conf()")
+	dsn := fmt.Sprintf("postgres://admin:%s@127.0.0.1:%d,127.0.0.1:%d/app?sslmode=disable", storetest.Password, primary.Port(), standby.Port())
 	l, other := newLocker(t, dsn, nil), newLocker(t, dsn, nil)
 	lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
 	require.NoError(t, err)
-	primary.kill()
-	standby.exec("postgres", "SELECT pg_promote()")
+	primary.Kill()
+	standby.Exec("postgres", "SELECT pg_promote()")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
 	defer cancel()
 	for lease.Extend(ctx, time.Minute) != nil {
@@ -233,74 +232,48 @@ func TestASynchronousStandbyThatIsPromotedKeepsALease(t *testing.T) {
 }
 
 func TestAStampOfBeforeAFailOverSaysNothing(t *testing.T) {
-	primary := startServer(t)
-	standby := primary.standby("hot_standby = on")
-	l := newLocker(t, primary.url("admin", "app"), nil)
+	primary := storetest.StartPostgres(t)
+	standby := primary.Standby("hot_standby = on")
+	l := newLocker(t, primary.URL("admin", "app"), nil)
 	_, err := l.TryAcquire(t.Context(), "k", time.Minute)
 	require.NoError(t, err)
 	name := recordtest.Name(t, names, "k")
-	ages := func(s *server) (present bool, age time.Duration) {
-		store := dial(s.url("admin", "app"), "")(t)
+	ages := func(s *storetest.Postgres) (present bool, age time.Duration) {
+		store := dial(s.URL("admin", "app"), "")(t)
 		e, err := store.Get(t.Context(), name)
 		return err == nil && e.Version != "", e.Age
 	}
 	require.Eventually(t, func() bool { ok, _ := ages(standby); return ok }, 20*time.Second, 50*time.Millisecond)
 	_, age := ages(primary)
 	require.Positive(t, age)
-	primary.kill()
-	standby.exec("postgres", "SELECT pg_promote()")
+	primary.Kill()
+	standby.Exec("postgres", "SELECT pg_promote()")
 	_, age = ages(standby)
 	require.Zero(t, age, "another server's clock stamped it")
 }
 
 func TestASettingOfAsynchronousCommitDoesNotReachALock(t *testing.T) {
-	s := startServer(t)
-	s.exec("app", "ALTER DATABASE app SET synchronous_commit = off")
-	l := newLocker(t, s.url("admin", "app"), nil)
+	s := storetest.StartPostgres(t)
+	s.Exec("app", "ALTER DATABASE app SET synchronous_commit = off")
+	l := newLocker(t, s.URL("admin", "app"), nil)
 	lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
 	require.NoError(t, err)
-	for range 20 { // without it, a kill soon after a commit loses that
-		require.NoError(t, lease.Extend(t.Context(), time.Minute))
-		before, err := l.store.Get(t.Context(), recordtest.Name(t, names, "k"))
-		require.NoError(t, err)
-		s.kill()
-		s.start()
-		require.Eventually(t, func() bool {
-			e, err := l.store.Get(t.Context(), recordtest.Name(t, names, "k"))
-			return err == nil && e.Version == before.Version
-		}, 5*time.Second, 20*time.Millisecond, "an extend that was confirmed is gone")
-		break // once is enough where it is on; more often only makes a failure likelier
-	}
-}
-
-// pooler starts PgBouncer before s, in transaction mode.
-func (s *server) pooler() int {
-	s.t.Helper()
-	bouncer := program(s.t, "pgbouncer")
-	dir, port := dataDir(s.t), freePort(s.t)
-	config := fmt.Sprintf(`[databases]
-app = host=127.0.0.1 port=%d dbname=app user=admin password=%s
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = %d
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-ignore_startup_parameters = extra_float_digits
-default_pool_size = 5
-`, s.port, password, port)
-	file := filepath.Join(dir, "pgbouncer.ini")
-	require.NoError(s.t, os.WriteFile(file, []byte(config), 0o644))
-	cmd := as(s.t, bouncer, "-q", file)
-	require.NoError(s.t, cmd.Start())
-	s.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	return port
+	name := recordtest.Name(t, names, "k")
+	require.NoError(t, lease.Extend(t.Context(), time.Minute))
+	before, err := l.store.Get(t.Context(), name)
+	require.NoError(t, err)
+	s.Kill() // within the 0.2 s in which the log is not yet written where it is off
+	s.Restart()
+	require.Eventually(t, func() bool {
+		e, err := l.store.Get(t.Context(), name)
+		return err == nil && e.Version == before.Version
+	}, 20*time.Second, 20*time.Millisecond, "an extend that was confirmed is gone")
 }
 
 func TestBehindAPoolerThatDeliversNoNotificationsWaitersPoll(t *testing.T) {
-	s := startServer(t)
-	port := s.pooler()
-	dsn := fmt.Sprintf("postgres://admin:%s@127.0.0.1:%d/app?sslmode=disable", password, port)
+	s := storetest.StartPostgres(t)
+	port := s.Pooler()
+	dsn := fmt.Sprintf("postgres://admin:%s@127.0.0.1:%d/app?sslmode=disable", storetest.Password, port)
 	l, waiter := newLocker(t, dsn, nil), newLocker(t, dsn, nil)
 	var lease lock.Lease
 	require.Eventually(t, func() bool {

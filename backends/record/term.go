@@ -21,8 +21,7 @@ var _ lock.TermAfterReleaser = (*term)(nil)
 type term struct {
 	l      *Locker
 	name   string
-	start  time.Time // before the write that took the hold
-	record Record    // as this term has last written or read it
+	record Record // as this term has last written or read it
 	// version is that of record, as far as is known; unsure says that a write of which
 	// nothing is known may have replaced it.
 	version string
@@ -39,18 +38,23 @@ func (t *term) ExtendTerm(ctx context.Context, key string, _ uint64, ttl time.Du
 		return time.Time{}, err
 	}
 	defer done()
-	return t.rewrite(ctx, key, ttl)
+	return t.rewrite(ctx, key, ttl, true)
 }
 
 // ReleaseTermAfter has the record stand until then: for others that is a hold like any
 // other, which ends when it has not changed for its ttl.
 func (t *term) ReleaseTermAfter(ctx context.Context, key string, _ uint64, until time.Time) error {
-	_, err := t.rewrite(ctx, key, max(time.Until(until), time.Microsecond))
+	// The lease makes no claim any more. From until on another may have the key.
+	if until.Before(t.expiry) {
+		t.expiry = until
+	}
+	_, err := t.rewrite(ctx, key, max(time.Until(until), time.Microsecond), false)
 	return err
 }
 
-// rewrite gives the record of this term, and of no other, a ttl from now on.
-func (t *term) rewrite(ctx context.Context, key string, ttl time.Duration) (time.Time, error) {
+// rewrite gives the record of this term, and of no other, a ttl from now on. held says that
+// the lease counts on its present expiry until this has succeeded.
+func (t *term) rewrite(ctx context.Context, key string, ttl time.Duration, held bool) (time.Time, error) {
 	t.adopt()
 	var sent Record
 	var start time.Time
@@ -65,7 +69,13 @@ func (t *term) rewrite(ctx context.Context, key string, ttl time.Duration) (time
 			}
 		}
 		start = time.Now()
-		sent = t.next(ttl, start.Add(ttl))
+		stands := ttl
+		if held {
+			// If this write is applied and its reply is lost, the lease keeps its old
+			// expiry: so the record stands until then, however short the new ttl is.
+			stands = max(ttl, lasting(t.expiry.Sub(start)))
+		}
+		sent = t.next(stands, start.Add(stands))
 		version, err := t.l.put(ctx, t.name, sent, t.version)
 		switch {
 		case err == nil:
@@ -86,6 +96,9 @@ func (t *term) extended(start time.Time, ttl time.Duration) time.Time {
 	t.expiry = start.Add(ttl - drift(ttl))
 	return t.expiry
 }
+
+// lasting is a ttl whose lease lasts at least d.
+func lasting(d time.Duration) time.Duration { return d + d/99 + 1 }
 
 // next is this term's record with another ttl, unlike every write before it.
 func (t *term) next(ttl time.Duration, until time.Time) Record {

@@ -98,6 +98,48 @@ func TestAReleaseWhoseReplyIsLostIsNoLossThoughAnotherHasTheKey(t *testing.T) {
 	})
 }
 
+// The holder of a lease whose shorter extend failed counts on its old Expiry.
+func TestAShorterExtendOfUnknownOutcomeLetsNobodyInBeforeTheExpiry(t *testing.T) {
+	for name, fault := range map[string]func(f *recordtest.Faults){
+		"the reply is lost":     func(f *recordtest.Faults) { f.LoseReply(false) },
+		"it never comes":        func(f *recordtest.Faults) { f.LoseReply(true) },
+		"it is applied later":   func(f *recordtest.Faults) { f.Delay(5*time.Second, true) },
+		"each write goes twice": func(f *recordtest.Faults) { f.Double(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, m *recordtest.Memory) {
+				p, other := over(t, m, nil), over(t, m, nil)
+				lease := take(t, p, "k", time.Minute)
+				time.Sleep(time.Second)
+				fault(p.faults)
+				_ = lease.Extend(within(t, 2*time.Second), time.Second)
+				for {
+					_, err := other.TryAcquire(t.Context(), "k", time.Minute)
+					if !time.Now().Before(lease.Expiry()) {
+						break
+					}
+					require.ErrorIs(t, err, lock.ErrHeld, "%v before the Expiry", time.Until(lease.Expiry()))
+					time.Sleep(100 * time.Millisecond)
+				}
+			})
+		})
+	}
+}
+
+// A second one may: the lease has ended earlier by then.
+func TestTwoShorterExtendsShortenTheHoldInTheStore(t *testing.T) {
+	bubble(t, func(t *testing.T, m *recordtest.Memory) {
+		p, other := over(t, m, nil), over(t, m, nil)
+		lease := take(t, p, "k", time.Hour)
+		for range 2 {
+			require.NoError(t, lease.Extend(t.Context(), time.Minute))
+			require.WithinDuration(t, time.Now().Add(time.Minute), lease.Expiry(), time.Second)
+		}
+		time.Sleep(2 * time.Minute)
+		take(t, other, "k", time.Minute)
+	})
+}
+
 func TestAConflictThatIsNoneIsAnOutageAndNoHolder(t *testing.T) {
 	bubble(t, func(t *testing.T, m *recordtest.Memory) {
 		used(t, over(t, m, nil), "k")

@@ -62,7 +62,7 @@ runs. The command gets, besides this program's environment,
 
 but, unless --keep-credentials is given, none of those that lead to the store:
 
-  ` + strings.Join(secretEnv, " ") + `
+  ` + secretNames() + `
 
 A directory of lock files is no secret: a lockkeeper below the command finds the same
 one. With another store it must name one itself, and is refused if it does not.

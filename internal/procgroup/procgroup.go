@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// GuardArg, as its only argument, makes the program a guard: its main must call
+// GuardArg as its only argument makes the program a guard: its main must call
 // [GuardMain] then.
 const GuardArg = "__guard"
 

@@ -1,42 +1,50 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: redis-server and redis-cli, and
-# a C compiler for the race detector. Leaves alone what is there, and starts nothing.
+# Installs what the tests need and this machine lacks: Redis, Postgres, PgBouncer and MariaDB,
+# and a C compiler for the race detector, by apt-get or brew; etcd is built of its Go module,
+# once, into the user's cache. Leaves alone what is there, and starts nothing.
 set -euo pipefail
+cd "$(dirname "$0")"
 
 say() { echo "install-servers: $*"; }
 
-server=${LOCKKEEPER_REDIS_SERVER:-}
-missing=()
-if [ -n "$server" ]; then
-  command -v "$server" >/dev/null || { say "LOCKKEEPER_REDIS_SERVER is '$server', which can't be run" >&2; exit 1; }
-elif ! command -v redis-server >/dev/null && ! command -v valkey-server >/dev/null; then
-  missing+=(redis-server)
-fi
-command -v redis-cli >/dev/null || missing+=(redis-cli)
-command -v "${CC:-cc}" >/dev/null || command -v gcc >/dev/null || missing+=(cc)
-if [ ${#missing[@]} -eq 0 ]; then
-  say "${server:-$(command -v redis-server || command -v valkey-server)} and redis-cli are there"
-  exit 0
-fi
+# has says whether a program is there; Debian keeps Postgres' own off PATH.
+has() {
+  case $1 in
+  redis-server) [ -n "${LOCKKEEPER_REDIS_SERVER:-}" ] || command -v redis-server || command -v valkey-server ;;
+  postgres) command -v postgres || ls /usr/lib/postgresql/*/bin/postgres ;;
+  cc) command -v "${CC:-cc}" || command -v gcc ;;
+  *) command -v "$1" ;;
+  esac >/dev/null 2>&1
+}
 
-if command -v apt-get >/dev/null; then
-  packages=()
-  for m in "${missing[@]}"; do
-    case $m in
-    redis-server) packages+=(redis-server) ;;
+if [ -n "${LOCKKEEPER_REDIS_SERVER:-}" ] && ! command -v "$LOCKKEEPER_REDIS_SERVER" >/dev/null; then
+  say "LOCKKEEPER_REDIS_SERVER is '$LOCKKEEPER_REDIS_SERVER', which can't be run" >&2
+  exit 1
+fi
+programs=(redis-server redis-cli postgres pgbouncer mariadbd cc)
+missing=()
+for program in "${programs[@]}"; do
+  has "$program" || missing+=("$program")
+done
+
+install_with_apt() {
+  local packages=() root=() policy=/usr/sbin/policy-rc.d
+  for program in "${missing[@]}"; do
+    case $program in
     redis-cli) packages+=(redis-tools) ;;
+    postgres) packages+=(postgresql) ;;
+    mariadbd) packages+=(mariadb-server) ;;
     cc) packages+=(gcc libc6-dev) ;;
+    *) packages+=("$program") ;;
     esac
   done
-  root=()
   if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null || { say "${missing[*]} missing, and installing it needs root or sudo" >&2; exit 1; }
     root=(sudo)
   fi
   say "${missing[*]} missing: apt-get install ${packages[*]}"
-  # The package would start a server of its own on port 6379, now and at each boot. The
-  # tests want the program only.
-  policy=/usr/sbin/policy-rc.d
+  # The packages would start servers of their own, now and at each boot. The tests want
+  # the programs only.
   if [ ! -e $policy ]; then
     trap '${root[@]+"${root[@]}"} rm -f '$policy EXIT
     printf '#!/bin/sh\nexit 101\n' | ${root[@]+"${root[@]}"} tee $policy >/dev/null
@@ -45,27 +53,42 @@ if command -v apt-get >/dev/null; then
   ${root[@]+"${root[@]}"} apt-get update -qq
   ${root[@]+"${root[@]}"} env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "${packages[@]}"
-  case " ${packages[*]} " in
-  *" redis-server "*)
-    if [ -d /run/systemd/system ]; then
-      ${root[@]+"${root[@]}"} systemctl disable --quiet redis-server
-    fi
-    ;;
-  esac
-elif command -v brew >/dev/null; then
-  case " ${missing[*]} " in
-  *" cc "*) say "no C compiler, which the race detector needs: xcode-select --install" >&2; exit 1 ;;
-  esac
-  say "${missing[*]} missing: brew install redis (no service is started)"
-  brew install redis
-else
-  say "${missing[*]} missing, and there is neither apt-get nor brew: install them by hand" >&2
-  exit 1
-fi
+  if [ -d /run/systemd/system ]; then
+    for service in redis-server postgresql pgbouncer mariadb; do
+      case " ${packages[*]} " in
+      *" $service"*) ${root[@]+"${root[@]}"} systemctl disable --quiet "$service" ;;
+      esac
+    done
+  fi
+}
 
-for program in redis-server redis-cli; do
-  case " ${missing[*]} " in
-  *" $program "*) command -v $program >/dev/null || { say "$program is still missing" >&2; exit 1; } ;;
-  esac
-done
-say "done"
+install_with_brew() {
+  local formulas=()
+  for program in "${missing[@]}"; do
+    case $program in
+    cc) say "no C compiler, which the race detector needs: xcode-select --install" >&2; exit 1 ;;
+    redis-server | redis-cli) formulas+=(redis) ;;
+    postgres) formulas+=(postgresql) ;;
+    mariadbd) formulas+=(mariadb) ;;
+    *) formulas+=("$program") ;;
+    esac
+  done
+  say "${missing[*]} missing: brew install ${formulas[*]} (no service is started)"
+  brew install "${formulas[@]}"
+}
+
+if [ ${#missing[@]} -gt 0 ]; then
+  if command -v apt-get >/dev/null; then
+    install_with_apt
+  elif command -v brew >/dev/null; then
+    install_with_brew
+  else
+    say "${missing[*]} missing, and there is neither apt-get nor brew: install them by hand" >&2
+    exit 1
+  fi
+  for program in "${missing[@]}"; do
+    has "$program" || { say "$program is still missing" >&2; exit 1; }
+  done
+fi
+etcd=$(./build-etcd.sh)
+say "${programs[*]} are there, and $etcd"

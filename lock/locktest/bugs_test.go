@@ -115,6 +115,7 @@ var bugs = []struct {
 	{"a lost lease keeps its Expiry", []string{"Extend/LossIsFinal", "Extend/AnExpiredLeaseIsLostThoughNobodyTookIt", "Release/ReleaseFreesTheKey"}},
 	{"a failed extend loses the lease", []string{"Extend/AFailedExtendSaysNothing", "Extend/ALostReplySaysNothing"}},
 	{"a failed extend moves Expiry", []string{"Extend/AFailedExtendSaysNothing", "Extend/ALostReplySaysNothing"}},
+	{"a lost extend shortens the hold", []string{"Extend/ALostReplyOfAShorterExtendKeepsOthersOut"}},
 	{"an ended ctx loses the lease", []string{"Extend/AnEndedCtxSaysNothing"}},
 	{"extend ignores its ctx", []string{"Extend/ExtendReturnsSoonAfterItsCtx"}},
 	{"accepts answers after expiry", []string{"Extend/AnAnswerAfterExpiryIsLost"}},

@@ -26,6 +26,7 @@ var extendCases = []testCase{
 	{"ExtendReturnsSoonAfterItsCtx", []string{needDelay}, extendReturnsSoonAfterItsCtx},
 	{"AnAnswerAfterExpiryIsLost", []string{needDelay}, anAnswerAfterExpiryIsLost},
 	{"ALostReplySaysNothing", []string{needLoseReply}, aLostReplySaysNothing},
+	{"ALostReplyOfAShorterExtendKeepsOthersOut", []string{needLoseReply}, aLostReplyOfAShorterExtendKeepsOthersOut},
 }
 
 func extendMovesExpiry(c *check) {
@@ -292,6 +293,24 @@ func aLostReplySaysNothing(c *check) {
 	c.stillHolds(lease, key)
 	c.release(lease)
 	c.free(key)
+}
+
+// A shorter extend may have been applied although it failed. The lease keeps its old Expiry,
+// so nobody else may get the key before that.
+func aLostReplyOfAShorterExtendKeepsOthersOut(c *check) {
+	key := c.key("k")
+	lease := c.acquire(c.l, key, 4*c.ttl())
+	c.h.LoseReply(c.t, c.l)
+	ctx, cancel := context.WithTimeout(context.Background(), c.ttl())
+	defer cancel()
+	err := lease.Extend(ctx, c.ttl()/2)
+	for time.Now().Before(lease.Expiry()) {
+		got, tried := c.try(c.ctx(), c.other(), key, c.ttl())
+		if early := time.Until(lease.Expiry()); tried == nil && early > 0 {
+			c.fatalf("token %d was granted %v before the Expiry of a lease whose Extend by less had ended in %v", got.Token(), early, err)
+		}
+		c.h.Advance(c.ttl() / 4)
+	}
 }
 
 // wantUnchanged checks that an Extend that failed with err left the lease as it was.

@@ -123,9 +123,13 @@ func (r *refLease) Extend(ctx context.Context, ttl time.Duration) error {
 	}
 	r.cancel = cancel
 	start := time.Now()
+	stands := ttl
+	if b != "a lost extend shortens the hold" {
+		stands = max(ttl, old.Sub(start)) // the lease counts on it until it is confirmed
+	}
 	r.mu.Unlock()
 	ok := false
-	err := r.l.call(bounded, func() { ok = r.l.store.extend(r.key, r.l.id, r.value, ttl) })
+	err := r.l.call(bounded, func() { ok = r.l.store.extend(r.key, r.l.id, r.value, stands) })
 	r.mu.Lock()
 	r.cancel = nil
 

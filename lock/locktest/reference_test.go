@@ -394,7 +394,7 @@ func (l *refLocker) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 	}
 	if !granted && l.isStale() && l.bug == "old states are believed" {
 		l.store.remove(key, l.id, "")
-		err = l.call(ctx, func() { h, granted = l.store.grant(key, l.id, value, ttl) })
+		_ = l.call(ctx, func() { h, granted = l.store.grant(key, l.id, value, ttl) })
 	}
 	if !granted {
 		return nil, l.refusal(h, key)

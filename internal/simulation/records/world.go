@@ -242,7 +242,11 @@ func (p *process) work() {
 		time.Sleep(p.some(w.ttl / 3))
 		w.write(key, lease)
 		ctx, cancel := context.WithTimeout(context.Background(), w.ttl/50+p.some(w.ttl/2))
-		err := lease.Extend(ctx, p.ttl())
+		ttl := p.ttl()
+		if p.rng.IntN(4) == 0 { // also a shorter one than before
+			ttl = ttl/4 + p.some(ttl/2)
+		}
+		err := lease.Extend(ctx, ttl)
 		cancel()
 		if w.extended(s, lease, err); err != nil && errors.Is(err, lock.ErrLost) {
 			break

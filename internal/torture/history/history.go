@@ -20,7 +20,7 @@ type Lease struct {
 	Got   int64 // it returned: from here on the holder may claim to hold
 	Until int64 // end of the validity that the lease told last
 	Ended int64 // its release began, or it said that it was lost; 0: neither
-	Lost  bool  // Ended is of a loss
+	Lost  bool  // Ended is of a loss, or of its process's death where that frees the key
 }
 
 // End is until when the holder could claim to hold. A holder that is stopped or dead

@@ -22,6 +22,7 @@ const clientEnv = "LOCKKEEPER_TORTURE_CLIENT"
 type brief struct {
 	Client, Run int
 	Seed        uint64
+	Store       string // a name of stores
 	URLs        []string
 	Keys        []string
 	Workers     int
@@ -91,7 +92,10 @@ func clientMain() error {
 
 	locker, done, err := c.open(ctx)
 	if err != nil {
-		return nil // stopped before a quorum was there; anything else was told
+		if ctx.Err() != nil {
+			return nil // stopped before the store was there
+		}
+		return err
 	}
 	c.locker = recorder{locker, c.say, &c.lastID}
 	c.say(said{What: saidReady})

@@ -33,45 +33,34 @@ func (k *kind) disables() bool { return k.impair != history.Nothing && k.impair 
 
 const ms = time.Millisecond
 
-var kinds []kind
-
-func init() { // not in the declaration: the functions refer to it
-	kinds = []kind{
-		{name: "node: kill -9, restart with its data", weight: 4, target: aNode, shortest: 1 * ms, longest: 2500 * ms, on: []keeping{always, everysec},
-			impair: history.OneNode, restarts: true, do: restart(func(*torture, *node, planned) (string, error) { return "", nil })},
-		{name: "node: kill -9, restart empty", weight: 4, target: aNode, shortest: 1 * ms, longest: 2500 * ms, on: []keeping{everysec, nothing},
-			impair: history.OneNode, restarts: true, do: restart(empty)},
-		{name: "node: kill -9, restart with a truncated append-only file", weight: 3, target: aNode, shortest: 1 * ms, longest: 1500 * ms, on: []keeping{everysec},
-			impair: history.OneNode, restarts: true, do: restart(truncate)},
-		{name: "node: SIGSTOP, SIGCONT", weight: 5, target: aNode, shortest: 50 * ms, longest: 4000 * ms, impair: history.OneNode, do: stopNode},
-		{name: "node: CLIENT PAUSE", weight: 4, target: aNode, shortest: 50 * ms, longest: 3000 * ms, impair: history.OneNode, do: clientPause},
-		{name: "node: DEBUG SLEEP", weight: 4, target: aNode, shortest: 50 * ms, longest: 3000 * ms, impair: history.OneNode, do: debugSleep},
-		{name: "node: full memory", weight: 4, target: aNode, shortest: 100 * ms, longest: 3000 * ms, impair: history.OneNode, do: fullMemory},
-		{name: "node: SCRIPT FLUSH", weight: 5, target: aNode, do: command("SCRIPT", "FLUSH")},
-		{name: "node: CLIENT KILL", weight: 5, target: aNode, do: clientKill},
-		{name: "nodes: all killed, restarted without what they need not keep", weight: 2, target: everyNode, shortest: 1 * ms, longest: 800 * ms,
-			impair: history.OneNode, restarts: true, do: killAll},
-		{name: "nodes: a majority stopped (SIGSTOP)", weight: 1, target: everyNode, shortest: 100 * ms, longest: 4000 * ms, impair: history.OneNode, do: stopMost},
-
+// clientKinds are what every store must bear.
+func clientKinds() []kind {
+	return []kind{
 		{name: "client: kill -9", weight: 7, target: aClient, shortest: 1 * ms, longest: 1500 * ms, impair: history.Process, do: killClient},
 		{name: "client: SIGSTOP, SIGCONT", weight: 9, target: aClient, shortest: 20 * ms, longest: 4500 * ms, impair: history.Process, do: stopClient},
+	}
+}
 
+// pathKinds are those of the network between clients and a server.
+func pathKinds() []kind {
+	return []kind{
 		{name: "network: black hole", weight: 8, target: aPath, shortest: 50 * ms, longest: 4000 * ms, impair: history.OnePath, do: path(blackhole)},
 		{name: "network: replies are lost", weight: 6, target: aPath, shortest: 50 * ms, longest: 3000 * ms, impair: history.OnePath, do: path(noReplies)},
 		{name: "network: held back, then delivered", weight: 8, target: aPath, shortest: 50 * ms, longest: 4000 * ms, impair: history.OnePath, do: path(hold)},
 		{name: "network: delay", weight: 10, target: aPath, shortest: 100 * ms, longest: 5000 * ms, impair: history.OnePath, do: path(delay)},
 		{name: "network: reset", weight: 8, target: aPath, do: path(reset)},
 		{name: "network: half-open connections", weight: 7, target: aPath, shortest: 30 * ms, longest: 60 * ms, impair: history.OnePath, do: path(blackhole)},
+		{name: "network: node cut off from all", weight: 3, target: nodeNet, shortest: 100 * ms, longest: 3000 * ms, impair: history.AllPaths, do: path(hold)},
+	}
+}
+
+// networkKinds are pathKinds where there are several servers.
+func networkKinds() []kind {
+	return append(pathKinds(), []kind{
 		{name: "network: client cut off, requests and all", weight: 3, target: clientNet, shortest: 100 * ms, longest: 4000 * ms, impair: history.AllPaths, do: path(blackhole)},
 		{name: "network: client cut off, delivered late", weight: 3, target: clientNet, shortest: 100 * ms, longest: 4000 * ms, impair: history.AllPaths, do: path(hold)},
 		{name: "network: client hears no replies", weight: 2, target: clientNet, shortest: 100 * ms, longest: 3000 * ms, impair: history.AllPaths, do: path(noReplies)},
-		{name: "network: node cut off from all", weight: 3, target: nodeNet, shortest: 100 * ms, longest: 3000 * ms, impair: history.AllPaths, do: path(hold)},
-
-		{name: "node: FLUSHALL", weight: 8, target: aNode, forgets: true, unsafe: true, do: command("FLUSHALL")},
-		{name: "node: a lock's key expires early or is deleted", weight: 8, target: aNode, unsafe: true, do: deleteLocks},
-		{name: "node: durable, restarted with a truncated append-only file", weight: 3, target: aNode, shortest: 1 * ms, longest: 500 * ms, on: []keeping{always},
-			impair: history.OneNode, restarts: true, unsafe: true, do: restart(truncate)},
-	}
+	}...)
 }
 
 // perform does a fault and records it. pause lasts as long as the fault shall.
@@ -134,7 +123,7 @@ func (t *torture) revive(n *node, i int) error {
 	}
 	var err error
 	for range 3 { // another program may have taken its port meanwhile, for a moment
-		if err = caught(func() error { n.Restart(false); return nil }); err == nil {
+		if err = caught(func() error { n.restart(); return nil }); err == nil {
 			break
 		}
 		t.sleep(time.Second)
@@ -153,11 +142,11 @@ func (t *torture) revive(n *node, i int) error {
 // recovering is no fault of its own: a node sits out its guard time.
 const recovering = ""
 
-func empty(_ *torture, n *node, _ planned) (string, error) { return "", os.RemoveAll(n.Dir()) }
+func empty(_ *torture, n *node, _ planned) (string, error) { return "", os.RemoveAll(n.redis.Dir()) }
 
 // truncate cuts the last bytes off the newest part of the append-only file.
 func truncate(_ *torture, n *node, f planned) (string, error) {
-	files, err := filepath.Glob(filepath.Join(n.Dir(), "appendonlydir", "*.incr.aof"))
+	files, err := filepath.Glob(filepath.Join(n.redis.Dir(), "appendonlydir", "*.incr.aof"))
 	if err != nil || len(files) == 0 {
 		return "no file yet", err
 	}
@@ -175,7 +164,7 @@ func killAll(t *torture, f planned, pause func()) (string, error) {
 	for _, n := range t.nodes {
 		n.Kill()
 		if n.keeping != always {
-			if err := os.RemoveAll(n.Dir()); err != nil {
+			if err := os.RemoveAll(n.redis.Dir()); err != nil {
 				return "", err
 			}
 		}
@@ -210,18 +199,18 @@ func stopMost(t *torture, f planned, pause func()) (string, error) {
 
 func clientPause(t *torture, f planned, pause func()) (string, error) {
 	mode := []string{"ALL", "WRITE"}[f.amount%2]
-	t.nodes[f.node].Do("CLIENT", "PAUSE", strconv.FormatInt(f.length.Milliseconds(), 10), mode)
+	t.nodes[f.node].redis.Do("CLIENT", "PAUSE", strconv.FormatInt(f.length.Milliseconds(), 10), mode)
 	pause()
 	return mode, nil
 }
 
 func debugSleep(t *torture, f planned, _ func()) (string, error) {
-	t.nodes[f.node].Do("DEBUG", "SLEEP", strconv.FormatFloat(f.length.Seconds(), 'f', 3, 64))
+	t.nodes[f.node].redis.Do("DEBUG", "SLEEP", strconv.FormatFloat(f.length.Seconds(), 'f', 3, 64))
 	return "", nil
 }
 
 func fullMemory(t *torture, f planned, pause func()) (string, error) {
-	n := t.nodes[f.node]
+	n := t.nodes[f.node].redis
 	n.Do("CONFIG", "SET", "maxmemory", "1")
 	pause()
 	n.Do("CONFIG", "SET", "maxmemory", "0")
@@ -230,20 +219,20 @@ func fullMemory(t *torture, f planned, pause func()) (string, error) {
 
 func command(args ...string) func(*torture, planned, func()) (string, error) {
 	return func(t *torture, f planned, _ func()) (string, error) {
-		t.nodes[f.node].Do(args...)
+		t.nodes[f.node].redis.Do(args...)
 		return "", nil
 	}
 }
 
 func clientKill(t *torture, f planned, _ func()) (string, error) {
 	which := []string{"normal", "pubsub"}[f.amount%2]
-	killed := t.nodes[f.node].Do("CLIENT", "KILL", "TYPE", which)
+	killed := t.nodes[f.node].redis.Do("CLIENT", "KILL", "TYPE", which)
 	return killed + " " + which, nil
 }
 
 // deleteLocks ends the locks that stand on a node, at once or in a moment.
 func deleteLocks(t *torture, f planned, _ func()) (string, error) {
-	n := t.nodes[f.node]
+	n := t.nodes[f.node].redis
 	for _, key := range t.keys {
 		if f.amount%2 == 0 {
 			n.Do("DEL", "redlock:"+key)

@@ -15,6 +15,7 @@ import (
 // kept is a run in a file.
 type kept struct {
 	Head    string
+	LeftOut string
 	Rules   history.Rules
 	Found   []history.Violation
 	History history.History
@@ -28,7 +29,7 @@ func (r report) keepIn(dir string) (string, error) {
 	}
 	return dir, errors.Join(
 		create(filepath.Join(dir, "history.json"), func(w io.Writer) error {
-			return json.NewEncoder(w).Encode(kept{r.head, r.rules, r.violations, r.History})
+			return json.NewEncoder(w).Encode(kept{r.head, r.leftOut, r.rules, r.violations, r.History})
 		}),
 		create(filepath.Join(dir, "report.md"), func(w io.Writer) error {
 			r.print(w)
@@ -61,7 +62,7 @@ func checkAgain(out io.Writer, name, draw string) error {
 	if err := json.Unmarshal(text, &k); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	r := report{History: k.History, Figures: k.History.Figures(), violations: k.History.Check(k.Rules), head: k.Head, rules: k.Rules}
+	r := report{History: k.History, Figures: k.History.Figures(), violations: k.History.Check(k.Rules), head: k.Head, leftOut: k.LeftOut, rules: k.Rules}
 	r.print(out)
 	if draw != "" {
 		err = r.drawTo(draw, true)

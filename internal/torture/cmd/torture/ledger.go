@@ -106,6 +106,17 @@ func (g *ledger) operate(client, run int, m said) *told {
 	return &told{ID: m.ID, OK: op.OK, Value: c.value, Plain: c.plain}
 }
 
+// died ends the leases of a process that was killed, at a moment before that.
+func (g *ledger) died(client, run int, at int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for name, l := range g.leases {
+		if name.client == client && name.run == run && l.Ended == 0 && at < l.Until {
+			l.Ended, l.Lost = at, true
+		}
+	}
+}
+
 // gone ends what a process that has ended wanted.
 func (g *ledger) gone(client, run int) {
 	g.mu.Lock()

@@ -34,6 +34,9 @@ var lockers = map[string]library{
 }
 
 func openOurs(ctx context.Context, b brief) (lock.Locker, func(), error) {
+	if b.Store != "redlock" {
+		return openStore(ctx, b)
+	}
 	l, err := redlock.Dial(ctx, b.URLs, &redlock.Options{
 		Owner:  fmt.Sprintf("client-%d.%d", b.Client, b.Run),
 		Quorum: b.Quorum, NodeTimeout: b.NodeTimeout, RestartGuard: b.Guard,

@@ -1,13 +1,17 @@
-// Command torture starts Redis servers and client processes, does to them what a bad
-// year does to a data centre, and checks what the clients saw.
+// Command torture starts the servers of a store and client processes, does to them what a
+// bad year does to a data centre, and checks what the clients saw.
 //
-//	cd internal/torture && go run ./cmd/torture -duration 30m
+//	make torture STORE=postgres
+//
+// The clients, the checks and the report are the same for every store. What a store can't
+// suffer is left out, and the report says so.
 //
 // Its exit status is not 0 if any rule was broken; then the history is kept, with a
 // timeline that can be read in a browser.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -50,9 +54,10 @@ func realMain(ctx context.Context, args []string) error {
 		names, about = append(names, p.name), append(about, p.name+": "+p.about)
 	}
 	flags := flag.NewFlagSet("torture", flag.ContinueOnError)
+	storeName := flags.String("store", "redlock", strings.Join(storeNames(), ", "))
 	flags.DurationVar(&c.duration, "duration", 2*time.Minute, "how long")
 	flags.Uint64Var(&c.seed, "seed", 0, "of the faults; 0 takes one at random, and prints it")
-	flags.IntVar(&c.nodes, "nodes", 3, "servers, 3 to 9")
+	flags.IntVar(&c.nodes, "nodes", 0, "servers of redlock or etcd, 3 to 9; 0 is 3")
 	flags.IntVar(&c.clients, "clients", 6, "client processes, 2 to 20")
 	flags.IntVar(&c.quorum, "quorum", 0, "nodes that must agree; 0 is a majority. With more, FLUSHALL strikes during the faults too")
 	name := flags.String("profile", "safe", strings.Join(about, "\n"))
@@ -82,17 +87,26 @@ func realMain(ctx context.Context, args []string) error {
 			c.profile = p
 		}
 	}
+	c.store = storeNamed(*storeName)
 	switch {
 	case flags.NArg() > 0:
 		return fmt.Errorf("unknown argument %q", flags.Arg(0))
+	case c.store == nil:
+		return fmt.Errorf("-store is %q, want one of %s", *storeName, strings.Join(storeNames(), ", "))
 	case c.profile.name == "":
 		return fmt.Errorf("-profile is %q, want one of %s", *name, strings.Join(names, ", "))
-	case c.nodes < 3 || c.nodes > 9:
+	case c.nodes != 0 && !c.store.some:
+		return fmt.Errorf("-nodes is %d, which is for redlock and etcd: %s has as many servers as it has", c.nodes, c.store.name)
+	case c.nodes != 0 && (c.nodes < 3 || c.nodes > 9):
 		return fmt.Errorf("-nodes is %d, want 3 to 9", c.nodes)
+	case c.store.name != "redlock" && (c.quorum != 0 || c.delayed || c.noRolls || c.locker != "lockkeeper"):
+		return fmt.Errorf("-quorum, -locker, -delayed-restarts and -no-rolls are for redlock, not for %s", c.store.name)
+	case c.profile.unsafe && !slices.ContainsFunc(c.store.kinds(), func(k kind) bool { return k.unsafe }):
+		return fmt.Errorf("-profile is %s, and there is no such fault for %s", c.profile.name, c.store.name)
 	case c.clients < 2 || c.clients > 20:
 		return fmt.Errorf("-clients is %d, want 2 to 20", c.clients)
-	case c.quorum != 0 && (2*c.quorum <= c.nodes || c.quorum > c.nodes):
-		return fmt.Errorf("-quorum is %d, want more than half of %d nodes and at most all", c.quorum, c.nodes)
+	case c.quorum != 0 && (2*c.quorum <= cmp.Or(c.nodes, c.store.nodes) || c.quorum > cmp.Or(c.nodes, c.store.nodes)):
+		return fmt.Errorf("-quorum is %d, want more than half of %d nodes and at most all", c.quorum, cmp.Or(c.nodes, c.store.nodes))
 	case c.duration < time.Second, c.pace < time.Millisecond, c.chaos < time.Second:
 		return fmt.Errorf("-duration %v, -pace %v, -chaos %v: want at least 1s, 1ms, 1s", c.duration, c.pace, c.chaos)
 	case lockers[c.locker].open == nil:

@@ -59,6 +59,7 @@ func (k keeping) options() []string {
 
 // planner makes plans.
 type planner struct {
+	kinds          []kind
 	rng            *rand.Rand
 	nodes, clients int
 	quorum         int
@@ -77,16 +78,16 @@ type planner struct {
 func (p *planner) plan(length, pace time.Duration) []planned {
 	p.faults, p.lame, p.flush, p.busy = nil, nil, nil, map[[2]int]time.Duration{}
 	total := 0
-	for i := range kinds {
-		total += kinds[i].weight
+	for i := range p.kinds {
+		total += p.kinds[i].weight
 	}
 	for t := time.Duration(0); t < length; t += time.Duration(p.rng.ExpFloat64() * float64(pace)) {
 		for range 64 { // what can't be done now is drawn again
 			n, k := p.rng.IntN(total), 0
-			for n -= kinds[k].weight; n >= 0; n -= kinds[k].weight {
+			for n -= p.kinds[k].weight; n >= 0; n -= p.kinds[k].weight {
 				k++
 			}
-			if f, ok := p.draw(&kinds[k], t); ok && f.at+f.length < length {
+			if f, ok := p.draw(&p.kinds[k], t); ok && f.at+f.length < length {
 				p.take(f)
 				break
 			}
@@ -148,6 +149,9 @@ func (p *planner) lanes(f planned) (lanes [][2]int) {
 	case aPath:
 		return [][2]int{{f.node, f.client}}
 	}
+	if f.kind.target == everyNode {
+		lanes = append(lanes, [2]int{-2, -2}) // the store as a whole, which may have no server
+	}
 	for n := range p.nodes {
 		if f.kind.target == everyNode {
 			lanes = append(lanes, [2]int{n, -1})
@@ -177,7 +181,11 @@ func (p *planner) bearable(f planned) bool {
 			clients[o.client] = true
 		}
 	}
-	return len(nodes) <= p.nodes-p.quorum && len(clients) <= p.clients/2
+	spare := p.nodes - p.quorum
+	if p.nodes == 1 {
+		spare = 1 // it must fail for something to happen, and works most of the time
+	}
+	return len(nodes) <= spare && len(clients) <= p.clients/2
 }
 
 // lasts is how long a fault is felt: a node that restarts sits out its guard time.

@@ -21,6 +21,7 @@ type process struct {
 	*torture
 	slot    int
 	proxies []*redistest.Proxy // to each node
+	urls    []string           // of the store, through them
 
 	lane sync.Mutex // held while a fault lasts that stops or ends the process
 
@@ -49,10 +50,7 @@ func (p *process) start() error {
 	p.run++
 	run := p.run
 	b := p.brief
-	b.Client, b.Run, b.URLs = p.slot, run, nil
-	for _, x := range p.proxies {
-		b.URLs = append(b.URLs, "redis://"+x.Addr())
-	}
+	b.Client, b.Run, b.URLs = p.slot, run, p.urls
 	text, err := json.Marshal(b)
 	if err != nil {
 		return err
@@ -152,7 +150,7 @@ func (p *process) now() *life {
 // kill ends the present life as kill -9 does.
 func (p *process) kill() error {
 	p.mu.Lock()
-	l := p.life
+	l, run := p.life, p.run
 	p.life = nil
 	p.mu.Unlock()
 	if l == nil {
@@ -163,10 +161,14 @@ func (p *process) kill() error {
 		return p.died(l)
 	default:
 	}
+	dying := mono()
 	if err := l.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	<-l.over
+	<-l.over // all that it said was read
+	if p.store.frees {
+		p.ledger.died(p.slot, run, dying)
+	}
 	return nil
 }
 

@@ -24,6 +24,7 @@ type report struct {
 	stalls                   []history.Span
 	checked                  time.Duration
 	head                     string
+	leftOut                  string
 	rules                    history.Rules
 }
 
@@ -43,8 +44,18 @@ func (t *torture) report() report {
 	for _, n := range t.nodes {
 		nodes = append(nodes, n.program+" ("+n.keeping.String()+")")
 	}
-	r.head = fmt.Sprintf("seed %d, profile %s, %v: %d nodes, quorum %d: %s; %d clients of %d workers, %d keys, ttl %v to %v, locker %s",
-		t.seed, t.profile.name, h.Length().Round(time.Second), len(t.nodes), t.quorum, strings.Join(nodes, ", "),
+	servers := "no server"
+	switch {
+	case len(nodes) == 1:
+		servers = t.nodes[0].program
+	case t.store.name == "redlock":
+		servers = fmt.Sprintf("%d nodes, quorum %d: %s", len(nodes), t.quorum, strings.Join(nodes, ", "))
+	case len(nodes) > 1:
+		servers = fmt.Sprintf("%d members of %s", len(nodes), t.nodes[0].program)
+	}
+	r.leftOut = t.store.leftOut
+	r.head = fmt.Sprintf("store %s, seed %d, profile %s, %v: %s; %d clients of %d workers, %d keys, ttl %v to %v, locker %s",
+		t.store.name, t.seed, t.profile.name, h.Length().Round(time.Second), servers,
 		len(t.clients), workerCount, keyCount, maxTTL/5, maxTTL, t.locker)
 	return r
 }
@@ -66,6 +77,9 @@ func (r report) print(out io.Writer) {
 	n, of := r.faultCount()
 	p("%s", r.head)
 	p("")
+	if r.leftOut != "" {
+		p("Left out: %s.\n", r.leftOut)
+	}
 	p("| fault | times |\n|---|---|")
 	for _, name := range slices.Sorted(maps.Keys(of)) {
 		p("| %s | %d |", name, of[name])
@@ -89,9 +103,9 @@ func (r report) print(out io.Writer) {
 	if r.overlaps > 0 {
 		p("| two holders at once, as the limits say | %d times |", r.overlaps)
 	}
-	p("| no running client had a quorum in reach for | %v |", r.NoQuorum.Round(time.Millisecond))
+	p("| no running client had %s in reach for | %v |", r.reach(), r.NoQuorum.Round(time.Millisecond))
 	p("| longest time that a wanted key had no holder | %s |", r.gap(r.GapAny))
-	p("| the same while a client that wanted it had a quorum | %s |", r.gap(r.Gap))
+	p("| the same while a client that wanted it had %s | %s |", r.reach(), r.gap(r.Gap))
 	p("| operations checked | %d in %v |", 2*len(r.Leases)+len(r.Ops), r.checked.Round(time.Millisecond))
 	p("| **violations** | **%d** |", len(r.violations))
 	for i, v := range r.violations {
@@ -101,6 +115,14 @@ func (r report) print(out io.Writer) {
 		}
 		p("\nVIOLATION %d: %s", i+1, v)
 	}
+}
+
+// reach is what a client needs.
+func (r report) reach() string {
+	if r.Nodes > 1 {
+		return "a quorum"
+	}
+	return "the store"
 }
 
 func (r report) gap(g history.Gap) string {

@@ -89,9 +89,9 @@ func (t *torture) rollUnder(lease history.Lease, queue func() error) (lost strin
 	for _, i := range t.rng.Perm(len(t.nodes)) {
 		n := t.nodes[i]
 		var fits []*kind
-		for k := range kinds {
-			if kinds[k].restarts && kinds[k].target == aNode && !kinds[k].unsafe && slices.Contains(kinds[k].on, n.keeping) {
-				fits = append(fits, &kinds[k])
+		for i := range t.kinds {
+			if k := &t.kinds[i]; k.restarts && k.target == aNode && !k.unsafe && slices.Contains(k.on, n.keeping) {
+				fits = append(fits, k)
 			}
 		}
 		f := planned{kind: fits[t.rng.IntN(len(fits))], node: i, client: -1, length: time.Duration(t.rng.Int64N(int64(time.Second))), amount: t.rng.IntN(1 << 20)}
@@ -113,7 +113,7 @@ func (t *torture) rollUnder(lease history.Lease, queue func() error) (lost strin
 		if lost, err = stands(fmt.Sprintf("before the flush of node %d", i)); lost != "" || err != nil {
 			return lost, err
 		}
-		f := planned{kind: kindNamed("node: FLUSHALL"), node: i, client: -1}
+		f := planned{kind: t.kindNamed("node: FLUSHALL"), node: i, client: -1}
 		if err := t.perform(f); err != nil {
 			return "", err
 		}
@@ -125,10 +125,10 @@ func (t *torture) rollUnder(lease history.Lease, queue func() error) (lost strin
 	return "", nil
 }
 
-func kindNamed(name string) *kind {
-	for k := range kinds {
-		if kinds[k].name == name {
-			return &kinds[k]
+func (t *torture) kindNamed(name string) *kind {
+	for i := range t.kinds {
+		if t.kinds[i].name == name {
+			return &t.kinds[i]
 		}
 	}
 	panic("no kind of fault is named " + name)
@@ -146,7 +146,7 @@ func (t *torture) stands(lease history.Lease, after string) (lost string, err er
 		}
 		everywhere := true
 		for i, n := range t.nodes {
-			if where[i], err = n.Try("GET", "redlock:"+rollingKey); err != nil {
+			if where[i], err = n.redis.Try("GET", "redlock:"+rollingKey); err != nil {
 				return false, fmt.Errorf("node %d: %w", i, err)
 			}
 			everywhere = everywhere && strings.HasPrefix(where[i], owner)
@@ -155,7 +155,7 @@ func (t *torture) stands(lease history.Lease, after string) (lost string, err er
 	})
 	if err != nil && t.ctx.Err() == nil && lost == "" {
 		for i, n := range t.nodes {
-			count, _ := n.Try("HMGET", redlock.FencePrefix+"{redlock:"+rollingKey+"}redlock:"+rollingKey, "count", "run")
+			count, _ := n.redis.Try("HMGET", redlock.FencePrefix+"{redlock:"+rollingKey+"}redlock:"+rollingKey, "count", "run")
 			where[i] += " count " + strings.ReplaceAll(count, "\n", " of run ")
 		}
 		return fmt.Sprintf("%s: %v; the nodes have %q", after, err, where), nil

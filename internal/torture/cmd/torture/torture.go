@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -15,14 +14,16 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/internal/torture/history"
 )
 
 // config is what the flags say.
 type config struct {
+	store    *store // nil: redlock
 	duration time.Duration
 	seed     uint64
-	nodes    int
+	nodes    int // 0: as the store has it
 	clients  int
 	quorum   int // 0: a majority
 	profile  profile
@@ -47,7 +48,7 @@ type profile struct {
 
 var profiles = []profile{
 	{"safe", "every fault that the limits cover: at most one holder, and tokens", false, history.Rules{Exclusive: true, Fenced: true}},
-	{"fenced", "also FLUSHALL, deleted locks and damaged files on any nodes, restart guard off: tokens alone", true, history.Rules{Fenced: true}},
+	{"fenced", "also what the store's page does not promise to survive (redlock: FLUSHALL, deleted locks and damaged files on any nodes, restart guard off; others: deleted records): tokens alone", true, history.Rules{Fenced: true}},
 }
 
 const (
@@ -58,11 +59,23 @@ const (
 	rollingKey  = "rolling"
 )
 
+// server is what the servers of all stores can do.
+type server interface {
+	Addr() string // the same over restarts
+	Kill()
+	Pause()
+	Resume()
+}
+
 // node is one server.
 type node struct {
-	*redistest.Server
+	server
+	restart func() // with its data, which is also there after a kill
 	keeping keeping
-	program string
+	program string // what it is, for the report
+
+	redis  *redistest.Server // nil: another store's
+	member *storetest.Member // likewise
 
 	lane sync.Mutex // held while a fault of its process lasts
 }
@@ -77,6 +90,8 @@ type torture struct {
 	clients []*process
 	keys    []string
 	brief   brief
+	kinds   []kind
+	place   place
 	guard   time.Duration
 	rng     *rand.Rand
 	began   int64
@@ -116,14 +131,25 @@ func (t *torture) sleep(d time.Duration) {
 // run tortures, and gives the history and what was wrong with it. An error says that
 // the run itself failed.
 func run(ctx context.Context, c config) (r report, err error) {
-	if c.quorum == 0 {
+	if c.store == nil {
+		c.store = storeNamed("redlock")
+	}
+	if c.nodes == 0 {
+		c.nodes = c.store.nodes
+	}
+	if c.quorum == 0 && c.nodes > 0 {
 		c.quorum = c.nodes/2 + 1
 	}
 	t := &torture{config: c, h: &host{}, ledger: newLedger(), guard: maxTTL, ordering: orderDrain,
 		rng: rand.New(rand.NewPCG(c.seed, 1))}
+	t.kinds = c.store.kinds()
 	if c.profile.unsafe {
 		t.guard = -1
 		t.noRolls = true // no lease can be expected to survive
+	}
+	if c.store.name != "redlock" {
+		t.guard = 0
+		t.noRolls = true // it is about what a quorum repairs
 	}
 	if !lockers[c.locker].tokens {
 		t.profile.rules.Fenced = false
@@ -137,7 +163,7 @@ func run(ctx context.Context, c config) (r report, err error) {
 		return r, err
 	}
 	t.h.Cleanup(func() { _ = os.RemoveAll(t.dir) })
-	t.brief = brief{Seed: c.seed, Keys: t.keys, Workers: workerCount, MaxTTL: maxTTL, NodeTimeout: nodeTimeout,
+	t.brief = brief{Seed: c.seed, Keys: t.keys, Workers: workerCount, MaxTTL: maxTTL, NodeTimeout: nodeTimeout, Store: c.store.name,
 		Quorum: c.quorum, Guard: t.guard, Locker: c.locker}
 	err = t.h.within(func() error {
 		var stop context.CancelFunc
@@ -162,43 +188,17 @@ func run(ctx context.Context, c config) (r report, err error) {
 	return r, err
 }
 
-// programs are the servers to run; nodes take turns.
-func programs() (found []string) {
-	if os.Getenv(redistest.BinaryEnv) != "" {
-		return []string{redistest.Binary()}
-	}
-	for _, name := range []string{"redis-server", "valkey-server"} {
-		if path, err := exec.LookPath(name); err == nil {
-			found = append(found, path)
-		}
-	}
-	return found
-}
-
 func (t *torture) start() error {
-	found := programs()
-	if len(found) == 0 {
-		return errors.New("neither redis-server nor valkey-server is in PATH")
-	}
-	env, was := os.LookupEnv(redistest.BinaryEnv)
-	for i := range t.config.nodes {
-		program := found[i%len(found)]
-		if err := os.Setenv(redistest.BinaryEnv, program); err != nil {
-			return err
-		}
-		k := keepingOf(i)
-		t.nodes = append(t.nodes, &node{Server: redistest.Start(t.h, k.options()...), keeping: k, program: version(program)})
-	}
-	if was {
-		_ = os.Setenv(redistest.BinaryEnv, env)
-	} else {
-		_ = os.Unsetenv(redistest.BinaryEnv)
+	var err error
+	if t.nodes, t.place, err = t.store.start(t); err != nil {
+		return err
 	}
 	for i := range t.config.clients {
 		p := &process{torture: t, slot: i}
 		for _, n := range t.nodes {
 			p.proxies = append(p.proxies, redistest.NewProxy(t.h, n.Addr()))
 		}
+		p.urls = t.place.urls(p)
 		t.h.Cleanup(func() { _ = p.kill() }) // before its proxies
 		t.clients = append(t.clients, p)
 		if err := p.start(); err != nil {
@@ -211,21 +211,6 @@ func (t *torture) start() error {
 		}
 	}
 	return t.allVote()
-}
-
-// version is "redis-server 7.0.15".
-func version(program string) string {
-	out, err := exec.Command(program, "--version").Output()
-	if err != nil {
-		return program
-	}
-	name, _, _ := strings.Cut(string(out), " ")
-	for field := range strings.FieldsSeq(string(out)) {
-		if v, ok := strings.CutPrefix(field, "v="); ok {
-			return strings.ToLower(name) + " " + v
-		}
-	}
-	return program
 }
 
 // within waits for c, bounded.
@@ -275,7 +260,7 @@ func (t *torture) votes(n *node) error {
 	}
 	least := int(t.guard/time.Second) + 1
 	return t.until("node votes", func() (bool, error) {
-		info, err := n.Try("INFO", "server")
+		info, err := n.redis.Try("INFO", "server")
 		if err != nil {
 			return false, err
 		}
@@ -325,7 +310,7 @@ func (t *torture) torment() error {
 
 // strike carries out one plan.
 func (t *torture) strike(round int, length time.Duration) error {
-	p := planner{rng: rand.New(rand.NewPCG(t.seed, uint64(round)+100)), nodes: len(t.nodes), clients: len(t.clients),
+	p := planner{rng: rand.New(rand.NewPCG(t.seed, uint64(round)+100)), kinds: t.kinds, nodes: len(t.nodes), clients: len(t.clients),
 		quorum: t.quorum, unsafe: t.profile.unsafe, only: t.only, guard: t.recovery(), maxTTL: maxTTL}
 	plan := p.plan(length, t.pace)
 	var wg sync.WaitGroup

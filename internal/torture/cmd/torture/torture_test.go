@@ -72,8 +72,9 @@ func TestTokensHoldWhereTheLockDoesNot(t *testing.T) {
 }
 
 func TestTheSameSeedPlansTheSameFaults(t *testing.T) {
+	kinds := redisKinds()
 	plan := func(seed uint64, quorum int) []planned {
-		p := planner{rng: rand.New(rand.NewPCG(seed, 0)), nodes: 5, clients: 6, quorum: quorum, guard: 4 * time.Second, maxTTL: maxTTL}
+		p := planner{kinds: kinds, rng: rand.New(rand.NewPCG(seed, 0)), nodes: 5, clients: 6, quorum: quorum, guard: 4 * time.Second, maxTTL: maxTTL}
 		return p.plan(10*time.Minute, 250*time.Millisecond)
 	}
 	require.Equal(t, plan(1, 3), plan(1, 3))
@@ -85,7 +86,7 @@ func TestTheSameSeedPlansTheSameFaults(t *testing.T) {
 // can spare: none, with majorities; two of five, where four must agree.
 func TestASafePlanFlushesNoMoreNodesThanAQuorumSurvives(t *testing.T) {
 	for _, test := range []struct{ nodes, quorum, most int }{{3, 2, 0}, {5, 3, 0}, {3, 3, 2}, {5, 4, 2}, {4, 3, 1}} {
-		p := planner{rng: rand.New(rand.NewPCG(3, 0)), nodes: test.nodes, clients: 6, quorum: test.quorum, guard: 4 * time.Second, maxTTL: maxTTL}
+		p := planner{kinds: redisKinds(), rng: rand.New(rand.NewPCG(3, 0)), nodes: test.nodes, clients: 6, quorum: test.quorum, guard: 4 * time.Second, maxTTL: maxTTL}
 		var flushed []planned
 		for _, f := range p.plan(30*time.Minute, 250*time.Millisecond) {
 			require.True(t, !f.kind.unsafe || f.kind.forgets, f.kind.name)
@@ -109,16 +110,17 @@ func TestASafePlanFlushesNoMoreNodesThanAQuorumSurvives(t *testing.T) {
 
 // Every kind of fault is in a plan of half an hour, and can be carried out.
 func TestEveryKindOfFaultComesUp(t *testing.T) {
-	p := planner{rng: rand.New(rand.NewPCG(4, 0)), nodes: 3, clients: 6, quorum: 2, guard: 4 * time.Second, maxTTL: maxTTL, unsafe: true}
+	p := planner{kinds: redisKinds(), rng: rand.New(rand.NewPCG(4, 0)), nodes: 3, clients: 6, quorum: 2, guard: 4 * time.Second, maxTTL: maxTTL, unsafe: true}
 	seen := map[string]bool{}
 	for _, f := range p.plan(30*time.Minute, 250*time.Millisecond) {
 		seen[f.kind.name] = true
 	}
-	require.Len(t, seen, len(kinds))
+	require.Len(t, seen, len(redisKinds()))
 }
 
 func TestBadFlagsAreRefused(t *testing.T) {
 	for _, args := range [][]string{{"-nodes", "2"}, {"-clients", "1"}, {"-profile", "x"}, {"-quorum", "1"}, {"-locker", "x"}, {"-only", "("},
+		{"-store", "x"}, {"-store", "file", "-nodes", "3"}, {"-store", "postgres", "-locker", "redsync"}, {"-store", "file", "-profile", "fenced"},
 		{"-duration", "0s"}, {"-check", "/no/such/file"}, {"extra"}} {
 		require.Error(t, realMain(context.Background(), args), args)
 	}
