@@ -63,6 +63,7 @@ model: ## search the models of the algorithm, and one counterexample for each ru
 simulate: servers ## the real code on fake time against simulated nodes: HOURS and SEED
 	LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 ./internal/simulation/...
 	$(GO) run ./internal/simulation/simulate -hours $(HOURS) -seed $(SEED)
+	$(GO) test -count=1 ./backends/record -run=Conformance -every
 	$(GO) test -count=1 -timeout=0 ./internal/simulation/records -v -hours $(HOURS) -seed $(SEED)
 
 .PHONY: mutants
