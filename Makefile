@@ -18,7 +18,8 @@ HOURS ?= 10000
 SEED ?= 1000
 # For each fuzz target.
 FUZZTIME ?= 10s
-# More flags for the torture, such as -seed 404.
+# What the torture is of, and more flags for it, such as -seed 404.
+STORE ?= redlock
 TORTURE ?=
 # Packages tested at the same time: most of their time is waiting.
 PACKAGES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((2 * n)))
@@ -26,8 +27,8 @@ PACKAGES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((2 * n)))
 # make simulate and make torture-short run the tests of these.
 EVIDENCE := /internal/(model|simulation|torture/cmd)(/|$$)
 
-# each runs a command in every module.
-each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd "$$m" && $(1)); done
+# each runs a command in every module. Those that are never published are not in go.work.
+each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd "$$m"; case $$m in ./internal/*) export GOWORK=off;; esac; $(1)); done
 
 .PHONY: help
 help: ## what there is
@@ -63,6 +64,7 @@ model: ## search the models of the algorithm, and one counterexample for each ru
 simulate: servers ## the real code on fake time against simulated nodes: HOURS and SEED
 	LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 ./internal/simulation/...
 	$(GO) run ./internal/simulation/simulate -hours $(HOURS) -seed $(SEED)
+	$(GO) test -count=1 ./backends/record -run=Conformance -every
 	$(GO) test -count=1 -timeout=0 ./internal/simulation/records -v -hours $(HOURS) -seed $(SEED)
 
 .PHONY: mutants
@@ -77,8 +79,8 @@ fuzz: ## hostile input: each fuzz target for FUZZTIME
 	while read -r pkg name; do echo "== $$pkg $$name"; $(GO) test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(FUZZTIME) "$$pkg"; done
 
 .PHONY: torture
-torture: servers ## half an hour of faults on real servers and processes: TORTURE='-seed 404'
-	cd internal/torture && $(GO) run ./cmd/torture -duration 30m -nodes 5 -clients 8 $(TORTURE)
+torture: servers ## faults on real servers and processes: STORE=redlock (half an hour), file, sqlite, postgres, mysql, etcd (10 minutes); TORTURE='-seed 404'
+	cd internal/torture && GOWORK=off $(GO) run ./cmd/torture -store $(STORE) -clients 8 $(if $(filter redlock,$(STORE)),-duration 30m -nodes 5,-duration 10m) $(TORTURE)
 
 .PHONY: allocs
 allocs: servers ## what acquire, extend and release allocate: the race detector of make test allocates, too

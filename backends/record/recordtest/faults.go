@@ -24,7 +24,8 @@ type Faults struct {
 	outage   bool
 	doubled  bool
 	conflict bool
-	odd      bool
+	frozen   bool
+	seen     map[string]record.Entry // what this client has last seen of each name
 	lag      time.Duration
 	err      error
 	gets     int
@@ -47,10 +48,18 @@ func (f *Faults) Delay(d time.Duration, late bool) { f.set(func() { f.delay, f.l
 // silent, nothing comes until the caller's ctx ends.
 func (f *Faults) LoseReply(silent bool) { f.set(func() { f.lose, f.silent = true, silent }) }
 
-// CutAt loses the n-th request from now (1: the next), Get or Put, and its reply, if
-// applied is false, or its reply only. 0 ends it.
-func (f *Faults) CutAt(n int, applied bool) {
+// CutAt loses the n-th request from now (1: the next), Get or Put: with applied its reply
+// only, else all of it. The function that it returns ends that, and reports whether there
+// was such a request.
+func (f *Faults) CutAt(n int, applied bool) (hit func() bool) {
 	f.set(func() { f.cut, f.lose, f.silent = n, applied, false })
+	return func() (hit bool) {
+		f.set(func() {
+			hit = f.cut == 0
+			f.cut, f.lose = 0, false
+		})
+		return hit
+	}
 }
 
 // Outage makes every request fail without reaching the store.
@@ -63,8 +72,12 @@ func (f *Faults) Fail(err error) { f.set(func() { f.err = err }) }
 // themselves: the caller gets the second reply.
 func (f *Faults) Double(on bool) { f.set(func() { f.doubled = on }) }
 
-// Conflict makes every other Put fail with ErrChanged although nothing has changed.
-func (f *Faults) Conflict(on bool) { f.set(func() { f.conflict = on }) }
+// Conflict makes the next Put fail with ErrChanged although nothing has changed.
+func (f *Faults) Conflict() { f.set(func() { f.conflict = true }) }
+
+// Freeze makes reads show what this client has last seen before it was called, as a cache
+// does that is not refreshed. It works over any store.
+func (f *Faults) Freeze(on bool) { f.set(func() { f.frozen = on }) }
 
 // Stale makes reads show the state of lag ago, as a replica that lags does. The store must
 // be a [Memory].
@@ -151,13 +164,32 @@ func trip[T any](ctx context.Context, f *Faults, put bool, do func(ctx context.C
 // Get asks the store.
 func (f *Faults) Get(ctx context.Context, name string) (record.Entry, error) {
 	f.mu.Lock()
-	lag := f.lag
+	lag, frozen, old := f.lag, f.frozen, f.seen[name]
 	f.mu.Unlock()
-	return trip(ctx, f, false, func(ctx context.Context) (record.Entry, error) {
-		if lag > 0 {
+	e, err := trip(ctx, f, false, func(ctx context.Context) (record.Entry, error) {
+		switch {
+		case frozen:
+			return old, nil
+		case lag > 0:
 			return f.Store.(staleStore).GetOld(ctx, name, lag)
 		}
 		return f.Store.Get(ctx, name)
+	})
+	if err == nil && !frozen {
+		f.saw(name, e)
+	}
+	return e, err
+}
+
+// saw keeps a state for Freeze.
+func (f *Faults) saw(name string, e record.Entry) {
+	f.set(func() {
+		if f.seen == nil {
+			f.seen = map[string]record.Entry{}
+		}
+		if !f.frozen {
+			f.seen[name] = e
+		}
 	})
 }
 
@@ -169,13 +201,10 @@ type staleStore interface {
 // Put asks the store.
 func (f *Faults) Put(ctx context.Context, name string, r record.Record, version string) (string, error) {
 	f.mu.Lock()
-	doubled := f.doubled
-	if f.conflict {
-		f.odd = !f.odd
-	}
-	conflict := f.conflict && f.odd
+	doubled, conflict := f.doubled, f.conflict
+	f.conflict = false
 	f.mu.Unlock()
-	return trip(ctx, f, true, func(ctx context.Context) (string, error) {
+	newVersion, err := trip(ctx, f, true, func(ctx context.Context) (string, error) {
 		if conflict {
 			return "", record.ErrChanged
 		}
@@ -186,6 +215,10 @@ func (f *Faults) Put(ctx context.Context, name string, r record.Record, version 
 		}
 		return f.Store.Put(ctx, name, r, version)
 	})
+	if err == nil {
+		f.saw(name, record.Entry{Record: r, Version: newVersion})
+	}
+	return newVersion, err
 }
 
 // Client is f as a [record.Store] that offers what its Store offers.

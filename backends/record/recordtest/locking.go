@@ -36,6 +36,9 @@ type Locks struct {
 	// Delete has Break delete the record, instead of freeing it. The store must be a
 	// record.Deleter.
 	Delete bool
+	// Keeps says that the store is no record.Deleter: what happens after a deletion is not
+	// shown, and "Delete" must be in AllowSkips.
+	Keeps bool
 	// Prepare sets other faults on each client.
 	Prepare func(f *Faults)
 }
@@ -88,6 +91,15 @@ func (s Locks) Harness() locktest.Harness {
 		Break: func(t *testing.T, l lock.Locker, key string) {
 			breakHold(t, of(l).faults.Store, Name(t, names, key), s.Delete)
 		},
+	}
+	h.Cut = func(_ *testing.T, l lock.Locker, n int) func() bool { return of(l).faults.CutAt(n, true) }
+	h.Repeat = func(_ *testing.T, l lock.Locker, on bool) { of(l).faults.Double(on) }
+	h.Conflict = func(_ *testing.T, l lock.Locker) { of(l).faults.Conflict() }
+	h.StaleReads = func(_ *testing.T, l lock.Locker, on bool) { of(l).faults.Freeze(on) }
+	if !s.Keeps {
+		h.Delete = func(t *testing.T, l lock.Locker, key string) {
+			breakHold(t, of(l).faults.Store, Name(t, names, key), true)
+		}
 	}
 	if s.Skew != nil {
 		h.Skew = func(t *testing.T, l lock.Locker, d time.Duration) { s.Skew(t, of(l).faults.Store, d) }

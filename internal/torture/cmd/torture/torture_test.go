@@ -31,7 +31,9 @@ func settings(t *testing.T) config {
 // tortured runs, and logs the report.
 func tortured(t *testing.T, c config) report {
 	t.Helper()
-	redistest.Require(t)
+	if c.store == nil {
+		redistest.Require(t)
+	}
 	r, err := run(t.Context(), c)
 	var out bytes.Buffer
 	r.print(&out)
@@ -59,6 +61,50 @@ func TestTorture(t *testing.T) {
 	require.NotZero(t, r.rolls)
 	require.Equal(t, r.rolls, r.survived+r.spoiled)
 	require.NoError(t, r.drawTo(filepath.Join(t.TempDir(), "timeline.html"), true))
+}
+
+// Half a minute of each other store where CI demands the servers, a look in passing
+// elsewhere.
+func TestTortureOfEachStore(t *testing.T) {
+	for i := range stores {
+		s := &stores[i]
+		if s.name == "redlock" {
+			continue
+		}
+		t.Run(s.name, func(t *testing.T) {
+			s.require(t)
+			c := settings(t)
+			c.store, c.nodes, c.duration = s, 0, 8*time.Second
+			if os.Getenv(redistest.RequireEnv) == "1" {
+				c.duration = 30 * time.Second
+			}
+			r := tortured(t, c)
+			require.Empty(t, r.violations)
+			faults, _ := r.faultCount()
+			require.NotZero(t, faults)
+			require.NotZero(t, r.Acquisitions)
+			require.NotZero(t, r.Handoffs)
+			require.NotEmpty(t, r.leftOut, "no store suffers everything")
+		})
+	}
+}
+
+// Every kind of fault of every store is in a plan of an hour, and none but those that its
+// page excludes is unsafe.
+func TestEveryKindOfFaultOfEachStoreComesUp(t *testing.T) {
+	for _, s := range stores {
+		kinds := s.kinds()
+		p := planner{kinds: kinds, rng: rand.New(rand.NewPCG(4, 0)), nodes: s.nodes, clients: 6, quorum: s.nodes/2 + 1, maxTTL: maxTTL, unsafe: true}
+		seen := map[string]bool{}
+		for _, f := range p.plan(time.Hour, 250*time.Millisecond) {
+			seen[f.kind.name] = true
+		}
+		require.Len(t, seen, len(kinds), s.name)
+		p.unsafe = false
+		for _, f := range p.plan(time.Hour, 250*time.Millisecond) {
+			require.False(t, f.kind.unsafe, "%s: %s", s.name, f.kind.name)
+		}
+	}
 }
 
 // What the limits do not promise may happen then, but tokens stay in order, and the
