@@ -91,8 +91,10 @@ func (a *agreement) ask(i int, r *agreeing) {
 	// if one has others' terms: so all are looked at before.
 	a.locked(func() {
 		if r.reading--; err == nil {
-			r.shown++
 			s.shown, s.there, s.left = true, there, left
+		}
+		if err == nil || keyForbidden(err) { // that one counts all the same, see uncheckable
+			r.shown++
 		}
 		a.step(r, r.reading, r.shown, r.learnedAll)
 	})
@@ -100,6 +102,15 @@ func (a *agreement) ask(i int, r *agreeing) {
 	case <-r.learned:
 	case <-a.l.done:
 		err = cmp.Or(err, errClosed)
+	}
+	if err == nil && there == "" {
+		// A client that finds no quorum gets no lease, so that its terms protect nothing: they
+		// would only refuse those who come with the right ones.
+		a.locked(func() {
+			if r.shown < a.l.opts.Quorum {
+				err = errNoQuorum
+			}
+		})
 	}
 	if err == nil {
 		err = a.settle(i, there, left)
