@@ -41,8 +41,12 @@ compat: ## redlock's tests on other versions of Redis and Valkey: SERVERS, or wh
 .PHONY: bench
 bench: servers ## the benchmarks, those against other libraries included
 	$(GO) test -run='^$$' -bench='$(BENCH)' -benchtime=$(BENCHTIME) -benchmem ./...
-	cd internal/peerbench && $(GO) run ./cmd/peerbench -csv ../docs/handoff.csv
-	cd internal/peerbench && $(GO) run ./cmd/handoffplot ../docs/handoff.csv ../docs/handoff.svg
+	cd internal/peerbench && GOWORK=off $(GO) run ./cmd/peerbench -csv ../docs/handoff.csv
+	cd internal/peerbench && GOWORK=off $(GO) run ./cmd/handoffplot ../docs/handoff.csv ../docs/handoff.svg
+
+.PHONY: storebench
+storebench: servers ## each store beside the lock recipe that it is known for
+	cd internal/peerbench && GOWORK=off $(GO) run ./cmd/storebench
 
 .PHONY: model
 model: ## search the models of the algorithm, and one counterexample for each rule left out
