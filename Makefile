@@ -55,6 +55,10 @@ bench: servers ## the benchmarks, those against other libraries included
 	cd internal/peerbench && $(GO) run ./cmd/peerbench -csv handoff.csv
 	cd internal/peerbench && $(GO) run ./cmd/handoffplot handoff.csv handoff.svg
 
+.PHONY: storebench
+storebench: servers ## each store beside the lock recipe that it is known for
+	cd internal/peerbench && $(GO) run ./cmd/storebench
+
 .PHONY: model
 model: ## search the models of the algorithm, and one counterexample for each rule left out
 	$(GO) test -count=1 ./internal/model/...
