@@ -10,7 +10,7 @@ var recordMutants = []mutant{
 		changes: one("backends/record/observed.go", "hold: r.TTL + r.TTL/100 - stood", "hold: r.TTL - stood")},
 	{name: "record-sight-from-request", records: true, profile: "bounded", what: "a sight counts from before its request",
 		changes: []overlay.Change{
-			{File: "backends/record/locker.go", Old: "\te, err := l.store.Get(ctx, name)\n", New: "\tasked := time.Now()\n\te, err := l.store.Get(ctx, name)\n"},
+			{File: "backends/record/locker.go", Old: "\te, err := l.store.Get(bounded, name)\n", New: "\tasked := time.Now()\n\te, err := l.store.Get(bounded, name)\n"},
 			{File: "backends/record/locker.go", Old: "\tl.observe(name, e, time.Now())\n\treturn e, nil", New: "\tl.observe(name, e, asked)\n\treturn e, nil"},
 		}},
 	{name: "record-beat-ignored", records: true, profile: "bounded", what: "a renewal makes no new sight",
