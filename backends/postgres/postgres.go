@@ -209,7 +209,7 @@ func judge(err error) error {
 
 // withoutDSN keeps what went wrong of the driver's text.
 func withoutDSN(text string) string {
-	if _, after, ok := strings.Cut(text, "`: "); ok {
+	if _, after, ok := strings.Cut(text, "`:"); ok {
 		return "connect: " + strings.Join(strings.Fields(after), " ")
 	}
 	return "can't connect"

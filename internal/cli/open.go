@@ -215,6 +215,17 @@ func isHostPort(s string) bool {
 	return err == nil && perr == nil && n > 0 && (hostName.MatchString(host) || strings.Contains(host, ":") && net.ParseIP(host) != nil)
 }
 
+// sqlitePath is the file of a sqlite: URL. It and its name are no secret.
+func sqlitePath(raw string) (path string, ok bool) {
+	scheme, rest, found := strings.Cut(raw, ":")
+	if !found || !strings.EqualFold(scheme, "sqlite") {
+		return "", false
+	}
+	rest, _, _ = strings.Cut(rest, "?")
+	path, err := url.PathUnescape(strings.TrimPrefix(rest, "//"))
+	return path, err == nil
+}
+
 // open connects. ctx bounds that, and with a deadline a store that is away is tried
 // again until then.
 func (s store) open(ctx context.Context) (lock.Locker, error) {
@@ -236,12 +247,17 @@ func (a *app) sayDefault(s store) {
 }
 
 // openAnyway opens a store that can't decide, too: its nodes are connected to when
-// they are asked. A directory of files that was named must be there: else a mistake in
+// they are asked. A directory or a database file that was named must be there: else a mistake in
 // its name would look like a store without locks.
 func (s store) openAnyway(ctx context.Context) (lock.Locker, error) {
 	if dir := s.dir(); dir != "" && s.named {
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 			return nil, usage("%s: no such directory: no lock was ever taken there", s.url)
+		}
+	}
+	if path, ok := sqlitePath(s.url); ok {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil, usage("sqlite:%s: no such file: no lock was ever taken there", path)
 		}
 	}
 	s.opts.Lazy = true
