@@ -28,7 +28,7 @@ PACKAGES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((2 * n)))
 EVIDENCE := /internal/(model|simulation|torture/cmd)(/|$$)
 
 # each runs a command in every module. Those that are never published are not in go.work.
-each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd "$$m"; case $$m in ./internal/*) export GOWORK=off;; esac; $(1)); done
+each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd "$$m" && $(1)); done
 
 .PHONY: help
 help: ## what there is
@@ -55,6 +55,10 @@ bench: servers ## the benchmarks, those against other libraries included
 	cd internal/peerbench && $(GO) run ./cmd/peerbench -csv handoff.csv
 	cd internal/peerbench && $(GO) run ./cmd/handoffplot handoff.csv handoff.svg
 
+.PHONY: storebench
+storebench: servers ## each store beside the lock recipe that it is known for
+	cd internal/peerbench && $(GO) run ./cmd/storebench
+
 .PHONY: model
 model: ## search the models of the algorithm, and one counterexample for each rule left out
 	$(GO) test -count=1 ./internal/model/...
@@ -80,7 +84,7 @@ fuzz: ## hostile input: each fuzz target for FUZZTIME
 
 .PHONY: torture
 torture: servers ## faults on real servers and processes: STORE=redlock (half an hour), file, sqlite, postgres, mysql, etcd (10 minutes); TORTURE='-seed 404'
-	cd internal/torture && GOWORK=off $(GO) run ./cmd/torture -store $(STORE) -clients 8 $(if $(filter redlock,$(STORE)),-duration 30m -nodes 5,-duration 10m) $(TORTURE)
+	cd internal/torture && $(GO) run ./cmd/torture -store $(STORE) -clients 8 $(if $(filter redlock,$(STORE)),-duration 30m -nodes 5,-duration 10m) $(TORTURE)
 
 .PHONY: allocs
 allocs: servers ## what acquire, extend and release allocate: the race detector of make test allocates, too

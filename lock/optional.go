@@ -38,8 +38,8 @@ type Watcher interface {
 type Inspector interface {
 	// Inspect describes key's present holder; a zero Holder means that it is free.
 	Inspect(ctx context.Context, key string) (Info, error)
-	// List yields the held keys that start with prefix, in no order. An error
-	// ends the listing. Keys that change hands meanwhile may be missed or seen
+	// List yields the held keys that start with prefix, in no order. An error ends the
+	// listing; it matches errors.ErrUnsupported if the store can't list. Keys that change hands meanwhile may be missed or seen
 	// twice.
 	List(ctx context.Context, prefix string) iter.Seq2[Info, error]
 }

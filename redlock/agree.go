@@ -72,7 +72,10 @@ const (
 	never = math.MinInt64
 )
 
-var errNotAgreed = errors.New("it has not shown yet whether other clients have the same nodes")
+var (
+	errNotAgreed = errors.New("it has not shown yet whether other clients have the same nodes")
+	errNoQuorum  = errors.New("it is asked to agree once a quorum of nodes answers")
+)
 
 func newAgreement(l *Locker) *agreement { return &agreement{l: l} }
 

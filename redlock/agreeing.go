@@ -91,8 +91,10 @@ func (a *agreement) ask(i int, r *agreeing) {
 	// if one has others' terms: so all are looked at before.
 	a.locked(func() {
 		if r.reading--; err == nil {
-			r.shown++
 			s.shown, s.there, s.left = true, there, left
+		}
+		if err == nil || keyForbidden(err) { // that one counts all the same, see uncheckable
+			r.shown++
 		}
 		a.step(r, r.reading, r.shown, r.learnedAll)
 	})
@@ -100,6 +102,15 @@ func (a *agreement) ask(i int, r *agreeing) {
 	case <-r.learned:
 	case <-a.l.done:
 		err = cmp.Or(err, errClosed)
+	}
+	if err == nil && there == "" {
+		// A client that finds no quorum gets no lease, so that its terms protect nothing: they
+		// would only refuse those who come with the right ones.
+		a.locked(func() {
+			if r.shown < a.l.opts.Quorum {
+				err = errNoQuorum
+			}
+		})
 	}
 	if err == nil {
 		err = a.settle(i, there, left)
@@ -133,7 +144,9 @@ func (a *agreement) settle(i int, there string, left time.Duration) error {
 		if there, left, err = a.send(i, mine, known, ttl); err != nil {
 			return err
 		}
-		if there == mine {
+		// What was known is left only where the memory is full, and kept for as long: it
+		// was compared with this client's terms, and says the same.
+		if there == mine || known != "" && there == known {
 			a.stands(i, start.Add(ttl))
 			return nil
 		}

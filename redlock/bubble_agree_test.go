@@ -115,6 +115,29 @@ func TestTheFleetIsRefusedWhereAnotherClientCameFirst(t *testing.T) {
 	})
 }
 
+// Its terms would protect no lease, and refuse those who come with the right ones.
+func TestAClientThatFindsNoQuorumLeavesNoTerms(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newServers(t, 3)
+		wrong, nets := q.client(nil)
+		nets[1].set(refuse)
+		nets[2].set(refuse)
+		for range 3 {
+			_, err := wrong.TryAcquire(t.Context(), "k", ttl)
+			require.ErrorIs(t, err, lock.ErrUnavailable)
+			time.Sleep(testNodeTimeout)
+		}
+		require.Empty(t, q.nodes[0].agreed())
+		right, _ := q.some(1).client(nil)
+		require.NoError(t, must(t)(right.TryAcquire(t.Context(), "k", ttl)).Release(t.Context()))
+
+		nets[1].set(healthy)
+		_, err := wrong.TryAcquire(t.Context(), "k", ttl)
+		require.ErrorIs(t, err, lock.ErrRefused, "it meets the others once it has a quorum")
+		require.Empty(t, q.nodes[1].agreed())
+	})
+}
+
 func TestOtherPrefixesAreOtherLocks(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newServers(t, 3)

@@ -131,6 +131,27 @@ func TestTheFirstOfALineAsksOnceMore(t *testing.T) {
 	})
 }
 
+// One that was out of reach when the wait began, as on a full machine, would else have one
+// queue that lets others pass.
+func TestAWaiterQueuesOnANodeAsSoonAsItCan(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		holder, _ := q.warm()
+		waiter, nets := q.client(nil)
+		lease := must(t)(holder.TryAcquire(t.Context(), "k", ttl))
+		nets[2].set(func(w *network) { w.down = true })
+		got := q.waits(waiter, "k")
+		require.Len(t, q.nodes[1].line("k"), 1)
+		require.Empty(t, q.nodes[2].line("k"))
+		nets[2].set(healthy)
+		time.Sleep(blind / 2) // it asks again after that
+		synctest.Wait()
+		require.Equal(t, q.nodes[1].line("k"), q.nodes[2].line("k"))
+		require.NoError(t, lease.Release(t.Context()))
+		<-got
+	})
+}
+
 func TestAWakeOfLongAgoIsNoTurn(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)

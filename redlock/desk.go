@@ -71,6 +71,7 @@ type view struct {
 	called bool      // and it is our turn
 	news   uint64    // how many there were
 	place  string    // our place in the node's queue; "": none yet
+	missed bool      // it was asked for one, and did not answer
 	rank   int       // how many stand before us there; -1: unknown
 }
 

@@ -51,8 +51,9 @@ func (l *Locker) keepTTL(until time.Time) string {
 // until is as certain as after an extend to that moment: a quorum that may vote has
 // confirmed it, and the nodes that lost the lock get it back. The nodes' promises may
 // become shorter by it, because the holder has given up what they were for.
-func (h *hold) ReleaseTermAfter(_ context.Context, _ string, _ uint64, until time.Time) error {
-	ctx := context.Background() // as in ReleaseTerm
+func (h *hold) ReleaseTermAfter(ctx context.Context, _ string, _ uint64, until time.Time) error {
+	ctx, cancel := releaseContext(ctx)
+	defer cancel()
 	if err := h.l.begin(1); err != nil {
 		return err
 	}

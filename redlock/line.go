@@ -62,10 +62,10 @@ func (d *desk) placed(w *watch, i int, at place, err error, seen uint64) bool {
 		other := d.watches[w.keys.lock]
 		return other != nil && other != w
 	}
-	if err != nil {
+	v := &w.views[i]
+	if v.missed = broken(err) && v.place == ""; err != nil {
 		return true
 	}
-	v := &w.views[i]
 	v.place, v.rank = at.number, at.before
 	w.rank()
 	now := time.Now()

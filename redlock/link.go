@@ -303,6 +303,10 @@ func (d *desk) up(k *link, version int, gap, deaf bool) {
 			v.lost = false
 			d.wake(w)
 		}
+		if v.missed { // it was out of reach when the wait began
+			v.missed = false
+			d.standAgain(w)
+		}
 	}
 	if changed {
 		d.broadcast()

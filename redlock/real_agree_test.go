@@ -159,3 +159,28 @@ func TestRealCallersClientsAgreeWithDialed(t *testing.T) {
 	require.NoError(t, err)
 	release(t, lease)
 }
+
+// On full nodes leases go on, which takes no memory, and so must what the clients agreed
+// on: else a client with other nodes comes first once there is room again.
+func TestRealTermsLastAsLongAsLeasesOnFullNodes(t *testing.T) {
+	t.Parallel()
+	const guard = 2 * time.Second
+	o := &redlock.Options{RestartGuard: guard, AssumeDurable: true}
+	servers := redistest.StartN(t, 3)
+	held := acquire(t, dial(t, servers, o), "k", guard)
+	for _, s := range servers {
+		s.Do("CONFIG", "SET", "maxmemory", "1")
+	}
+	for range 30 { // for longer than anything stands that nobody renews
+		require.NoError(t, extend(t, held, guard))
+		time.Sleep(guard / 10) // the time that passes is what this is about
+	}
+	for _, s := range servers {
+		s.Do("CONFIG", "SET", "maxmemory", "0")
+	}
+	_, err := dial(t, servers[:1], o).TryAcquire(within(t, patience), "another key", guard)
+	require.ErrorIs(t, err, lock.ErrRefused)
+	require.ErrorContains(t, err, "have 3 nodes (")
+	require.NoError(t, extend(t, held, guard))
+	release(t, held)
+}

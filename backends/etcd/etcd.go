@@ -68,7 +68,9 @@ type Locker struct {
 
 // New makes a Locker over a client, which stays the caller's to close, after Close. It asks
 // nothing of the cluster.
-func New(client *clientv3.Client, o *Options) (*Locker, error) {
+func New(client *clientv3.Client, o *Options) (*Locker, error) { return newLocker(client, nil, o) }
+
+func newLocker(client *clientv3.Client, c *connecting, o *Options) (*Locker, error) {
 	var opts Options
 	if o != nil {
 		opts = *o
@@ -83,7 +85,7 @@ func New(client *clientv3.Client, o *Options) (*Locker, error) {
 		return nil, fmt.Errorf("etcd: %w: Options.Prefix has %d bytes, want up to 200", lock.ErrInvalid, len(opts.Prefix))
 	}
 	opts.Record.Names = names(opts.Prefix)
-	l, err := record.New(&store{client}, &opts.Record)
+	l, err := record.New(&store{client, c}, &opts.Record)
 	if err != nil {
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
@@ -108,7 +110,10 @@ var (
 
 // store keeps records as keys. A version is the key's mod revision, which is the cluster's,
 // so it is never used again.
-type store struct{ client *clientv3.Client }
+type store struct {
+	client     *clientv3.Client
+	connecting *connecting // nil: of a client that is not ours
+}
 
 func entry(kv *mvccpb.KeyValue) (record.Entry, error) {
 	r, err := record.Decode(kv.Value)
@@ -120,7 +125,7 @@ func (s *store) Get(ctx context.Context, name string) (record.Entry, error) {
 	reply, err := s.client.Get(ctx, name)
 	switch {
 	case err != nil:
-		return record.Entry{}, judge(err)
+		return record.Entry{}, s.judge(err)
 	case len(reply.Kvs) == 0:
 		return record.Entry{}, nil
 	}
@@ -148,7 +153,7 @@ func (s *store) change(ctx context.Context, name, version string, do clientv3.Op
 	reply, err := s.client.Txn(ctx).If(same).Then(do).Commit()
 	switch {
 	case err != nil:
-		return 0, judge(err) // applied or not
+		return 0, s.judge(err) // applied or not
 	case !reply.Succeeded:
 		return 0, record.ErrChanged
 	}
@@ -173,7 +178,7 @@ func (s *store) Delete(ctx context.Context, name, version string) error {
 func (s *store) Watch(ctx context.Context, name string, changed func(*record.Entry)) (func(), error) {
 	reply, err := s.client.Get(ctx, name)
 	if err != nil {
-		return nil, judge(err)
+		return nil, s.judge(err)
 	}
 	watching, cancel := context.WithCancel(clientv3.WithRequireLeader(context.WithoutCancel(ctx)))
 	created := make(chan struct{})
@@ -237,7 +242,7 @@ func (s *store) List(ctx context.Context, prefix string) iter.Seq2[record.Entry,
 		for {
 			reply, err := s.client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(page))
 			if err != nil {
-				yield(record.Entry{}, judge(err))
+				yield(record.Entry{}, s.judge(err))
 				return
 			}
 			for _, kv := range reply.Kvs {
@@ -252,6 +257,8 @@ func (s *store) List(ctx context.Context, prefix string) iter.Seq2[record.Entry,
 		}
 	}
 }
+
+func (s *store) judge(err error) error { return judge(s.connecting.explain(err)) }
 
 // judge says what an error of etcd means.
 func judge(err error) error {
@@ -382,11 +389,13 @@ func openURL(scheme, rest string) (lock.Locker, error) {
 	case cfg.TLS == nil && scheme == "https":
 		cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
+	c := new(connecting)
+	c.watch(&cfg)
 	client, err := clientv3.New(cfg)
 	if err != nil {
 		return nil, judge(err)
 	}
-	l, err := New(client, o)
+	l, err := newLocker(client, c, o)
 	if err != nil {
 		_ = client.Close()
 		return nil, err

@@ -19,7 +19,7 @@ import (
 	"github.com/tonsurance/lockkeeper/lock/locktest"
 )
 
-func newLocker(t *testing.T, client *clientv3.Client, o *Options) *Locker {
+func locker(t *testing.T, client *clientv3.Client, o *Options) *Locker {
 	t.Helper()
 	l, err := New(client, o)
 	require.NoError(t, err)
@@ -35,7 +35,7 @@ func ofClient(stack string) bool {
 func TestStore(t *testing.T) {
 	c := storetest.StartEtcd(t, 1)
 	recordtest.Run(t, recordtest.Stores{
-		Dial:  func(t *testing.T) record.Store { return &store{dialed(t, c)} },
+		Dial:  func(t *testing.T) record.Store { return &store{client: dialed(t, c)} },
 		Names: names(DefaultPrefix),
 	})
 }
@@ -48,7 +48,7 @@ func TestConformance(t *testing.T) {
 		Open: func(t *testing.T) func(t *testing.T) record.Store {
 			return func(*testing.T) record.Store {
 				n++
-				return &store{[]*clientv3.Client{a, b}[n%2]}
+				return &store{client: []*clientv3.Client{a, b}[n%2]}
 			}
 		},
 		Options:         &record.Options{Names: names("conformance/")},
@@ -83,7 +83,7 @@ func TestALeaseSurvivesTheDeathOfTheClustersLeader(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := storetest.StartEtcd(t, 3)
-			l, other := newLocker(t, dialed(t, c), nil), newLocker(t, dialed(t, c), nil)
+			l, other := locker(t, dialed(t, c), nil), locker(t, dialed(t, c), nil)
 			const ttl = 20 * time.Second
 			lease, err := l.TryAcquire(t.Context(), "k", ttl)
 			require.NoError(t, err)
@@ -116,7 +116,7 @@ func TestALeaseSurvivesTheDeathOfTheClustersLeader(t *testing.T) {
 
 func TestWithoutAMajorityNothingIsGrantedAndItRecovers(t *testing.T) {
 	c := storetest.StartEtcd(t, 3)
-	l := newLocker(t, dialed(t, c), &Options{Record: record.Options{Timeout: 2 * time.Second}})
+	l := locker(t, dialed(t, c), &Options{Record: record.Options{Timeout: 2 * time.Second}})
 	used, err := l.TryAcquire(t.Context(), "k", time.Minute)
 	require.NoError(t, err)
 	require.NoError(t, used.Release(t.Context()))
@@ -138,7 +138,7 @@ func TestWithoutAMajorityNothingIsGrantedAndItRecovers(t *testing.T) {
 
 func TestAWaiterIsNotifiedThroughAFailOver(t *testing.T) {
 	c := storetest.StartEtcd(t, 3)
-	l, waiter := newLocker(t, dialed(t, c), nil), newLocker(t, dialed(t, c), nil)
+	l, waiter := locker(t, dialed(t, c), nil), locker(t, dialed(t, c), nil)
 	lease, err := l.TryAcquire(t.Context(), "k", time.Hour)
 	require.NoError(t, err)
 	got := make(chan error, 1)
@@ -201,6 +201,29 @@ func TestAUserWithRightsOnThePrefixAloneCanLock(t *testing.T) {
 	require.ErrorIs(t, err, lock.ErrRefused)
 }
 
+func TestAPrivateAuthorityAndClientCertificates(t *testing.T) {
+	a := storetest.NewAuthority(t)
+	a.Issue(t, storetest.Certificate{Name: "client"})
+	m := storetest.StartEtcdTLS(t, a)
+	files := "&tls-cert=" + a.File("client.crt") + "&tls-key=" + a.File("client.key")
+	l, err := openURL("https", "//"+m.Addr()+"?tls-ca="+a.File("ca.crt")+files)
+	require.NoError(t, err)
+	defer l.(*Locker).Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	lease, err := lock.Acquire(ctx, l, "k", time.Minute, nil)
+	require.NoError(t, err)
+	require.NoError(t, lease.Release(ctx))
+	for _, query := range []string{"?tls-ca=" + a.File("ca.crt"), "?tls-ca=" + storetest.NewAuthority(t).File("ca.crt") + files} {
+		l, err := openURL("https", "//"+m.Addr()+query)
+		require.NoError(t, err)
+		defer l.(*Locker).Close()
+		_, err = l.TryAcquire(ctx, "k", time.Minute)
+		require.ErrorIs(t, err, lock.ErrUnavailable, query)
+		require.ErrorContains(t, err, "certificate", query)
+	}
+}
+
 func TestURLsThatCanNotBeUsedAreRefusedWithoutTheirPassword(t *testing.T) {
 	for _, rest := range []string{"", "h", "//", "//u:s3cret@", "//u:s3cret@h:x", "//h/path", "//h?tabel=x", "//h,,i", "//h?tls-ca=/missing", "//u:s3cret%zz@h"} {
 		_, err := openURL("http", rest)
@@ -213,7 +236,7 @@ func TestURLsThatCanNotBeUsedAreRefusedWithoutTheirPassword(t *testing.T) {
 
 func TestALeaderIsFollowedByAnother(t *testing.T) {
 	c := storetest.StartEtcd(t, 1)
-	a, b := newLocker(t, dialed(t, c), nil), newLocker(t, dialed(t, c), nil)
+	a, b := locker(t, dialed(t, c), nil), locker(t, dialed(t, c), nil)
 	leads := make(chan string)
 	run := func(ctx context.Context, l lock.Locker, who string) {
 		_ = leader.Run(ctx, l, "oracle", func(ctx context.Context) error {

@@ -147,7 +147,7 @@ const (
 // refusals are errors that asking again does not mend, and what does.
 var refusals = map[uint16]string{
 	1044: "grant this user SELECT, INSERT, UPDATE and DELETE on the table",
-	1045: "check user and password",
+	1045: "check user and password, and whether the server wants TLS",
 	1049: "make the database, or name another",
 	1142: "grant this user SELECT, INSERT, UPDATE and DELETE on the table",
 	1227: "grant this user the privilege that it names",

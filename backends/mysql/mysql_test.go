@@ -119,6 +119,30 @@ func TestAURLOpensWhatItNames(t *testing.T) {
 	require.NoError(t, lease.Release(t.Context()))
 }
 
+func TestAPrivateAuthorityIsTrustedByItsFile(t *testing.T) {
+	a := storetest.NewAuthority(t)
+	a.Issue(t, storetest.Certificate{Name: "mysql"})
+	s := storetest.StartMySQL(t, "--ssl-ca="+a.File("ca.crt"), "--ssl-cert="+a.File("mysql.crt"), "--ssl-key="+a.File("mysql.key"), "--require-secure-transport=ON")
+	url := "//root:" + storetest.Password + "@" + s.Addr() + "/app"
+	for query, want := range map[string]string{
+		"?tls-ca=" + a.File("ca.crt"): "",
+		"?tls=true":                   "unknown authority",
+		"":                            "wants TLS",
+	} {
+		l, err := openURL(t.Context(), url+query)
+		require.NoError(t, err, query)
+		lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
+		if want == "" {
+			require.NoError(t, err, query)
+			require.NoError(t, lease.Release(t.Context()))
+		} else {
+			require.ErrorContains(t, err, want, query)
+			require.NotContains(t, err.Error(), storetest.Password)
+		}
+		require.NoError(t, l.(*Locker).Close())
+	}
+}
+
 func TestALeaseSurvivesAServerThatIsKilledAndComesBack(t *testing.T) {
 	s := storetest.StartMySQL(t)
 	l, other := newLocker(t, s.TCP("root", "app"), nil), newLocker(t, s.TCP("root", "app"), nil)

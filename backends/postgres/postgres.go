@@ -256,7 +256,7 @@ func init() {
 }
 
 // own are the parameters of a URL that are not the driver's.
-var own = []string{"table", "owner", "poll", "head-start"}
+var own = []string{"table", "owner", "poll", "head-start", "tls-ca", "tls-cert", "tls-key"}
 
 // open takes postgres://user:password@host/database?table=&sslmode=...; sslmode and what else
 // the driver knows go to it.
@@ -282,8 +282,20 @@ func open(_ context.Context, rest string) (lock.Locker, error) {
 		return nil, err
 	}
 	o := &Options{Table: p.Text("table"), Record: record.Options{Owner: p.Text("owner"), Poll: p.Duration("poll"), HeadStart: p.Duration("head-start")}}
+	for _, name := range []string{"tls-ca", "tls-cert", "tls-key"} {
+		p.Text(name)
+	}
 	if err := p.Done(); err != nil {
 		return nil, err
+	}
+	// As every store here takes them; sslrootcert and its like work as well.
+	for name, driver := range map[string]string{"tls-ca": "sslrootcert", "tls-cert": "sslcert", "tls-key": "sslkey"} {
+		if file := ours.Get(name); file != "" {
+			theirs.Set(driver, file)
+			if !theirs.Has("sslmode") {
+				theirs.Set("sslmode", "verify-full")
+			}
+		}
 	}
 	for name := range theirs {
 		if !known[name] {

@@ -122,6 +122,34 @@ func TestAURLOpensWhatItNames(t *testing.T) {
 	require.NoError(t, lease.Release(t.Context()))
 }
 
+func TestAPrivateAuthorityIsTrustedByItsFile(t *testing.T) {
+	s := storetest.StartPostgres(t)
+	s.Exec("app", "CREATE ROLE clerk LOGIN PASSWORD '"+storetest.Password+"'")
+	s.Exec("app", "GRANT CREATE ON SCHEMA public TO clerk")
+	a := storetest.NewAuthority(t)
+	s.UseTLS(a)
+	url := fmt.Sprintf("//clerk:%s@%s/app", storetest.Password, s.Addr())
+	for query, want := range map[string]string{
+		"?tls-ca=" + a.File("ca.crt"):                          "",
+		"?sslmode=verify-full&sslrootcert=" + a.File("ca.crt"): "",
+		"?sslmode=verify-full":                                 "unknown authority",
+		"?sslmode=disable":                                     "pg_hba.conf",
+		"?tls-ca=" + storetest.NewAuthority(t).File("ca.crt"):  "unknown authority",
+	} {
+		l, err := open(t.Context(), url+query)
+		require.NoError(t, err, query)
+		lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
+		if want == "" {
+			require.NoError(t, err, query)
+			require.NoError(t, lease.Release(t.Context()))
+		} else {
+			require.ErrorContains(t, err, want, query)
+			require.NotContains(t, err.Error(), storetest.Password)
+		}
+		require.NoError(t, l.(*Locker).Close())
+	}
+}
+
 // waitFor has a process wait for key, and returns when it has been refused and listens.
 func waitFor(t *testing.T, l *Locker, key string) <-chan error {
 	t.Helper()

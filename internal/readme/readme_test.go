@@ -114,6 +114,33 @@ func module(t *testing.T) string {
 	return dir
 }
 
+// The code of a page in a module of its own is built by that module, whose tests have it.
+func TestTheCodeOfPagesInOtherModulesIsInTheirTests(t *testing.T) {
+	plain := func(text string) string {
+		return regexp.MustCompile(`(?m)^[ \t]+`).ReplaceAllString(text, "")
+	}
+	checked := 0
+	for _, page := range pages(t) {
+		text := read(t, page)
+		if !nested(t, page) || regexp.MustCompile("<!-- (file|body): ").MatchString(text) {
+			continue // lockotel's test builds it
+		}
+		sources, err := filepath.Glob(filepath.Join(root, filepath.Dir(page), "*_test.go"))
+		require.NoError(t, err)
+		built := ""
+		for _, source := range sources {
+			code, err := os.ReadFile(source)
+			require.NoError(t, err)
+			built += plain(string(code))
+		}
+		for _, m := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(text, -1) {
+			require.True(t, strings.Contains(built, plain(m[1])), "%s shows code that no test beside it has:\n%s", page, m[1])
+			checked++
+		}
+	}
+	require.GreaterOrEqual(t, checked, 4)
+}
+
 func goCommand(t *testing.T, dir string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", args...)

@@ -89,6 +89,25 @@ func StartEtcd(t testing.TB, n int) *Etcd {
 	return c
 }
 
+// StartEtcdTLS starts one member that takes clients by TLS alone, and only those whose
+// certificates are of a. It may not have a leader yet when it returns.
+func StartEtcdTLS(t testing.TB, a *Authority) *Member {
+	t.Helper()
+	a.Issue(t, Certificate{Name: "etcd"})
+	program := etcdProgram(t)
+	m := &Member{Server: newServer(t, "tls"), peer: redistest.FreePort(t)}
+	peer := fmt.Sprint("http://127.0.0.1:", m.peer)
+	m.command = func() *exec.Cmd {
+		return exec.Command(program, "--name", m.name, "--data-dir", filepath.Join(m.dir, "data"), "--log-level", "error",
+			"--listen-client-urls", "https://"+m.Addr(), "--advertise-client-urls", "https://"+m.Addr(),
+			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", m.name+"="+peer,
+			"--cert-file", a.File("etcd.crt"), "--key-file", a.File("etcd.key"), "--trusted-ca-file", a.File("ca.crt"), "--client-cert-auth")
+	}
+	m.ready = m.accepts
+	m.Restart()
+	return m
+}
+
 // healthy reports whether the member reaches a quorum.
 func (m *Member) healthy() bool {
 	text, err := m.ask(http.MethodGet, "/health", "")

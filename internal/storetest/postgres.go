@@ -128,6 +128,29 @@ func StartPostgres(t testing.TB, settings ...string) *Postgres {
 	return p
 }
 
+// UseTLS has the server take connections by TLS, with a certificate of a; its clients must
+// then ask for that.
+func (p *Postgres) UseTLS(a *Authority) {
+	p.t.Helper()
+	a.Issue(p.t, Certificate{Name: "postgres"})
+	uid, gid := account(p.t)
+	for _, name := range []string{"postgres.crt", "postgres.key"} {
+		text, err := os.ReadFile(a.File(name))
+		must(p.t, err)
+		to := filepath.Join(p.data, name)
+		must(p.t, os.WriteFile(to, text, 0o600))
+		if uid >= 0 {
+			must(p.t, os.Chown(to, uid, gid))
+		}
+	}
+	for _, setting := range []string{"ssl = on", "ssl_cert_file = 'postgres.crt'", "ssl_key_file = 'postgres.key'"} {
+		p.Exec("postgres", "ALTER SYSTEM SET "+setting)
+	}
+	must(p.t, os.WriteFile(filepath.Join(p.data, "pg_hba.conf"), []byte("hostssl all clerk all scram-sha-256\nhost all admin all scram-sha-256\n"), 0o644))
+	p.Kill()
+	p.Restart()
+}
+
 func (p *Postgres) run(program string, args ...string) {
 	p.t.Helper()
 	if out, err := postgresCommand(p.t, postgresProgram(p.t, program), args...).CombinedOutput(); err != nil {

@@ -139,6 +139,7 @@ const (
 	needSkew          = "Skew"
 	needWatcher       = "Watcher"
 	needInspector     = "Inspector"
+	needList          = "Inspector.List"
 	needForceReleaser = "ForceReleaser"
 	needHealthChecker = "HealthChecker"
 	needCloser        = "io.Closer"
@@ -155,7 +156,7 @@ const (
 var needs = []string{
 	needWrap, needPeer, needDelay, needLoseReply, needOutage, needBreak, needKill, needSkew,
 	needCut, needRepeat, needConflict, needStaleReads, needDelete,
-	needWatcher, needInspector, needForceReleaser, needHealthChecker, needCloser, needHeldError, needWaiters, needReleaseAfter,
+	needWatcher, needInspector, needList, needForceReleaser, needHealthChecker, needCloser, needHeldError, needWaiters, needReleaseAfter,
 }
 
 // withDefaults returns h filled up, or what is wrong with it.

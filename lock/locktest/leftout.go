@@ -22,6 +22,7 @@ var shows = map[string]string{
 	needDelete:        "that tokens rise although the record of a key is deleted",
 	needWatcher:       "that waiters learn of a release at once, without polling",
 	needInspector:     "that operators see who holds what",
+	needList:          "that operators can list who holds what",
 	needForceReleaser: "that an operator can break one term, and no other",
 	needHealthChecker: "that an operator sees whether the store can decide",
 	needCloser:        "that a closed locker says so",

@@ -1,7 +1,10 @@
 package locktest
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"iter"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -254,6 +257,35 @@ func TestWhatTheLockerLacksIsSkippedInsideABubbleToo(t *testing.T) {
 		require.NotEmpty(t, r.errors)
 		h.AllowSkips = nil
 	}
+}
+
+// listless has an Inspector that can't list.
+type listless struct {
+	plain
+	lock.Inspector
+}
+
+func (listless) List(context.Context, string) iter.Seq2[lock.Info, error] {
+	return func(yield func(lock.Info, error) bool) { yield(lock.Info{}, errors.ErrUnsupported) }
+}
+
+func TestAStoreThatCanNotListIsSkippedAndPrinted(t *testing.T) {
+	h := reference("")
+	newLocker := h.New
+	h.New = func(t *testing.T) lock.Locker {
+		l := newLocker(t)
+		inspector, ok := lock.As[lock.Inspector](l)
+		require.True(t, ok)
+		return listless{plain{l}, inspector}
+	}
+	h.Peer, h.AllowSkips = nil, nil
+	r := record(t, h, find(t, "Optional/ListStaysWithinThePrefix"))
+	require.Contains(t, r.skipped, needList)
+	require.Empty(t, r.errors)
+	h.AllowSkips = []string{}
+	r = record(t, h, find(t, "Optional/ListStaysWithinThePrefix"))
+	require.Empty(t, r.skipped)
+	require.NotEmpty(t, r.errors)
 }
 
 func TestAHarnessThatCanNotWorkIsRefused(t *testing.T) {

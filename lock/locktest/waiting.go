@@ -24,12 +24,14 @@ var waitingCases = []testCase{
 type counted struct {
 	lock.Locker
 	attempts atomic.Int64
+	answered atomic.Int64 // those that have ended
 }
 
 func (l *counted) Unwrap() lock.Locker { return l.Locker }
 
 func (l *counted) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
 	l.attempts.Add(1)
+	defer l.answered.Add(1)
 	return l.Locker.TryAcquire(ctx, key, ttl)
 }
 
@@ -121,6 +123,13 @@ func waitersGetItInTheOrderInWhichTheyCame(c *check) {
 func whoLeavesTheLineDelaysNobody(c *check) {
 	key := c.key("k")
 	lease, waiters := c.line(key, 6)
+	// Who leaves says what the store said to the first, so that must have been answered.
+	for deadline := time.Now().Add(c.bound()); waiters[0].by.answered.Load() == 0; time.Sleep(c.poll()) {
+		if time.Now().After(deadline) {
+			c.fatalf("the first waiter has had no answer for %v", c.bound())
+		}
+	}
+	time.Sleep(c.poll())
 	leavers := []int{3, 0, 5}
 	for _, i := range leavers {
 		w := waiters[i]

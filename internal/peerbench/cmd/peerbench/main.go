@@ -28,6 +28,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/internal/storetest"
 )
 
 // bench is what the sections share.
@@ -113,8 +114,8 @@ func realMain(ctx context.Context, out io.Writer, short bool, run, only, profile
 		}
 		defer pprof.StopCPUProfile()
 	}
-	h := &host{}
-	return h.within(func() error {
+	h := &storetest.Host{}
+	return h.Within(func() error {
 		b.start(h)
 		b.facts()
 		any := false

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/internal/torture/history"
 )
 
@@ -69,7 +70,7 @@ func (t *torture) perform(f planned) error {
 	defer unlock()
 	from := mono()
 	var note string
-	err := caught(func() (err error) {
+	err := storetest.Caught(func() (err error) {
 		note, err = f.kind.do(t, f, func() { t.sleep(f.length) })
 		return err
 	})
@@ -123,7 +124,7 @@ func (t *torture) revive(n *node, i int) error {
 	}
 	var err error
 	for range 3 { // another program may have taken its port meanwhile, for a moment
-		if err = caught(func() error { n.restart(); return nil }); err == nil {
+		if err = storetest.Caught(func() error { n.restart(); return nil }); err == nil {
 			break
 		}
 		t.sleep(time.Second)

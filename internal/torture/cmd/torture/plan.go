@@ -169,6 +169,11 @@ func (p *planner) lanes(f planned) (lanes [][2]int) {
 // by one: a system that is always down shows nothing.
 func (p *planner) bearable(f planned) bool {
 	end := f.at + p.lasts(f)
+	if p.nodes == 1 && hitsServer(f) && slices.ContainsFunc(p.lame, func(o planned) bool {
+		return hitsServer(o) && o.at+2*p.lasts(o)+time.Second > f.at
+	}) {
+		return false // after a fault, the only server works for as long as that has lasted
+	}
 	nodes, clients := map[int]bool{}, map[int]bool{}
 	for _, o := range append(p.lame, f) {
 		if o.at > end || o.at+p.lasts(o) < f.at || !o.kind.disables() {
@@ -183,10 +188,13 @@ func (p *planner) bearable(f planned) bool {
 	}
 	spare := p.nodes - p.quorum
 	if p.nodes == 1 {
-		spare = 1 // it must fail for something to happen, and works most of the time
+		spare = 1 // it must fail for something to happen
 	}
 	return len(nodes) <= spare && len(clients) <= p.clients/2
 }
+
+// hitsServer reports whether a server can't work for anybody.
+func hitsServer(f planned) bool { return f.node >= 0 && f.client == -1 && f.kind.disables() }
 
 // lasts is how long a fault is felt: a node that restarts sits out its guard time.
 func (p *planner) lasts(f planned) time.Duration {

@@ -83,7 +83,7 @@ type node struct {
 // torture is one run.
 type torture struct {
 	config
-	h       *host
+	h       *storetest.Host
 	dir     string // of the clients' logs
 	ledger  *ledger
 	nodes   []*node
@@ -140,7 +140,7 @@ func run(ctx context.Context, c config) (r report, err error) {
 	if c.quorum == 0 && c.nodes > 0 {
 		c.quorum = c.nodes/2 + 1
 	}
-	t := &torture{config: c, h: &host{}, ledger: newLedger(), guard: maxTTL, ordering: orderDrain,
+	t := &torture{config: c, h: &storetest.Host{}, ledger: newLedger(), guard: maxTTL, ordering: orderDrain,
 		rng: rand.New(rand.NewPCG(c.seed, 1))}
 	t.kinds = c.store.kinds()
 	if c.profile.unsafe {
@@ -165,7 +165,7 @@ func run(ctx context.Context, c config) (r report, err error) {
 	t.h.Cleanup(func() { _ = os.RemoveAll(t.dir) })
 	t.brief = brief{Seed: c.seed, Keys: t.keys, Workers: workerCount, MaxTTL: maxTTL, NodeTimeout: nodeTimeout, Store: c.store.name,
 		Quorum: c.quorum, Guard: t.guard, Locker: c.locker}
-	err = t.h.within(func() error {
+	err = t.h.Within(func() error {
 		var stop context.CancelFunc
 		t.ctx, stop = context.WithCancel(ctx)
 		defer stop()

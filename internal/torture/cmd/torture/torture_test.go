@@ -94,15 +94,26 @@ func TestTortureOfEachStore(t *testing.T) {
 func TestEveryKindOfFaultOfEachStoreComesUp(t *testing.T) {
 	for _, s := range stores {
 		kinds := s.kinds()
-		p := planner{kinds: kinds, rng: rand.New(rand.NewPCG(4, 0)), nodes: s.nodes, clients: 6, quorum: s.nodes/2 + 1, maxTTL: maxTTL, unsafe: true}
+		p := planner{kinds: kinds, rng: rand.New(rand.NewPCG(4, 0)), nodes: s.nodes, clients: 6, maxTTL: maxTTL, unsafe: true}
+		if s.nodes > 0 {
+			p.quorum = s.nodes/2 + 1
+		}
 		seen := map[string]bool{}
 		for _, f := range p.plan(time.Hour, 250*time.Millisecond) {
 			seen[f.kind.name] = true
 		}
 		require.Len(t, seen, len(kinds), s.name)
+		down := time.Duration(0)
 		p.unsafe = false
 		for _, f := range p.plan(time.Hour, 250*time.Millisecond) {
 			require.False(t, f.kind.unsafe, "%s: %s", s.name, f.kind.name)
+			if hitsServer(f) {
+				down += f.length
+			}
+		}
+		if s.nodes == 1 {
+			require.Less(t, down, time.Hour/2, "%s: a system that is mostly down shows nothing", s.name)
+			require.Greater(t, down, time.Hour/50, s.name)
 		}
 	}
 }

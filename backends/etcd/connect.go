@@ -1,0 +1,93 @@
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+)
+
+// connecting keeps why the last connection could not be made. The client asks again and
+// again until a call's time is over, and then says only that: a certificate that is not
+// trusted would look like a server that is slow.
+type connecting struct{ last atomic.Pointer[error] }
+
+func (c *connecting) note(err error) error {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		c.last.Store(&err)
+	}
+	return err
+}
+
+// explain adds it to the error of a call whose time is over.
+func (c *connecting) explain(err error) error {
+	if c == nil || !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if why := c.last.Load(); why != nil {
+		return fmt.Errorf("can't connect: %v", *why)
+	}
+	return err
+}
+
+// watch has a client's connections noted.
+func (c *connecting) watch(cfg *clientv3.Config) {
+	cfg.DialOptions = append(cfg.DialOptions, grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		if err == nil && cfg.TLS == nil {
+			c.last.Store(nil)
+		}
+		return conn, c.note(err)
+	}))
+	if cfg.TLS != nil {
+		cfg.DialOptions = append(cfg.DialOptions, grpc.WithTransportCredentials(&handshakes{credentials.NewTLS(withALPN(cfg.TLS)), c}))
+	}
+}
+
+// withALPN is a configuration that asks for the protocol which gRPC needs.
+func withALPN(c *tls.Config) *tls.Config {
+	c = c.Clone()
+	c.NextProtos = []string{"h2"}
+	return c
+}
+
+// handshakes are credentials whose failures are noted.
+type handshakes struct {
+	credentials.TransportCredentials
+	c *connecting
+}
+
+func (h *handshakes) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	if err != nil {
+		return conn, info, h.c.note(err)
+	}
+	return &answers{conn, h.c}, info, nil
+}
+
+// answers is a connection whose server may still refuse the client's certificate: it says so
+// in place of its first answer.
+type answers struct {
+	net.Conn
+	c *connecting
+}
+
+func (a *answers) Read(b []byte) (int, error) {
+	n, err := a.Conn.Read(b)
+	if n > 0 {
+		a.c.last.Store(nil)
+	} else if alert, ok := errors.AsType[*net.OpError](err); ok && alert.Op == "remote error" {
+		return n, a.c.note(err)
+	}
+	return n, err
+}
+
+func (h *handshakes) Clone() credentials.TransportCredentials {
+	return &handshakes{h.TransportCredentials.Clone(), h.c}
+}

@@ -1,0 +1,29 @@
+package mysql_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tonsurance/lockkeeper/backends/mysql"
+	"github.com/tonsurance/lockkeeper/backends/sql"
+	"github.com/tonsurance/lockkeeper/internal/doctables"
+	"github.com/tonsurance/lockkeeper/leader"
+)
+
+// What the page shows.
+var _ = func(ctx context.Context, run func(context.Context) error) error {
+	l, err := mysql.New("app:secret@tcp(db:3306)/app", nil)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	return leader.Run(ctx, l, "pricing-oracle-keeper", run, nil)
+}
+
+func TestDefaultsAreAsTheDocumentsSay(t *testing.T) {
+	checked, errs := doctables.Check("mysql.Options", doctables.Fields(mysql.Options{Table: sql.DefaultTable}))
+	require.Empty(t, errs)
+	require.NotEmpty(t, checked)
+}

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/concurrency"
+	"go.uber.org/zap"
+
+	"github.com/tonsurance/lockkeeper/backends"
+	_ "github.com/tonsurance/lockkeeper/backends/etcd"
+	_ "github.com/tonsurance/lockkeeper/backends/mysql"
+	_ "github.com/tonsurance/lockkeeper/backends/postgres"
+	_ "github.com/tonsurance/lockkeeper/backends/sqlite"
+	"github.com/tonsurance/lockkeeper/internal/registry"
+	"github.com/tonsurance/lockkeeper/internal/storetest"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+const ttl = 30 * time.Second
+
+// startAll starts the servers of one store, or of all.
+func startAll(h *storetest.Host, only string) ([]rival, error) {
+	dir, err := os.MkdirTemp("", "storebench-")
+	if err != nil {
+		return nil, err
+	}
+	h.Cleanup(func() { _ = os.RemoveAll(dir) })
+	var all []rival
+	for _, s := range []struct {
+		name  string
+		start func() []rival
+	}{
+		{"postgres", func() []rival { return startPostgres(h) }},
+		{"mysql", func() []rival { return startMySQL(h) }},
+		{"etcd", func() []rival { return startEtcd(h) }},
+		{"sqlite", func() []rival { return []rival{ours("sqlite", "sqlite:"+filepath.Join(dir, "locks.db"))} }},
+		{"file", func() []rival { return []rival{ours("file", "file://"+filepath.Join(dir, "locks"))} }},
+	} {
+		if only == "" || only == s.name {
+			all = append(all, s.start()...)
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("-store is %q, want postgres, mysql, etcd, sqlite or file", only)
+	}
+	return all, nil
+}
+
+func startPostgres(h *storetest.Host) []rival {
+	s := storetest.StartPostgres(h, "max_connections = 1200")
+	return []rival{ours("postgres", s.URL("admin", "app")), {
+		store: "postgres", name: "session advisory lock",
+		notes: "no ttl, no fencing token; it ends with its connection, means nothing behind a pooler, and each waiter keeps a connection",
+		open: func(ctx context.Context) (client, error) {
+			c, err := openSession(ctx, "pgx", s.URL("admin", "app"))
+			c.tryLock = "SELECT CASE WHEN pg_try_advisory_lock(hashtext($1)) THEN 1 ELSE 0 END"
+			c.wait = "SELECT 1 FROM (SELECT pg_advisory_lock(hashtext($1))) AS taken"
+			c.free = "SELECT CASE WHEN pg_advisory_unlock(hashtext($1)) THEN 1 ELSE 0 END"
+			return c, err
+		}}}
+}
+
+func startMySQL(h *storetest.Host) []rival {
+	s := storetest.StartMySQL(h, "--max-connections=1200")
+	return []rival{ours("mysql", "mysql://root:"+storetest.Password+"@"+s.Addr()+"/app"), {
+		store: "mysql", name: "GET_LOCK",
+		notes: "no ttl, no fencing token; it ends with its connection, is of one server only, not of a Galera cluster, and each waiter keeps a connection",
+		open: func(ctx context.Context) (client, error) {
+			c, err := openSession(ctx, "mysql", s.TCP("root", "app"))
+			c.tryLock, c.wait, c.free = "SELECT GET_LOCK(?, 0)", "SELECT GET_LOCK(?, 300)", "SELECT RELEASE_LOCK(?)"
+			return c, err
+		}}}
+}
+
+func startEtcd(h *storetest.Host) []rival {
+	c := storetest.StartEtcd(h, 3)
+	var hosts []string
+	for _, m := range c.Members {
+		hosts = append(hosts, m.Addr())
+	}
+	return []rival{ours("etcd", "etcd://"+strings.Join(hosts, ",")), {
+		store: "etcd", name: "concurrency.Mutex",
+		notes: "on a lease of the session; its fencing token is for the caller to make of a revision",
+		open: func(ctx context.Context) (client, error) {
+			client, err := clientv3.New(clientv3.Config{Endpoints: c.Endpoints(), DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
+			if err != nil {
+				return nil, err
+			}
+			s, err := concurrency.NewSession(client, concurrency.WithTTL(int(ttl/time.Second)), concurrency.WithContext(ctx))
+			if err != nil {
+				return nil, errors.Join(err, client.Close())
+			}
+			return mutexes{client, s}, nil
+		}}}
+}
+
+// ours is a store of this project, opened as programs do.
+func ours(store, url string) rival {
+	return rival{store: store, name: "lockkeeper", open: func(ctx context.Context) (client, error) {
+		scheme, rest, _ := strings.Cut(url, ":")
+		open, ok := registry.Lookup(scheme)
+		if !ok { // one of backends' own
+			open, rest = backends.Open, url
+		}
+		l, err := open(ctx, rest)
+		return lockers{l}, err
+	}}
+}
+
+type lockers struct{ l lock.Locker }
+
+func (c lockers) try(ctx context.Context, key string) (unlock, error) {
+	lease, err := c.l.TryAcquire(ctx, key, ttl)
+	switch {
+	case errors.Is(err, lock.ErrHeld):
+		return nil, errHeld
+	case err != nil:
+		return nil, err
+	}
+	return lease.Release, nil
+}
+
+func (c lockers) lock(ctx context.Context, key string) (unlock, error) {
+	lease, err := lock.Acquire(ctx, c.l, key, ttl, nil)
+	if err != nil {
+		return nil, err
+	}
+	return lease.Release, nil
+}
+
+func (c lockers) close() {
+	if closer, ok := lock.As[interface{ Close() error }](c.l); ok {
+		_ = closer.Close()
+	}
+}
+
+// session is a lock of a database session: one connection, on which each statement gives 1
+// for yes.
+type session struct {
+	db                  *sql.DB
+	conn                *sql.Conn
+	tryLock, wait, free string
+}
+
+func openSession(ctx context.Context, driver, dsn string) (*session, error) {
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		return &session{}, err
+	}
+	c := &session{db: db}
+	if c.conn, err = db.Conn(ctx); err != nil {
+		return c, errors.Join(err, db.Close())
+	}
+	return c, nil
+}
+
+func (c *session) ask(ctx context.Context, query, key string) error {
+	var yes sql.NullInt64
+	switch err := c.conn.QueryRowContext(ctx, query, key).Scan(&yes); {
+	case err != nil:
+		return err
+	case yes.Int64 != 1:
+		return errHeld
+	}
+	return nil
+}
+
+func (c *session) take(ctx context.Context, query, key string) (unlock, error) {
+	if err := c.ask(ctx, query, key); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return c.ask(ctx, c.free, key) }, nil
+}
+
+func (c *session) try(ctx context.Context, key string) (unlock, error) {
+	return c.take(ctx, c.tryLock, key)
+}
+
+func (c *session) lock(ctx context.Context, key string) (unlock, error) {
+	return c.take(ctx, c.wait, key)
+}
+
+func (c *session) close() {
+	_ = c.conn.Close()
+	_ = c.db.Close()
+}
+
+type mutexes struct {
+	client *clientv3.Client
+	s      *concurrency.Session
+}
+
+func (c mutexes) try(ctx context.Context, key string) (unlock, error) {
+	m := concurrency.NewMutex(c.s, "bench/"+key)
+	switch err := m.TryLock(ctx); {
+	case errors.Is(err, concurrency.ErrLocked):
+		return nil, errHeld
+	case err != nil:
+		return nil, err
+	}
+	return m.Unlock, nil
+}
+
+func (c mutexes) lock(ctx context.Context, key string) (unlock, error) {
+	m := concurrency.NewMutex(c.s, "bench/"+key)
+	return m.Unlock, m.Lock(ctx)
+}
+
+func (c mutexes) close() {
+	_ = c.s.Close()
+	_ = c.client.Close()
+}

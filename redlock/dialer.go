@@ -1,0 +1,169 @@
+package redlock
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// dialer makes one node's client. A standalone server's client exists at once and
+// finds its server by itself; one of a Cluster or of Sentinels needs some of them
+// up to be made, so that is tried again when the node is asked.
+type dialer struct {
+	option  rueidis.ClientOption
+	cluster bool
+	node    *node
+	begin   func(goroutines int) error // the locker's
+	conns   *connector
+	greeter *greeter
+
+	gen atomic.Pointer[generation] // the present client; nil: none yet
+
+	mu       sync.Mutex    // guards all below; not held while connecting
+	busy     chan struct{} // closed when the connect under way ends; nil if there is none
+	closed   bool
+	nextAt   time.Time // earliest time of the next connect
+	lastErr  error
+	all      []*generation // those that are open
+	aging    *time.Timer   // ends the present one's time
+	renewing bool          // the next one is being made
+	renewAt  time.Time     // earliest time to replace one that leads astray
+	pause    time.Duration // between two of those
+}
+
+func newDialer(u *nodeURL, n *node, begin func(int) error) *dialer {
+	d := &dialer{cluster: u.cluster, node: n, begin: begin, greeter: u.greeter(n.opts)}
+	d.conns = newConnector(d.greeter.connect, u.connectWait(n.opts), u.connectLimit())
+	d.option = u.client(n.opts)
+	d.option.DialCtxFn = d.conns.dial
+	d.greeter.lost = d.warm
+	return d
+}
+
+// warm has the node connected again soon after a connection was lost, and not only when
+// it is next asked: with a slow name server that can be too late for a lease.
+func (d *dialer) warm() {
+	time.AfterFunc(jittered(warmPause), func() {
+		if d.begin == nil || d.begin(1) != nil {
+			return
+		}
+		defer d.node.wg.Done()
+		if c := d.node.client.Load(); c != nil {
+			_ = (*c).Do(context.Background(), (*c).B().Ping().Build()).Error()
+		}
+	})
+}
+
+// warmPause lets the client library see that the connection is lost, and many processes
+// come one after another.
+const warmPause = 200 * time.Millisecond
+
+// replaced is closed when the node's present client has given way to a newer one; nil:
+// it never does.
+func (n *node) replaced() <-chan struct{} {
+	if n.dial == nil || n.dial.gen.Load() == nil {
+		return nil
+	}
+	return n.dial.gen.Load().retired
+}
+
+// connecting is what the node's connection waits for that is being made; nil: none is.
+func (n *node) connecting() error {
+	if n.dial == nil || n.dial.conns == nil {
+		return nil
+	}
+	return n.dial.conns.pending()
+}
+
+// connects is what the node's last connection took to be made, if Dial made it.
+func (n *node) connects() timing {
+	if n.dial == nil || n.dial.conns == nil {
+		return timing{}
+	}
+	return n.dial.conns.usually()
+}
+
+// plain: the node speaks RESP2 only, which has no notifications.
+func (n *node) plain() bool {
+	return n.dial != nil && n.dial.greeter != nil && n.dial.greeter.plain.Load()
+}
+
+const redial = time.Second
+
+// ask gives the client. It waits for a connect that is under way, and begins one
+// unless that was tried just now; the dial timeout bounds both.
+func (d *dialer) ask() (rueidis.Client, error) {
+	d.mu.Lock()
+	due := d.busy != nil || !time.Now().Before(d.nextAt)
+	d.mu.Unlock()
+	if due {
+		d.connect()
+	}
+	if c := d.node.client.Load(); c != nil {
+		return *c, nil
+	}
+	if err := d.last(); err != nil {
+		return nil, err
+	}
+	return nil, errConnecting
+}
+
+// connect makes the client, if there is none, or waits for whom is at it.
+func (d *dialer) connect() {
+	d.mu.Lock()
+	if busy := d.busy; busy != nil {
+		d.mu.Unlock()
+		<-busy
+		return
+	}
+	if d.closed || d.node.client.Load() != nil {
+		d.mu.Unlock()
+		return
+	}
+	busy := make(chan struct{})
+	d.busy = busy
+	d.mu.Unlock()
+	client, err := rueidis.NewClient(d.option)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer close(busy)
+	d.busy, d.lastErr, d.nextAt = nil, err, time.Now().Add(redial)
+	if client == nil {
+		return
+	}
+	if d.closed {
+		client.Close()
+		return
+	}
+	d.install(client)
+}
+
+func (d *dialer) close() {
+	d.mu.Lock()
+	d.closed, d.lastErr = true, errClosed
+	if d.aging != nil {
+		d.aging.Stop()
+	}
+	d.mu.Unlock()
+	if d.conns != nil {
+		d.conns.close()
+	}
+	if c := d.node.client.Load(); c != nil {
+		(*c).Close()
+	}
+}
+
+func (d *dialer) note(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lastErr = err
+}
+
+func (d *dialer) last() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lastErr
+}
