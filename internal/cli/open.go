@@ -86,13 +86,20 @@ func (a *app) storeURL(name, raw string) (store, error) {
 		return store{}, usage("%s is a %s:// URL, which is one node's: give it with --nodes or REDIS_NODES, or say redlock://host:port (redlocks:// for TLS)", name, strings.ToLower(scheme))
 	}
 	s := store{url: raw, named: true}
-	for name, env := range map[string]string{"tls-ca": tlsCA, "tls-cert": tlsCert, "tls-key": tlsKey} {
-		if path := a.getenv(env); path != "" {
-			s.param(name, path, "redlock", "redlocks")
+	for _, tls := range [][2]string{{"tls-ca", tlsCA}, {"tls-cert", tlsCert}, {"tls-key", tlsKey}} {
+		if path := a.getenv(tls[1]); path != "" {
+			s.param(tls[0], path, "redlock", "redlocks", "etcd", "etcds", "mysql", "postgres", "postgresql")
 		}
 	}
 	if file := a.getenv(passwordFile); file != "" && !hasPassword(raw) {
-		s.param("password-file", file, "redlock", "redlocks")
+		switch scheme, rest, _ := strings.Cut(raw, ":"); strings.ToLower(scheme) {
+		case "redlock", "redlocks":
+			s.param("password-file", file, "redlock", "redlocks")
+		case "etcd", "etcds", "mysql", "postgres", "postgresql":
+			if !strings.Contains(rest, "passfile=") { // Postgres' own
+				return store{}, usage("%s is set, which %s: URLs do not take: want the password in %s", passwordFile, strings.ToLower(scheme), name)
+			}
+		}
 	}
 	return s, nil
 }
