@@ -144,6 +144,11 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 	if c.Mode() != rueidis.ClientModeCluster && h.Err == nil { // it has the key of this check, and not all others
 		h.Err = n.misplaced(ctx, c, s.info["redis_mode"])
 	}
+	if rep.kind == recovering && s.info["role"] == "slave" && s.info["slave_read_only"] == "1" {
+		// Its guard refuses first, and when that is over it will refuse all the same.
+		rep = reply{}
+		h.Err = errors.New("answers, but refuses writes: it is a read-only replica")
+	}
 	h.clock, h.run = s.clock, s.info["run_id"]
 	h.Facts = append([]lock.Fact{{Name: "reachable", Value: "yes"}}, s.facts()...)
 	if guard := l.guardFact(rep); guard != "" {

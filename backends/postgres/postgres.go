@@ -209,8 +209,15 @@ func judge(err error) error {
 
 // withoutDSN keeps what went wrong of the driver's text.
 func withoutDSN(text string) string {
-	if _, after, ok := strings.Cut(text, "`: "); ok {
-		return "connect: " + strings.Join(strings.Fields(after), " ")
+	if _, after, ok := strings.Cut(text, "`:"); ok {
+		var tried []string // an address a line, and twice where it was tried with and without TLS
+		for line := range strings.Lines(after) {
+			line = strings.Join(strings.Fields(line), " ")
+			if line != "" && !slices.Contains(tried, line) {
+				tried = append(tried, line)
+			}
+		}
+		return "connect: " + strings.Join(tried, "; ")
 	}
 	return "can't connect"
 }

@@ -1,30 +1,19 @@
 package sql_test
 
 import (
-	"context"
-	stdsql "database/sql"
-	"database/sql/driver"
-	"errors"
+	"database/sql"
 	"fmt"
 
-	"github.com/tonsurance/lockkeeper/backends/sql"
+	rows "github.com/tonsurance/lockkeeper/backends/sql"
 )
 
-// away is a server that can't be reached.
-type away struct{}
-
-func (away) Connect(context.Context) (driver.Conn, error) { return nil, errors.New("no route") }
-func (away) Driver() driver.Driver                        { return nil }
-
-// What a user runs who may make tables.
+// The statement that makes the table, for a server where the program's user may not.
 func ExampleStore_CreateStatement() {
-	db := stdsql.OpenDB(away{}) // a driver's
-	defer db.Close()
-	store, err := sql.NewStore(db, "ops.locks", sql.Dialect{
-		Name:   "example",
-		Create: "CREATE TABLE {table} (name BLOB PRIMARY KEY, version TEXT, record BLOB, stamp BIGINT, clock TEXT)",
-		Now:    "now_us()",
-		Clock:  "server_id()",
+	store, err := rows.NewStore(new(sql.DB), "app.locks", rows.Dialect{
+		Name:   "mydb",
+		Create: "CREATE TABLE IF NOT EXISTS {table} (name VARBINARY(700) PRIMARY KEY, version TEXT, record BLOB, stamp BIGINT, clock TEXT)",
+		Now:    "unix_microseconds()",
+		Clock:  "server_name()",
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -32,5 +21,5 @@ func ExampleStore_CreateStatement() {
 	}
 	fmt.Println(store.CreateStatement())
 	// Output:
-	// CREATE TABLE ops.locks (name BLOB PRIMARY KEY, version TEXT, record BLOB, stamp BIGINT, clock TEXT)
+	// CREATE TABLE IF NOT EXISTS app.locks (name VARBINARY(700) PRIMARY KEY, version TEXT, record BLOB, stamp BIGINT, clock TEXT)
 }

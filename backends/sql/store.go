@@ -338,7 +338,8 @@ func (s *Store) noTable(err error) error {
 	if !errors.Is(err, lock.ErrRefused) && !errors.Is(err, ErrNoTable) {
 		return err // the server can't be reached, say
 	}
-	return fmt.Errorf("%w: the table %s is missing, and this user can't make it (%v): let one who may run %s", lock.ErrRefused, s.table, err, s.create)
+	why := strings.TrimPrefix(err.Error(), lock.ErrRefused.Error()+": ")
+	return fmt.Errorf("%w: the table %s is missing, and this user can't make it (%s): let one who may run %s", lock.ErrRefused, s.table, why, s.create)
 }
 
 func (s *Store) judge(err error) error {

@@ -16,7 +16,7 @@ func TestDefaultsAreAsTheDocumentsSay(t *testing.T) {
 		"REDIS_RETRY_COUNT": cfg.retryCount, "-retry-count": cfg.retryCount,
 		"REDIS_RETRY_DELAY_MS": cfg.retryDelay, "-retry-delay-ms": cfg.retryDelay,
 		"LOCK_KEY": cfg.key, "-key": cfg.key,
-		"-dir":          doctables.Words("a directory of the user's own under $TMPDIR"),
+		"-dir":          doctables.Words("a directory of the user's own (file.DefaultDir)"),
 		"-exit-if-held": cfg.exitIfHeld, "-interval": cfg.interval,
 	})
 	require.Empty(t, errs)

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log"
 	"os"
 	"os/exec"
@@ -23,6 +24,7 @@ import (
 	"github.com/tonsurance/lockkeeper/backends/memory"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/leader"
+	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
 )
 
@@ -140,6 +142,14 @@ func handOff(t *testing.T, env []string, killed func(t *testing.T, first *proces
 	require.False(t, time.Now().Before(notBefore), "it led before the killed one's lease had ended")
 	require.NoError(t, third.Process.Signal(syscall.SIGTERM))
 	require.Equal(t, 0, third.exits(t))
+}
+
+func TestACopyThatLeavesSaysIfTheHolderMayBeDead(t *testing.T) {
+	held := &lock.HeldError{Key: "k", Holder: "vm:1", RetryAfter: 30*time.Second + time.Millisecond}
+	require.Equal(t, "another keeper is running, exiting", leaving(fmt.Errorf("%w: %w", leader.ErrNotElected, held)))
+	held.Unconfirmed = true
+	require.Equal(t, "another keeper held the lock, and may be dead: exiting; one that stands by (without -exit-if-held) knows in 30s",
+		leaving(fmt.Errorf("%w: %w", leader.ErrNotElected, held)))
 }
 
 func TestFileBackend(t *testing.T) {

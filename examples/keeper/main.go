@@ -84,7 +84,7 @@ func run(cfg config) error {
 
 	switch {
 	case errors.Is(err, leader.ErrNotElected) && errors.Is(err, lock.ErrHeld):
-		out.Print("another keeper is running, exiting")
+		out.Print(leaving(err))
 		return nil
 	case err != nil && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 		err = nil // stopped while standing by
@@ -93,6 +93,16 @@ func run(cfg config) error {
 		out.Print("stopped")
 	}
 	return err
+}
+
+// leaving says why this copy leaves. A store that shows a dead holder only to a process that
+// has observed it for some time says that it may be one.
+func leaving(err error) string {
+	if held, ok := errors.AsType[*lock.HeldError](err); ok && held.Unconfirmed {
+		return fmt.Sprintf("another keeper held the lock, and may be dead: exiting; one that stands by (without -exit-if-held) knows in %v",
+			held.RetryAfter.Round(time.Second))
+	}
+	return "another keeper is running, exiting"
 }
 
 type locker interface {

@@ -71,17 +71,21 @@ The store is named by --url, or LOCKKEEPER_URL in the environment:
   file:///run/locks                 one machine (the default: a directory of the
                                     user's own, in $XDG_RUNTIME_DIR or $TMPDIR)
   redlock://h1:6379,h2:6380,h3      a quorum of Redis nodes; redlocks:// with TLS
+  postgres://user:password@h/db     a table in Postgres; mysql:// in MySQL or MariaDB
+  etcd://h1:2379,h2:2379,h3:2379    an etcd cluster; etcds:// with TLS
+  sqlite:/var/lib/app/app.db        a database file on one machine
   memory:                           this process alone, to try things out
 
 or by REDIS_NODES, host:port or redis:// URLs separated by commas, with the user in
 REDIS_USER and the password in REDISCLI_AUTH. Give passwords in the environment:
 other users of the machine can see the arguments of a process. A password that
-changes stands in the first line of a file, LOCKKEEPER_PASSWORD_FILE.
+changes stands in the first line of a file, LOCKKEEPER_PASSWORD_FILE (Redis).
 
-TLS to Redis: rediss:// or redlocks://. LOCKKEEPER_TLS_CA is the file (PEM) of the
+TLS: rediss://, redlocks:// or etcds://. LOCKKEEPER_TLS_CA is the file (PEM) of the
 authorities to trust in place of the system's, LOCKKEEPER_TLS_CERT and
-LOCKKEEPER_TLS_KEY are the client's own; with them, host:port is reached over TLS.
-All these files are read for each connection.
+LOCKKEEPER_TLS_KEY are the client's own; with them, host:port, mysql:// and
+postgres:// are reached over TLS. With Redis, all these files are read for each
+connection.
 
 ` + exitHelp + `
 The commands run and health have others: see their help.`,

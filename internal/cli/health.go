@@ -165,7 +165,7 @@ func reportOf(h lock.Health) healthReport {
 			}
 			node.Facts[f.Name] = f.Value
 		}
-		if n.Latency >= slow {
+		if n.Latency >= slow && node.State != "down" {
 			node.Advice = append(node.Advice, fmt.Sprintf("slow, it took %s to answer: clients leave out a node that takes longer than their node timeout, 1s unless they set it", short(n.Latency)))
 		}
 		for i, advice := range node.Advice {
@@ -194,6 +194,8 @@ func stateOf(n lock.NodeHealth) string {
 		return "votes"
 	case slices.ContainsFunc(n.Facts, func(f lock.Fact) bool { return f.Name == "guard" && strings.HasPrefix(f.Value, waiting) }):
 		return "waits"
+	case (errors.Is(n.Err, lock.ErrUnavailable) || errors.Is(n.Err, context.DeadlineExceeded)) && !slices.ContainsFunc(n.Facts, func(f lock.Fact) bool { return f.Name == reachable }):
+		return "down" // of a store that is no quorum of Redis nodes: an outage, and no refusal
 	case n.Latency > 0, slices.Contains(n.Facts, lock.Fact{Name: reachable, Value: "yes"}):
 		return "refuses"
 	}
@@ -203,6 +205,9 @@ func stateOf(n lock.NodeHealth) string {
 // reasonOf is err in one line, with what to do about it here.
 func reasonOf(err error) string {
 	s := optionWords(oneLine(err))
+	if errors.Is(err, lock.ErrRefused) || errors.Is(err, lock.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+		s = words(err)
+	}
 	s = strings.Replace(s, "asks for a password", "asks for a password: set REDISCLI_AUTH, or give it in the URL", 1)
 	return strings.Replace(s, "refuses the user or the password:", "refuses the user or the password: see REDIS_USER and REDISCLI_AUTH, or the URL:", 1)
 }

@@ -110,13 +110,25 @@ func inspectorOf(l lock.Locker) (lock.Inspector, error) {
 	return i, nil
 }
 
-// held are the locks that start with prefix, by name.
+// stall is for how long a store may show no further lock before a listing ends.
+const stall = 10 * time.Second
+
+// held are the locks that start with prefix, by name. A store that hangs ends it with an
+// outage: nobody is to wait for what does not come.
 func held(ctx context.Context, i lock.Inspector, prefix string) ([]lock.Info, error) {
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	timer := time.AfterFunc(stall, cancel)
+	defer timer.Stop()
 	var all []lock.Info
-	for info, err := range i.List(ctx, prefix) {
+	for info, err := range i.List(asking, prefix) {
+		if err != nil && asking.Err() != nil && ctx.Err() == nil {
+			return all, fmt.Errorf("%w: no answer within %v", lock.ErrUnavailable, stall)
+		}
 		if err != nil {
 			return all, err
 		}
+		timer.Reset(stall)
 		all = append(all, info)
 	}
 	slices.SortFunc(all, func(x, y lock.Info) int { return cmp.Compare(x.Key, y.Key) })

@@ -89,6 +89,9 @@ func (s store) shown() string {
 
 // withoutSecrets is a store's URL without user, password and parameters.
 func withoutSecrets(raw string) string {
+	if path, ok := sqlitePath(raw); ok {
+		return "sqlite:" + path
+	}
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
 		scheme, _, _ = strings.Cut(raw, ":")

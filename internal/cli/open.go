@@ -86,13 +86,20 @@ func (a *app) storeURL(name, raw string) (store, error) {
 		return store{}, usage("%s is a %s:// URL, which is one node's: give it with --nodes or REDIS_NODES, or say redlock://host:port (redlocks:// for TLS)", name, strings.ToLower(scheme))
 	}
 	s := store{url: raw, named: true}
-	for name, env := range map[string]string{"tls-ca": tlsCA, "tls-cert": tlsCert, "tls-key": tlsKey} {
-		if path := a.getenv(env); path != "" {
-			s.param(name, path, "redlock", "redlocks")
+	for _, tls := range [][2]string{{"tls-ca", tlsCA}, {"tls-cert", tlsCert}, {"tls-key", tlsKey}} {
+		if path := a.getenv(tls[1]); path != "" {
+			s.param(tls[0], path, "redlock", "redlocks", "etcd", "etcds", "mysql", "postgres", "postgresql")
 		}
 	}
 	if file := a.getenv(passwordFile); file != "" && !hasPassword(raw) {
-		s.param("password-file", file, "redlock", "redlocks")
+		switch scheme, rest, _ := strings.Cut(raw, ":"); strings.ToLower(scheme) {
+		case "redlock", "redlocks":
+			s.param("password-file", file, "redlock", "redlocks")
+		case "etcd", "etcds", "mysql", "postgres", "postgresql":
+			if !strings.Contains(rest, "passfile=") { // Postgres' own
+				return store{}, usage("%s is set, which %s: URLs do not take: want the password in %s", passwordFile, strings.ToLower(scheme), name)
+			}
+		}
 	}
 	return s, nil
 }
@@ -215,6 +222,17 @@ func isHostPort(s string) bool {
 	return err == nil && perr == nil && n > 0 && (hostName.MatchString(host) || strings.Contains(host, ":") && net.ParseIP(host) != nil)
 }
 
+// sqlitePath is the file of a sqlite: URL. It and its name are no secret.
+func sqlitePath(raw string) (path string, ok bool) {
+	scheme, rest, found := strings.Cut(raw, ":")
+	if !found || !strings.EqualFold(scheme, "sqlite") {
+		return "", false
+	}
+	rest, _, _ = strings.Cut(rest, "?")
+	path, err := url.PathUnescape(strings.TrimPrefix(rest, "//"))
+	return path, err == nil
+}
+
 // open connects. ctx bounds that, and with a deadline a store that is away is tried
 // again until then.
 func (s store) open(ctx context.Context) (lock.Locker, error) {
@@ -236,12 +254,17 @@ func (a *app) sayDefault(s store) {
 }
 
 // openAnyway opens a store that can't decide, too: its nodes are connected to when
-// they are asked. A directory of files that was named must be there: else a mistake in
+// they are asked. A directory or a database file that was named must be there: else a mistake in
 // its name would look like a store without locks.
 func (s store) openAnyway(ctx context.Context) (lock.Locker, error) {
 	if dir := s.dir(); dir != "" && s.named {
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 			return nil, usage("%s: no such directory: no lock was ever taken there", s.url)
+		}
+	}
+	if path, ok := sqlitePath(s.url); ok {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil, usage("sqlite:%s: no such file: no lock was ever taken there", path)
 		}
 	}
 	s.opts.Lazy = true

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
@@ -85,6 +86,8 @@ func TestAKeyWhoseOtherSlotsAreHeldIsNotSaidToBeFree(t *testing.T) {
 			_, code := do(t, url, nil, "release", "crawl", "--force", "--yes")
 			require.Zero(t, code)
 		}
+		// The guard of the killed one keeps slot 1 until the command has ended.
+		require.Eventually(t, func() bool { return !shown(t, url, "crawl").Held }, patience, 5*time.Millisecond)
 		out, code := do(t, url, nil, "show", "crawl")
 		require.Zero(t, code)
 		require.NotContains(t, out, "crawl is free")

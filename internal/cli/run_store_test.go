@@ -101,9 +101,14 @@ func TestAStoreIsShownWithoutSecrets(t *testing.T) {
 		"redlocks://:hunter2@[::1]:6379,h2:2/3?a=b":  "redlocks://[::1]:6379,h2:2/3",
 		"redlock://u:hunter2?x@h1:1":                 "redlock://...",
 		"postgres://u:hunter2@h/db?password=hunter2": "postgres://h/db",
-		"odd:hunter2": "odd:",
+		"postgres://u:hun/ter@2@h:5432/db?tls-ca=/x": "postgres://h:5432/db",
+		"mysql://u:hunter2@h:3306/db?table=x":        "mysql://h:3306/db",
+		"etcds://u:hunter2@h1:1,h2?prefix=hunter2":   "etcds://h1:1,h2",
+		"sqlite:/var/a%20b@c.db?table=x":             "sqlite:/var/a b@c.db",
+		"sqlite:///var/a.db":                         "sqlite:/var/a.db",
+		"odd:hunter2":                                "odd:",
 	} {
-		require.Equal(t, want, store{url: raw}.shown())
+		require.Equal(t, want, store{url: raw}.shown(), raw)
 	}
 	nodes := store{nodes: []string{"redis://u:hunter2@h1:1", "rediss://h2:2/1"}}
 	require.Equal(t, "redis://h1:1,rediss://h2:2/1", nodes.shown())

@@ -123,6 +123,27 @@ func (s *session) foreground(t *testing.T, name string) {
 	}, patience, 5*time.Millisecond, "%s never had the terminal: %s", name, &s.out)
 }
 
+// asleep waits until the process of this name that has the terminal waits for what is typed:
+// it has used no processor between two looks.
+func (s *session) asleep(t *testing.T, name string) {
+	t.Helper()
+	last := ""
+	require.Eventually(t, func() bool {
+		for _, pid := range sessionOf(s.Process.Pid) {
+			comm, _ := os.ReadFile("/proc/" + itoa(pid) + "/comm")
+			st, ok := statOf(pid)
+			if !ok || st.tty != st.group || string(comm) != name+"\n" {
+				continue
+			}
+			switches, _ := os.ReadFile("/proc/" + itoa(pid) + "/schedstat")
+			same := last == string(switches)
+			last = string(switches)
+			return same && st.state == "S"
+		}
+		return false
+	}, patience, 20*time.Millisecond, "%s never slept: %s", name, &s.out)
+}
+
 func TestRunABackgroundCommandThatReadsGoesOnWhenItIsBroughtBack(t *testing.T) {
 	s := bash(t)
 	s.types(t, "lockkeeper run k -- cat &\n")
@@ -194,6 +215,7 @@ func TestRunCtrlCLetsTheScriptGoOnIfTheCommandEndedInGoodOrder(t *testing.T) {
 		if loop == readLoop {
 			s.types(t, "x\n")
 			s.sees(t, "got x")
+			s.asleep(t, "head") // a signal that comes before it is started reaches the shell alone, which waits for it
 		}
 		s.types(t, "\x03")
 		s.sees(t, "bye\r\n")
@@ -211,6 +233,7 @@ func TestRunRestartEndsByCtrlCThoughTheCommandEndsInGoodOrder(t *testing.T) {
 		if loop == readLoop {
 			s.types(t, "x\n")
 			s.sees(t, "got x")
+			s.asleep(t, "head")
 		}
 		s.types(t, "\x03")
 		s.sees(t, "bye\r\n")

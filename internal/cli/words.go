@@ -34,23 +34,35 @@ func words(err error) string {
 // heldWords is the ordinary refusal.
 func heldWords(held *lock.HeldError) string {
 	text := fmt.Sprintf("%s is held by %s", printable(held.Key), printable(name(held.Holder)))
-	if held.RetryAfter > 0 {
+	switch {
+	case held.RetryAfter > 0 && held.Unconfirmed:
+		// This store shows a dead holder only to a process that observes it for so long: one
+		// that asks once and exits, over and over, would never have the key.
+		return text + ", which may be dead: wait " + short(held.RetryAfter) + " to know, as with --wait " + waitFor(held.RetryAfter)
+	case held.RetryAfter > 0:
 		text += ", for up to " + short(held.RetryAfter) + " unless renewed"
 	}
-	if held.Unconfirmed {
-		text += " (it may be dead: ask again then)"
-	}
 	return text
+}
+
+// waitFor is d as a flag takes it, in whole seconds and with one to spare.
+func waitFor(d time.Duration) string {
+	return (d.Truncate(time.Second) + 2*time.Second).String()
 }
 
 // undecided begins every line about a store that can't decide.
 const undecided = "the store can't decide"
 
+// libraries are the packages whose names begin errors. Such a name before a colon is cut off
+// at the beginning of a part only.
+const libraries = `lock|redlock|file|memory|record|sqlite|postgres|mysql|etcd|backends|keepalive|leader`
+
 var (
 	// The way there: a package, what it was asked, and after how many attempts.
-	layers = regexp.MustCompile(`(^|: |; )(?:(?:lock|redlock|file|memory|backends|keepalive|leader): )?` +
+	layers = regexp.MustCompile(`(^|: |; )(?:(?:` + libraries + `): )?` +
 		`(?:(?:acquire a slot of|acquire|extend|release|inspect|list|view|break|force release) "(?:[^"\\]|\\.)*"(?: \(token \d+\))?|"(?:[^"\\]|\\.)*" \(token \d+\)|(?:acquire|health|dial|list|inspect|force release|open [a-z]+)): `)
-	packages = regexp.MustCompile(`(^|[:;] |\()(?:lock|redlock|file|memory|backends|keepalive|leader): `)
+	packages = regexp.MustCompile(`(^|[:;] |\()(?:` + libraries + `): `)
+	ends     = regexp.MustCompile(`(no answer within \S+: )?(?:context deadline exceeded: )?(?:context deadline exceeded|lock: acquire timeout); the store: (context deadline exceeded)?`)
 	waits    = regexp.MustCompile(`no lease within the timeout of [^,]+, after [^;]+; last (?:attempt|known): |gave up after attempt \d+ of \d+: |ended while waiting, after [^;]+; last (?:attempt|known): `)
 	counts   = regexp.MustCompile(`\d+ of (\d+) nodes [a-z ]+, want (\d+): `)
 	dials    = regexp.MustCompile(`dial (?:tcp|unix) \S+: (?:connect: )?`)
@@ -63,6 +75,7 @@ var (
 // plain takes out of a library's text what says nothing at a shell.
 func plain(s string) string {
 	s = waits.ReplaceAllString(s, "")
+	s = ends.ReplaceAllStringFunc(s, endWords)
 	for before := ""; before != s; {
 		before, s = s, layers.ReplaceAllString(s, "$1")
 	}
@@ -94,6 +107,19 @@ func plain(s string) string {
 	return strings.TrimRight(strings.Join(parts, "; "), ":; ")
 }
 
+// endWords are what is left of an attempt that its own bound ended: what the store said, or
+// that it said nothing.
+func endWords(s string) string {
+	part := ends.FindStringSubmatch(s)
+	switch {
+	case part[2] == "":
+		return part[1]
+	case part[1] != "":
+		return strings.TrimSuffix(part[1], ": ")
+	}
+	return "no answer"
+}
+
 // optionWords names an option of a library as the parameter of the store's URL.
 func optionWords(s string) string {
 	return options.ReplaceAllStringFunc(s, func(name string) string {
@@ -108,6 +134,8 @@ func (r *runner) bounded(err error) error {
 	switch code := codeOf(err); {
 	case r.wait == 0 || code != exitHeld && code != exitUnavailable:
 		return err
+	case errors.Is(err, lock.ErrRefused) && !errors.Is(err, lock.ErrUnavailable):
+		return err // it was not the time that was short
 	case code == exitHeld && errors.As(err, &held):
 		return &status{code, reworded{fmt.Sprintf("%s; it was not free within the %v of --wait", heldWords(held), r.wait), err}}
 	default:

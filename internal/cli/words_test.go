@@ -17,16 +17,21 @@ func TestAnErrorIsSaidOnceInTheWordsOfAShellUser(t *testing.T) {
 	held := &lock.HeldError{Key: "k", Holder: "vm:1", RetryAfter: 29*time.Second + 997123456}
 	outage := fmt.Errorf("%w: 0 of 3 nodes granted it, want 2: node a:1: dial tcp 10.0.0.1:1: connect: connection refused; node b:2: no answer: context deadline exceeded; node c:3: held by vm:1", lock.ErrUnavailable)
 	for want, err := range map[string]error{
-		"k is held by vm:1, for up to 30s unless renewed":                                 fmt.Errorf("lock: acquire \"k\": gave up after attempt 1 of 1: redlock: acquire \"k\": %w", held),
-		"k is held by another":                                                            fmt.Errorf("lock: acquire \"k\": %w", &lock.HeldError{Key: "k"}),
-		`"a\nb" is held by vm:1, for up to 1s unless renewed`:                             &lock.HeldError{Key: "a\nb", Holder: "vm:1", RetryAfter: time.Second},
-		"k is held by vm:1, for up to 1s unless renewed (it may be dead: ask again then)": &lock.HeldError{Key: "k", Holder: "vm:1", RetryAfter: time.Second, Unconfirmed: true},
+		"k is held by vm:1, for up to 30s unless renewed":                          fmt.Errorf("lock: acquire \"k\": gave up after attempt 1 of 1: redlock: acquire \"k\": %w", held),
+		"k is held by another":                                                     fmt.Errorf("lock: acquire \"k\": %w", &lock.HeldError{Key: "k"}),
+		`"a\nb" is held by vm:1, for up to 1s unless renewed`:                      &lock.HeldError{Key: "a\nb", Holder: "vm:1", RetryAfter: time.Second},
+		"k is held by vm:1, which may be dead: wait 1s to know, as with --wait 3s": &lock.HeldError{Key: "k", Holder: "vm:1", RetryAfter: time.Second, Unconfirmed: true},
 		"the store can't decide: 2 of 3 nodes are needed: node a:1: connection refused; node b:2: no answer; node c:3: held by vm:1": fmt.Errorf("lock: acquire \"a: \\\"b\": no lease within the timeout of 993.756318ms, after 9 attempts in 994ms; last attempt: redlock: acquire \"a: \\\"b\": %w (context deadline exceeded)", outage),
 		"the store can't decide: no answer within 21ms":                                  fmt.Errorf("redlock: inspect \"k\": %w: no answer within 21ms: context deadline exceeded; the store: context deadline exceeded", lock.ErrUnavailable),
 		"ttl is 2m0s, want at most the store's restart-guard, which is 1m0s (key \"k\")": fmt.Errorf("lock: acquire \"k\": redlock: acquire: %w: ttl is 2m0s, want at most Options.RestartGuard, which is 1m0s (key \"k\")", lock.ErrInvalid),
-		"lease lost: taken away":              fmt.Errorf("lock: extend \"k\" (token 7): %w: taken away", lock.ErrLost),
-		"refused by the store: no permission": fmt.Errorf("redlock: acquire \"k\": %w: no permission", lock.ErrRefused),
-		"stopped by a signal: interrupt":      signalled{2},
+		"lease lost: taken away":                                                        fmt.Errorf("lock: extend \"k\" (token 7): %w: taken away", lock.ErrLost),
+		"refused by the store: no permission":                                           fmt.Errorf("redlock: acquire \"k\": %w: no permission", lock.ErrRefused),
+		"the store can't decide: no answer":                                             fmt.Errorf("lock: acquire \"k\": no lease within the timeout of 1s, after 1 attempt in 1s; last attempt: %w: record: lock: acquire timeout; the store: context deadline exceeded", lock.ErrUnavailable),
+		"the store can't decide: can't connect":                                         fmt.Errorf("record: acquire \"k\": %w: context deadline exceeded; the store: can't connect", lock.ErrUnavailable),
+		"refused by the store: password authentication failed; check user and password": fmt.Errorf("record: acquire \"k\": %w: password authentication failed; check user and password", lock.ErrRefused),
+		"want mysql://user:password@host:3306/database":                                 fmt.Errorf("backends: open mysql: %w: want mysql://user:password@host:3306/database", lock.ErrInvalid),
+		"the database is nil":                                                           fmt.Errorf("sqlite: %w: the database is nil", lock.ErrInvalid),
+		"stopped by a signal: interrupt":                                                signalled{2},
 	} {
 		got := words(err)
 		if strings.HasSuffix(want, "21ms") {
@@ -59,6 +64,8 @@ func TestABoundedCampaignSaysWhatBoundedIt(t *testing.T) {
 	err = r.bounded(fmt.Errorf("redlock: acquire \"k\": %w: 0 of 1 nodes granted it, want 1: node a:1: no answer within 20.998ms: context deadline exceeded", lock.ErrUnavailable))
 	require.Equal(t, "the store can't decide: 1 of 1 nodes are needed: node a:1: no answer; it did not within the 1s of --wait", words(err))
 	require.Equal(t, held, (&runner{}).bounded(held), "--once is no wait")
+	refused := fmt.Errorf("record: acquire \"k\": %w: no permission", lock.ErrRefused)
+	require.Equal(t, refused, r.bounded(refused), "more time does not mend it")
 	require.Equal(t, exitUsage, codeOf(r.bounded(lock.ErrInvalid)))
 	require.NoError(t, r.bounded(nil))
 }

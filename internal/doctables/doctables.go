@@ -249,7 +249,7 @@ func agrees(says string, value any) error {
 			return nil
 		}
 		// Of a flag: its text is how the flag package writes a value.
-		if d, err := time.ParseDuration(v); err == nil && d != 0 {
+		if d, err := time.ParseDuration(v); err == nil && (d != 0 || says == "0") {
 			return agrees(says, d)
 		}
 		if b, err := strconv.ParseBool(v); err == nil {

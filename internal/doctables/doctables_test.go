@@ -68,7 +68,7 @@ func TestAgrees(t *testing.T) {
 		{"N/2 + 1", 3, true}, {"N/2 + 1", 2, false}, {"3", 3, true}, {"no bound", 0, true}, {"0.25", 0.25, true}, {"0.3", 0.25, false},
 		{"off", false, true}, {"false", false, true}, {"", false, true}, {"off", true, false}, {"campaign again", false, true}, {"true", false, false},
 		{"host:pid", "vm:12", true}, {"host:pid", "vm", false}, {"redlock:", "redlock:", true}, {"redlock:", "x", false}, {"", "x", false}, {"", "", true},
-		{"1s", "1s", true}, {"2s", "1s", false}, {"for ever", "0s", true}, {"1s", "0s", false}, {"off", "false", true}, {"on", "false", false},
+		{"1s", "1s", true}, {"2s", "1s", false}, {"for ever", "0s", true}, {"0", "0s", true}, {"0", "1s", false}, {"1s", "0s", false}, {"off", "false", true}, {"on", "false", false},
 		{"silent", nil, true}, {"1s", nil, false}, {"3", nil, false}, {"these words", Words("these words"), true}, {"others", Words("these words"), false},
 	} {
 		err := agrees(c.says, c.value)

@@ -143,10 +143,18 @@ func StayRunning() {
 // else the caller is to call [Suspend].
 func NotifySuspend(c chan<- os.Signal) { notify(c, syscall.SIGTSTP) }
 
-// Suspend stops this process, if a shell can let it go on.
+// Suspend stops this process, if a shell can let it go on, and returns when it goes on.
 func Suspend() {
-	if underJobControl() {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	if !underJobControl() {
+		return
+	}
+	resumed := make(chan os.Signal, 1)
+	signal.Notify(resumed, syscall.SIGCONT)
+	defer signal.Stop(resumed)
+	if syscall.Kill(os.Getpid(), syscall.SIGSTOP) == nil {
+		// Another thread may be the one that takes the signal: until then this one would run on.
+		// What ends the stop, or comes before it, is SIGCONT.
+		<-resumed
 	}
 }
 

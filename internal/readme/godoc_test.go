@@ -104,6 +104,10 @@ func requireExported(t *testing.T, dir string, s *ast.SelectorExpr) {
 	require.Regexp(t, `(?m)^(\+ )?pkg `+home+`, \w+ `+s.Sel.Name+`\b`, listing, "%s uses %s.%s", dir, of.Name, s.Sel.Name)
 }
 
+// needServer are the packages whose stores are servers that are not in every machine: their
+// examples are compiled, and have no output.
+var needServer = map[string]bool{"backends/etcd": true, "backends/mysql": true, "backends/postgres": true}
+
 // The examples of go doc are for those who have read that far.
 func TestEachPackageHasExamplesThatRun(t *testing.T) {
 	for dir := range packageDocs(t) {
@@ -117,7 +121,7 @@ func TestEachPackageHasExamplesThatRun(t *testing.T) {
 			rel, err := filepath.Rel(root, file)
 			require.NoError(t, err)
 			source := read(t, rel)
-			found = found || regexp.MustCompile(`(?m)^func Example`).MatchString(source) && strings.Contains(source, "// Output:")
+			found = found || regexp.MustCompile(`(?m)^func Example`).MatchString(source) && (strings.Contains(source, "// Output:") || needServer[dir])
 		}
 		require.True(t, found, "%s has no example with an output", dir)
 	}
