@@ -28,9 +28,12 @@
 //   - [github.com/tonsurance/lockkeeper/backends/file]: in a directory, for the
 //     processes of one machine, with nothing to install.
 //   - [github.com/tonsurance/lockkeeper/backends/memory]: in one process, for tests.
+//   - Postgres, MySQL, SQLite and etcd: backends/postgres, backends/mysql,
+//     backends/sqlite and backends/etcd, each a module of its own.
 //   - [github.com/tonsurance/lockkeeper/backends]: any of these by its URL.
-//   - A store of your own is one method and two closures;
-//     [github.com/tonsurance/lockkeeper/lock/locktest] says whether it is right.
+//   - [github.com/tonsurance/lockkeeper/backends/record]: a store of your own in two
+//     methods; [github.com/tonsurance/lockkeeper/backends/record/recordtest] and
+//     [github.com/tonsurance/lockkeeper/lock/locktest] say whether it is right.
 //
 // # Beside them
 //

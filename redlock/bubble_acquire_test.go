@@ -100,6 +100,30 @@ func TestDifferingCountsTakeASecondRoundAndAreHealed(t *testing.T) {
 	})
 }
 
+// One node's word would do for a token that the next quorum need not know of.
+func TestATokenNeedsAQuorumInTheSecondRound(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, nets := q.warm()
+		k, _ := newKeys("redlock:", "k")
+		for i, n := range q.nodes {
+			n.redis.HSet(k.fence, "count", strconv.Itoa(100*(i+1)), "run", "-")
+		}
+		for _, w := range nets {
+			w.set(func(w *network) { w.delay = 20 * time.Millisecond })
+		}
+		nets[2].set(func(w *network) { w.hang = true })
+		commits := q.seen("commit")
+		time.AfterFunc(10*time.Millisecond, func() { // the votes are on their way back
+			nets[1].set(mute)
+		})
+		_, err := l.TryAcquire(t.Context(), "k", ttl)
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		require.ErrorContains(t, err, "1 of 3 nodes agreed on its token, want 2")
+		require.Equal(t, 2, q.seen("commit")-commits)
+	})
+}
+
 func TestALateGrantWithALowerCountIsHealed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)

@@ -55,7 +55,7 @@ func TestOnAFullDiskHeldLocksWorkAndNewKeysFail(t *testing.T) {
 	}
 	health, err := l.Health(t.Context())
 	require.NoError(t, err)
-	require.Contains(t, health.Nodes[0].Warnings, "0 bytes free: locks of new keys will fail")
+	require.Contains(t, health.Nodes[0].Warnings, "0 bytes free: locks of new keys, and of a program for which there is no file yet (live.*), will fail")
 
 	// A new process has no sign of life yet, which takes a page.
 	_, err = newLocker(t, dir, nil).TryAcquire(t.Context(), "free", long)
@@ -64,6 +64,35 @@ func TestOnAFullDiskHeldLocksWorkAndNewKeysFail(t *testing.T) {
 	require.NoError(t, os.Remove(filler.Name()))
 	filler.Close()
 	acquire(t, newLocker(t, dir, nil), "free", long)
+}
+
+// Old keys that fill the disk can be deleted then, which takes a file of its own.
+func TestADiskThatOldKeysFillIsTidiedUp(t *testing.T) {
+	for _, options := range []string{"nr_inodes=20", "size=64k"} {
+		t.Run(options, func(t *testing.T) {
+			dir := mount(t, options)
+			l, err := New(dir, nil)
+			require.NoError(t, err)
+			var last uint64
+			for i := 0; err == nil; i++ {
+				var lease lock.Lease
+				if lease, err = l.TryAcquire(t.Context(), strconv.Itoa(i), long); err == nil {
+					last = lease.Token()
+					release(t, lease)
+				}
+			}
+			require.ErrorIs(t, err, syscall.ENOSPC)
+			require.NoError(t, l.Close())
+			files, err := filepath.Glob(filepath.Join(dir, keyPrefix+"*"))
+			require.NoError(t, err)
+			for _, path := range files {
+				old := time.Now().Add(-2 * pruneAfter)
+				require.NoError(t, os.Chtimes(path, old, old))
+			}
+			lease := acquire(t, newLocker(t, dir, nil), "new", long)
+			require.Greater(t, lease.Token(), last, "what was deleted is counted on from")
+		})
+	}
 }
 
 // image gives a file system of its own in a file, made by mkfs.

@@ -215,10 +215,10 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 			node.Warnings = append(node.Warnings, fmt.Sprintf("%s forgets token counters at a reboot; they start again above the wall clock's microseconds", kind))
 		}
 		if free := uint64(stat.Bavail) * uint64(stat.Bsize); free < lowSpace {
-			node.Warnings = append(node.Warnings, fmt.Sprintf("%d bytes free: locks of new keys will fail%s", free, andMore(kind)))
+			node.Warnings = append(node.Warnings, fmt.Sprintf("%d bytes free: locks of new keys, and of a program for which there is no file yet (live.*), will fail%s", free, andMore(kind)))
 		}
 		if stat.Files > 0 && stat.Ffree == 0 {
-			node.Warnings = append(node.Warnings, "no inodes free: locks of new keys will fail")
+			node.Warnings = append(node.Warnings, "no inodes free: locks of new keys, and of a program for which there is no file yet (live.*), will fail")
 		}
 		node.Warnings = append(node.Warnings, l.unreadable(ctx)...)
 	}

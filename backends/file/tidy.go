@@ -53,6 +53,12 @@ func (l *Locker) tidySoon() {
 // so that processes that live for a moment get through a large directory together.
 func (l *Locker) tidy(ctx context.Context) {
 	now := time.Now()
+	if l.ours() {
+		// Made before it is needed: on a disk that old keys have filled there is no room
+		// for it any more, and nothing can be deleted without it. One that is there gets
+		// the directory's present permissions.
+		_ = l.raiseFloor(ctx, 0, time.Time{})
+	}
 	if floor, err := l.peekAt(ctx, l.floorPath(), ""); err == nil {
 		if since := now.Sub(time.Unix(floor.Tidied, 0)); 0 <= since && since < tidyEvery {
 			return
@@ -100,6 +106,19 @@ func (l *Locker) tidy(ctx context.Context) {
 		defer cancel()
 		_ = l.raiseFloor(ctx, 0, now)
 	}
+}
+
+// ours reports whether a file that this user makes in the directory can be used by all
+// who may write there.
+func (l *Locker) ours() bool {
+	if os.Geteuid() != l.owners.uid {
+		return false
+	}
+	if l.owners.mode&0o060 == 0 || os.Getegid() == l.owners.gid {
+		return true
+	}
+	groups, _ := os.Getgroups()
+	return slices.Contains(groups, l.owners.gid)
 }
 
 // unchanged is for how long path's file has not been written to.

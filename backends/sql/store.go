@@ -2,7 +2,13 @@
 // rows in one table. It links no driver; backends/mysql and backends/sqlite, modules of
 // their own, bring theirs with a [Dialect].
 //
-//	store, err := sql.NewStore(db, "lockkeeper", mysql.Dialect)
+//	store, err := sql.NewStore(db, "lockkeeper", sql.Dialect{
+//		Name:   "firebird",
+//		Create: "CREATE TABLE {table} (name VARCHAR(700) CHARACTER SET OCTETS PRIMARY KEY, ...)",
+//		Now:    "...", // microseconds, when the row is written
+//		Clock:  "...", // another after a fail-over
+//		Judge:  judge, // what an error of the driver means
+//	})
 //	...
 //	l, err := record.New(store, nil)
 //

@@ -94,7 +94,8 @@ func requireExported(t *testing.T, dir string, s *ast.SelectorExpr) {
 	home, ok := map[string]string{
 		"lock": "lock", "leader": "leader", "keepalive": "keepalive", "redlock": "redlock", "backends": "backends",
 		"file": "backends/file", "memory": "backends/memory", "locktest": "lock/locktest", "lockotel": "lock/lockotel",
-		"leaderhttp": "leader/leaderhttp",
+		"leaderhttp": "leader/leaderhttp", "record": "backends/record", "recordtest": "backends/record/recordtest",
+		"sqlite": "backends/sqlite", "mysql": "backends/mysql", "postgres": "backends/postgres", "etcd": "backends/etcd",
 	}[of.Name]
 	if !ok {
 		return
