@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
 	rows "github.com/tonsurance/lockkeeper/backends/sql"
+	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/lock/locktest"
@@ -179,4 +181,19 @@ func TestAServerThatHangsEndsNoLeaseLaterThanItsExpiry(t *testing.T) {
 	next, err := lock.Acquire(t.Context(), newLocker(t, s.TCP("root", "app"), nil), "k", 3*time.Second, nil)
 	require.NoError(t, err)
 	require.Greater(t, next.Token(), lease.Token())
+}
+
+func TestHealthWarnsOfWhatItReadAndOfNothingElse(t *testing.T) {
+	away := newLocker(t, fmt.Sprintf("u:%s@tcp(127.0.0.1:%d)/app", storetest.Password, redistest.FreePort(t)), nil)
+	h, err := away.Health(t.Context())
+	require.NoError(t, err)
+	require.ErrorIs(t, h.Nodes[0].Err, lock.ErrUnavailable)
+	require.Empty(t, h.Nodes[0].Warnings, "it is not known to be read-only, or to lose writes")
+
+	s := storetest.StartMySQL(t, "--sysdate-is-now")
+	h, err = newLocker(t, s.DSN("app"), nil).Health(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, h.Nodes[0].Err)
+	require.Len(t, h.Nodes[0].Warnings, 1)
+	require.Contains(t, h.Nodes[0].Warnings[0], "sysdate-is-now is on")
 }

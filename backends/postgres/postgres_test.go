@@ -320,3 +320,16 @@ func TestBehindAPoolerThatDeliversNoNotificationsWaitersPoll(t *testing.T) {
 	}
 	require.False(t, errors.Is(l.Close(), lock.ErrUnavailable))
 }
+
+// The driver tries an address with TLS and without.
+func TestAnOutageIsSaidOnceForEachAddress(t *testing.T) {
+	a, b := redistest.FreePort(t), redistest.FreePort(t)
+	l := newLocker(t, fmt.Sprintf("postgres://u:%s@127.0.0.1:%d,127.0.0.1:%d/app", storetest.Password, a, b), nil)
+	_, err := l.TryAcquire(t.Context(), "k", time.Minute)
+	require.ErrorIs(t, err, lock.ErrUnavailable)
+	for _, port := range []int{a, b} {
+		require.Equal(t, 1, strings.Count(err.Error(), fmt.Sprintf("127.0.0.1:%d (", port)), err)
+	}
+	require.Contains(t, err.Error(), "refused")
+	require.NotContains(t, err.Error(), storetest.Password)
+}
