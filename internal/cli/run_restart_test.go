@@ -69,7 +69,8 @@ func TestRunRestartGoesOnWhileTheCommandIsReplaced(t *testing.T) {
 	require.Zero(t, code, "who has no command to run keeps the lock")
 	write(script, "\x00\x01", 0o700)
 	p.sees(t, "exec format error: campaigning again")
-	write(script, "#!/bin/sh\necho one\nrm $0\n", 0o700)
+	// It goes before it says so: it must not take the next one away.
+	write(script, "#!/bin/sh\nrm $0\necho one\n", 0o700)
 	p.sees(t, "one\n")
 	write(script, "#!/bin/sh\necho two\nsleep 1000\n", 0o700)
 	p.sees(t, "two\n")
