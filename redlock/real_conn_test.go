@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/internal/tlsfile"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
@@ -293,16 +294,16 @@ func TestRealASentinelIsNoNode(t *testing.T) {
 
 func TestRealSentinelsWithTLSAndServersWithoutIt(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	ca.issue(t, certificate{name: "server"})
+	ca := storetest.NewAuthority(t)
+	ca.Issue(t, storetest.Certificate{Name: "server"})
 	port := strconv.Itoa(redistest.FreePort(t))
 	var conf []string
-	args := tlsArgs(ca, certificate{name: "server"}, port)
+	args := tlsArgs(ca, storetest.Certificate{Name: "server"}, port)
 	for i := 0; i < len(args); i += 2 {
 		conf = append(conf, strings.TrimPrefix(args[i], "--")+" "+args[i+1])
 	}
 	set := redistest.StartSentinels(t, 1, []string{"--requirepass", "topsecret", "--masterauth", "topsecret"}, append(conf, "sentinel auth-pass "+redistest.MasterSet+" topsecret"))
-	o := withTLS(ca, ca.issue(t, certificate{name: "client"}))
+	o := withTLS(ca, ca.Issue(t, storetest.Certificate{Name: "client"}))
 	url := "redis://:topsecret@127.0.0.1:" + port + "?master_set=" + redistest.MasterSet
 	release(t, acquire(t, dialURLs(t, []string{url + "&sentinel_tls=true"}, o), "k", longTTL))
 	_, err := redlock.Dial(within(t, time.Second), []string{url}, o)
@@ -316,19 +317,19 @@ func TestRealSentinelsWithTLSAndServersWithoutIt(t *testing.T) {
 func TestRealFilesOfTLSAreReadForEachConnection(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	place := func(ca *authority) {
-		ca.issue(t, certificate{name: "client"})
+	place := func(ca *storetest.Authority) {
+		ca.Issue(t, storetest.Certificate{Name: "client"})
 		for _, name := range []string{"ca.crt", "client.crt", "client.key"} {
-			text, err := os.ReadFile(filepath.Join(ca.dir, name))
+			text, err := os.ReadFile(filepath.Join(ca.Dir, name))
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
 		}
 	}
-	old, fresh := newAuthority(t), newAuthority(t)
+	old, fresh := storetest.NewAuthority(t), storetest.NewAuthority(t)
 	place(old)
 	port := strconv.Itoa(redistest.FreePort(t))
-	old.issue(t, certificate{name: "server"})
-	s := redistest.Start(t, tlsArgs(old, certificate{name: "server"}, port)...)
+	old.Issue(t, storetest.Certificate{Name: "server"})
+	s := redistest.Start(t, tlsArgs(old, storetest.Certificate{Name: "server"}, port)...)
 	o := throwaway()
 	o.GetTLS = func(context.Context) (*tls.Config, error) {
 		return tlsfile.Load(filepath.Join(dir, "ca.crt"), filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key"))
@@ -337,13 +338,13 @@ func TestRealFilesOfTLSAreReadForEachConnection(t *testing.T) {
 	held := acquire(t, l, "k", longTTL)
 
 	// The server takes another authority's certificates now, and has one of that itself.
-	fresh.issue(t, certificate{name: "server"})
+	fresh.Issue(t, storetest.Certificate{Name: "server"})
 	for _, file := range []string{"ca.crt", "server.crt", "server.key"} {
-		text, err := os.ReadFile(filepath.Join(fresh.dir, file))
+		text, err := os.ReadFile(filepath.Join(fresh.Dir, file))
 		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(old.dir, file), text, 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(old.Dir, file), text, 0o600))
 	}
-	s.Do("CONFIG", "SET", "tls-cert-file", filepath.Join(old.dir, "server.crt"), "tls-key-file", filepath.Join(old.dir, "server.key"), "tls-ca-cert-file", filepath.Join(old.dir, "ca.crt"))
+	s.Do("CONFIG", "SET", "tls-cert-file", filepath.Join(old.Dir, "server.crt"), "tls-key-file", filepath.Join(old.Dir, "server.key"), "tls-ca-cert-file", filepath.Join(old.Dir, "ca.crt"))
 	s.Do("CLIENT", "KILL", "TYPE", "normal")
 	eventually(t, "the reason", func() bool {
 		err := held.Extend(within(t, time.Second), longTTL)

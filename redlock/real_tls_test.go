@@ -1,17 +1,8 @@
 package redlock_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -21,14 +12,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
 )
 
 // tlsServers are servers that want a client certificate of ca, and their TLS ports.
-func tlsServers(t *testing.T, n int, ca *authority, c certificate) (servers []*redistest.Server, ports []string) {
+func tlsServers(t *testing.T, n int, ca *storetest.Authority, c storetest.Certificate) (servers []*redistest.Server, ports []string) {
 	t.Helper()
-	ca.issue(t, c)
+	ca.Issue(t, c)
 	for range n {
 		port := strconv.Itoa(redistest.FreePort(t))
 		servers = append(servers, redistest.Start(t, tlsArgs(ca, c, port)...))
@@ -37,24 +29,24 @@ func tlsServers(t *testing.T, n int, ca *authority, c certificate) (servers []*r
 	return servers, ports
 }
 
-func tlsArgs(ca *authority, c certificate, port string) []string {
+func tlsArgs(ca *storetest.Authority, c storetest.Certificate, port string) []string {
 	return []string{
-		"--tls-port", port, "--tls-cert-file", filepath.Join(ca.dir, c.name+".crt"), "--tls-key-file", filepath.Join(ca.dir, c.name+".key"),
-		"--tls-ca-cert-file", filepath.Join(ca.dir, "ca.crt"), "--tls-auth-clients", "yes",
+		"--tls-port", port, "--tls-cert-file", filepath.Join(ca.Dir, c.Name+".crt"), "--tls-key-file", filepath.Join(ca.Dir, c.Name+".key"),
+		"--tls-ca-cert-file", filepath.Join(ca.Dir, "ca.crt"), "--tls-auth-clients", "yes",
 	}
 }
 
-func withTLS(ca *authority, client ...tls.Certificate) *redlock.Options {
+func withTLS(ca *storetest.Authority, client ...tls.Certificate) *redlock.Options {
 	o := throwaway()
-	o.TLS = &tls.Config{RootCAs: ca.pool, Certificates: client}
+	o.TLS = &tls.Config{RootCAs: ca.Pool, Certificates: client}
 	return o
 }
 
 func TestRealTLSWithAPrivateCAAndClientCertificates(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	servers, ports := tlsServers(t, 3, ca, certificate{name: "server"})
-	o := withTLS(ca, ca.issue(t, certificate{name: "client"}))
+	ca := storetest.NewAuthority(t)
+	servers, ports := tlsServers(t, 3, ca, storetest.Certificate{Name: "server"})
+	o := withTLS(ca, ca.Issue(t, storetest.Certificate{Name: "client"}))
 	var urls []string
 	for _, port := range ports {
 		urls = append(urls, "rediss://127.0.0.1:"+port)
@@ -68,10 +60,10 @@ func TestRealTLSWithAPrivateCAAndClientCertificates(t *testing.T) {
 
 func TestRealTLSMistakesAreNamedByNodeAndCause(t *testing.T) {
 	t.Parallel()
-	ca, stranger := newAuthority(t), newAuthority(t)
-	servers, ports := tlsServers(t, 1, ca, certificate{name: "server"})
-	client := ca.issue(t, certificate{name: "client"})
-	_, expired := tlsServers(t, 1, ca, certificate{name: "expired", until: -time.Minute})
+	ca, stranger := storetest.NewAuthority(t), storetest.NewAuthority(t)
+	servers, ports := tlsServers(t, 1, ca, storetest.Certificate{Name: "server"})
+	client := ca.Issue(t, storetest.Certificate{Name: "client"})
+	_, expired := tlsServers(t, 1, ca, storetest.Certificate{Name: "expired", Until: -time.Minute})
 	hungUp := "the server hung up before it said anything"
 	for name, c := range map[string]struct {
 		url  string
@@ -86,9 +78,9 @@ func TestRealTLSMistakesAreNamedByNodeAndCause(t *testing.T) {
 		// The server's alert can be lost with the connection.
 		"NoClientCertificate": {"rediss://127.0.0.1:" + ports[0], withTLS(ca),
 			[]string{"tls: certificate required", hungUp + ", it may want another client certificate (Options.TLS)"}},
-		"ClientCertificateOfAnotherCA": {"rediss://127.0.0.1:" + ports[0], withTLS(ca, stranger.issue(t, certificate{name: "client"})),
+		"ClientCertificateOfAnotherCA": {"rediss://127.0.0.1:" + ports[0], withTLS(ca, stranger.Issue(t, storetest.Certificate{Name: "client"})),
 			[]string{"tls: unknown certificate authority", hungUp + ", it may want another client certificate (Options.TLS)"}},
-		"ExpiredClientCertificate": {"rediss://127.0.0.1:" + ports[0], withTLS(ca, ca.issue(t, certificate{name: "late", until: -time.Minute})),
+		"ExpiredClientCertificate": {"rediss://127.0.0.1:" + ports[0], withTLS(ca, ca.Issue(t, storetest.Certificate{Name: "late", Until: -time.Minute})),
 			[]string{"tls: expired certificate", hungUp + ", it may want another client certificate (Options.TLS)"}},
 		"PlainClientOnATLSPort": {"redis://127.0.0.1:" + ports[0], throwaway(), []string{hungUp + ", it may want TLS (rediss://)"}},
 		"TLSClientOnAPlainPort": {"rediss://" + servers[0].Addr(), withTLS(ca, client), []string{"it may not speak TLS on this port (redis://)"}},
@@ -117,9 +109,9 @@ func TestRealTLSMistakesAreNamedByNodeAndCause(t *testing.T) {
 
 func TestRealTLSVerifiesEachServerOfAClusterByTheNameThatItIsDialedBy(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	server, client := certificate{name: "server"}, ca.issue(t, certificate{name: "client"})
-	ca.issue(t, server)
+	ca := storetest.NewAuthority(t)
+	server, client := storetest.Certificate{Name: "server"}, ca.Issue(t, storetest.Certificate{Name: "client"})
+	ca.Issue(t, server)
 	port := strconv.Itoa(redistest.FreeBusPort(t))
 	redistest.StartClusterOfOne(t, append(tlsArgs(ca, server, port), "--tls-cluster", "yes", "--cluster-announce-ip", "127.0.0.1")...)
 
@@ -131,63 +123,4 @@ func TestRealTLSVerifiesEachServerOfAClusterByTheNameThatItIsDialedBy(t *testing
 	o.TLS.ServerName = "keeper.example" // the user's own name is for all
 	_, err := redlock.Dial(within(t, time.Second), []string{"rediss://127.0.0.1:" + port + "?cluster=true"}, o)
 	require.ErrorContains(t, err, "wanted to match keeper.example")
-}
-
-// authority is a private CA, whose files are in dir.
-type authority struct {
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-}
-
-// certificate is for 127.0.0.1.
-type certificate struct {
-	name  string        // of its files
-	until time.Duration // from now on; an hour if 0
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "lockkeeper test CA"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	cert, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	a := &authority{dir: t.TempDir(), cert: cert, key: key, pool: x509.NewCertPool()}
-	a.write(t, "ca.crt", "CERTIFICATE", der)
-	a.pool.AddCert(cert)
-	return a
-}
-
-func (a *authority) issue(t *testing.T, c certificate) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	until := time.Hour
-	if c.until != 0 {
-		until = c.until
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: c.name}, NotAfter: time.Now().Add(until),
-		IPAddresses: []net.IP{net.ParseIP("127.0.0.1")}, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
-	require.NoError(t, err)
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	a.write(t, c.name+".crt", "CERTIFICATE", der)
-	a.write(t, c.name+".key", "PRIVATE KEY", private)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
-func (a *authority) write(t *testing.T, name, kind string, der []byte) {
-	t.Helper()
-	require.NoError(t, os.WriteFile(filepath.Join(a.dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
 }
