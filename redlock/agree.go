@@ -48,6 +48,10 @@ type agreedNode struct {
 
 	known int // how much of the servers was known when its terms were made
 
+	// doubtful: its terms have a node of which nothing shows whether it is one of this
+	// client's. Whoever wrote them may know soon.
+	doubtful bool
+
 	shown bool // in this round; then what it has, and for how long
 	there string
 	left  time.Duration
@@ -192,14 +196,15 @@ func (a *agreement) look(ttl time.Duration) (ready bool, refusal error) {
 }
 
 // due reports whether the node must be asked: its terms end before that, are not this
-// client's, or lack what it knows better by now. One that failed is left alone for a
+// client's, lack what it knows better by now, or left a doubt a moment ago. One that failed is left alone for a
 // moment, unless it is needed. mu is held.
 func (a *agreement) due(n *node, lasting time.Duration) bool {
 	s := &a.at[n.place]
 	if s.busy || s.err != nil && time.Since(s.sent) < a.l.opts.NodeTimeout/4 && (a.refusal() != nil || a.stand() >= a.l.opts.Quorum) {
 		return false
 	}
-	return s.refusal != nil || s.known != a.known || time.Duration(n.agreed.Load()) < lasting
+	return s.refusal != nil || s.known != a.known || time.Duration(n.agreed.Load()) < lasting ||
+		s.doubtful && time.Since(s.sent) >= a.l.opts.NodeTimeout
 }
 
 // stand is how many nodes have this client's terms for certain. mu is held.

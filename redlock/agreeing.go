@@ -205,7 +205,7 @@ func (a *agreement) join(i int, there string, left time.Duration) (string, error
 		return "", err
 	}
 	if joined, ok := mine.join(others, a.l.ago(left)); ok {
-		a.at[i].refusal = nil
+		a.at[i].refusal, a.at[i].doubtful = nil, mine.doubts(others, a.l.ago(left))
 		return joined.text(), nil
 	}
 	if left < 0 { // by somebody's hand it never ends

@@ -96,6 +96,19 @@ func (t terms) pair(others terms, ago time.Duration) (pairs []int, same bool) {
 	return pairs, len(t.Nodes) == len(others.Nodes)
 }
 
+// doubts reports whether t and others, which can be the same, have a node each of which
+// nothing shows that it is one: another name, and a run that nobody had learned when it
+// was written.
+func (t terms) doubts(others terms, ago time.Duration) bool {
+	pairs, _ := t.pair(others, ago)
+	for j, o := range others.Nodes {
+		if o.Run == "" && !slices.Contains(pairs, j) {
+			return true
+		}
+	}
+	return false
+}
+
 // join gives what a node shall have where the clients before agreed on others, written so
 // long ago: their terms, with the servers as this client knows them. It fails if t differs.
 func (t terms) join(others terms, ago time.Duration) (terms, bool) {

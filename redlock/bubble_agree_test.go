@@ -482,3 +482,27 @@ func TestASuspendedClientLooksAgain(t *testing.T) {
 		require.ErrorIs(t, err, lock.ErrRefused)
 	})
 }
+
+// The node that tells two sets apart may have been too slow to be named in full at first.
+// Who agreed in that doubt looks again soon, and not when its terms are due.
+func TestADoubtThatASlowNodeLeavesEndsSoon(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newServers(t, 4)
+		fleet, nets := q.some(1, 2, 3).client(nil)
+		takesTime(nets)
+		slow := nets[2]
+		slow.set(func(w *network) { w.delay = 800 * time.Millisecond })
+		must(t)(fleet.TryAcquire(t.Context(), "k", 10*time.Second))
+		other, nets := q.some(1, 2, 4).client(nil)
+		takesTime(nets)
+		_, _ = other.TryAcquire(t.Context(), "k2", 10*time.Second) // in doubt the sets are the same
+		slow.set(func(w *network) { w.delay = time.Millisecond })
+		for range 3 {
+			use(t, fleet) // the slow node answers by now
+		}
+		_, _ = other.TryAcquire(t.Context(), "k3", 10*time.Second) // may come before it has looked
+		time.Sleep(2 * time.Second)
+		_, err := other.TryAcquire(t.Context(), "k4", 10*time.Second)
+		require.ErrorIs(t, err, lock.ErrRefused)
+	})
+}
