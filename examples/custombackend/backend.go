@@ -78,10 +78,15 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 			if err == nil && (now.Owner != mine.Owner || age >= now.TTL) {
 				err = lock.ErrLost
 			}
+			// If the reply is lost, the lease keeps its old Expiry: until then the document stands.
+			left := expiry.Sub(start)
 			if err == nil {
-				err = l.client.Put(ctx, key, version, record{Owner: mine.Owner, Token: mine.Token, TTL: ttl})
+				err = l.client.Put(ctx, key, version, record{Owner: mine.Owner, Token: mine.Token, TTL: max(ttl, left+2*drift(left))})
 			}
-			return start.Add(ttl - drift(ttl)), err
+			if err == nil {
+				expiry = start.Add(ttl - drift(ttl))
+			}
+			return expiry, err
 		},
 		Release: func(ctx context.Context) error { return l.free(ctx, key, mine, "") },
 	}), nil
