@@ -27,6 +27,10 @@ func (r *runner) campaigns(ctx context.Context, locker lock.Locker, path string)
 	pauses := backoff{base: r.restartDelay}
 	for {
 		t, err := r.term(ctx, locker, path)
+		select {
+		case <-r.suspend: // while the command ran: it was that one's
+		default:
+		}
 		if !r.restart || t.stopped {
 			return err
 		}

@@ -298,10 +298,6 @@ func (r *runner) bounds() *lock.AcquireOptions {
 // also if fn had none. SIGTSTP ends fn too, stops this process, and fn begins again: one
 // that is stopped while it asks a store could keep others waiting there.
 func (r *runner) untilSignal(ctx context.Context, fn func(context.Context) error) error {
-	select {
-	case <-r.suspend: // that was the command's
-	default:
-	}
 	for {
 		again, err := r.untilSuspended(ctx, fn)
 		if !again {
