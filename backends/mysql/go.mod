@@ -5,7 +5,7 @@ go 1.26.0
 require (
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/stretchr/testify v1.12.1
-	github.com/tonsurance/lockkeeper v0.1.0
+	github.com/tonsurance/lockkeeper v0.2.0
 )
 
 require (

@@ -4,7 +4,7 @@ go 1.26.0
 
 require (
 	github.com/stretchr/testify v1.12.1
-	github.com/tonsurance/lockkeeper v0.1.0
+	github.com/tonsurance/lockkeeper v0.2.0
 	modernc.org/sqlite v1.62.0
 )
 

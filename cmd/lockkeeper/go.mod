@@ -3,11 +3,11 @@ module github.com/tonsurance/lockkeeper/cmd/lockkeeper
 go 1.26.0
 
 require (
-	github.com/tonsurance/lockkeeper v0.1.0
-	github.com/tonsurance/lockkeeper/backends/etcd v0.1.0
-	github.com/tonsurance/lockkeeper/backends/mysql v0.1.0
-	github.com/tonsurance/lockkeeper/backends/postgres v0.1.0
-	github.com/tonsurance/lockkeeper/backends/sqlite v0.1.0
+	github.com/tonsurance/lockkeeper v0.2.0
+	github.com/tonsurance/lockkeeper/backends/etcd v0.2.0
+	github.com/tonsurance/lockkeeper/backends/mysql v0.2.0
+	github.com/tonsurance/lockkeeper/backends/postgres v0.2.0
+	github.com/tonsurance/lockkeeper/backends/sqlite v0.2.0
 )
 
 require (

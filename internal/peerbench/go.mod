@@ -9,7 +9,7 @@ require (
 	github.com/redis/rueidis v1.0.79
 	github.com/redis/rueidis/rueidiscompat v1.0.79
 	github.com/stretchr/testify v1.12.1
-	github.com/tonsurance/lockkeeper v0.1.0
+	github.com/tonsurance/lockkeeper v0.2.0
 	go.etcd.io/etcd/client/v3 v3.7.3
 	go.uber.org/zap v1.27.1
 	golang.org/x/sys v0.49.0
@@ -76,10 +76,10 @@ require (
 	github.com/modern-go/reflect2 v1.0.3-0.20250322232337-35a7c28c31ee // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/pmezard/go-difflib v1.0.1-0.20181226105442-5d4384ee4fb2 // indirect
-	github.com/tonsurance/lockkeeper/backends/etcd v0.1.0
-	github.com/tonsurance/lockkeeper/backends/mysql v0.1.0
-	github.com/tonsurance/lockkeeper/backends/postgres v0.1.0
-	github.com/tonsurance/lockkeeper/backends/sqlite v0.1.0
+	github.com/tonsurance/lockkeeper/backends/etcd v0.2.0
+	github.com/tonsurance/lockkeeper/backends/mysql v0.2.0
+	github.com/tonsurance/lockkeeper/backends/postgres v0.2.0
+	github.com/tonsurance/lockkeeper/backends/sqlite v0.2.0
 	github.com/x448/float16 v0.8.4 // indirect
 	go.etcd.io/etcd/api/v3 v3.7.3 // indirect
 	go.etcd.io/etcd/client/pkg/v3 v3.7.3 // indirect

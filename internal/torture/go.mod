@@ -8,7 +8,7 @@ require (
 	github.com/redis/rueidis v1.0.79
 	github.com/redis/rueidis/rueidiscompat v1.0.79
 	github.com/stretchr/testify v1.12.1
-	github.com/tonsurance/lockkeeper v0.1.0
+	github.com/tonsurance/lockkeeper v0.2.0
 	golang.org/x/sys v0.49.0
 )
 
@@ -50,10 +50,10 @@ require (
 require (
 	github.com/hashicorp/errwrap v1.0.0 // indirect
 	github.com/hashicorp/go-multierror v1.1.1 // indirect
-	github.com/tonsurance/lockkeeper/backends/etcd v0.1.0
-	github.com/tonsurance/lockkeeper/backends/mysql v0.1.0
-	github.com/tonsurance/lockkeeper/backends/postgres v0.1.0
-	github.com/tonsurance/lockkeeper/backends/sqlite v0.1.0
+	github.com/tonsurance/lockkeeper/backends/etcd v0.2.0
+	github.com/tonsurance/lockkeeper/backends/mysql v0.2.0
+	github.com/tonsurance/lockkeeper/backends/postgres v0.2.0
+	github.com/tonsurance/lockkeeper/backends/sqlite v0.2.0
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 )
 
