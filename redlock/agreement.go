@@ -82,8 +82,8 @@ func (t terms) pair(others terms, ago time.Duration) (pairs []int, same bool) {
 			}
 		}
 	}
+	match((*member).ran) // certain, where a name may have been another server's before
 	match(func(mine *member, o member) bool { return mine.Name == o.Name })
-	match((*member).ran)
 	for i, j := range pairs {
 		same := j >= 0
 		for j, o := range others.Nodes {

@@ -506,3 +506,14 @@ func TestADoubtThatASlowNodeLeavesEndsSoon(t *testing.T) {
 		require.ErrorIs(t, err, lock.ErrRefused)
 	})
 }
+
+// A port or an address may have been another server's a moment ago.
+func TestARunSaysMoreOfAServerThanItsName(t *testing.T) {
+	mine := terms{Quorum: 2, Nodes: []member{
+		{Name: "x", Run: "a", uptime: time.Hour}, {Name: "y", Run: "b", uptime: time.Hour}, {Name: "z", Run: "c", uptime: time.Hour},
+	}}
+	others := terms{Quorum: 2, Nodes: []member{{Name: "p", Run: "a"}, {Name: "x", Run: "b"}, {Name: "q", Run: "c"}}}
+	pairs, same := mine.pair(others, time.Second)
+	require.True(t, same)
+	require.Equal(t, []int{0, 1, 2}, pairs)
+}

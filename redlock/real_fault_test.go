@@ -140,8 +140,9 @@ func TestRealRequestsOfAHungNodeHoldForATTLAtMost(t *testing.T) {
 	standsOn(t, servers, "connected", 3)
 	servers[0].Pause()
 	const ttl = 3 * time.Second
-	for i := range 3 {
-		release(t, acquire(t, l, fmt.Sprint("k", i), ttl))
+	acquire(t, l, "k0", ttl) // kept: a vote that is not sent when its lease is released is withdrawn
+	for i := range 2 {
+		release(t, acquire(t, l, fmt.Sprint("k", i+1), ttl))
 	}
 	require.NoError(t, l.Close()) // nothing comes after this
 	servers[0].Resume()

@@ -1,7 +1,9 @@
 package storetest
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
@@ -47,7 +49,13 @@ func StartMySQL(t testing.TB, args ...string) *MySQL {
 			"--bind-address=127.0.0.1", fmt.Sprint("--port=", s.port), "--socket=" + s.socket(), "--pid-file=" + filepath.Join(s.dir, "pid"),
 			"--innodb-buffer-pool-size=32M", "--skip-name-resolve", "--max-connections=300"}, args...)...)
 	}
-	s.ready = s.accepts
+	s.ready = func(ctx context.Context) error { // its socket comes after its port
+		if err := s.accepts(ctx); err != nil {
+			return err
+		}
+		_, err := os.Stat(s.socket())
+		return err
+	}
 	s.Restart()
 	if err := execute("mysql", fmt.Sprintf("root@unix(%s)/", s.socket()), "SET PASSWORD FOR root@localhost = PASSWORD('"+Password+"')"); err != nil {
 		t.Fatalf("storetest: %v", err)
