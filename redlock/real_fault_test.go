@@ -133,25 +133,35 @@ func TestRealMajorityThatHangsIsUnavailableWithinTheNodeTimeout(t *testing.T) {
 func TestRealRequestsOfAHungNodeHoldForATTLAtMost(t *testing.T) {
 	t.Parallel()
 	servers := redistest.StartN(t, 3)
-	o := throwaway()
-	o.NodeTimeout = 200 * time.Millisecond // connections end after 400ms
-	l := dial(t, servers, o)
-	acquire(t, l, "connected", longTTL)
-	standsOn(t, servers, "connected", 3)
-	servers[0].Pause()
 	const ttl = 3 * time.Second
-	acquire(t, l, "k0", ttl) // kept: a vote that is not sent when its lease is released is withdrawn
-	for i := range 2 {
-		release(t, acquire(t, l, fmt.Sprint("k", i+1), ttl))
-	}
-	require.NoError(t, l.Close()) // nothing comes after this
-	servers[0].Resume()
-	eventually(t, "the first late request", func() bool { return servers[0].Do("EXISTS", fenceKey("k0")) == "1" })
-	for i := range 3 {
-		key := fmt.Sprint("k", i)
-		eventually(t, "the orphan's end", func() bool { return servers[0].Do("GET", lockKey(key)) == "" })
-		// It stood for the ttl that was asked, or never; it is not there for good.
-		require.Equal(t, "-2", servers[0].Do("PTTL", lockKey(key)))
+	// A vote that is still with the client when the node hangs is withdrawn: then there is
+	// nothing to see, and it is tried again.
+	for try := 0; ; try++ {
+		o := throwaway()
+		o.NodeTimeout = 200 * time.Millisecond // connections end after 400ms
+		l := dial(t, servers, o)
+		connected := fmt.Sprint("connected", try)
+		acquire(t, l, connected, longTTL)
+		standsOn(t, servers, connected, 3)
+		servers[0].Pause()
+		key := fmt.Sprint("k", try)
+		acquire(t, l, key, ttl)
+		release(t, acquire(t, l, key+"-released", ttl))
+		require.NoError(t, l.Close()) // nothing comes after this
+		servers[0].Resume()
+		came := func() bool { return servers[0].Do("EXISTS", fenceKey(key)) == "1" }
+		for end := time.Now().Add(2 * time.Second); !came() && time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond)
+		}
+		for _, key := range []string{key, key + "-released"} {
+			eventually(t, "the orphan's end", func() bool { return servers[0].Do("GET", lockKey(key)) == "" })
+			// It stood for the ttl that was asked, or never; it is not there for good.
+			require.Equal(t, "-2", servers[0].Do("PTTL", lockKey(key)))
+		}
+		if came() {
+			return
+		}
+		require.Less(t, try, 10, "no late request in ten rounds")
 	}
 }
 
