@@ -85,16 +85,17 @@ func Start(cmd *exec.Cmd, guard *Guard, until time.Time, mark string, events Eve
 		g.tty.close()
 		return nil, err
 	}
-	go g.reap()
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, syscall.SIGCHLD)
+	go g.reap(children)
 	go g.passOn()
 	return g, nil
 }
 
 // reap keeps adopted processes that have ended from piling up while the command runs.
-func (g *Group) reap() {
-	children := make(chan os.Signal, 1)
-	signal.Notify(children, syscall.SIGCHLD)
+func (g *Group) reap(children chan os.Signal) {
 	defer signal.Stop(children)
+	reapOrphans(g.pid, g.guard.pid(), g.ctrlC.pid()) // that ended before this process was notified
 	for {
 		select {
 		case <-children:
