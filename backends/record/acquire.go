@@ -111,7 +111,7 @@ func (a *attempt) expiry() time.Time { return a.start.Add(a.ttl - drift(a.ttl)) 
 // over is why an attempt ends whose ctx has.
 func (a *attempt) over() error {
 	if a.caller.Err() != nil {
-		return ended(a.caller)
+		return lock.ContextError(a.caller)
 	}
 	return lock.ErrClosed
 }

@@ -92,7 +92,7 @@ func (l *Locker) MaxReleaseAfter() time.Duration { return lock.MaxTTL }
 // begin registers a call that Close waits for. Its ctx ends with the Locker's, too.
 func (l *Locker) begin(ctx context.Context) (context.Context, context.CancelFunc, error) {
 	if ctx.Err() != nil {
-		return nil, nil, ended(ctx)
+		return nil, nil, lock.ContextError(ctx)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -156,7 +156,7 @@ func (l *Locker) failed(ctx context.Context, err error) error {
 	case l.closing.Err() != nil:
 		return lock.ErrClosed
 	case ctx.Err() != nil:
-		return fmt.Errorf("%w; the store: %v", ended(ctx), err)
+		return fmt.Errorf("%w; the store: %v", lock.ContextError(ctx), err)
 	case errors.Is(err, lock.ErrInvalid):
 		return err
 	case errors.Is(err, lock.ErrRefused) && !l.served.Load():
@@ -168,15 +168,6 @@ func (l *Locker) failed(ctx context.Context, err error) error {
 	// Also of a refusal after a success: what worked once may work again, and a held lease
 	// must not end early for it. Not wrapped, so that nothing of it is matched.
 	return fmt.Errorf("%w: %v", lock.ErrUnavailable, err)
-}
-
-// ended is the error of ctx, which has ended, with its cause if that is another.
-func ended(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	if cause == nil || errors.Is(err, cause) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", err, cause)
 }
 
 // pause waits for d, or until ctx ends.
