@@ -1,9 +1,9 @@
 package file
 
 import (
+	"encoding/binary"
 	"os"
 	"syscall"
-	"unsafe"
 )
 
 // What news there are.
@@ -44,9 +44,12 @@ func (n *news) events(buf []byte, each func(mark int32, what uint32)) {
 	if n.other != nil {
 		return
 	}
+	// Not by a pointer to a syscall.InotifyEvent: that has four bytes of padding after the
+	// 16 that the kernel writes, and would reach beyond a full buffer.
 	for len(buf) >= syscall.SizeofInotifyEvent {
-		event := (*syscall.InotifyEvent)(unsafe.Pointer(&buf[0]))
-		each(event.Wd, event.Mask)
-		buf = buf[min(len(buf), syscall.SizeofInotifyEvent+int(event.Len)):]
+		mark, what := binary.NativeEndian.Uint32(buf), binary.NativeEndian.Uint32(buf[4:])
+		name := binary.NativeEndian.Uint32(buf[12:])
+		each(int32(mark), what)
+		buf = buf[min(uint64(len(buf)), syscall.SizeofInotifyEvent+uint64(name)):]
 	}
 }
