@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -172,10 +173,15 @@ func (p *process) kill() error {
 	return nil
 }
 
-// died is the error of a life that ended by itself.
+// died is the error of a life that has ended by itself. It waits until all that the
+// process said was read: a signal that finds no process comes before that.
 func (p *process) died(l *life) error {
+	<-l.over
 	text, _ := os.ReadFile(l.log)
-	return fmt.Errorf("client %d died: %v:\n%s", p.slot, l.ended, text[max(0, len(text)-4096):])
+	if part := 4096; len(text) > 2*part { // a dump has its reason at the head
+		text = slices.Concat(text[:part], []byte("\n[...]\n"), text[len(text)-part:])
+	}
+	return fmt.Errorf("client %d died: %v:\n%s", p.slot, l.ended, text)
 }
 
 // alive is an error if the process has ended by itself.
@@ -236,8 +242,11 @@ func (p *process) stopped(during func()) error {
 	if l == nil {
 		return nil
 	}
-	if err := l.cmd.Process.Signal(unix.SIGSTOP); err != nil {
+	switch err := l.cmd.Process.Signal(unix.SIGSTOP); {
+	case errors.Is(err, os.ErrProcessDone):
 		return p.died(l)
+	case err != nil:
+		return err
 	}
 	during()
 	p.mu.Lock()
