@@ -72,6 +72,9 @@ func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, 
 			theirs(k, err)
 		}
 	}
+	if lease.Key() != key { // a Prefix's, or a slot's: the caller's own name finds its token, too
+		ctx = lock.WithTokenOf(ctx, key, lease.Token())
+	}
 	k, err := start(ctx, lease, ttl, o)
 	if err != nil {
 		return outcome.Join(err, outcome.UnlessLost(lease.Release(context.WithoutCancel(ctx))))

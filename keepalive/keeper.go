@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -94,7 +95,7 @@ func start(ctx context.Context, lease lock.Lease, ttl time.Duration, o Options) 
 		return nil, k.describe(fmt.Errorf("%w: expired, or not more than the margin of %v left", lock.ErrLost, k.opts.margin))
 	}
 	k.due = k.dueFor(expiry)
-	k.inner, k.cancel = context.WithCancelCause(lock.WithToken(ctx, lease.Token()))
+	k.inner, k.cancel = context.WithCancelCause(withTokens(ctx, lease))
 
 	k.mu.Lock()
 	defer k.unlock()
@@ -107,9 +108,22 @@ func start(ctx context.Context, lease lock.Lease, ttl time.Duration, o Options) 
 	return k, nil
 }
 
+// withTokens gives ctx the tokens of lease: of each key of a [lock.Set], the first innermost.
+func withTokens(ctx context.Context, lease lock.Lease) context.Context {
+	leases := []lock.Lease{lease}
+	if set, ok := lease.(interface{ Leases() []lock.Lease }); ok {
+		leases = set.Leases()
+	}
+	for _, l := range slices.Backward(leases) {
+		ctx = lock.WithTokenOf(ctx, l.Key(), l.Token())
+	}
+	return ctx
+}
+
 // Context ends when the ctx given to Start does, with its cause; or with a cause
 // that matches [lock.ErrLost], at the latest Margin before Expiry, or at once on a
-// definite loss; or with Release. It carries the fencing token ([lock.Token]).
+// definite loss; or with Release. It carries the fencing token ([lock.Token],
+// [lock.TokenOf]).
 func (k *Keeper) Context() context.Context { return (*keptContext)(k) }
 
 // Lost returns a channel that is closed when the lease is lost. Unlike Context it

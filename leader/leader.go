@@ -124,7 +124,8 @@ func (e *Elector) campaign(ctx context.Context, s settings) (*keepalive.Keeper, 
 		case err != nil:
 			return nil, fmt.Errorf("%w: %w", ErrNotElected, err)
 		}
-		k, err := keepalive.Start(ctx, lease, s.ttl, &s.keepalive)
+		// (The name that this Elector was given finds the token also where the store has another.)
+		k, err := keepalive.Start(lock.WithTokenOf(ctx, e.key, lease.Token()), lease, s.ttl, &s.keepalive)
 		if err == nil {
 			return k, nil
 		}
