@@ -5,9 +5,7 @@
 //	if err != nil {
 //		return err
 //	}
-//	if c, ok := lock.As[io.Closer](locker); ok { // redlock has connections
-//		defer c.Close()
-//	}
+//	defer lock.Close(locker) // most stores have connections
 //
 // What a store guarantees, its own package says. Open adds nothing to that. It links
 // every backend of this module: a program with a fixed backend is smaller if it makes
@@ -54,8 +52,12 @@ func init() {
 	}
 }
 
-// Open makes the locker that rawURL names. ctx bounds the opening only. What it
-// returns may hold connections: close it with lock.As[io.Closer].
+// Open makes the locker that rawURL names. ctx bounds the opening only: the locker
+// outlives it, and each of its calls has a ctx of its own. Stores that ask their server
+// first (all but memory, and those opened with lazy) wait for it until ctx ends or their
+// own timeout, whichever is earlier; without an answer the error matches
+// [lock.ErrUnavailable], and calling Open again may help. What Open returns may hold
+// connections: end them by [lock.Close].
 //
 //	memory:                   a new store in this process, at each call; owner
 //	file:///run/locks         one machine; owner, lock-timeout, trust-file-system, lazy

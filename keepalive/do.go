@@ -5,11 +5,31 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/internal/outcome"
 	"github.com/tonsurance/lockkeeper/lock"
 )
+
+// ErrNotRun: the function was never called. Errors of Do, DoAll, TryDo and Once match
+// it besides their reason, such as [lock.ErrHeld], so that it is told apart from the
+// same reason in an error of the function's own.
+var ErrNotRun = errors.New("keepalive: the function did not run")
+
+// notRun is err of a call that did not run its function. Its text is that of err.
+type notRun struct{ error }
+
+func (e notRun) Unwrap() error        { return e.error }
+func (e notRun) Is(target error) bool { return target == ErrNotRun }
+
+// didRun is the error of a function that ran, and that returned another Do's ErrNotRun.
+// Its text and all other identity stay.
+type didRun struct{ err error }
+
+func (e didRun) Error() string        { return e.err.Error() }
+func (e didRun) Is(target error) bool { return target != ErrNotRun && errors.Is(e.err, target) }
+func (e didRun) As(target any) bool   { return errors.As(e.err, target) }
 
 // Do acquires key for ttl (opts.Acquire bounds the waiting; the default waits until
 // ctx ends), runs fn while it keeps the lease, and releases it when fn has
@@ -35,10 +55,63 @@ import (
 //     released: all of fn ran under the lock, but the next holder has to wait for
 //     the ttl's end.
 //
-// If fn did not run, it is that of [lock.Acquire], or matches [lock.ErrInvalid], or
-// [lock.ErrLost] where the store granted the lease so late that no more than
-// opts.Margin of it was left.
-func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, fn func(context.Context) error, opts *Options) (err error) {
+// If fn did not run, it matches [ErrNotRun], and is that of [lock.Acquire], or matches
+// [lock.ErrInvalid], or [lock.ErrLost] where the store granted the lease so late that no
+// more than opts.Margin of it was left.
+func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, fn func(context.Context) error, opts *Options) error {
+	return do(ctx, locker, []string{key}, ttl, fn, opts, func(acquire *lock.AcquireOptions) (lock.Lease, error) {
+		return lock.Acquire(ctx, locker, key, ttl, acquire)
+	})
+}
+
+// DoAll is Do under the locks of all keys at once, as [lock.AcquireAll] takes them: all
+// or nothing. The loss of one ends fn's context. [lock.TokenOf] tells each key's token.
+func DoAll(ctx context.Context, locker lock.Locker, keys []string, ttl time.Duration, fn func(context.Context) error, opts *Options) error {
+	if len(keys) == 0 {
+		return notRun{fmt.Errorf("keepalive: do: %w: no keys, want 1 or more", lock.ErrInvalid)}
+	}
+	return do(ctx, locker, keys, ttl, fn, opts, func(acquire *lock.AcquireOptions) (lock.Lease, error) {
+		set, err := lock.AcquireAll(ctx, locker, keys, ttl, acquire)
+		if err != nil {
+			return nil, err // not a nil *Set in a Lease
+		}
+		return set, nil
+	})
+}
+
+// TryDo is Do if nobody holds key at this moment; otherwise it does nothing: ran is
+// false, and err nil. ran says whether fn ran, whatever err is. The store is asked once,
+// whatever opts.Acquire says.
+//
+// A store that can tell only by observing whether a holder lives (etcd, for one) refuses
+// the key of a dead one until it was asked again from the same locker, a ttl later.
+func TryDo(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, fn func(context.Context) error, opts *Options) (ran bool, err error) {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	var acquire lock.AcquireOptions
+	if o.Acquire != nil {
+		acquire = *o.Acquire
+	}
+	acquire.Attempts = 1
+	o.Acquire = &acquire
+	if fn == nil {
+		return false, Do(ctx, locker, key, ttl, nil, &o)
+	}
+	err = Do(ctx, locker, key, ttl, func(ctx context.Context) error {
+		ran = true
+		return fn(ctx)
+	}, &o)
+	if !ran && errors.Is(err, lock.ErrHeld) {
+		return false, nil
+	}
+	return ran, err
+}
+
+// do is Do for any lease. The keys are as the caller calls them.
+func do(ctx context.Context, locker lock.Locker, keys []string, ttl time.Duration, fn func(context.Context) error, opts *Options,
+	acquire func(*lock.AcquireOptions) (lock.Lease, error)) (err error) {
 	o, err := opts.WithDefaults(ttl)
 	switch {
 	case err != nil:
@@ -47,17 +120,22 @@ func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, 
 	case fn == nil:
 		err = fmt.Errorf("%w: fn is nil", lock.ErrInvalid)
 	default:
-		if err = lock.Check(key, ttl); err == nil && o.AtLeast > 0 {
+		for _, key := range keys {
+			if err == nil {
+				err = lock.Check(key, ttl)
+			}
+		}
+		if err == nil && o.AtLeast > 0 {
 			err = lock.CheckReleaseAfter(locker, o.AtLeast)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("keepalive: do: %w", err)
+		return notRun{fmt.Errorf("keepalive: do: %w", err)}
 	}
-	waiting, acquire := waitLog(key, o)
-	lease, err := lock.Acquire(ctx, locker, key, ttl, acquire)
+	waiting, options := waitLog(keys[0], o)
+	lease, err := acquire(options)
 	if err != nil {
-		return err
+		return notRun{err}
 	}
 	if *waiting {
 		o.Logger.Info("acquired", "key", lease.Key(), "token", lease.Token())
@@ -72,12 +150,9 @@ func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, 
 			theirs(k, err)
 		}
 	}
-	if lease.Key() != key { // a Prefix's, or a slot's: the caller's own name finds its token, too
-		ctx = lock.WithTokenOf(ctx, key, lease.Token())
-	}
-	k, err := start(ctx, lease, ttl, o)
+	k, err := start(withNames(ctx, keys, lease), lease, ttl, o)
 	if err != nil {
-		return outcome.Join(err, outcome.UnlessLost(lease.Release(context.WithoutCancel(ctx))))
+		return notRun{outcome.Join(err, outcome.UnlessLost(lease.Release(context.WithoutCancel(ctx))))}
 	}
 
 	returned := false
@@ -90,9 +165,27 @@ func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, 
 		}
 		err = outcome.Join(err, release)
 	}()
-	err = fn(k.Context())
+	if err = fn(k.Context()); errors.Is(err, ErrNotRun) {
+		err = didRun{err}
+	}
 	returned = true
 	return err
+}
+
+// withNames gives ctx the tokens by the keys as the caller calls them, where the store
+// calls them otherwise (a Prefix's, or a slot's), so that lock.TokenOf finds both.
+func withNames(ctx context.Context, keys []string, lease lock.Lease) context.Context {
+	leases := members(lease) // of the keys as they were given, each once
+	for i, key := range keys {
+		if slices.Contains(keys[:i], key) {
+			continue
+		}
+		if leases[0].Key() != key {
+			ctx = lock.WithTokenOf(ctx, key, leases[0].Token())
+		}
+		leases = leases[1:]
+	}
+	return ctx
 }
 
 // end releases the lease; the store keeps the key for atLeast since it was asked for.

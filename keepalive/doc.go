@@ -13,6 +13,10 @@
 //		// The lease was lost while report ran.
 //	}
 //
+// [DoAll] does so under several locks at once, [TryDo] only if nobody holds the key, and
+// [Once] at most once a period, for a job that several machines start. Where the function
+// was not called the error matches [ErrNotRun], besides its reason.
+//
 // [Start] keeps a lease that the caller has already, of any backend, composed ones
 // included.
 //

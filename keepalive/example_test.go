@@ -61,3 +61,23 @@ func ExampleDo_atLeast() {
 	// first was refused: false
 	// second was refused: true
 }
+
+// Two machines start a job once an hour, by clocks that differ. (The second waits for up
+// to a tenth of the hour; here its ctx ends first.)
+func ExampleOnce() {
+	store := memory.New()
+	report := func(ctx context.Context) error {
+		fmt.Println("the report of token", lock.Token(ctx))
+		return nil
+	}
+	ran, err := keepalive.Once(context.Background(), store.Client("a"), "hourly-report", time.Hour, report)
+	fmt.Println("a ran:", ran, err)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	ran, err = keepalive.Once(ctx, store.Client("b"), "hourly-report", time.Hour, report)
+	fmt.Println("b ran:", ran, errors.Is(err, keepalive.ErrNotRun))
+	// Output:
+	// the report of token 1
+	// a ran: true <nil>
+	// b ran: false true
+}

@@ -110,14 +110,18 @@ func start(ctx context.Context, lease lock.Lease, ttl time.Duration, o Options) 
 
 // withTokens gives ctx the tokens of lease: of each key of a [lock.Set], the first innermost.
 func withTokens(ctx context.Context, lease lock.Lease) context.Context {
-	leases := []lock.Lease{lease}
-	if set, ok := lease.(interface{ Leases() []lock.Lease }); ok {
-		leases = set.Leases()
-	}
-	for _, l := range slices.Backward(leases) {
+	for _, l := range slices.Backward(members(lease)) {
 		ctx = lock.WithTokenOf(ctx, l.Key(), l.Token())
 	}
 	return ctx
+}
+
+// members are the leases of a [lock.Set], or the one that it is.
+func members(lease lock.Lease) []lock.Lease {
+	if set, ok := lease.(interface{ Leases() []lock.Lease }); ok {
+		return set.Leases()
+	}
+	return []lock.Lease{lease}
 }
 
 // Context ends when the ctx given to Start does, with its cause; or with a cause

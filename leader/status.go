@@ -2,6 +2,7 @@ package leader
 
 import (
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/keepalive"
@@ -49,6 +50,34 @@ type Status struct {
 	// LastResult is how the last term that is over ended: fn's result, joined with
 	// lock.ErrLost if the lease was lost. nil while there is none.
 	LastResult error
+}
+
+// LogValue is what there is to log of s: its key and state, since when, and those of the
+// other fields that are not zero.
+func (s Status) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.String("key", s.Key), slog.String("state", string(s.State))}
+	if s.Token > 0 {
+		attrs = append(attrs, slog.Uint64("token", s.Token))
+	}
+	if !s.Since.IsZero() {
+		attrs = append(attrs, slog.Time("since", s.Since))
+	}
+	if s.Terms > 0 {
+		attrs = append(attrs, slog.Int("terms", s.Terms))
+	}
+	if s.Overdue {
+		attrs = append(attrs, slog.Bool("overdue", true))
+	}
+	if !s.OutageSince.IsZero() {
+		attrs = append(attrs, slog.Time("outage_since", s.OutageSince))
+	}
+	if s.LastAttempt != nil {
+		attrs = append(attrs, slog.String("last_attempt", s.LastAttempt.Error()))
+	}
+	if s.LastResult != nil {
+		attrs = append(attrs, slog.String("last_result", s.LastResult.Error()))
+	}
+	return slog.GroupValue(attrs...)
 }
 
 // errNotReturned is the result of an fn that panicked or exited its goroutine.

@@ -3,6 +3,7 @@ package lock
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 )
 
@@ -65,6 +66,33 @@ type Event struct {
 
 	// Err is what the call returned; in EventLost, why the lease is lost.
 	Err error
+}
+
+// LogValue is what there is to log of e: its kind, and those of the other fields that
+// are not zero.
+func (e Event) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.String("kind", string(e.Kind)), slog.String("key", e.Key)}
+	if e.Token > 0 {
+		attrs = append(attrs, slog.Uint64("token", e.Token))
+	}
+	for _, d := range []struct {
+		name string
+		d    time.Duration
+	}{{"duration", e.Duration}, {"held", e.Held}, {"after", e.After}} {
+		if d.d > 0 {
+			attrs = append(attrs, slog.Duration(d.name, d.d))
+		}
+	}
+	if e.Attempts > 0 {
+		attrs = append(attrs, slog.Int("attempts", e.Attempts))
+	}
+	if e.Expired {
+		attrs = append(attrs, slog.Bool("expired", true))
+	}
+	if e.Err != nil {
+		attrs = append(attrs, slog.String("err", e.Err.Error()))
+	}
+	return slog.GroupValue(attrs...)
 }
 
 // keyChanger is a decorator that changes keys: below gives the locker under it,

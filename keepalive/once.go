@@ -1,0 +1,52 @@
+package keepalive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// onceTTL is the ttl under which Once runs, if the period is not shorter: after it
+// another starter may run in place of one that crashed.
+const onceTTL = 30 * time.Second
+
+// onceWait is the part of a period that Once waits where the key is held: the starter
+// of the last run, whose clock ticks a little early, must not skip a period.
+const onceWait = 10
+
+// Once runs fn if no run of key was asked for in the last period, in whatever process;
+// otherwise it does nothing: ran is false, and err nil. It is for jobs that several
+// machines start by clocks of their own, each once a period: however much these
+// differ, one run begins in each period.
+//
+// It keeps the key held for the whole period, counted from when it was asked for, as
+// [lock.ReleaseAfter] does, whatever fn returned: a job that failed is tried again in the
+// next period. fn may take longer than the period; the key is renewed until it has
+// returned. A process that dies while fn runs loses the key within 30s, or the period if
+// that is shorter, and another starter may then begin: make fn idempotent.
+//
+// Where the key is held, Once waits up to a tenth of the period for its end. period is at
+// least 10ms, and at most what the store can keep held without its holder
+// ([lock.CheckReleaseAfter]; redlock's limit is its Options.RestartGuard); an error that
+// matches [lock.ErrInvalid] or [errors.ErrUnsupported] says so before anything is asked.
+// For the rest see [Do], whose errors it has.
+func Once(ctx context.Context, locker lock.Locker, key string, period time.Duration, fn func(context.Context) error) (ran bool, err error) {
+	if period < 10*lock.MinTTL {
+		return false, notRun{fmt.Errorf("keepalive: once: %w: the period is %v, want at least %v%s", lock.ErrInvalid, period, 10*lock.MinTTL, unitHint(period))}
+	}
+	if fn == nil {
+		return false, notRun{fmt.Errorf("keepalive: once: %w: fn is nil", lock.ErrInvalid)}
+	}
+	opts := &Options{AtLeast: period, Acquire: &lock.AcquireOptions{Timeout: period / onceWait}}
+	err = Do(ctx, locker, key, min(period, onceTTL), func(ctx context.Context) error {
+		ran = true
+		return fn(ctx)
+	}, opts)
+	if !ran && errors.Is(err, lock.ErrHeld) {
+		return false, nil
+	}
+	return ran, err
+}
