@@ -30,6 +30,8 @@
 //	                            ▼                                         ▼ lease released
 //	                         stopped ◄────────────────────────────────────┘
 //
+// ([Elector.Resign] is a way from leading to draining, and from there to standing by.)
+//
 // standing by: another leads, nobody does, or the store can't tell; Run goes on
 // asking. leading: fn runs, its context is alive. draining: fn's context has ended,
 // or fn has returned, and the lease is still held and renewed, for
@@ -55,6 +57,8 @@
 //
 //	fn returned before its context ended (it resigns)  fn's result
 //	ctx ended while fn ran                             fn's result, when it has returned
+//	Resign ended the term: campaign again, after        fn's result
+//	  others; or, with Once
 //	the lease was lost: campaign again; or, with       fn's result and lock.ErrLost
 //	  Once, or if ctx ended meanwhile
 //	ctx ended while standing by                        context.Cause(ctx), nothing else

@@ -48,8 +48,10 @@ type Elector struct {
 	mu      sync.Mutex // guards all below; taken before those of changes and of a Keeper
 	running bool
 	status  Status
-	asking  time.Time // when the attempt under way began; zero if there is none
-	changes *changes  // nil without OnChange
+	asking  time.Time               // when the attempt under way began; zero if there is none
+	endTerm context.CancelCauseFunc // of fn's context; nil between terms
+	endedBy bool                    // Resign has ended the term under way, or the last one
+	changes *changes                // nil without OnChange
 }
 
 // New makes an Elector. Bad input is reported by Run, before any I/O.
@@ -78,12 +80,16 @@ func (e *Elector) Run(ctx context.Context, fn func(context.Context) error) error
 		if err != nil {
 			return err
 		}
-		resigned, err := e.lead(ctx, s, k, fn)
-		if resigned || s.once || ctx.Err() != nil {
+		returned, err := e.lead(ctx, s, k, fn)
+		if returned || s.once || ctx.Err() != nil {
 			return err
 		}
 		e.setState(StandingBy)
-		if err := e.pause(ctx, s); err != nil {
+		next := e.pause
+		if e.resigned() {
+			next = e.aside
+		}
+		if err := next(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -125,10 +131,15 @@ func (e *Elector) campaign(ctx context.Context, s settings) (*keepalive.Keeper, 
 			return nil, fmt.Errorf("%w: %w", ErrNotElected, err)
 		}
 		// (The name that this Elector was given finds the token also where the store has another.)
-		k, err := keepalive.Start(lock.WithTokenOf(ctx, e.key, lease.Token()), lease, s.ttl, &s.keepalive)
+		term, end := context.WithCancelCause(lock.WithTokenOf(ctx, e.key, lease.Token()))
+		k, err := keepalive.Start(term, lease, s.ttl, &s.keepalive)
 		if err == nil {
+			e.mu.Lock()
+			e.endTerm, e.endedBy = end, false
+			e.mu.Unlock()
 			return k, nil
 		}
+		end(nil)
 		// The store answered so late that there is no time to lead.
 		err = outcome.Join(err, outcome.UnlessLost(lease.Release(context.WithoutCancel(ctx))))
 		s.log.Warn("elected too late", "key", e.key, "token", lease.Token(), "err", err)
@@ -157,8 +168,8 @@ func (e *Elector) acquireOptions(s settings) *lock.AcquireOptions {
 	return &o
 }
 
-// lead runs fn for one term. resigned means that fn returned of its own accord.
-func (e *Elector) lead(ctx context.Context, s settings, k *keepalive.Keeper, fn func(context.Context) error) (resigned bool, err error) {
+// lead runs fn for one term. returned means that fn returned of its own accord.
+func (e *Elector) lead(ctx context.Context, s settings, k *keepalive.Keeper, fn func(context.Context) error) (returned bool, err error) {
 	e.term.Store(k)
 	e.set(func(s *Status) {
 		s.State, s.Token, s.LastAttempt, s.OutageSince = Leading, k.Token(), nil, time.Time{}
@@ -169,21 +180,27 @@ func (e *Elector) lead(ctx context.Context, s settings, k *keepalive.Keeper, fn 
 		defer close(watched)
 		e.watch(s, k, fnDone)
 	}()
+	asked, stopAsking := context.WithCancel(context.WithoutCancel(ctx)) // ended when fn has returned
+	var requests sync.WaitGroup
+	requests.Go(func() { e.requests(asked, s, k) })
 
 	// Deferred, so that the lease is freed once and after fn, also if fn or a logger
 	// panics or exits its goroutine; the panic then goes on.
 	err = errNotReturned
 	defer func() {
-		resigned = k.Context().Err() == nil
+		returned = k.Context().Err() == nil
 		e.setEnding(k)
-		e.term.Store(nil)
+		end := e.closeTerm()
 		close(fnDone)
+		stopAsking()
+		requests.Wait()
 		err = outcome.Join(err, k.Release(context.WithoutCancel(ctx))) // ctx bounds fn, not this
+		end(nil)
 		<-watched
 		e.mu.Lock()
 		e.status.Token, e.status.Overdue, e.status.LastResult = 0, false, err
 		e.mu.Unlock()
-		s.log.Info("term ended", "key", e.key, "token", k.Token(), "resigned", resigned, "err", err)
+		s.log.Info("term ended", "key", e.key, "token", k.Token(), "resigned", returned || e.resigned(), "err", err)
 	}()
 	s.log.Info("leading", "key", e.key, "token", k.Token())
 	err = fn(k.Context())

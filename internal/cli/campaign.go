@@ -17,9 +17,10 @@ import (
 
 // ending is what became of a term.
 type ending struct {
-	stopped bool          // a signal asked for the end
-	ran     time.Duration // the command, 0: not at all
-	said    string        // how it ended, for people
+	stopped  bool          // a signal asked for the end
+	resigned bool          // the end was asked for through the store: another is to have the lock first
+	ran      time.Duration // the command, 0: not at all
+	said     string        // how it ended, for people
 }
 
 // campaigns runs the command for one term, with --restart for one after another.
@@ -38,6 +39,9 @@ func (r *runner) campaigns(ctx context.Context, locker lock.Locker, path string)
 			return err // of the campaign: the next would end in the same way
 		}
 		wait := pauses.after(t.ran, err)
+		if t.resigned {
+			wait = max(r.restartDelay, asideTime)
+		}
 		for {
 			r.say("%s: campaigning again in %v", t.said, wait)
 			if err := r.untilSignal(ctx, func(ctx context.Context) error { return pause(ctx, wait) }); err != nil {
@@ -56,6 +60,7 @@ func (r *runner) campaigns(ctx context.Context, locker lock.Locker, path string)
 }
 
 const (
+	asideTime = 2 * time.Second  // for another copy to take the lock, where this one was asked to resign
 	steadyRun = 10 * time.Second // a command that ran so long did not fail at once
 	maxPause  = time.Minute      // between two that do
 )

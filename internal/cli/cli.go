@@ -107,10 +107,10 @@ The commands run and health have others: see their help.`,
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.Flags().Bool("version", false, "print the version")
 	root.SetHelpCommand(helpCommand(root))
-	root.AddCommand(a.runCommand(), a.healthCommand(), a.listCommand(), a.showCommand(), a.releaseCommand(), a.clearCommand(), a.watchCommand(), a.benchCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.healthCommand(), a.listCommand(), a.showCommand(), a.releaseCommand(), a.resignCommand(), a.clearCommand(), a.watchCommand(), a.benchCommand(), a.versionCommand())
 	titled(root, "Run a program under a lock:", "run")
 	titled(root, "See what is going on:", "health", "list", "show", "watch", "bench")
-	titled(root, "Mend:", "release", "clear")
+	titled(root, "Mend:", "resign", "release", "clear")
 	a.complete(root)
 	wrapArgs(root)
 	for _, c := range root.Commands() {

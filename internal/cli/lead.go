@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -33,6 +34,13 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 	}
 	defer r.guard.Forget()
 
+	ctx, cancel := context.WithCancel(context.Background())
+	asked := make(chan string, 1)
+	var requests sync.WaitGroup
+	requests.Go(func() { r.requests(ctx, lease, asked) })
+	defer requests.Wait()
+	defer cancel()
+
 	lost := keeper.Context().Done()
 	interrupted := false // this process, too: not by Ctrl-C while the command has the terminal
 	for running := true; running; {
@@ -41,6 +49,10 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 			t.stopped = t.stopped || r.asksForTheEnd(s)
 			interrupted = interrupted || s == syscall.SIGINT
 			g.Signal(s.(syscall.Signal))
+		case by := <-asked:
+			r.say("asked by %s to resign: ending the command", by)
+			t.resigned = true
+			g.Terminate()
 		case <-lost:
 			r.stop(g, lease)
 			running = false
@@ -57,7 +69,8 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 		return t, nil // killed, and the kernel has not let go of it: lost anyway
 	}
 	t.said = ended(g, time.Since(began))
-	t.stopped = t.stopped || g.EndedBy(syscall.SIGINT, syscall.SIGTERM) || g.CtrlC() || r.hungUp()
+	// (That SIGTERM which a request to resign made was this process's.)
+	t.stopped = t.stopped || !t.resigned && g.EndedBy(syscall.SIGINT, syscall.SIGTERM) || g.CtrlC() || r.hungUp()
 	if code := g.Code(); code != 0 {
 		err = &status{code: code}
 		if dead, alone := g.Interrupted(); dead {

@@ -39,9 +39,10 @@ type runner struct {
 
 	acquire  lock.AcquireOptions
 	store    store
-	named    bool      // it was said which store it is
-	terminal bool      // there was one at the start
-	began    time.Time // of the campaign
+	locker   lock.Locker // the store's, without slots
+	named    bool        // it was said which store it is
+	terminal bool        // there was one at the start
+	began    time.Time   // of the campaign
 	guard    *procgroup.Guard
 	signals  chan os.Signal // those that may ask for the end
 	suspend  chan os.Signal // SIGTSTP
@@ -252,6 +253,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 	if above >= r.slots {
 		return usage("%q is held by a lockkeeper that this one runs under: it would wait for its own end", r.key)
 	}
+	r.locker = locker
 	if r.slots > 1 {
 		locker = lock.Semaphore(locker, r.slots)
 	}

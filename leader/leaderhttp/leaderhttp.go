@@ -4,7 +4,8 @@
 //	go http.ListenAndServe("localhost:8080", leaderhttp.Handler(elector))
 //	err := elector.Run(ctx, run)
 //
-// It has no authentication, decides nothing, and causes no traffic to the store.
+// It has no authentication, decides nothing, and causes no traffic to the store. [Resign]
+// does decide something, and is served only where a program says so.
 package leaderhttp
 
 import (
@@ -64,6 +65,31 @@ func Handler(e *leader.Elector) http.Handler {
 		return s.State == leader.Leading || standby && s.State == leader.StandingBy && !s.OutOfReach()
 	})
 	return mux
+}
+
+// Resign answers POST by [leader.Elector.Resign]: 202 with the status if a term was under
+// way, which ends when the leader's function has returned; 409 if e does not lead. Any
+// other method is 405. It is not a part of Handler:
+//
+//	mux.Handle("POST /resign", leaderhttp.Resign(elector))
+//
+// Whoever reaches it can end every term of this copy: serve it on loopback, or behind
+// what you let operators in by. Requests that a browser makes for another site's page are
+// refused (403, [http.CrossOriginProtection]).
+func Resign(e *leader.Elector) http.Handler {
+	var sameOrigin http.CrossOriginProtection
+	return sameOrigin.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			w.Header().Set("Allow", http.MethodPost)
+			http.Error(w, "want POST", http.StatusMethodNotAllowed)
+			return
+		}
+		code := http.StatusConflict
+		if e.Resign() {
+			code = http.StatusAccepted
+		}
+		write(w, code, e.Status())
+	}))
 }
 
 func write(w http.ResponseWriter, code int, s leader.Status) {

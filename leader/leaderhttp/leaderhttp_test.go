@@ -125,3 +125,28 @@ func TestACopyThatCanNotReachTheStoreIsNotReady(t *testing.T) {
 		<-done
 	})
 }
+
+func TestResignEndsATermAndOnlyByAPostOfTheSameSite(t *testing.T) {
+	elector := leader.New(memory.New(), "k", &leader.Options{Once: true})
+	resign := leaderhttp.Resign(elector)
+	ask := func(method string, header ...string) int {
+		r := httptest.NewRequest(method, "http://keeper/resign", nil)
+		for i := 0; i+1 < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		answer := httptest.NewRecorder()
+		resign.ServeHTTP(answer, r)
+		return answer.Code
+	}
+	require.Equal(t, http.StatusConflict, ask(http.MethodPost), "it does not lead")
+	require.NoError(t, elector.Run(t.Context(), func(ctx context.Context) error {
+		require.Equal(t, http.StatusMethodNotAllowed, ask(http.MethodGet))
+		require.Equal(t, http.StatusForbidden, ask(http.MethodPost, "Sec-Fetch-Site", "cross-site"))
+		require.NoError(t, ctx.Err())
+		require.Equal(t, http.StatusAccepted, ask(http.MethodPost))
+		<-ctx.Done()
+		require.ErrorIs(t, context.Cause(ctx), leader.ErrResigned)
+		require.Equal(t, http.StatusConflict, ask(http.MethodPost), "once")
+		return nil
+	}))
+}
