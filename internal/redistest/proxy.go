@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,7 @@ type rules struct {
 	hold        bool
 	dropReplies bool
 	delay       time.Duration
+	jitter      time.Duration
 }
 
 type direction int
@@ -94,6 +96,10 @@ func (p *Proxy) Hold(on bool) { p.set(func(r *rules) { r.hold = on }) }
 // Delay carries bytes d later, in each direction, so a round trip takes 2d more.
 // Order is kept. 0 is off.
 func (p *Proxy) Delay(d time.Duration) { p.set(func(r *rules) { r.delay = d }) }
+
+// Jitter delays each run of bytes by up to d more, at random. Order is kept, so that some
+// travel together. 0 is off.
+func (p *Proxy) Jitter(d time.Duration) { p.set(func(r *rules) { r.jitter = d }) }
 
 // LoseReply lets the next request with text in it pass to the target, and breaks its
 // connection when the answer comes, which is lost. Others pass unharmed.
@@ -252,6 +258,7 @@ func (p *Proxy) carry(l *link, target string) {
 type chunk struct {
 	data []byte // nil: the stream has ended
 	at   time.Time
+	luck float64 // how much of the jitter it meets
 }
 
 // pump carries one direction until it ends or the link is over.
@@ -272,7 +279,7 @@ func (p *Proxy) pump(l *link, src, dst net.Conn, dir direction) {
 					data = nil
 				}
 				select {
-				case queue <- chunk{data, time.Now()}:
+				case queue <- chunk{data, time.Now(), rand.Float64()}:
 				case <-l.done:
 					return
 				}
@@ -304,7 +311,7 @@ func (p *Proxy) deliver(l *link, dst net.Conn, dir direction, c chunk, lost *boo
 			*lost = true
 			return true
 		}
-		wait := time.Until(c.at.Add(r.delay))
+		wait := time.Until(c.at.Add(r.delay + time.Duration(c.luck*float64(r.jitter))))
 		if !r.hold && !r.loses(dir) && wait <= 0 {
 			if c.data == nil || dir == replies && l.doomed.Load() {
 				return false

@@ -55,12 +55,14 @@ type section struct {
 
 var sections = []section{
 	{"uncontended", uncontended},
+	{"uncontended-far", uncontendedFar},
 	{"one-node", oneNode},
 	{"parallel", parallel},
 	{"hung", hung},
 	{"memory", inMemory},
 	{"held", held},
 	{"handoff", handoff},
+	{"handoff-far", handoffFar},
 	{"leader", elections},
 	{"crash", crash},
 	{"waiters", waiters},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/bsm/redislock"
@@ -278,7 +279,7 @@ func (b *bench) settings(names []string) {
 	for _, name := range names {
 		b.printf("- %s: %s.\n", rivals[name].title, rivals[name].detail)
 	}
-	if b.at != nil && b.at.Etcd == "" {
+	if slices.Contains(names, etcdPeer) && b.at != nil && b.at.Etcd == "" {
 		b.printf("- etcd mutex: left out, etcd is not installed here.\n")
 	}
 }
