@@ -14,10 +14,6 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// AgreedPrefix begins the name of the key in which the clients of a prefix agree on
-// the set of nodes, the quorum and the restart guard.
-const AgreedPrefix = "lockkeeper:agreed:"
-
 // agreement is how this client stands with the nodes' terms. A lease is granted only
 // while a quorum of nodes has this client's terms for certain, and none is known to have
 // others. They stand there for as long as the lease can, so that a client with others
@@ -239,11 +235,6 @@ func (a *agreement) restarted(i int, run string) {
 	if s := &a.at[i]; len(s.runs) > 0 && s.runs[len(s.runs)-1] != run {
 		a.l.nodes[i].agreed.Store(never)
 	}
-}
-
-// agreedKeys are one key: scripts have two.
-func (l *Locker) agreedKeys() keys {
-	return keys{AgreedPrefix + l.opts.Prefix, AgreedPrefix + l.opts.Prefix}
 }
 
 // single: the node is one server, not the present one of a Sentinel's set, or a Cluster.

@@ -2,8 +2,6 @@ package redlock
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -11,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // agreeing is one round of asking nodes.
@@ -156,16 +155,18 @@ func (a *agreement) settle(i int, there string, left time.Duration) error {
 
 // send offers mine in place of known, or asks only, and gives what is there after it.
 func (a *agreement) send(i int, mine, known string, ttl time.Duration) (there string, left time.Duration, err error) {
-	ask := func() answer { return a.l.nodes[i].eval(agreeScript, a.l.agreedKeys(), renewing, mine, known, ms(ttl)) }
+	ask := func() answer {
+		return a.l.nodes[i].eval(script.Agree(a.l.opts.Prefix, mine, known, script.ToMillis(ttl)), renewing)
+	}
 	got := ask()
 	if broken(got.err) && !silence(got.err) {
 		got = ask() // a connection that ended while nobody used it; to ask twice is no harm
 	}
-	there, left, info, err := parseAgree(got)
+	agreed, err := parseAgree(got)
 	if err == nil {
-		a.locked(func() { a.learn(i, info) })
+		a.locked(func() { a.learn(i, parseInfo(agreed.Info)) })
 	}
-	return there, left, err
+	return agreed.Text, agreed.Left, err
 }
 
 // stands notes that node i has this client's terms until then: what it was asked for,
@@ -290,19 +291,9 @@ func uptime(info map[string]string) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-func parseAgree(a answer) (there string, left time.Duration, info map[string]string, err error) {
+func parseAgree(a answer) (script.Agreed, error) {
 	if a.err != nil {
-		return "", 0, nil, ownTimeout(a.err)
+		return script.Agreed{}, ownTimeout(a.err)
 	}
-	part, err := a.msg.ToArray()
-	if err != nil || len(part) != 3 {
-		return "", 0, nil, fmt.Errorf("%w: not an array of 3", errReply)
-	}
-	there, err1 := part[0].ToString()
-	left, err2 := milliseconds(&part[1])
-	text, err3 := part[2].ToString()
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return "", 0, nil, fmt.Errorf("%w: %w", errReply, err)
-	}
-	return there, left, parseInfo(text), nil
+	return script.ParseAgree(a.msg)
 }

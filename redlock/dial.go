@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // Dial connects to the nodes and returns once a quorum has answered; the others
@@ -242,8 +243,9 @@ func (n *node) wholeCluster(ctx context.Context, c rueidis.Client) string {
 	}
 	// The user may not ask that. Of some keys, one is another server's.
 	for i := range 16 {
-		k, _ := newKeys(n.opts.Prefix, "lockkeeper:probe:"+strconv.Itoa(i))
-		err := inspectScript.eval(ctx, c, k).Error()
+		k, _ := script.NewKeys(n.opts.Prefix, "lockkeeper:probe:"+strconv.Itoa(i))
+		q := script.Inspect(k, 0)
+		err := q.Eval(ctx, c).Error()
 		if refused := refusal(err); refused != nil && errorCode(refused.Error()) == "MOVED" {
 			return "several "
 		} else if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 var _ lock.HealthChecker = (*Locker)(nil)
@@ -135,16 +136,18 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 	}
 	rep := l.probeVote(ctx, n, c, k)
 	h.Err = l.explain(rep.reason(l.opts.NodeTimeout, true))
-	agreed, left, info, err := parseAgree(answered(agreeScript.eval(ctx, c, l.agreedKeys(), "", "", "0")))
+	look := script.Agree(l.opts.Prefix, "", "", script.ToMillis(0))
+	agreed, err := parseAgree(answered(look.Eval(ctx, c)))
+	info := parseInfo(agreed.Info)
 	h.port, h.uptime = info["tcp_port"], uptime(info)
-	if h.agreed, h.agreedLeft = agreed, left; err != nil && !keyForbidden(err) {
+	if h.agreed, h.agreedLeft = agreed.Text, agreed.Left; err != nil && !keyForbidden(err) {
 		h.Err = cmp.Or(h.Err, l.explain(err))
 	}
 	s := takeSurvey(ctx, c)
 	if c.Mode() != rueidis.ClientModeCluster && h.Err == nil { // it has the key of this check, and not all others
 		h.Err = n.misplaced(ctx, c, s.info["redis_mode"])
 	}
-	if rep.kind == recovering && s.info["role"] == "slave" && s.info["slave_read_only"] == "1" {
+	if rep.Kind == script.Recovering && s.info["role"] == "slave" && s.info["slave_read_only"] == "1" {
 		// Its guard refuses first, and when that is over it will refuse all the same.
 		rep = reply{}
 		h.Err = errors.New("answers, but refuses writes: it is a read-only replica")
@@ -154,13 +157,13 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 	if guard := l.guardFact(rep); guard != "" {
 		h.Facts = append(h.Facts, lock.Fact{Name: "guard", Value: guard})
 	}
-	h.Warnings = append(l.guardAdvice(rep.unguarded), s.advice(l.restartEffect())...)
+	h.Warnings = append(l.guardAdvice(rep.Unguarded), s.advice(l.restartEffect())...)
 	h.Warnings = append(h.Warnings, l.counterAdvice(ctx, c, s, h.Err)...)
 	if keyForbidden(err) {
 		h.Warnings = append(h.Warnings, "it can't show whether all clients have the same nodes, quorum and restart guard: "+allowAgreed)
 	}
-	if err := proveDurable(s.conf, s.info); rep.kind == recovering && s.conf.durable() && err != nil {
-		h.Warnings = append(h.Warnings, fmt.Sprintf("durable now, but it votes only in %v: %v", rep.left, err))
+	if err := proveDurable(s.conf, s.info); rep.Kind == script.Recovering && s.conf.durable() && err != nil {
+		h.Warnings = append(h.Warnings, fmt.Sprintf("durable now, but it votes only in %v: %v", rep.Left, err))
 	}
 	if took := n.connects(); took.total() > l.opts.NodeTimeout {
 		h.Warnings = append(h.Warnings, fmt.Sprintf("to connect took %v: when a connection breaks, its vote is missing for so long", took))
@@ -169,21 +172,23 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 }
 
 // probeVote asks for a vote as an attempt does, and gives it back.
-func (l *Locker) probeVote(ctx context.Context, n *node, c rueidis.Client, k keys) reply {
-	ttl, run := ms(probeTTL), ""
+func (l *Locker) probeVote(ctx context.Context, n *node, c rueidis.Client, k script.Keys) reply {
+	ttl, guard := script.ToMillis(probeTTL), script.Guard{Least: l.opts.least}
 	value := newValue(l.opts.Owner)
 	vote := func() reply {
-		return parseAcquire(answered(acquireScript.eval(ctx, c, k, value, ttl, ttl, l.opts.least, run)))
+		q := script.Acquire(k, value, ttl, ttl, guard, "")
+		return answered(q.Eval(ctx, c)).reply(script.ParseAcquire)
 	}
 	rep := vote()
-	if rep.kind == recovering && n.probe(rep.run) {
-		run = rep.run
-		if rep = vote(); rep.kind == granted {
-			rep.run = run
+	if rep.Kind == script.Recovering && n.probe(rep.Run) {
+		guard.Durable = rep.Run
+		if rep = vote(); rep.Kind == script.Granted {
+			rep.Run = guard.Durable
 		}
 	}
-	if rep.kind == granted {
-		_ = releaseScript.eval(ctx, c, k, value, "0").Error() // or its ttl ends it
+	if rep.Kind == script.Granted {
+		q := script.Release(k, value, false)
+		_ = q.Eval(ctx, c).Error() // or its ttl ends it
 	}
 	return rep
 }
@@ -192,17 +197,17 @@ func (l *Locker) probeVote(ctx context.Context, n *node, c rueidis.Client, k key
 // to that.
 func (l *Locker) guardFact(rep reply) string {
 	switch {
-	case rep.kind == recovering:
-		return fmt.Sprintf("votes in %v", rep.left)
-	case rep.kind != granted:
+	case rep.Kind == script.Recovering:
+		return fmt.Sprintf("votes in %v", rep.Left)
+	case rep.Kind != script.Granted:
 		return ""
 	case l.opts.RestartGuard == -1:
 		return "off"
 	case l.opts.AssumeDurable:
 		return "assumed durable"
-	case rep.unguarded:
+	case rep.Unguarded:
 		return "can't work"
-	case rep.run != "": // it would sit out else
+	case rep.Run != "": // it would sit out else
 		return "durable"
 	}
 	return "passed"

@@ -14,19 +14,15 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 var _ lock.Inspector = (*Locker)(nil)
 
 // sight is what one node shows of a key.
 type sight struct {
-	held  bool
-	value string // can be empty: anything is another client's
-	left  time.Duration
-	count uint64
-	err   error
-
-	waiters []string // in their order, if it was asked for
+	script.Inspected
+	err error
 }
 
 // each asks all nodes at once and returns when all have answered, or failed, or
@@ -93,53 +89,23 @@ type absent map[*node]error
 
 // look asks all nodes but those that are absent for key, and for up to waiters of those
 // who wait for it.
-func (l *Locker) look(ctx context.Context, k keys, waiters int, gone absent) ([]sight, error) {
+func (l *Locker) look(ctx context.Context, k script.Keys, waiters int, gone absent) ([]sight, error) {
 	all, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, n *node, c rueidis.Client) (sight, error) {
 		if err := gone[n]; err != nil {
 			return sight{}, err
 		}
-		if waiters == 0 {
-			return parseSight(inspectScript.eval(ctx, c, k))
+		q := script.Inspect(k, waiters)
+		msg, err := q.Eval(ctx, c).ToMessage()
+		if err != nil {
+			return sight{}, err
 		}
-		return parseSight(inspectScript.eval(ctx, c, k, strconv.Itoa(waiters)))
+		shown, err := script.ParseInspect(msg)
+		return sight{Inspected: shown}, err
 	})
 	for i := range all {
 		all[i].err = errs[i]
 	}
 	return all, err
-}
-
-func parseSight(res rueidis.RedisResult) (sight, error) {
-	part, err := res.ToArray()
-	if err != nil {
-		return sight{}, err
-	}
-	if len(part) != 3 && len(part) != 4 {
-		return sight{}, errReply
-	}
-	var s sight
-	if s.value, err = part[0].ToString(); err != nil {
-		return sight{}, errReply
-	}
-	left, err := part[1].AsInt64()
-	if err != nil {
-		return sight{}, errReply
-	}
-	s.held = left != -2 // PTTL of a key that is not there
-	if s.left, err = milliseconds(&part[1]); err != nil {
-		return sight{}, errReply
-	}
-	count, err := part[2].ToString()
-	if err != nil {
-		return sight{}, errReply
-	}
-	s.count, _ = strconv.ParseUint(count, 10, 64) // "": never counted
-	if len(part) == 4 {
-		if s.waiters, err = part[3].AsStrSlice(); err != nil {
-			return sight{}, errReply
-		}
-	}
-	return s, nil
 }
 
 // Inspect tells who has a quorum of key's votes. Values on fewer nodes (leftovers
@@ -200,22 +166,22 @@ func (l *Locker) describe(key, value string, sights []sight) lock.Info {
 	counts := map[uint64]int{}
 	var left []time.Duration
 	for _, s := range sights {
-		if s.err != nil || !s.held || s.value != value {
+		if s.err != nil || !s.Held || s.Value != value {
 			continue
 		}
-		if counts[s.count]++; counts[s.count] >= l.opts.Quorum {
-			info.Token = s.count
+		if counts[s.Count]++; counts[s.Count] >= l.opts.Quorum {
+			info.Token = s.Count
 		}
-		if s.left == -1 {
-			s.left = maxDuration
+		if s.Left == -1 {
+			s.Left = script.MaxLeft
 		}
-		left = append(left, s.left)
+		left = append(left, s.Left)
 	}
 	slices.Sort(left)
 	if info.Holder == foreign {
 		info.Token = 0 // another library counts nothing: the count is an earlier holder's
 	}
-	if info.TTL = left[len(left)-l.opts.Quorum]; info.TTL == maxDuration {
+	if info.TTL = left[len(left)-l.opts.Quorum]; info.TTL == script.MaxLeft {
 		info.TTL = -1
 	}
 	return info

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // survey is what a node tells of itself, for people.
@@ -108,12 +109,12 @@ func readClock(ctx context.Context, c rueidis.Client) clock {
 		return clock{err: notTold("TIME", err)}
 	}
 	if len(part) != 2 {
-		return clock{err: errReply}
+		return clock{err: script.ErrReply}
 	}
 	seconds, err1 := strconv.ParseInt(part[0], 10, 64)
 	micros, err2 := strconv.ParseInt(part[1], 10, 64)
 	if err := errors.Join(err1, err2); err != nil || seconds < 0 || seconds > 1<<40 || micros < 0 || micros >= 1e6 {
-		return clock{err: errReply}
+		return clock{err: script.ErrReply}
 	}
 	// Wall clocks, on purpose: that is what is compared.
 	return clock{ahead: time.Unix(seconds, micros*1e3).Sub(start.Round(0).Add(trip / 2)), slack: max(trip/2, time.Microsecond)}
