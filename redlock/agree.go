@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // agreement is how this client stands with the nodes' terms. A lease is granted only
@@ -151,7 +152,7 @@ func (a *agreement) outcome() error {
 		s, timeout := &a.at[i], a.l.opts.NodeTimeout
 		switch {
 		case s.busy && time.Since(s.sent) >= timeout:
-			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w within %v", n.name, errNoAnswer, timeout))
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w within %v", n.name, nodeerr.ErrNoAnswer, timeout))
 		case s.err != nil:
 			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.name, s.err))
 		}

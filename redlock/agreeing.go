@@ -5,10 +5,10 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -92,7 +92,7 @@ func (a *agreement) ask(i int, r *agreeing) {
 		if r.reading--; err == nil {
 			s.shown, s.there, s.left = true, there, left
 		}
-		if err == nil || keyForbidden(err) { // that one counts all the same, see uncheckable
+		if err == nil || nodeerr.KeyForbidden(err) { // that one counts all the same, see uncheckable
 			r.shown++
 		}
 		a.step(r, r.reading, r.shown, r.learnedAll)
@@ -100,7 +100,7 @@ func (a *agreement) ask(i int, r *agreeing) {
 	select {
 	case <-r.learned:
 	case <-a.l.done:
-		err = cmp.Or(err, errClosed)
+		err = cmp.Or(err, nodeerr.ErrClosed)
 	}
 	if err == nil && there == "" {
 		// A client that finds no quorum gets no lease, so that its terms protect nothing: they
@@ -117,7 +117,7 @@ func (a *agreement) ask(i int, r *agreeing) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s.busy, s.err, s.shown = false, err, false
-	if keyForbidden(err) {
+	if nodeerr.KeyForbidden(err) {
 		a.uncheckable(i, err)
 	}
 	close(a.changed)
@@ -159,7 +159,7 @@ func (a *agreement) send(i int, mine, known string, ttl time.Duration) (there st
 		return a.l.nodes[i].eval(script.Agree(a.l.opts.Prefix, mine, known, script.ToMillis(ttl)), renewing)
 	}
 	got := ask()
-	if broken(got.err) && !silence(got.err) {
+	if nodeerr.Broken(got.err) && !nodeerr.Silence(got.err) {
 		got = ask() // a connection that ended while nobody used it; to ask twice is no harm
 	}
 	agreed, err := parseAgree(got)
@@ -277,11 +277,6 @@ func (a *agreement) uncheckable(i int, err error) {
 
 const allowAgreed = "allow its user the keys of that (ACL ~" + AgreedPrefix + "*)"
 
-func keyForbidden(err error) bool {
-	refused := refusal(err)
-	return refused != nil && (strings.Contains(refused.Error(), "NOPERM") || strings.Contains(refused.Error(), "No permissions to access a key"))
-}
-
 // uptime is the server's, rounded down; 0 where it is not told.
 func uptime(info map[string]string) time.Duration {
 	seconds, err := strconv.ParseInt(info["uptime_in_seconds"], 10, 64)
@@ -293,7 +288,7 @@ func uptime(info map[string]string) time.Duration {
 
 func parseAgree(a answer) (script.Agreed, error) {
 	if a.err != nil {
-		return script.Agreed{}, ownTimeout(a.err)
+		return script.Agreed{}, nodeerr.Shown(a.err)
 	}
 	return script.ParseAgree(a.msg)
 }

@@ -6,13 +6,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -41,10 +40,10 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 		h.Nodes[i] = all[i].NodeHealth
 		h.Nodes[i].Name = n.name
 		if errs[i] != nil {
-			h.Nodes[i].Err = l.explain(errs[i])
+			h.Nodes[i].Err = nodeerr.Explain(errs[i], l.opts.NodeTimeout)
 		}
 		if len(h.Nodes[i].Facts) == 0 {
-			h.Nodes[i].Facts = []lock.Fact{{Name: "reachable", Value: yesNo(refusal(errs[i]) != nil)}}
+			h.Nodes[i].Facts = []lock.Fact{{Name: "reachable", Value: yesNo(nodeerr.Refusal(errs[i]) != nil)}}
 		}
 	}
 	refuseTwins(h.Nodes, all)
@@ -126,7 +125,7 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 		start = time.Now()
 		err = c.Do(ctx, c.B().Ping().Build()).Error()
 	}
-	if err != nil && !unknownCommand(err) {
+	if err != nil && !nodeerr.UnknownCommand(err) {
 		return checkup{}, err
 	}
 	h := checkup{NodeHealth: lock.NodeHealth{Latency: time.Since(start)}}
@@ -135,13 +134,13 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 		return h, err
 	}
 	rep := l.probeVote(ctx, n, c, k)
-	h.Err = l.explain(rep.reason(l.opts.NodeTimeout, true))
+	h.Err = nodeerr.Explain(rep.reason(l.opts.NodeTimeout, true), l.opts.NodeTimeout)
 	look := script.Agree(l.opts.Prefix, "", "", script.ToMillis(0))
 	agreed, err := parseAgree(answered(look.Eval(ctx, c)))
 	info := parseInfo(agreed.Info)
 	h.port, h.uptime = info["tcp_port"], uptime(info)
-	if h.agreed, h.agreedLeft = agreed.Text, agreed.Left; err != nil && !keyForbidden(err) {
-		h.Err = cmp.Or(h.Err, l.explain(err))
+	if h.agreed, h.agreedLeft = agreed.Text, agreed.Left; err != nil && !nodeerr.KeyForbidden(err) {
+		h.Err = cmp.Or(h.Err, nodeerr.Explain(err, l.opts.NodeTimeout))
 	}
 	s := takeSurvey(ctx, c)
 	if c.Mode() != rueidis.ClientModeCluster && h.Err == nil { // it has the key of this check, and not all others
@@ -159,7 +158,7 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 	}
 	h.Warnings = append(l.guardAdvice(rep.Unguarded), s.advice(l.restartEffect())...)
 	h.Warnings = append(h.Warnings, l.counterAdvice(ctx, c, s, h.Err)...)
-	if keyForbidden(err) {
+	if nodeerr.KeyForbidden(err) {
 		h.Warnings = append(h.Warnings, "it can't show whether all clients have the same nodes, quorum and restart guard: "+allowAgreed)
 	}
 	if err := proveDurable(s.conf, s.info); rep.Kind == script.Recovering && s.conf.durable() && err != nil {
@@ -261,67 +260,6 @@ func warnOfClocks(nodes []lock.NodeHealth, all []checkup) {
 			apart.Abs().Round(time.Second), word, nodes[middle].Name))
 	}
 }
-
-// refusal is a server's own error; nil if err is none.
-func refusal(err error) *rueidis.RedisError {
-	var refused *rueidis.RedisError
-	errors.As(err, &refused)
-	return refused
-}
-
-// explain puts before a node's error what it means for an operator.
-func (l *Locker) explain(err error) error {
-	slow, ok := errors.AsType[net.Error](err)
-	switch {
-	case ok && slow.Timeout(): // the connection was cut for it
-		return fmt.Errorf("%w within %v: it hangs, or the network does", errNoAnswer, l.opts.NodeTimeout)
-	case errors.Is(err, errNoAnswer):
-		return fmt.Errorf("%w: it hangs, or the network does", err)
-	case refusal(err) == nil:
-		return err
-	}
-	said := refusal(err).Error()
-	code := errorCode(said)
-	for _, m := range meanings {
-		switch {
-		case m.code != code && !(strings.Contains(m.code, " ") && strings.Contains(said, m.code)):
-		case m.code == "NOAUTH", m.code == "DENIED": // what follows is about the protocol, or long
-			return &explained{m.text + " (" + m.code + ")", err}
-		default:
-			return fmt.Errorf("%s: %w", m.text, err)
-		}
-	}
-	return fmt.Errorf("answers, but refuses: %w", err)
-}
-
-// meanings of the codes of servers' errors. Inside a script Redis 6.2 puts words of
-// its own before them.
-var meanings = []struct{ code, text string }{
-	{"NOAUTH", "asks for a password"},
-	{"WRONGPASS", "refuses the user or the password"},
-	{"NOPERM", "the user lacks a permission"},
-	{"run this command", "the user lacks a permission"}, // how a script is told
-	{"CLUSTERDOWN", "answers, but refuses writes: cluster mode is on and the cluster is not formed or not whole"},
-	{"READONLY", "answers, but refuses writes: it is a read-only replica"},
-	{"OOM", "answers, but refuses writes: its memory is full"},
-	{"MISCONF", "answers, but refuses writes: it can't save to disk"},
-	{"NOREPLICAS", "answers, but refuses writes: too few replicas are in sync"},
-	{"LOADING", "is still loading its data"},
-	{"MASTERDOWN", "answers, but refuses: it is a replica without its primary"},
-	{"MOVED", "answers, but has some of the keys only: it is one server of a Redis Cluster (write cluster=true once, for the whole Cluster as one vote)"},
-	{"ASK", "answers, but has some of the keys only: it is one server of a Redis Cluster (write cluster=true once, for the whole Cluster as one vote)"},
-	{"max number of clients", "has no room for another connection (see maxclients)"},
-	{"DENIED", "is in protected mode: without a password it takes connections from its own machine only"},
-}
-
-// explained is an error in other words.
-type explained struct {
-	text string
-	err  error
-}
-
-func (e *explained) Error() string { return e.text }
-func (e *explained) Unwrap() error { return e.err }
 
 func yesNo(b bool) string {
 	if b {

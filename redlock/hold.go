@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -211,7 +212,7 @@ func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 	s.round, s.call, s.cut = nil, nil, nil
 	s.asked = s.asked || !rep.unsent
 	switch {
-	case r.op.sets && broken(rep.err) && !rep.unsent:
+	case r.op.sets && nodeerr.Broken(rep.err) && !rep.unsent:
 		s.doubt = true
 	case rep.Kind == script.Freed:
 		s.doubt = false // that was it

@@ -2,10 +2,8 @@ package redlock
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +12,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -54,17 +53,17 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 			} else {
 				a.t, a.err = ask(ctx, n, c)
 			}
-			if slow, ok := errors.AsType[net.Error](a.err); ok && slow.Timeout() { // cut off, or ctx has ended
-				a.err = fmt.Errorf("%w within %v", errNoAnswer, min(timeout, l.opts.NodeTimeout))
+			if nodeerr.Silence(a.err) { // cut off, or ctx has ended
+				a.err = fmt.Errorf("%w within %v", nodeerr.ErrNoAnswer, min(timeout, l.opts.NodeTimeout))
 			} else {
-				a.err = ownTimeout(a.err)
+				a.err = nodeerr.Shown(a.err)
 			}
 			answers <- a
 		}()
 	}
 	all, errs := make([]T, len(l.nodes)), make([]error, len(l.nodes))
 	for i := range errs {
-		errs[i] = fmt.Errorf("%w within %v", errNoAnswer, timeout)
+		errs[i] = fmt.Errorf("%w within %v", nodeerr.ErrNoAnswer, timeout)
 	}
 	answered := make([]bool, len(l.nodes))
 	for range l.nodes {

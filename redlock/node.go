@@ -2,7 +2,6 @@ package redlock
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -59,11 +59,6 @@ func sinceEpoch(t time.Time) time.Duration { return t.Sub(epoch) }
 // asked all the same: there are no more of them than leases that the node may have.
 const maxBacklog = 256
 
-var (
-	errConnecting = errors.New("not connected yet")
-	errNoAnswer   = errors.New("no answer")
-)
-
 // take makes c the node's client.
 func (n *node) take(c rueidis.Client) {
 	c = patient{c, n.wg} // what it leads to can be replaced, see current
@@ -103,16 +98,16 @@ func (n *node) withdraw(c *call) bool {
 
 // finish hands an answer to who asked.
 func (n *node) finish(c *call, a answer) {
-	if !broken(a.err) { // the end of a connection is no sign of life
+	if !nodeerr.Broken(a.err) { // the end of a connection is no sign of life
 		n.progress.Store(int64(time.Since(epoch)))
 	}
 	if n.opts.OnRequest != nil && c.AboutLock() {
-		n.opts.OnRequest(n.name, time.Since(c.start), ownTimeout(a.err))
+		n.opts.OnRequest(n.name, time.Since(c.start), nodeerr.Shown(a.err))
 	}
 	if a.err != nil && n.dial != nil {
 		n.dial.replied(nil, a.err) // one of a batch has its error within
 	}
-	if broken(a.err) {
+	if nodeerr.Broken(a.err) {
 		n.failed(a.err)
 		a.unsent = a.unsent || n.neverSent(a.err)
 	}
@@ -154,7 +149,7 @@ func (n *node) hangs() error {
 	if n.hasRoom() || n.atWork(quiet) {
 		return nil
 	}
-	return fmt.Errorf("%w for %v, with %d requests waiting", errNoAnswer, quiet.Round(time.Millisecond), n.inflight.Load())
+	return fmt.Errorf("%w for %v, with %d requests waiting", nodeerr.ErrNoAnswer, quiet.Round(time.Millisecond), n.inflight.Load())
 }
 
 // hasRoom reports that not too many requests wait for the node's answer.

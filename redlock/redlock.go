@@ -1,7 +1,6 @@
 package redlock
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -179,5 +178,3 @@ func (l *Locker) Close() error {
 
 // closeGrace is how long Close lets requests be answered before it cuts them off.
 const closeGrace = time.Second
-
-var errClosed = errors.New("closed")

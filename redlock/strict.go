@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // strict reads along on a connection to a node, and ends it at the first byte that no
@@ -139,7 +139,7 @@ func (c *strict) end(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err == nil {
-		c.err = fmt.Errorf("%w: %w", script.ErrReply, err)
+		c.err = fmt.Errorf("%w: %w", nodeerr.ErrReply, err)
 		_ = c.Conn.Close()
 	}
 	return c.err

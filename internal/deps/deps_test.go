@@ -31,7 +31,8 @@ var layers = []struct{ pkg, imports string }{
 	{"leader/leaderhttp", "leader lock internal/*"},
 	{"redlock", "lock internal/* redlock/internal/*"},
 	// The rooms of redlock, of which each imports only what stands below it.
-	{"redlock/internal/script", ""},
+	{"redlock/internal/script", "redlock/internal/nodeerr"},
+	{"redlock/internal/nodeerr", ""},
 	{"backends", "lock redlock backends/* internal/*"},
 	{"backends/record/recordtest", "lock lock/locktest backends/record"},
 	{"backends/*", "lock backends/record internal/*"},
