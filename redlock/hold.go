@@ -317,9 +317,6 @@ func (h *hold) wait(ctx context.Context, r *round, decide func(last bool) bool) 
 	}
 }
 
-// ended is the error of a ctx that has ended.
-func ended(ctx context.Context) error { return lock.ContextError(ctx) }
-
 // count is how many nodes gave an answer of this kind. mu is held.
 func (r *round) count(k script.Kind) int {
 	n := 0
@@ -346,15 +343,4 @@ func (h *hold) unavailable(r *round, what string, n int, last bool) error {
 	}
 	nodes.ErrorFormat = oneLine
 	return fmt.Errorf("%w: %w", err, nodes)
-}
-
-func oneLine(errs []error) string {
-	s := ""
-	for i, err := range errs {
-		if i > 0 {
-			s += "; "
-		}
-		s += err.Error()
-	}
-	return s
 }
