@@ -13,6 +13,7 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	"github.com/tonsurance/lockkeeper/redlock/internal/server"
 )
 
 // Dial connects to the nodes and returns once a quorum has answered; the others
@@ -193,7 +194,7 @@ func (n *node) ping(ctx context.Context) (run string, err error) {
 		return "", nil // many servers, with a run each
 	}
 	text, _ := c.Do(ctx, c.B().Info().Section("server").Build()).ToString()
-	info := parseInfo(text)
+	info := server.ParseInfo(text)
 	if err := n.misplaced(ctx, c, info["redis_mode"]); err != nil {
 		return "", fmt.Errorf("%w: %w", lock.ErrInvalid, err)
 	}
@@ -224,7 +225,7 @@ func (n *node) misplaced(ctx context.Context, c rueidis.Client, mode string) err
 func (n *node) wholeCluster(ctx context.Context, c rueidis.Client) string {
 	text, err := c.Do(ctx, c.B().Arbitrary("CLUSTER", "INFO").Build()).ToString()
 	if err == nil {
-		if known, _ := strconv.Atoi(parseInfo(text)["cluster_known_nodes"]); known > 1 {
+		if known, _ := strconv.Atoi(server.ParseInfo(text)["cluster_known_nodes"]); known > 1 {
 			return strconv.Itoa(known) + " "
 		}
 		return ""

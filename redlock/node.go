@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	"github.com/tonsurance/lockkeeper/redlock/internal/server"
 )
 
 // node is one vote. Requests to it are sent without a deadline of their own: only
@@ -236,29 +236,19 @@ func (n *node) probe(run string) bool {
 	if err != nil || c.Mode() == rueidis.ClientModeCluster {
 		return false // it would tell of any one of its servers
 	}
-	conf, info, err := durability(ctx, c)
+	conf, info, err := server.Durability(ctx, c)
 	// The configuration belongs to the run that is there after it was read, and
 	// that is the run which asks: a restart in between would show.
 	if err != nil || info["run_id"] != run {
 		return false
 	}
-	if err := proveDurable(conf, info); err != nil {
+	if err := server.ProveDurable(conf, info); err != nil {
 		n.tell(slog.LevelDebug, "redis node is not proved to be durable and waits for the restart guard", "err", err)
 		return false
 	}
 	n.durable.Store(&run)
 	n.tell(slog.LevelDebug, "redis node is durable and votes without waiting for the restart guard")
 	return true
-}
-
-func parseInfo(info string) map[string]string {
-	fields := map[string]string{}
-	for line := range strings.Lines(info) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			fields[name] = value
-		}
-	}
-	return fields
 }
 
 // roundUp is how many units d, 0 or more, takes.

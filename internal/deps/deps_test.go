@@ -32,6 +32,7 @@ var layers = []struct{ pkg, imports string }{
 	{"redlock", "lock internal/* redlock/internal/*"},
 	// The rooms of redlock, of which each imports only what stands below it.
 	{"redlock/internal/script", "redlock/internal/nodeerr"},
+	{"redlock/internal/server", "lock redlock/internal/nodeerr"},
 	{"redlock/internal/nodeerr", ""},
 	{"backends", "lock redlock backends/* internal/*"},
 	{"backends/record/recordtest", "lock lock/locktest backends/record"},
@@ -183,7 +184,8 @@ func TestForbiddenImportsAreSeen(t *testing.T) {
 		{"redlock", module + "/leader", "redlock imports leader"},
 		{"keepalive", module + "/leader", "keepalive imports leader"},
 		{"keepalive", module + "/redlock", "keepalive imports redlock"},
-		{"redlock/internal/script", module + "/lock", "redlock/internal/script imports lock"},
+		{"redlock/internal/server", module + "/redlock", "redlock/internal/server imports redlock"},
+		{"redlock/internal/script", module + "/redlock/internal/server", "redlock/internal/script imports redlock/internal/server"},
 		{"backends/memory", module + "/redlock", "backends/memory imports redlock"},
 		{"backends/memory", module + "/lock/locktest", "for tests only"},
 		{"redlock", module + "/internal/redistest", "for tests only"},
