@@ -250,7 +250,7 @@ func (a *agreement) mine() terms {
 // learn notes what the server says of itself. mu is held.
 func (a *agreement) learn(i int, info server.Info) {
 	s, run := &a.at[i], info["run_id"]
-	if run == "" || !a.l.nodes[i].single() {
+	if run == "" || !a.l.nodes[i].conn.Single() {
 		return
 	}
 	s.port, s.seen, s.up = info["tcp_port"], time.Now(), info.Uptime()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 	"github.com/tonsurance/lockkeeper/redlock/internal/server"
@@ -30,7 +31,7 @@ var _ lock.HealthChecker = (*Locker)(nil)
 func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 	timeout := 2 * l.opts.NodeTimeout
 	if end, ok := ctx.Deadline(); ok { // who asks for a lock waits for a connection, too
-		timeout = max(timeout, min(time.Until(end), connectLimit))
+		timeout = max(timeout, min(time.Until(end), nodeconn.ConnectLimit))
 	}
 	all, errs, err := each(ctx, l, timeout, l.checkNode)
 	if err != nil {
@@ -74,7 +75,7 @@ func (l *Locker) refuseDifferent(nodes []lock.NodeHealth, all []checkup) {
 	members := make([]member, len(all))
 	for i, n := range l.nodes {
 		members[i] = member{Name: n.name}
-		if n.single() {
+		if n.conn.Single() {
 			at := &all[i]
 			members[i].Run, members[i].Port, members[i].uptime = at.run, at.port, at.uptime
 		}
@@ -122,7 +123,7 @@ type checkup struct {
 func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (checkup, error) {
 	start := time.Now()
 	err := c.Do(ctx, c.B().Ping().Build()).Error()
-	for stillConnecting(err) && ctx.Err() == nil {
+	for nodeconn.StillConnecting(err) && ctx.Err() == nil {
 		start = time.Now()
 		err = c.Do(ctx, c.B().Ping().Build()).Error()
 	}
@@ -165,7 +166,7 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 	if err := server.ProveDurable(s.Conf, s.Info); rep.Kind == script.Recovering && s.Conf.Durable() && err != nil {
 		h.Warnings = append(h.Warnings, fmt.Sprintf("durable now, but it votes only in %v: %v", rep.Left, err))
 	}
-	if took := n.connects(); took.total() > l.opts.NodeTimeout {
+	if took := n.conn.Took(); took.Total() > l.opts.NodeTimeout {
 		h.Warnings = append(h.Warnings, fmt.Sprintf("to connect took %v: when a connection breaks, its vote is missing for so long", took))
 	}
 	return h, nil

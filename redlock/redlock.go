@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -66,7 +67,7 @@ func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 			}
 		}
 		n := l.addNode(clientName(client, i))
-		n.take(client)
+		n.conn = nodeconn.Of(client, &l.wg)
 	}
 	return l, nil
 }
@@ -116,16 +117,11 @@ func (l *Locker) keysOf(key string) (script.Keys, error) {
 
 func (l *Locker) hasCluster() bool {
 	for _, n := range l.nodes {
-		if n.isCluster() {
+		if n.conn.Cluster() {
 			return true
 		}
 	}
 	return false
-}
-
-func (n *node) isCluster() bool {
-	c := n.client.Load()
-	return c != nil && (*c).Mode() == rueidis.ClientModeCluster || n.dial != nil && n.dial.cluster
 }
 
 // begin announces a call, or goroutines, unless the locker is closed. What begins
