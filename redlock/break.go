@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -104,7 +105,7 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 			requests = append(requests, script.Release(k, value, true))
 		}
 	}
-	did, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, _ *node, c rueidis.Client) (Did, error) {
+	did, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, _ *node.Node, c rueidis.Client) (Did, error) {
 		// A request outlives who gave it up: one that waits for a connection must not free
 		// whoever came meanwhile.
 		if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil {
@@ -112,7 +113,7 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 		}
 		did := WasFree
 		for _, q := range requests {
-			rep := answered(q.Eval(ctx, c)).reply(script.ParseRelease)
+			rep := replyOf(node.AnswerOf(q.Eval(ctx, c)), script.ParseRelease)
 			switch rep.Kind {
 			case script.Failed:
 				return "", rep.err
@@ -131,7 +132,7 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 	}
 	without, sights, all := 0, make([]sight, len(errs)), make([]Outcome, len(errs))
 	for i := range did {
-		all[i] = Outcome{Node: l.nodes[i].name, Did: did[i], Err: errs[i]}
+		all[i] = Outcome{Node: l.nodes[i].Name, Did: did[i], Err: errs[i]}
 		if sights[i].err = errs[i]; errs[i] == nil {
 			without++
 		}

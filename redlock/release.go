@@ -7,11 +7,12 @@ import (
 	"fmt"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
-var opRelease = &op{parse: script.ParseRelease, class: freeing,
-	request: func(h *hold, _ *node, r *round, _ reply) script.Request {
+var opRelease = &op{parse: script.ParseRelease, class: node.Freeing,
+	request: func(h *hold, _ *node.Node, r *round, _ reply) script.Request {
 		return script.Release(h.keys, h.value, r.calls)
 	}}
 
