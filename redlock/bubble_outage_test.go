@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 const (
@@ -61,7 +63,7 @@ func TestLogDoesNotMissTheVoteOfANodeThatMayNotQueue(t *testing.T) {
 		q.nodes[1].set(func(n *fakeNode) { n.forbids = QueuePrefix })
 		l, _, log := logged(q)
 		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
-		k, _ := newKeys("redlock:", "k")
+		k, _ := script.NewKeys("redlock:", "k")
 		wake := make(chan struct{}, 1)
 		w := l.desk.add(k, wake)
 		l.standInLine(t.Context(), w)
@@ -160,14 +162,14 @@ func TestLogIsInTheOrderInWhichThingsHappenedAndHoldsNothingUp(t *testing.T) {
 			nets[1].set(healthy)
 			use(t, l)
 			want = append(want, "redis node does not answer as it should: its vote is missing", "redis node answers again")
-			time.Sleep(downPause - 10*time.Second)
+			time.Sleep(node.LogPause - 10*time.Second)
 		}
 		time.Sleep(10 * time.Minute)
 		require.NoError(t, l.Close())
 		var got []string
 		for i, line := range r.lines {
 			got = append(got, line.Message)
-			require.Equal(t, begin.Add(time.Duration(i/2)*downPause+time.Duration(i%2)*5*time.Second).UnixMilli(), line.Time.UnixMilli(), "the time of the event")
+			require.Equal(t, begin.Add(time.Duration(i/2)*node.LogPause+time.Duration(i%2)*5*time.Second).UnixMilli(), line.Time.UnixMilli(), "the time of the event")
 		}
 		require.Equal(t, want, got)
 	})
