@@ -103,7 +103,7 @@ func TryDo(ctx context.Context, locker lock.Locker, key string, ttl time.Duratio
 		ran = true
 		return fn(ctx)
 	}, &o)
-	if !ran && errors.Is(err, lock.ErrHeld) {
+	if !ran && errors.Is(err, lock.ErrHeld) && ctx.Err() == nil { // else the wait was ended from outside
 		return false, nil
 	}
 	return ran, err

@@ -45,7 +45,7 @@ func Once(ctx context.Context, locker lock.Locker, key string, period time.Durat
 		ran = true
 		return fn(ctx)
 	}, opts)
-	if !ran && errors.Is(err, lock.ErrHeld) {
+	if !ran && errors.Is(err, lock.ErrHeld) && ctx.Err() == nil { // else the wait was ended from outside
 		return false, nil
 	}
 	return ran, err
