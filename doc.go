@@ -37,6 +37,8 @@
 //
 // # Beside them
 //
+//   - [github.com/tonsurance/lockkeeper/lock/rwlock]: several readers or one writer of
+//     a key, over any store.
 //   - [github.com/tonsurance/lockkeeper/fence]: the resource's side: writes with an
 //     old token are refused, in SQL, Redis, over HTTP or in memory.
 //   - [github.com/tonsurance/lockkeeper/leader/leaderhttp]: a leader's state for

@@ -56,8 +56,8 @@ func (e didRun) As(target any) bool   { return errors.As(e.err, target) }
 //     the ttl's end.
 //
 // If fn did not run, it matches [ErrNotRun], and is that of [lock.Acquire], or matches
-// [lock.ErrInvalid], or [lock.ErrLost] where the store granted the lease so late that no
-// more than opts.Margin of it was left.
+// [lock.ErrInvalid], or [lock.ErrLost] where the store granted the lease so late that
+// nothing of it was left.
 func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, fn func(context.Context) error, opts *Options) error {
 	return do(ctx, locker, []string{key}, ttl, fn, opts, func(acquire *lock.AcquireOptions) (lock.Lease, error) {
 		return lock.Acquire(ctx, locker, key, ttl, acquire)

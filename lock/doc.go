@@ -22,8 +22,8 @@
 //     backends/file and redlock.
 //   - It does not renew. A lease ends at its Expiry unless somebody calls Extend:
 //     package keepalive does, and package leader builds on that.
-//   - It is not reentrant, and has no readers and writers. It orders the waiters of
-//     one process; what order there is between processes, the backend says.
+//   - It is not reentrant. Readers and writers are in package rwlock. It orders the
+//     waiters of one process; what order there is between processes, the backend says.
 //   - It needs no synchronised clocks, and no wall clock ever decides. It needs
 //     clocks that run at nearly the same rate; the backend says how nearly.
 //

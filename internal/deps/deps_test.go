@@ -26,6 +26,7 @@ const module = "github.com/tonsurance/lockkeeper"
 var layers = []struct{ pkg, imports string }{
 	{"lock", ""},
 	{"lock/locktest", "lock"},
+	{"lock/rwlock", "lock"},
 	{"keepalive", "lock internal/*"},
 	{"leader", "lock keepalive internal/*"},
 	{"leader/leaderhttp", "leader lock internal/*"},

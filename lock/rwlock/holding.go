@@ -1,0 +1,177 @@
+package rwlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// holding is what one attempt has so far, and a writer's lease in the end: the gate, and
+// then places. While it waits for more, what it has is extended.
+type holding struct {
+	ctx    context.Context // ends with the caller's, or when something was lost
+	cancel context.CancelCauseFunc
+	loop   sync.WaitGroup
+
+	mu     sync.Mutex // guards leases
+	leases []lock.Lease
+}
+
+func hold(ctx context.Context, a *attempt, gate lock.Lease) *holding {
+	h := &holding{leases: []lock.Lease{gate}}
+	h.ctx, h.cancel = context.WithCancelCause(ctx)
+	if a.refused != nil { // who does not wait needs no more time
+		h.loop.Go(func() { h.keep(a.ttl) })
+	}
+	return h
+}
+
+// keep extends what there is until ctx ends.
+func (h *holding) keep(ttl time.Duration) {
+	ticker := time.NewTicker(ttl / 4)
+	defer ticker.Stop()
+	for {
+		// At once, too: a lease may start with less than the ttl.
+		if err := h.extend(h.ctx, ttl); errors.Is(err, lock.ErrLost) {
+			h.cancel(fmt.Errorf("%w while it waited", err))
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-h.ctx.Done():
+			return
+		}
+	}
+}
+
+// stop ends the keeping. The error says that something was lost.
+func (h *holding) stop() error {
+	lost := context.Cause(h.ctx)
+	h.cancel(nil)
+	h.loop.Wait()
+	if errors.Is(lost, lock.ErrLost) {
+		return lost
+	}
+	return nil
+}
+
+// reason is err in the caller's terms: it has not lost a lease yet, and its own ctx is the
+// only one that it knows.
+func (h *holding) reason(ctx context.Context, err error) error {
+	if errors.Is(err, lock.ErrLost) || ctx.Err() == nil && errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%w: the gate or a place was lost before it had all: %v", lock.ErrUnavailable, err)
+	}
+	return err
+}
+
+// takePlaces takes every place, side by side: nobody else who holds one waits for another.
+func (h *holding) takePlaces(a *attempt) error {
+	within, cancel := context.WithCancel(h.ctx)
+	defer cancel()
+	errs := make([]error, MaxReaders)
+	var wg sync.WaitGroup
+	for i := range MaxReaders {
+		wg.Go(func() {
+			lease, err := a.ask(within, a.l.inner, placeName(a.key, i+1))
+			if err != nil {
+				errs[i] = err
+				cancel() // the others need not go on
+				return
+			}
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.leases = append(h.leases, lease)
+		})
+	}
+	wg.Wait()
+	for _, err := range errs { // that which ended the others, if it is among them
+		if err != nil && (h.ctx.Err() != nil || !errors.Is(err, context.Canceled)) {
+			return err
+		}
+	}
+	return nil
+}
+
+// placeName is that of a slot of the readers' semaphore.
+func placeName(key string, i int) string {
+	if i == 1 {
+		return key + readersMark
+	}
+	return fmt.Sprintf("%s%s;slot=%d", key, readersMark, i)
+}
+
+func (h *holding) all() []lock.Lease {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.leases)
+}
+
+// expiry is when the first of them ends.
+func (h *holding) expiry() time.Time {
+	var first time.Time
+	for i, l := range h.all() {
+		if e := l.Expiry(); i == 0 || e.Before(first) {
+			first = e
+		}
+	}
+	return first
+}
+
+// extend extends all. One that is lost is the error, whatever others say.
+func (h *holding) extend(ctx context.Context, ttl time.Duration) error {
+	return worst(each(h.all(), func(l lock.Lease) error { return l.Extend(ctx, ttl) }))
+}
+
+// release frees the places, and then the gate.
+func (h *holding) release(ctx context.Context) error {
+	all := h.all()
+	places := worst(each(all[1:], func(l lock.Lease) error { return l.Release(ctx) }))
+	return worst([]error{places, all[0].Release(ctx)})
+}
+
+// release frees what there is of an attempt that failed.
+func release(ctx context.Context, leases ...lock.Lease) error {
+	leases = slices.DeleteFunc(leases, func(l lock.Lease) bool { return l == nil })
+	err := worst(each(leases, func(l lock.Lease) error { return l.Release(context.WithoutCancel(ctx)) }))
+	if errors.Is(err, lock.ErrLost) {
+		return nil // it is not there, which is what was wanted
+	}
+	return err
+}
+
+// also adds to err what could not be freed.
+func also(err, left error) error {
+	if left == nil {
+		return err
+	}
+	return fmt.Errorf("%w; what it had may be held until its ttl is over: %w", err, left)
+}
+
+func each(leases []lock.Lease, do func(lock.Lease) error) []error {
+	errs := make([]error, len(leases))
+	var wg sync.WaitGroup
+	for i, l := range leases {
+		wg.Go(func() { errs[i] = do(l) })
+	}
+	wg.Wait()
+	return errs
+}
+
+// worst is a loss, or else the first error.
+func worst(errs []error) error {
+	var first error
+	for _, err := range errs {
+		if errors.Is(err, lock.ErrLost) {
+			return err
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}

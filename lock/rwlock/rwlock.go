@@ -1,0 +1,214 @@
+package rwlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// MaxReaders is the largest number of readers, and how many places a writer takes.
+const MaxReaders = 16
+
+// readersMark ends the name of the semaphore of a key's readers.
+const readersMark = ";readers"
+
+// maxKey leaves room for the name of any place, so that all clients accept the same keys.
+const maxKey = lock.MaxKeyLen - len(readersMark) - len(";slot=1024")
+
+// Lock is a store in which keys have readers and writers. It is immutable.
+type Lock struct {
+	inner   lock.Locker // where a writer takes all places, each by its name
+	readers lock.Locker // a place for a reader
+}
+
+// New makes one over l, with up to n readers of a key at once, 1 to [MaxReaders]. An
+// error matches [lock.ErrInvalid].
+func New(l lock.Locker, n int) (*Lock, error) {
+	switch {
+	case l == nil:
+		return nil, fmt.Errorf("rwlock: %w: locker is nil", lock.ErrInvalid)
+	case n < 1 || n > MaxReaders:
+		return nil, fmt.Errorf("rwlock: %w: %d readers, want 1 to %d", lock.ErrInvalid, n, MaxReaders)
+	}
+	return &Lock{inner: l, readers: lock.Semaphore(l, n)}, nil
+}
+
+// Readers locks keys for readers.
+func (l *Lock) Readers() lock.Locker { return side{l, l.reader} }
+
+// Writer locks keys for one writer.
+func (l *Lock) Writer() lock.Locker { return side{l, l.writer} }
+
+// side is what readers, or writers, use. It offers what the store offers of
+// lock.HealthChecker, lock.Inspector (of the gate: a writer, or who comes in) and io.Closer.
+type side struct {
+	l    *Lock
+	take func(ctx context.Context, a *attempt) (lock.Lease, error)
+}
+
+var (
+	_ lock.Locker  = side{}
+	_ lock.Awaiter = side{}
+)
+
+func (s side) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
+	return s.acquire(ctx, key, ttl, nil)
+}
+
+// Await waits in the queue of the gate, and then for those that are in.
+func (s side) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
+	return s.acquire(ctx, key, ttl, refused)
+}
+
+func (s side) acquire(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
+	err := lock.Check(key, ttl)
+	if err == nil && len(key) > maxKey {
+		err = fmt.Errorf("%w: key %.32q... has %d bytes, want at most %d: the names of its readers are longer", lock.ErrInvalid, key, len(key), maxKey)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("rwlock: %w", err)
+	}
+	lease, err := s.take(ctx, &attempt{l: s.l, key: key, ttl: ttl, refused: refused})
+	if err != nil {
+		return nil, fmt.Errorf("rwlock: acquire %q: %w", key, err)
+	}
+	return lease, nil
+}
+
+func (s side) As(target any) bool {
+	switch t := target.(type) {
+	case *lock.Inspector:
+		return as(s.l.inner, t)
+	case *lock.HealthChecker:
+		return as(s.l.inner, t)
+	case *io.Closer:
+		return as(s.l.inner, t)
+	}
+	return false
+}
+
+func as[T any](l lock.Locker, target *T) bool {
+	t, ok := lock.As[T](l)
+	if ok {
+		*target = t
+	}
+	return ok
+}
+
+// attempt is one call for a key.
+type attempt struct {
+	l       *Lock
+	key     string
+	ttl     time.Duration
+	refused func(*lock.HeldError) // nil: it does not wait
+
+	reporting sync.Mutex // held while refused runs: calls come one at a time
+}
+
+// ask acquires one lock, and waits if the attempt does. An outage ends the wait: its
+// caller begins anew.
+func (a *attempt) ask(ctx context.Context, l lock.Locker, name string) (lock.Lease, error) {
+	if a.refused == nil {
+		lease, err := l.TryAcquire(ctx, name, a.ttl)
+		return lease, a.named(err)
+	}
+	within, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	lease, err := lock.Acquire(within, l, name, a.ttl, &lock.AcquireOptions{OnWait: func(err error) {
+		held, ok := errors.AsType[*lock.HeldError](a.named(err))
+		switch {
+		case ok:
+			a.reporting.Lock()
+			defer a.reporting.Unlock()
+			a.refused(held)
+		case !errors.Is(err, lock.ErrHeld):
+			cancel(err)
+		}
+	}})
+	if err != nil && ctx.Err() == nil && within.Err() != nil {
+		err = context.Cause(within) // the outage
+	}
+	return lease, a.named(err)
+}
+
+// named is err about the key that was asked for, and not about one of its places.
+func (a *attempt) named(err error) error {
+	held, ok := errors.AsType[*lock.HeldError](err)
+	if !ok || !errors.Is(err, lock.ErrHeld) {
+		return err
+	}
+	named := *held
+	key, _ := lock.SlotOf(held.Key)
+	named.Key = strings.TrimSuffix(key, readersMark)
+	return &named
+}
+
+// reader takes a place, for which it holds the gate: whoever has the gate knows that
+// nobody comes in, so the gate's token orders readers and writers.
+func (l *Lock) reader(ctx context.Context, a *attempt) (lock.Lease, error) {
+	gate, err := a.ask(ctx, l.inner, a.key)
+	if err != nil {
+		return nil, err
+	}
+	h := hold(ctx, a, gate)
+	place, err := a.ask(h.ctx, l.readers, a.key+readersMark)
+	if lost := h.stop(); err == nil {
+		err = lost
+	}
+	if err == nil && !time.Now().Before(gate.Expiry()) {
+		// A writer may have come and gone before the place was taken, with a larger token.
+		// (A gate that is held until now had let nobody by.)
+		err = lock.ErrLost
+	}
+	if err == nil && time.Until(place.Expiry()) < a.ttl/2 { // one that starts short
+		err = place.Extend(ctx, a.ttl)
+	}
+	if err != nil {
+		return nil, also(h.reason(ctx, err), release(ctx, place, gate))
+	}
+	token := gate.Token()
+	_ = gate.Release(context.WithoutCancel(ctx)) // it ends by itself if it can't be freed: others wait for its ttl, and that is all
+	return lock.NewLease(lock.Grant{
+		Key: place.Key(), Token: token, Expiry: place.Expiry(),
+		Extend: func(ctx context.Context, ttl time.Duration) (time.Time, error) {
+			err := place.Extend(ctx, ttl)
+			return place.Expiry(), err
+		},
+		Release: place.Release,
+	}), nil
+}
+
+// writer takes the gate, and then every place as it becomes free.
+func (l *Lock) writer(ctx context.Context, a *attempt) (lock.Lease, error) {
+	gate, err := a.ask(ctx, l.inner, a.key)
+	if err != nil {
+		return nil, err
+	}
+	h := hold(ctx, a, gate)
+	err = h.takePlaces(a)
+	if lost := h.stop(); lost != nil {
+		err = lost
+	}
+	if err == nil {
+		// All begin anew together: the first of them may have waited long for the last. What
+		// was lost meanwhile says so now, and until its Expiry nobody else had it.
+		err = h.extend(ctx, a.ttl)
+	}
+	if err != nil {
+		return nil, also(h.reason(ctx, err), release(ctx, h.all()...))
+	}
+	return lock.NewLease(lock.Grant{
+		Key: gate.Key(), Token: gate.Token(), Expiry: h.expiry(),
+		Extend: func(ctx context.Context, ttl time.Duration) (time.Time, error) {
+			err := h.extend(ctx, ttl)
+			return h.expiry(), err
+		},
+		Release: h.release,
+	}), nil
+}
