@@ -182,26 +182,26 @@ func (g grantsOf) TryAcquire(context.Context, string, time.Duration) (lock.Lease
 
 func TestASetOfLeasesThatStartShort(t *testing.T) {
 	bubble("IsExtendedWhileTheOthersAreAcquired", t, func(t *testing.T) {
-		s := &store{}
-		set, err := lock.AcquireAll(t.Context(), grantsOf(func() lock.Lease { return s.lease(short) }), []string{"a", "b", "c"}, ttl, nil)
+		var stores stores
+		set, err := lock.AcquireAll(t.Context(), grantsOf(func() lock.Lease { return stores.add().lease(short) }), []string{"a", "b", "c"}, ttl, nil)
 		require.NoError(t, err)
 		require.Equal(t, time.Now().Add(ttl), set.Expiry())
-		require.Equal(t, 3, s.extends)
+		require.Equal(t, 3, stores.extends())
 		time.Sleep(ttl - 1)
-		require.Equal(t, 3, s.extends, "a member grew although it was extended")
+		require.Equal(t, 3, stores.extends(), "a member grew although it was extended")
 		require.NoError(t, set.Extend(t.Context(), ttl))
 		require.NoError(t, set.Release(t.Context()))
 	})
 	bubble("NeverHoldsForLongerThanAMember", t, func(t *testing.T) {
-		s := &store{}
-		n := time.Duration(0)
+		var stores stores
 		most := func() lock.Lease {
-			n++
+			s := stores.add()
+			n := time.Duration(len(stores))
 			return s.lease(func(g *lock.Grant) { g.Expiry, g.GrowTo = time.Now().Add(6*time.Second+n*time.Second/10), ttl })
 		}
 		set, err := lock.AcquireAll(t.Context(), grantsOf(most), []string{"a", "b", "c"}, ttl, nil)
 		require.NoError(t, err)
-		require.Zero(t, s.extends)
+		require.Zero(t, stores.extends())
 		before := set.Expiry()
 		for range 100 {
 			time.Sleep(20 * time.Millisecond)
@@ -212,9 +212,24 @@ func TestASetOfLeasesThatStartShort(t *testing.T) {
 				require.False(t, expiry.After(m.Expiry()))
 			}
 		}
-		require.Equal(t, 3, s.extends, "they grow one by one")
+		require.Equal(t, 3, stores.extends(), "they grow one by one")
 		require.NoError(t, set.Extend(t.Context(), ttl))
 		require.Equal(t, time.Now().Add(ttl), set.Expiry())
 		require.NoError(t, set.Release(t.Context()))
 	})
+}
+
+// stores are one for each lease: those of a Set are asked at once.
+type stores []*store
+
+func (s *stores) add() *store {
+	*s = append(*s, &store{})
+	return (*s)[len(*s)-1]
+}
+
+func (s stores) extends() (n int) {
+	for _, one := range s {
+		n += one.extends
+	}
+	return n
 }
