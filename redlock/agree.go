@@ -12,11 +12,8 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
-
-// AgreedPrefix begins the name of the key in which the clients of a prefix agree on
-// the set of nodes, the quorum and the restart guard.
-const AgreedPrefix = "lockkeeper:agreed:"
 
 // agreement is how this client stands with the nodes' terms. A lease is granted only
 // while a quorum of nodes has this client's terms for certain, and none is known to have
@@ -155,7 +152,7 @@ func (a *agreement) outcome() error {
 		s, timeout := &a.at[i], a.l.opts.NodeTimeout
 		switch {
 		case s.busy && time.Since(s.sent) >= timeout:
-			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w within %v", n.name, errNoAnswer, timeout))
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w within %v", n.name, nodeerr.ErrNoAnswer, timeout))
 		case s.err != nil:
 			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.name, s.err))
 		}
@@ -239,11 +236,6 @@ func (a *agreement) restarted(i int, run string) {
 	if s := &a.at[i]; len(s.runs) > 0 && s.runs[len(s.runs)-1] != run {
 		a.l.nodes[i].agreed.Store(never)
 	}
-}
-
-// agreedKeys are one key: scripts have two.
-func (l *Locker) agreedKeys() keys {
-	return keys{AgreedPrefix + l.opts.Prefix, AgreedPrefix + l.opts.Prefix}
 }
 
 // single: the node is one server, not the present one of a Sentinel's set, or a Cluster.

@@ -2,15 +2,14 @@ package redlock
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // agreeing is one round of asking nodes.
@@ -93,7 +92,7 @@ func (a *agreement) ask(i int, r *agreeing) {
 		if r.reading--; err == nil {
 			s.shown, s.there, s.left = true, there, left
 		}
-		if err == nil || keyForbidden(err) { // that one counts all the same, see uncheckable
+		if err == nil || nodeerr.KeyForbidden(err) { // that one counts all the same, see uncheckable
 			r.shown++
 		}
 		a.step(r, r.reading, r.shown, r.learnedAll)
@@ -101,7 +100,7 @@ func (a *agreement) ask(i int, r *agreeing) {
 	select {
 	case <-r.learned:
 	case <-a.l.done:
-		err = cmp.Or(err, errClosed)
+		err = cmp.Or(err, nodeerr.ErrClosed)
 	}
 	if err == nil && there == "" {
 		// A client that finds no quorum gets no lease, so that its terms protect nothing: they
@@ -118,7 +117,7 @@ func (a *agreement) ask(i int, r *agreeing) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s.busy, s.err, s.shown = false, err, false
-	if keyForbidden(err) {
+	if nodeerr.KeyForbidden(err) {
 		a.uncheckable(i, err)
 	}
 	close(a.changed)
@@ -156,16 +155,18 @@ func (a *agreement) settle(i int, there string, left time.Duration) error {
 
 // send offers mine in place of known, or asks only, and gives what is there after it.
 func (a *agreement) send(i int, mine, known string, ttl time.Duration) (there string, left time.Duration, err error) {
-	ask := func() answer { return a.l.nodes[i].eval(agreeScript, a.l.agreedKeys(), renewing, mine, known, ms(ttl)) }
+	ask := func() answer {
+		return a.l.nodes[i].eval(script.Agree(a.l.opts.Prefix, mine, known, script.ToMillis(ttl)), renewing)
+	}
 	got := ask()
-	if broken(got.err) && !silence(got.err) {
+	if nodeerr.Broken(got.err) && !nodeerr.Silence(got.err) {
 		got = ask() // a connection that ended while nobody used it; to ask twice is no harm
 	}
-	there, left, info, err := parseAgree(got)
+	agreed, err := parseAgree(got)
 	if err == nil {
-		a.locked(func() { a.learn(i, info) })
+		a.locked(func() { a.learn(i, parseInfo(agreed.Info)) })
 	}
-	return there, left, err
+	return agreed.Text, agreed.Left, err
 }
 
 // stands notes that node i has this client's terms until then: what it was asked for,
@@ -276,11 +277,6 @@ func (a *agreement) uncheckable(i int, err error) {
 
 const allowAgreed = "allow its user the keys of that (ACL ~" + AgreedPrefix + "*)"
 
-func keyForbidden(err error) bool {
-	refused := refusal(err)
-	return refused != nil && (strings.Contains(refused.Error(), "NOPERM") || strings.Contains(refused.Error(), "No permissions to access a key"))
-}
-
 // uptime is the server's, rounded down; 0 where it is not told.
 func uptime(info map[string]string) time.Duration {
 	seconds, err := strconv.ParseInt(info["uptime_in_seconds"], 10, 64)
@@ -290,19 +286,9 @@ func uptime(info map[string]string) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-func parseAgree(a answer) (there string, left time.Duration, info map[string]string, err error) {
+func parseAgree(a answer) (script.Agreed, error) {
 	if a.err != nil {
-		return "", 0, nil, ownTimeout(a.err)
+		return script.Agreed{}, nodeerr.Shown(a.err)
 	}
-	part, err := a.msg.ToArray()
-	if err != nil || len(part) != 3 {
-		return "", 0, nil, fmt.Errorf("%w: not an array of 3", errReply)
-	}
-	there, err1 := part[0].ToString()
-	left, err2 := milliseconds(&part[1])
-	text, err3 := part[2].ToString()
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return "", 0, nil, fmt.Errorf("%w: %w", errReply, err)
-	}
-	return there, left, parseInfo(text), nil
+	return script.ParseAgree(a.msg)
 }

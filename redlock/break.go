@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 var _ lock.ForceReleaser = (*Locker)(nil)
@@ -96,9 +97,12 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 	if err != nil {
 		return nil, err
 	}
-	anybody := "0"
-	if values == nil {
-		values, anybody = []string{""}, "1"
+	requests := []script.Request{script.ForceRelease(k)}
+	if values != nil {
+		requests = nil
+		for _, value := range values {
+			requests = append(requests, script.Release(k, value, true))
+		}
 	}
 	did, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, _ *node, c rueidis.Client) (Did, error) {
 		// A request outlives who gave it up: one that waits for a connection must not free
@@ -107,16 +111,16 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 			return "", err
 		}
 		did := WasFree
-		for _, value := range values {
-			rep := parseRelease(answered(releaseScript.eval(ctx, c, k, value, "1", anybody)))
-			switch rep.kind {
-			case failed:
+		for _, q := range requests {
+			rep := answered(q.Eval(ctx, c)).reply(script.ParseRelease)
+			switch rep.Kind {
+			case script.Failed:
 				return "", rep.err
-			case freed:
+			case script.Freed:
 				return Freed, nil
-			case notMine:
+			case script.NotMine:
 				did = Anothers
-			case missing:
+			case script.Missing:
 				return WasFree, nil
 			}
 		}

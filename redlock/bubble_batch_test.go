@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // While one request is under way at a node, the others wait and go together.
@@ -50,8 +51,8 @@ func TestARequestThatFailsInABatchFailsAlone(t *testing.T) {
 		nets[0].set(func(w *network) { w.delay = 10 * time.Millisecond })
 		_, err := q.nodes[0].redis.Lpush("redlock:list", "x")
 		require.NoError(t, err)
-		k, _ := newKeys("redlock:", "count")
-		q.nodes[0].redis.HSet(k.fence, "count", "many", "run", "-")
+		k, _ := script.NewKeys("redlock:", "count")
+		q.nodes[0].redis.HSet(k.Fence, "count", "many", "run", "-")
 		errs := map[string]error{}
 		var mu sync.Mutex
 		var wg sync.WaitGroup
@@ -101,9 +102,8 @@ func TestWhoAsksAgainAfterAConnectionHasDiedIsHeardOnTheNextOne(t *testing.T) {
 		require.NoError(t, l.begin(1))
 		defer l.wg.Done()
 		s := &stubborn{n: l.nodes[0], got: make(chan answer, 1)}
-		k, _ := newKeys("redlock:", "k")
-		c := newCall(s, releaseScript, k, freeing)
-		c.put("value", "0")
+		k, _ := script.NewKeys("redlock:", "k")
+		c := newCall(s, script.Release(k, "value", false), freeing)
 		l.nodes[0].ask(c)
 		require.NoError(t, (<-s.got).err)
 		require.Equal(t, 3, s.tries) // once with what waited behind the first

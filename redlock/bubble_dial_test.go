@@ -14,6 +14,7 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // road leads the connections of one node to servers, as a name or a proxy does.
@@ -414,7 +415,7 @@ func TestAConnectionThatNobodyWaitsForIsKeptForTheNextAndThenClosed(t *testing.T
 		synctest.Wait()
 		require.Empty(t, r.left)
 		_, err = r.dial(t.Context(), "node", d, nil)
-		require.ErrorIs(t, err, errClosed)
+		require.ErrorIs(t, err, nodeerr.ErrClosed)
 	})
 }
 

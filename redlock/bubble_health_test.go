@@ -9,6 +9,7 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 func fact(n lock.NodeHealth, name string) string {
@@ -85,7 +86,7 @@ func TestHealthTellsANodeThatRefusesFromOneThatIsDown(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "yes", fact(h.Nodes[0], "reachable"))
 		require.EqualError(t, h.Nodes[0].Err, "asks for a password (NOAUTH)")
-		require.NotNil(t, refusal(h.Nodes[0].Err), "the server's own error is kept")
+		require.NotNil(t, nodeerr.Refusal(h.Nodes[0].Err), "the server's own error is kept")
 		require.Equal(t, "no", fact(h.Nodes[1], "reachable"))
 		require.ErrorContains(t, h.Nodes[1].Err, "no answer within ")
 		require.Equal(t, "no", fact(h.Nodes[2], "reachable"))

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // clusterOfOne is a Locker on a one-server Redis Cluster.
@@ -59,8 +60,8 @@ func TestAKeyCantBeAnothersFenceCounter(t *testing.T) {
 		q := newQuorum(t, 1)
 		for prefix, o := range map[string]*Options{"": {NoPrefix: true}, "lockkeeper:": {Prefix: "lockkeeper:"}} {
 			l, _ := q.client(o)
-			k, _ := newKeys(prefix, "x")
-			_, err := l.TryAcquire(t.Context(), k.fence[len(prefix):], ttl)
+			k, _ := script.NewKeys(prefix, "x")
+			_, err := l.TryAcquire(t.Context(), k.Fence[len(prefix):], ttl)
 			require.ErrorIs(t, err, lock.ErrInvalid)
 			lease := must(t)(l.TryAcquire(t.Context(), "x", ttl))
 			require.NoError(t, lease.Release(t.Context()))
@@ -160,7 +161,7 @@ func TestLongDurationsAreNotWrappedAround(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0", 1: "1", time.Millisecond: "1", time.Millisecond + 1: "2", math.MaxInt64: "9223372036855",
 	} {
-		require.Equal(t, want, ms(d))
+		require.Equal(t, script.Millis(want), script.ToMillis(d))
 	}
 	for guard, want := range map[time.Duration]string{
 		time.Millisecond: "2", time.Second: "2", time.Second + 1: "3", time.Minute: "61", -1: "0",
@@ -181,15 +182,15 @@ func TestANodeThatRaisesEveryTokenEndsTheAttempt(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)
 		for i, n := range q.nodes {
-			k, _ := newKeys("redlock:", "k")
-			n.redis.HSet(k.fence, "count", strconv.Itoa(100*(i+1)), "run", "-")
+			k, _ := script.NewKeys("redlock:", "k")
+			n.redis.HSet(k.Fence, "count", strconv.Itoa(100*(i+1)), "run", "-")
 		}
 		l, _ := q.client(nil)
 		use(t, l) // so that nothing else is sent beside the commits
 		var lies atomic.Int64
 		for _, n := range q.nodes[:2] {
 			n.redis.Server().SetPreHook(func(c *server.Peer, cmd string, args ...string) bool {
-				if cmd != "EVALSHA" || args[0] != commitScript.sha {
+				if cmd != "EVALSHA" || scriptNames[args[0]] != "commit" {
 					return false
 				}
 				c.WriteInt(int(1000 + lies.Add(1)))
@@ -212,8 +213,8 @@ func TestForceReleaseOfATermThatCantBeToldApartIsUnavailable(t *testing.T) {
 		l, nets := q.client(nil)
 		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
 		synctest.Wait()
-		k, _ := newKeys("redlock:", "k")
-		q.nodes[0].redis.HSet(k.fence, "count", "9000000000000000")
+		k, _ := script.NewKeys("redlock:", "k")
+		q.nodes[0].redis.HSet(k.Fence, "count", "9000000000000000")
 		nets[1].set(refuse)
 		err := l.ForceRelease(t.Context(), "k", lease.Token())
 		require.ErrorIs(t, err, lock.ErrUnavailable)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 const (
@@ -61,7 +62,7 @@ func TestLogDoesNotMissTheVoteOfANodeThatMayNotQueue(t *testing.T) {
 		q.nodes[1].set(func(n *fakeNode) { n.forbids = QueuePrefix })
 		l, _, log := logged(q)
 		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
-		k, _ := newKeys("redlock:", "k")
+		k, _ := script.NewKeys("redlock:", "k")
 		wake := make(chan struct{}, 1)
 		w := l.desk.add(k, wake)
 		l.standInLine(t.Context(), w)

@@ -18,6 +18,7 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // Whole quorums on fake time: miniredis nodes behind in-memory connections that
@@ -47,8 +48,8 @@ func newFakeNode(t *testing.T, name string) *fakeNode {
 	conn, err := n.redis.Dial() // starts the server
 	require.NoError(t, err)
 	answer := make([]byte, 256)
-	for _, s := range []*script{acquireScript, commitScript, extendScript, repairScript, releaseScript, inspectScript, waitScript, leaveScript, agreeScript, batchScript} {
-		_, err := fmt.Fprintf(conn, "*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n$%d\r\n%s\r\n", len(s.source), s.source)
+	for _, s := range script.All() {
+		_, err := fmt.Fprintf(conn, "*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n$%d\r\n%s\r\n", len(s.Source), s.Source)
 		require.NoError(t, err)
 		_, err = conn.Read(answer) // so that each request is one round trip
 		require.NoError(t, err)
@@ -59,12 +60,14 @@ func newFakeNode(t *testing.T, name string) *fakeNode {
 	return n
 }
 
-var scriptNames = map[string]string{
-	acquireScript.sha: "acquire", commitScript.sha: "commit", extendScript.sha: "extend",
-	repairScript.sha: "repair", releaseScript.sha: "release", inspectScript.sha: "inspect",
-	waitScript.sha: "wait", leaveScript.sha: "leave",
-	agreeScript.sha: "agree", batchScript.sha: "batch",
-}
+// scriptNames are the scripts' names by their hashes.
+var scriptNames = func() map[string]string {
+	names := map[string]string{}
+	for _, s := range script.All() {
+		names[s.SHA] = s.Name
+	}
+	return names
+}()
 
 // hook answers INFO server and CONFIG GET, which miniredis does not.
 func (n *fakeNode) hook(c *server.Peer, cmd string, args ...string) bool {
@@ -77,7 +80,7 @@ func (n *fakeNode) hook(c *server.Peer, cmd string, args ...string) bool {
 			c.WriteError(n.refuses)
 			return true
 		}
-		if args[0] == batchScript.sha {
+		if scriptNames[args[0]] == "batch" {
 			n.calls = append(n.calls, batched(args)...)
 		}
 		if n.forbids != "" && slices.ContainsFunc(args[2:], func(arg string) bool { return strings.Contains(arg, n.forbids) }) {
@@ -474,6 +477,6 @@ func (n *fakeNode) value(key string) string {
 }
 
 func (n *fakeNode) count(key string) string {
-	k, _ := newKeys("redlock:", key)
-	return n.redis.HGet(k.fence, "count")
+	k, _ := script.NewKeys("redlock:", key)
+	return n.redis.HGet(k.Fence, "count")
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // These nodes tell of no keys (miniredis has no tracking): who waits goes by calls
@@ -46,8 +47,8 @@ func hears(l *Locker, freed bool) {
 
 // line is who stands in a node's queue for key, the first one first.
 func (n *fakeNode) line(key string) []string {
-	k, _ := newKeys("redlock:", key)
-	ids, err := n.redis.ZMembers(k.queue().fence)
+	k, _ := script.NewKeys("redlock:", key)
+	ids, err := n.redis.ZMembers(k.Queue())
 	if err != nil {
 		return nil
 	}
@@ -237,9 +238,9 @@ func TestTurnsThatCanNotBeHoldNobodyUp(t *testing.T) {
 				q := newQuorum(t, 1)
 				l, _ := q.warm()
 				require.NoError(t, must(t)(l.TryAcquire(t.Context(), "k", ttl)).Release(t.Context()))
-				k, _ := newKeys("redlock:", "k")
-				queue, redis := k.queue().fence, q.nodes[0].redis
-				redis.HSet(k.fence, "line", "1")
+				k, _ := script.NewKeys("redlock:", "k")
+				queue, redis := k.Queue(), q.nodes[0].redis
+				redis.HSet(k.Fence, "line", "1")
 				for i, id := range []string{"a", "b"} {
 					_, err := redis.ZAdd(queue, float64(i+4), id)
 					require.NoError(t, err)
@@ -393,23 +394,23 @@ func TestAttemptsForOtherKeysDoNotMeetAtTheDesk(t *testing.T) {
 		q := newQuorum(t, 3)
 		l, _ := q.client(nil)
 		d := l.desk
-		k, _ := newKeys("redlock:", "k")
+		k, _ := script.NewKeys("redlock:", "k")
 		wake := make(chan struct{}, 1)
 		w := d.add(k, wake)
-		d.yield(k.lock)
+		d.yield(k.Lock)
 		d.yield("redlock:other")
-		require.True(t, d.concerns(k.lock))
+		require.True(t, d.concerns(k.Lock))
 		require.False(t, d.concerns("redlock:third"))
 		d.mu.Lock()
 		lease := must(t)(l.TryAcquire(t.Context(), "third", ttl))
 		require.NoError(t, lease.Release(t.Context()))
 		d.mu.Unlock()
 		d.remove(w, wake)
-		require.True(t, d.concerns(k.lock), "it is left to others")
+		require.True(t, d.concerns(k.Lock), "it is left to others")
 		time.Sleep(turn)
-		require.Zero(t, max(0, d.kept(k.lock)))
-		require.False(t, d.concerns(k.lock))
-		d.yield(k.lock)
+		require.Zero(t, max(0, d.kept(k.Lock)))
+		require.False(t, d.concerns(k.Lock))
+		d.yield(k.Lock)
 		require.False(t, d.concerns("redlock:other"), "its time is over")
 	})
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 const (
@@ -84,13 +86,15 @@ func (e *unconnected) Error() string {
 		after = after.Round(100 * time.Millisecond)
 	}
 	if e.at == stepServer {
-		return fmt.Sprintf("%v within %v on a new connection", errNoAnswer, after)
+		return fmt.Sprintf("%v within %v on a new connection", nodeerr.ErrNoAnswer, after)
 	}
 	return fmt.Sprintf("not connected after %v: still %s", after, e.what)
 }
 
 // Is: a server that takes connections and says nothing hangs as any other.
-func (e *unconnected) Is(target error) bool { return target == errNoAnswer && e.at == stepServer }
+func (e *unconnected) Is(target error) bool {
+	return target == nodeerr.ErrNoAnswer && e.at == stepServer
+}
 
 // dial is the DialCtxFn of a client.
 func (r *connector) dial(ctx context.Context, addr string, d *net.Dialer, conf *tls.Config) (net.Conn, error) {
@@ -111,7 +115,7 @@ func (r *connector) dial(ctx context.Context, addr string, d *net.Dialer, conf *
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-r.life.Done():
-		err = errClosed
+		err = nodeerr.ErrClosed
 	}
 	r.leave(c)
 	return nil, err
@@ -139,7 +143,7 @@ func (r *connector) begin(addr string, d *net.Dialer, conf *tls.Config) (*connec
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil, errClosed
+		return nil, nodeerr.ErrClosed
 	}
 	if left := r.left[to]; len(left) > 0 {
 		c := left[0]
@@ -161,7 +165,7 @@ func (r *connector) finish(c *connecting, conn net.Conn, err error) {
 	defer r.mu.Unlock()
 	if r.closed && conn != nil {
 		_ = conn.Close()
-		conn, err = nil, errClosed
+		conn, err = nil, nodeerr.ErrClosed
 	}
 	r.making = slices.DeleteFunc(r.making, func(other *connecting) bool { return other == c })
 	c.conn, c.err = conn, err
@@ -319,7 +323,7 @@ func (r *connector) race(c *connecting, addr string, d *net.Dialer, conf *tls.Co
 			more.Reset(pace)
 		case <-ctx.Done():
 			if r.life.Err() != nil {
-				return nil, errClosed
+				return nil, nodeerr.ErrClosed
 			}
 			s := tries[0].stage
 			return nil, &unconnected{after: time.Since(c.began), what: s.String(), at: s.step()}

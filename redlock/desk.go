@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // desk is where the nodes' news of keys come in, and where it is decided when a
@@ -31,7 +32,7 @@ type desk struct {
 
 // watch is one key that this process waits for.
 type watch struct {
-	keys    keys
+	keys    script.Keys
 	wakes   []chan<- struct{}
 	version int // of the desk when it began
 	views   []view
@@ -103,22 +104,22 @@ func newDesk(l *Locker) *desk {
 }
 
 // add begins to watch, or lets one more channel share in a watch.
-func (d *desk) add(k keys, wake chan<- struct{}) *watch {
+func (d *desk) add(k script.Keys, wake chan<- struct{}) *watch {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	w := d.watches[k.lock]
+	w := d.watches[k.Lock]
 	if w == nil {
 		d.version++
 		w = &watch{keys: k, version: d.version, views: make([]view, len(d.l.nodes)), late: minLate, left: unknown}
 		w.due = time.Now().Add(unknown)
 		w.timer = time.AfterFunc(unknown, func() { d.expired(w) })
-		d.watches[k.lock] = w
+		d.watches[k.Lock] = w
 		// Redis tells of counters first if their names come first: then a lock's news
 		// that follow a counter's are no release. Else each renewal wakes, too.
-		if k.fence < k.lock {
-			d.fences[k.fence] = w
+		if k.Fence < k.Lock {
+			d.fences[k.Fence] = w
 		}
-		d.names.Store(k.lock, nil)
+		d.names.Store(k.Lock, nil)
 		d.startLinks()
 	}
 	w.wakes = append(w.wakes, wake)
@@ -156,10 +157,10 @@ func (d *desk) remove(w *watch, wake chan<- struct{}) (places []string) {
 	}
 	w.timer.Stop()
 	w.timer = nil
-	delete(d.watches, w.keys.lock)
-	delete(d.fences, w.keys.fence)
+	delete(d.watches, w.keys.Lock)
+	delete(d.fences, w.keys.Fence)
 	d.removed = time.Now()
-	d.unname(w.keys.lock)
+	d.unname(w.keys.Lock)
 	if w.queued {
 		places = w.places()
 	}

@@ -4,15 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // Dial connects to the nodes and returns once a quorum has answered; the others
@@ -137,7 +137,7 @@ func (l *Locker) connect(ctx context.Context) error {
 			err = n.dial.last()
 		}
 		if err != nil {
-			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.name, ownTimeout(err)))
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.name, nodeerr.Shown(err)))
 		}
 	}
 	err := fmt.Errorf("redlock: dial: %w: %d of %d nodes answered, want %d: %w", lock.ErrUnavailable, up, len(l.nodes), l.opts.Quorum, nodes)
@@ -156,10 +156,10 @@ func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
 		switch {
 		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !n.slowly(err):
 			return run, err
-		case !silence(err):
+		case !nodeerr.Silence(err):
 			told = err
 		case told != nil:
-			err = fmt.Errorf("%w; before that: %w", ownTimeout(err), told)
+			err = fmt.Errorf("%w; before that: %w", nodeerr.Shown(err), told)
 		}
 		n.dial.note(err)
 		select {
@@ -177,11 +177,6 @@ func (n *node) slowly(err error) bool {
 	return ok && slow.going && slow.at != stepTCP && (slow.at != stepServer || slow.after < 3*n.opts.NodeTimeout)
 }
 
-func silence(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout() // a context's, too
-}
-
 func (n *node) ping(ctx context.Context) (run string, err error) {
 	n.dial.connect()
 	c, err := n.conn()
@@ -191,7 +186,7 @@ func (n *node) ping(ctx context.Context) (run string, err error) {
 	// To connect, and to answer: the connection's own limits, which say more, come first.
 	ctx, cancel := context.WithTimeout(ctx, 2*n.opts.NodeTimeout)
 	defer cancel()
-	if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil && !unknownCommand(err) {
+	if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil && !nodeerr.UnknownCommand(err) {
 		return "", err
 	}
 	if c.Mode() == rueidis.ClientModeCluster {
@@ -203,12 +198,6 @@ func (n *node) ping(ctx context.Context) (run string, err error) {
 		return "", fmt.Errorf("%w: %w", lock.ErrInvalid, err)
 	}
 	return info["run_id"], nil
-}
-
-// unknownCommand: an answer all the same.
-func unknownCommand(err error) bool {
-	refused := refusal(err)
-	return refused != nil && strings.Contains(strings.ToLower(refused.Error()), "unknown command")
 }
 
 // misplaced is why a server of this mode is no node of its own, if it is none. One that
@@ -242,9 +231,10 @@ func (n *node) wholeCluster(ctx context.Context, c rueidis.Client) string {
 	}
 	// The user may not ask that. Of some keys, one is another server's.
 	for i := range 16 {
-		k, _ := newKeys(n.opts.Prefix, "lockkeeper:probe:"+strconv.Itoa(i))
-		err := inspectScript.eval(ctx, c, k).Error()
-		if refused := refusal(err); refused != nil && errorCode(refused.Error()) == "MOVED" {
+		k, _ := script.NewKeys(n.opts.Prefix, "lockkeeper:probe:"+strconv.Itoa(i))
+		q := script.Inspect(k, 0)
+		err := q.Eval(ctx, c).Error()
+		if nodeerr.Code(err) == "MOVED" {
 			return "several "
 		} else if err != nil {
 			return ""

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // dialer makes one node's client. A standalone server's client exists at once and
@@ -108,7 +109,7 @@ func (d *dialer) ask() (rueidis.Client, error) {
 	if err := d.last(); err != nil {
 		return nil, err
 	}
-	return nil, errConnecting
+	return nil, nodeerr.ErrConnecting
 }
 
 // connect makes the client, if there is none, or waits for whom is at it.
@@ -143,7 +144,7 @@ func (d *dialer) connect() {
 
 func (d *dialer) close() {
 	d.mu.Lock()
-	d.closed, d.lastErr = true, errClosed
+	d.closed, d.lastErr = true, nodeerr.ErrClosed
 	if d.aging != nil {
 		d.aging.Stop()
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // liar is a server that greets with one text, answers HELLO without arguments with
@@ -303,7 +304,7 @@ func TestStrictLetsSentinelsTell(t *testing.T) {
 			if c.ok {
 				require.NoError(t, err)
 			} else {
-				require.ErrorIs(t, err, errReply)
+				require.ErrorIs(t, err, nodeerr.ErrReply)
 			}
 		})
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // greeter makes one connection and says who we are on it. The client library would do
@@ -225,7 +227,7 @@ func exchange(c net.Conn, args ...string) ([]byte, error) {
 		n, err := c.Read(buf)
 		reply = append(reply, buf[:n]...)
 		if wrong := s.scan(buf[:n], func(byte, []byte) error { got++; return nil }); wrong != nil {
-			return nil, asReplyError(wrong)
+			return nil, fmt.Errorf("%w: %w", nodeerr.ErrReply, wrong)
 		}
 		if err != nil && got == 0 {
 			return nil, cmp.Or(unsent, err)

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
+	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // hold is one attempt to take a key, and the lease that comes of it: its dealings
@@ -18,7 +20,7 @@ import (
 type hold struct {
 	l     *Locker
 	key   string
-	keys  keys
+	keys  script.Keys
 	value string // new for every attempt: nothing of one attempt touches another's
 
 	waiter string // this process in the key's queue, if it waits
@@ -31,7 +33,7 @@ type hold struct {
 	// node's.
 	mu        sync.Mutex
 	token     uint64        // 0 until it is certain
-	ttl       string        // ms, of the grant or the last extend that a quorum confirmed
+	ttl       script.Millis // of the grant or the last extend that a quorum confirmed
 	until     time.Duration // since epoch: when that is over
 	releasing bool          // from here on nothing is healed or repaired
 	released  bool          // a release has been sent before: its reply may be lost
@@ -54,9 +56,8 @@ type slot struct {
 
 // op is what a round asks of a node.
 type op struct {
-	script *script
-	args   func(h *hold, n *node, r *round, prev reply, c *call) // puts them into c
-	parse  func(answer) reply
+	request func(h *hold, n *node, r *round, prev reply) script.Request
+	parse   func(rueidis.RedisMessage) (script.Reply, error) // nil: its answer is of no use
 	// sets the lock, so that its late arrival leaves one.
 	sets bool
 	// attempt: it is left out at a node where requests pile up.
@@ -70,7 +71,7 @@ type op struct {
 // round asks all nodes the same in parallel.
 type round struct {
 	op      *op
-	ttl     string
+	ttl     script.Millis
 	token   uint64
 	frees   bool          // a release: not sent to a node that was never asked
 	calls   bool          // a release that tells the next waiter
@@ -129,7 +130,7 @@ func (h *hold) recall(i int) {
 	default:
 		return
 	}
-	next, prev := h.record(i, s.round, reply{kind: failed, err: errRecalled, unsent: true})
+	next, prev := h.record(i, s.round, notAsked(errRecalled))
 	h.start(i, next, prev)
 }
 
@@ -142,7 +143,7 @@ func (h *hold) start(i int, r *round, prev reply) {
 	for r != nil {
 		s.round = r
 		if r.frees && !s.asked { // what was never asked for is not there
-			r, prev = h.record(i, r, reply{kind: missing, unsent: true})
+			r, prev = h.record(i, r, reply{Reply: script.Reply{Kind: script.Missing}, unsent: true})
 			continue
 		}
 		if r.pause > 0 {
@@ -152,7 +153,7 @@ func (h *hold) start(i int, r *round, prev reply) {
 			return
 		}
 		if err := n.refuses(r, r.full != nil && r.full[i]); err != nil {
-			r, prev = h.record(i, r, reply{kind: failed, err: err, unsent: true})
+			r, prev = h.record(i, r, notAsked(err))
 			continue
 		}
 		h.ask(i, r, prev)
@@ -164,9 +165,8 @@ func (h *hold) start(i int, r *round, prev reply) {
 // ask sends node i the request of r. mu is held.
 func (h *hold) ask(i int, r *round, prev reply) {
 	n := h.l.nodes[i]
-	c := newCall(h, r.op.script, h.keys, r.op.class)
+	c := newCall(h, r.op.request(h, n, r, prev), r.op.class)
 	c.node, c.round, c.until = i, r, r.until
-	r.op.args(h, n, r, prev, c)
 	h.slots[i].call = c
 	n.ask(c)
 }
@@ -202,7 +202,7 @@ func (h *hold) startLater(i int, r *round, prev reply, cut chan struct{}) {
 		h.ask(i, r, prev)
 		return
 	}
-	next, prev := h.record(i, r, reply{kind: failed, err: err, unsent: true})
+	next, prev := h.record(i, r, notAsked(err))
 	h.start(i, next, prev)
 }
 
@@ -212,9 +212,9 @@ func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 	s.round, s.call, s.cut = nil, nil, nil
 	s.asked = s.asked || !rep.unsent
 	switch {
-	case r.op.sets && broken(rep.err) && !rep.unsent:
+	case r.op.sets && nodeerr.Broken(rep.err) && !rep.unsent:
 		s.doubt = true
-	case rep.kind == freed:
+	case rep.Kind == script.Freed:
 		s.doubt = false // that was it
 	}
 	rep.doubt = s.doubt
@@ -236,8 +236,8 @@ func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 
 // done implements caller.
 func (h *hold) done(c *call, a answer) {
-	rep := c.round.op.parse(a)
-	if c.round.op.votes && !c.probed && (rep.kind == recovering || rep.kind == prolonged) {
+	rep := a.reply(c.round.op.parse)
+	if c.round.op.votes && !c.probed && (rep.Kind == script.Recovering || rep.Kind == script.Prolonged) {
 		h.l.wg.Add(1)
 		go h.probe(c, rep) // it asks the node, and others wait behind this call
 		return
@@ -248,8 +248,8 @@ func (h *hold) done(c *call, a answer) {
 // probe asks again if the node turns out to be durable.
 func (h *hold) probe(c *call, rep reply) {
 	defer h.l.wg.Done()
-	if n := h.l.nodes[c.node]; n.probe(rep.run) {
-		c.probed, c.args[durableArg] = true, rep.run
+	if n := h.l.nodes[c.node]; n.probe(rep.Run) {
+		c.probed, c.Request = true, c.round.op.request(h, n, c.round, reply{}) // with that run
 		n.ask(c)
 		return
 	}
@@ -317,14 +317,11 @@ func (h *hold) wait(ctx context.Context, r *round, decide func(last bool) bool) 
 	}
 }
 
-// ended is the error of a ctx that has ended.
-func ended(ctx context.Context) error { return lock.ContextError(ctx) }
-
 // count is how many nodes gave an answer of this kind. mu is held.
-func (r *round) count(k kind) int {
+func (r *round) count(k script.Kind) int {
 	n := 0
 	for i := range r.replies {
-		if r.replies[i].kind == k {
+		if r.replies[i].Kind == k {
 			n++
 		}
 	}
@@ -346,40 +343,4 @@ func (h *hold) unavailable(r *round, what string, n int, last bool) error {
 	}
 	nodes.ErrorFormat = oneLine
 	return fmt.Errorf("%w: %w", err, nodes)
-}
-
-func oneLine(errs []error) string {
-	s := ""
-	for i, err := range errs {
-		if i > 0 {
-			s += "; "
-		}
-		s += err.Error()
-	}
-	return s
-}
-
-// reason is why this answer is no vote; nil if it is one.
-func (rep *reply) reason(timeout time.Duration, waited bool) error {
-	switch rep.kind {
-	case silent:
-		if !waited {
-			return errors.New("not waited for: the others decided")
-		}
-		return fmt.Errorf("%w within %v", errNoAnswer, timeout)
-	case failed:
-		if errors.Is(rep.err, os.ErrDeadlineExceeded) { // the connection was cut for it
-			return fmt.Errorf("%w within %v", errNoAnswer, timeout)
-		}
-		return rep.err
-	case held:
-		return fmt.Errorf("held by %s", (&lock.HeldError{Holder: holderName(rep.value)}).By())
-	case recovering, prolonged:
-		return fmt.Errorf("restarted lately and may have forgotten locks: votes in %v (it is not known to be durable; see Options.RestartGuard)", rep.left)
-	case notMine, taken:
-		return fmt.Errorf("held by another")
-	case missing:
-		return fmt.Errorf("the lock is missing")
-	}
-	return nil
 }

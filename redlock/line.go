@@ -5,6 +5,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // This is the desk's other half: where this process stands among those who wait on the
@@ -51,7 +54,7 @@ func (d *desk) queueing(w *watch) []view {
 
 // placed takes the answer of node i's queue, if there is one. false: nobody waits any
 // more.
-func (d *desk) placed(w *watch, i int, at place, err error, seen uint64) bool {
+func (d *desk) placed(w *watch, i int, at script.Waiting, err error, seen uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if w.standing--; w.standing == 0 && w.later {
@@ -59,23 +62,23 @@ func (d *desk) placed(w *watch, i int, at place, err error, seen uint64) bool {
 		defer d.standAgain(w)
 	}
 	if !w.queued { // it must leave again, unless another wait has begun
-		other := d.watches[w.keys.lock]
+		other := d.watches[w.keys.Lock]
 		return other != nil && other != w
 	}
 	v := &w.views[i]
-	if v.missed = broken(err) && v.place == ""; err != nil {
+	if v.missed = nodeerr.Broken(err) && v.place == ""; err != nil {
 		return true
 	}
-	v.place, v.rank = at.number, at.before
+	v.place, v.rank = at.Position, at.Before
 	w.rank()
 	now := time.Now()
-	if at.wrote && w.unsure.IsZero() {
+	if at.Counter && w.unsure.IsZero() {
 		// Whoever frees the lock right after that seems to renew it: see heard. It is one
 		// question more, once for a key as long as it is in use.
 		w.unsure = now.Add(turn)
 		d.arm(w, now)
 	}
-	if at.free && v.live && v.news == seen {
+	if at.Free && v.live && v.news == seen {
 		v.free = true
 		was := w.open
 		if d.look(w, false, now); w.open && !was && w.ahead == 0 {

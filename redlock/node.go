@@ -2,16 +2,16 @@ package redlock
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // node is one vote. Requests to it are sent without a deadline of their own: only
@@ -59,11 +59,6 @@ func sinceEpoch(t time.Time) time.Duration { return t.Sub(epoch) }
 // asked all the same: there are no more of them than leases that the node may have.
 const maxBacklog = 256
 
-var (
-	errConnecting = errors.New("not connected yet")
-	errNoAnswer   = errors.New("no answer")
-)
-
 // take makes c the node's client.
 func (n *node) take(c rueidis.Client) {
 	c = patient{c, n.wg} // what it leads to can be replaced, see current
@@ -80,7 +75,7 @@ func (n *node) conn() (rueidis.Client, error) {
 // ask hands a request in and returns; its caller, who is told of the answer, has
 // begun, so that the locker waits for it.
 func (n *node) ask(c *call) {
-	if n.opts.OnRequest != nil && c.script != agreeScript {
+	if n.opts.OnRequest != nil && c.AboutLock() {
 		c.start = time.Now()
 	}
 	if n.inflight.Add(1) == 1 {
@@ -103,16 +98,16 @@ func (n *node) withdraw(c *call) bool {
 
 // finish hands an answer to who asked.
 func (n *node) finish(c *call, a answer) {
-	if !broken(a.err) { // the end of a connection is no sign of life
+	if !nodeerr.Broken(a.err) { // the end of a connection is no sign of life
 		n.progress.Store(int64(time.Since(epoch)))
 	}
-	if n.opts.OnRequest != nil && c.script != agreeScript { // that is not about a lock
-		n.opts.OnRequest(n.name, time.Since(c.start), ownTimeout(a.err))
+	if n.opts.OnRequest != nil && c.AboutLock() {
+		n.opts.OnRequest(n.name, time.Since(c.start), nodeerr.Shown(a.err))
 	}
 	if a.err != nil && n.dial != nil {
 		n.dial.replied(nil, a.err) // one of a batch has its error within
 	}
-	if broken(a.err) {
+	if nodeerr.Broken(a.err) {
 		n.failed(a.err)
 		a.unsent = a.unsent || n.neverSent(a.err)
 	}
@@ -122,7 +117,7 @@ func (n *node) finish(c *call, a answer) {
 // conclude gives a call back to who asked.
 func (n *node) conclude(c *call, a answer) {
 	n.inflight.Add(-1)
-	alone, lock := c.alone, c.keys.lock
+	alone, lock := c.alone, c.Keys.Lock
 	c.alone = false
 	c.who.done(c, a)
 	if alone && n.queue.ended(lock) { // after done: what follows is queued by now
@@ -133,11 +128,9 @@ func (n *node) conclude(c *call, a answer) {
 
 // eval runs a script, and returns when the node has answered or the connection has
 // died.
-func (n *node) eval(s *script, k keys, class class, args ...string) answer {
+func (n *node) eval(q script.Request, class class) answer {
 	w := make(await, 1)
-	c := newCall(w, s, k, class)
-	c.put(args...)
-	n.ask(c)
+	n.ask(newCall(w, q, class))
 	return <-w
 }
 
@@ -156,7 +149,7 @@ func (n *node) hangs() error {
 	if n.hasRoom() || n.atWork(quiet) {
 		return nil
 	}
-	return fmt.Errorf("%w for %v, with %d requests waiting", errNoAnswer, quiet.Round(time.Millisecond), n.inflight.Load())
+	return fmt.Errorf("%w for %v, with %d requests waiting", nodeerr.ErrNoAnswer, quiet.Round(time.Millisecond), n.inflight.Load())
 }
 
 // hasRoom reports that not too many requests wait for the node's answer.
@@ -203,27 +196,24 @@ func (n *node) quiet() time.Duration { return time.Since(epoch) - time.Duration(
 // atWork: a node at work answers all the time.
 func (n *node) atWork(quiet time.Duration) bool { return quiet < n.opts.NodeTimeout/4 }
 
-// mayVote are the arguments by which a script knows whether the node may vote:
-// the uptime in seconds that it must have, and a run in which it needs none.
-func (n *node) mayVote() (least, durable string) {
+// guard is by what a script knows whether the node may vote.
+func (n *node) guard() script.Guard {
+	g := script.Guard{Least: n.opts.least}
 	if r := n.durable.Load(); r != nil {
-		durable = *r
+		g.Durable = *r
 	}
-	return n.opts.least, durable
+	return g
 }
-
-// durableArg is where acquire and extend have the latter.
-const durableArg = 4
 
 // voted notes what a node said of its right to vote.
 func (n *node) voted(rep reply) {
-	if rep.run != "" {
-		n.agreement.restarted(n.place, rep.run)
+	if rep.Run != "" {
+		n.agreement.restarted(n.place, rep.Run)
 	}
 	switch {
-	case rep.kind == recovering || rep.kind == prolonged:
+	case rep.Kind == script.Recovering || rep.Kind == script.Prolonged:
 		n.sitsOut(rep)
-	case rep.unguarded && n.opts.RestartGuard != -1 && !n.opts.AssumeDurable:
+	case rep.Unguarded && n.opts.RestartGuard != -1 && !n.opts.AssumeDurable:
 		n.unguarded()
 	}
 }
@@ -269,12 +259,6 @@ func parseInfo(info string) map[string]string {
 		}
 	}
 	return fields
-}
-
-// ms is d in whole milliseconds, rounded up: a node never holds for less than was
-// asked.
-func ms(d time.Duration) string {
-	return strconv.FormatInt(roundUp(d, time.Millisecond), 10)
 }
 
 // roundUp is how many units d, 0 or more, takes.

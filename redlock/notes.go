@@ -11,6 +11,8 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // journal hands what happens to the logger: one line after another, in the order in which
@@ -88,33 +90,33 @@ const downPause = time.Minute
 func (n *node) failed(err error) {
 	switch {
 	case condition(n.notes.condition.Load()) == condSilent:
-	case errors.Is(err, rueidis.ErrClosing), errors.Is(err, errClosed), errors.Is(err, errConnecting), errors.Is(err, lock.ErrClosed):
+	case errors.Is(err, rueidis.ErrClosing), errors.Is(err, nodeerr.ErrClosed), errors.Is(err, nodeerr.ErrConnecting), errors.Is(err, lock.ErrClosed):
 	default:
-		n.becomes(condSilent, slog.LevelWarn, "redis node does not answer as it should: its vote is missing", "err", ownTimeout(err))
+		n.becomes(condSilent, slog.LevelWarn, "redis node does not answer as it should: its vote is missing", "err", nodeerr.Shown(err))
 	}
 }
 
 // noted notes what an answer says of the node.
 func (n *node) noted(c *call, rep reply) {
-	switch rep.kind {
-	case granted, confirmed, counted, freed, repaired:
+	switch rep.Kind {
+	case script.Granted, script.Confirmed, script.Counted, script.Freed, script.Repaired:
 		// It wrote: it votes, whatever it said before.
 		if condition(n.notes.condition.Load()) != condVotes {
 			n.back()
 		}
-	case held:
+	case script.Held:
 		// It answers, and this vote was another's. Whether it would write is not known:
 		// a full node or a replica says so, too.
 		if condition(n.notes.condition.Load()) == condSilent {
 			n.back()
 		}
-	case failed:
+	case script.Failed:
 		switch {
-		case errors.Is(rep.err, errReply):
+		case errors.Is(rep.err, nodeerr.ErrReply):
 			n.becomes(condRefuses, slog.LevelWarn, "redis node does not answer as it should: its vote is missing", "err", rep.err)
-		case rep.unsent || refusal(rep.err) == nil: // failed has it
+		case rep.unsent || nodeerr.Refusal(rep.err) == nil: // failed has it
 		case aboutKey(rep.err):
-			n.oddKey(c.keys.lock, rep.err)
+			n.oddKey(c.Keys.Lock, rep.err)
 		case condition(n.notes.condition.Load()) != condRefuses:
 			n.becomes(condRefuses, slog.LevelWarn, "redis node refuses to vote", "err", rep.err)
 		}
@@ -124,7 +126,7 @@ func (n *node) noted(c *call, rep reply) {
 // aboutKey: the error is of what the key has, or of who may use it.
 func aboutKey(err error) bool {
 	text := err.Error()
-	return strings.Contains(text, "WRONGTYPE") || strings.Contains(text, "ERR lockkeeper:") ||
+	return strings.Contains(text, "WRONGTYPE") || strings.Contains(text, script.ErrorPrefix) ||
 		strings.Contains(text, "NOPERM") && strings.Contains(text, "key") || strings.Contains(text, "CROSSSLOT")
 }
 
@@ -180,16 +182,16 @@ func (n *node) unguarded() {
 // keepsNoQueue notes that those who wait can't queue on the node: its votes count all the
 // same.
 func (n *node) keepsNoQueue(err error) {
-	if refusal(err) != nil && n.notes.noQueue.CompareAndSwap(false, true) {
-		n.tell(slog.LevelDebug, "redis node keeps no queue of waiters", "err", ownTimeout(err))
+	if nodeerr.Refusal(err) != nil && n.notes.noQueue.CompareAndSwap(false, true) {
+		n.tell(slog.LevelDebug, "redis node keeps no queue of waiters", "err", nodeerr.Shown(err))
 	}
 }
 
 // sitsOut notes that the node has restarted and may have forgotten what it promised.
 func (n *node) sitsOut(rep reply) {
 	told := n.notes.sitsOut.Load()
-	if told != nil && *told == rep.run || !n.notes.sitsOut.CompareAndSwap(told, &rep.run) {
+	if told != nil && *told == rep.Run || !n.notes.sitsOut.CompareAndSwap(told, &rep.Run) {
 		return
 	}
-	n.tell(slog.LevelWarn, "redis node has restarted and is not known to be durable: it does not vote for a while", "left", rep.left)
+	n.tell(slog.LevelWarn, "redis node has restarted and is not known to be durable: it does not vote for a while", "left", rep.Left)
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // Options change how a [Locker] works. All clients of the same locks must have the
@@ -118,7 +119,7 @@ type Options struct {
 type settings struct {
 	Options
 	least     string // uptime in seconds that a node must have to vote
-	retention string // ms
+	retention script.Millis
 }
 
 // drift that does not depend on the ttl: the granularity of Redis' expiry (1ms)
@@ -161,7 +162,7 @@ func (o *Options) withDefaults(nodes int) (settings, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	opts.least, opts.retention = opts.leastUptime(), ms(opts.Retention)
+	opts.least, opts.retention = opts.leastUptime(), script.ToMillis(opts.Retention)
 	return opts, opts.validate(nodes)
 }
 

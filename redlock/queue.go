@@ -1,6 +1,10 @@
 package redlock
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+)
 
 // queue holds the requests to one node that were not sent yet. They are sent one script
 // call at a time: what arrives while a call is under way goes into the next one,
@@ -12,8 +16,9 @@ type queue struct {
 	mu      sync.Mutex // guards all below, and where calls wait; not held while sending
 	sending bool       // a goroutine is at it
 	waiting [classes]callList
-	batch   []*call         // the sender's own
-	busy    map[string]bool // locks with a call under way, where calls are sent on their own
+	batch   []*call           // the sender's own, as what follows
+	asked   []*script.Request // the requests of the batch
+	busy    map[string]bool   // locks with a call under way, where calls are sent on their own
 }
 
 // class is which requests go first. A batch is run in its order, so that a release
@@ -99,15 +104,25 @@ func (q *queue) take(most int, alone bool) []*call {
 	return q.batch
 }
 
+// requests are those of a batch, for its sender.
+func (q *queue) requests(batch []*call) []*script.Request {
+	clear(q.asked)
+	q.asked = q.asked[:0]
+	for _, c := range batch {
+		q.asked = append(q.asked, &c.Request)
+	}
+	return q.asked
+}
+
 // claim makes c its lock's call under way, if there is none. mu is held.
 func (q *queue) claim(c *call) bool {
-	if q.busy[c.keys.lock] {
+	if q.busy[c.Keys.Lock] {
 		return false
 	}
 	if q.busy == nil {
 		q.busy = map[string]bool{}
 	}
-	q.busy[c.keys.lock], c.alone = true, true
+	q.busy[c.Keys.Lock], c.alone = true, true
 	return true
 }
 
@@ -122,7 +137,7 @@ func (q *queue) ended(lock string) (start bool) {
 	}
 	for class := range q.waiting {
 		for c := q.waiting[class].first; c != nil; c = c.next {
-			if c.keys.lock == lock { // all others that wait do so for calls of their own lock
+			if c.Keys.Lock == lock { // all others that wait do so for calls of their own lock
 				q.sending = true
 				return true
 			}

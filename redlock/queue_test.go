@@ -6,17 +6,18 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 func enqueue(q *queue, name string, class class) *call {
-	c := &call{class: class, keys: keys{lock: name}}
+	c := &call{class: class, Request: script.Request{Keys: script.Keys{Lock: name}}}
 	q.add(c)
 	return c
 }
 
 func names(batch []*call) (names []string) {
 	for _, c := range batch {
-		names = append(names, c.keys.lock)
+		names = append(names, c.Keys.Lock)
 	}
 	return names
 }

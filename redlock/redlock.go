@@ -1,7 +1,6 @@
 package redlock
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // Locker takes locks on a quorum of independent nodes. It is safe for concurrent
@@ -103,11 +103,11 @@ func clientName(c rueidis.Client, i int) string {
 }
 
 // keysOf names key's lock and counter, and refuses a key that can't have both.
-func (l *Locker) keysOf(key string) (keys, error) {
-	k, oneSlot := newKeys(l.opts.Prefix, key)
+func (l *Locker) keysOf(key string) (script.Keys, error) {
+	k, oneSlot := script.NewKeys(l.opts.Prefix, key)
 	switch {
-	case strings.HasPrefix(k.lock, FencePrefix), strings.HasPrefix(k.lock, QueuePrefix), strings.HasPrefix(k.lock, AgreedPrefix):
-		return k, fmt.Errorf("%w: key %q would be %.64q in Redis, want no name that begins with %s, %s or %s: fence counters, queues and what clients agree on do", lock.ErrInvalid, key, k.lock, FencePrefix, QueuePrefix, AgreedPrefix)
+	case strings.HasPrefix(k.Lock, FencePrefix), strings.HasPrefix(k.Lock, QueuePrefix), strings.HasPrefix(k.Lock, AgreedPrefix):
+		return k, fmt.Errorf("%w: key %q would be %.64q in Redis, want no name that begins with %s, %s or %s: fence counters, queues and what clients agree on do", lock.ErrInvalid, key, k.Lock, FencePrefix, QueuePrefix, AgreedPrefix)
 	case !oneSlot && l.hasCluster():
 		return k, fmt.Errorf("%w: key %q has a } without a hash tag {...} before it, so that a Redis Cluster can't keep its fence counter beside it", lock.ErrInvalid, key)
 	}
@@ -178,5 +178,3 @@ func (l *Locker) Close() error {
 
 // closeGrace is how long Close lets requests be answered before it cuts them off.
 const closeGrace = time.Second
-
-var errClosed = errors.New("closed")

@@ -7,17 +7,13 @@ import (
 	"fmt"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
-var opRelease = &op{script: releaseScript, parse: parseRelease, args: releaseArgs, class: freeing}
-
-func releaseArgs(h *hold, _ *node, r *round, _ reply, c *call) {
-	call := "0"
-	if r.calls {
-		call = "1"
-	}
-	c.put(h.value, call)
-}
+var opRelease = &op{parse: script.ParseRelease, class: freeing,
+	request: func(h *hold, _ *node, r *round, _ reply) script.Request {
+		return script.Release(h.keys, h.value, r.calls)
+	}}
 
 // retryRelease sends a release again to a node where it failed, or where it found
 // nothing although something may still arrive: a connection that died says nothing
@@ -25,7 +21,7 @@ func releaseArgs(h *hold, _ *node, r *round, _ reply, c *call) {
 // connection. After that the ttl ends it.
 func retryRelease(tries int, calls bool) func(*hold, int, reply) *round {
 	return func(h *hold, _ int, rep reply) *round {
-		if tries == 0 || rep.kind != failed && !rep.doubt || errors.Is(rep.err, lock.ErrClosed) {
+		if tries == 0 || rep.Kind != script.Failed && !rep.doubt || errors.Is(rep.err, lock.ErrClosed) {
 			return nil
 		}
 		r := h.newRound(opRelease)
@@ -62,15 +58,15 @@ func (h *hold) ReleaseTerm(ctx context.Context, _ string, _ uint64) error {
 	var failed error
 	awaited := 0
 	err := h.wait(ctx, r, func(last bool) bool {
-		freed, empty, others := r.count(freed), r.count(missing), r.count(notMine)
+		freed, empty, others := r.count(script.Freed), r.count(script.Missing), r.count(script.NotMine)
 		awaited = 0
 		for _, rep := range r.replies {
-			if rep.awaited {
+			if rep.Notified {
 				awaited++
 			}
 		}
 		gone := empty + others
-		open := r.count(silent)
+		open := r.count(script.Silent)
 		if last {
 			open = 0
 		}
@@ -94,7 +90,7 @@ func (h *hold) ReleaseTerm(ctx context.Context, _ string, _ uint64) error {
 		return true
 	})
 	if 2*awaited >= q { // else those who wait are in line at few nodes only
-		h.l.desk.yield(h.keys.lock)
+		h.l.desk.yield(h.keys.Lock)
 	}
 	return cmp.Or(err, failed)
 }
@@ -134,7 +130,7 @@ func (h *hold) letGo(ctx context.Context, votes *round) {
 	r := h.newRelease(false)
 	r.enough = 1
 	h.settle(votes, func(_ *hold, _ int, rep reply) *round {
-		if rep.kind == silent || rep.kind == held || rep.kind == recovering {
+		if rep.Kind == script.Silent || rep.Kind == script.Held || rep.Kind == script.Recovering {
 			return nil // silent: not before it has answered
 		}
 		return r
@@ -144,14 +140,14 @@ func (h *hold) letGo(ctx context.Context, votes *round) {
 			h.recall(i) // it was not sent: nothing will be there
 		}
 	}
-	grants := votes.count(granted)
+	grants := votes.count(script.Granted)
 	h.mu.Unlock()
 	if grants == 0 {
 		return
 	}
 	_ = h.wait(ctx, r, func(last bool) bool {
 		for i := range r.replies {
-			if votes.replies[i].kind == granted && r.replies[i].kind == silent {
+			if votes.replies[i].Kind == script.Granted && r.replies[i].Kind == script.Silent {
 				return last
 			}
 		}

@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"regexp"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 const (
@@ -306,19 +305,5 @@ var astray = []string{
 
 // leadsAstray reports that a new connection may lead to a better server.
 func leadsAstray(err error) bool {
-	refused := refusal(err)
-	return refused != nil && slices.Contains(astray, errorCode(refused.Error()))
-}
-
-// scriptError is what Redis 6.2 puts before an error in a script.
-var scriptError = regexp.MustCompile(`^.*@user_script: ?\d+: -?`)
-
-// errorCode is the first word of a server's error.
-func errorCode(text string) string {
-	text = strings.TrimPrefix(text, "-")
-	if loc := scriptError.FindStringIndex(text); loc != nil {
-		text = text[loc[1]:]
-	}
-	code, _, _ := strings.Cut(text, " ")
-	return code
+	return slices.Contains(astray, nodeerr.Code(err))
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // strict reads along on a connection to a node, and ends it at the first byte that no
@@ -137,7 +139,7 @@ func (c *strict) end(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err == nil {
-		c.err = asReplyError(err)
+		c.err = fmt.Errorf("%w: %w", nodeerr.ErrReply, err)
 		_ = c.Conn.Close()
 	}
 	return c.err

@@ -7,11 +7,11 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // survey is what a node tells of itself, for people.
@@ -108,12 +108,12 @@ func readClock(ctx context.Context, c rueidis.Client) clock {
 		return clock{err: notTold("TIME", err)}
 	}
 	if len(part) != 2 {
-		return clock{err: errReply}
+		return clock{err: nodeerr.ErrReply}
 	}
 	seconds, err1 := strconv.ParseInt(part[0], 10, 64)
 	micros, err2 := strconv.ParseInt(part[1], 10, 64)
 	if err := errors.Join(err1, err2); err != nil || seconds < 0 || seconds > 1<<40 || micros < 0 || micros >= 1e6 {
-		return clock{err: errReply}
+		return clock{err: nodeerr.ErrReply}
 	}
 	// Wall clocks, on purpose: that is what is compared.
 	return clock{ahead: time.Unix(seconds, micros*1e3).Sub(start.Round(0).Add(trip / 2)), slack: max(trip/2, time.Microsecond)}
@@ -121,7 +121,7 @@ func readClock(ctx context.Context, c rueidis.Client) clock {
 
 // notTold is why what command answers is not known.
 func notTold(command string, err error) error {
-	if refused := refusal(err); refused != nil && strings.Contains(refused.Error(), "NOPERM") {
+	if nodeerr.Forbidden(err) {
 		return fmt.Errorf("not permitted (%s)", command)
 	}
 	return errors.New("not told")
@@ -276,7 +276,7 @@ func (s *survey) advice(restartEffect string) []string {
 	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
 	err := s.denied["CONFIG GET"]
 	switch {
-	case refusal(err) != nil:
+	case nodeerr.Refusal(err) != nil:
 		warn("its configuration can't be read (allow CONFIG GET, ACL +config|get): after each restart it sits out the restart guard, durable or not")
 	case err != nil:
 		return append(warnings, "its configuration could not be read: "+err.Error())

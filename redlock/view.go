@@ -104,13 +104,13 @@ func (l *Locker) view(ctx context.Context, key string, gone absent) (View, error
 	v.Waiters = waitersOf(sights, v.Holder)
 	terms := map[string]int{most: 1}
 	for i, s := range sights {
-		n := NodeView{Node: l.nodes[i].name, Err: s.err, Count: s.count}
-		if s.err == nil && s.held {
-			if terms[s.value] == 0 {
-				terms[s.value] = len(terms) + 1
+		n := NodeView{Node: l.nodes[i].name, Err: s.err, Count: s.Count}
+		if s.err == nil && s.Held {
+			if terms[s.Value] == 0 {
+				terms[s.Value] = len(terms) + 1
 			}
-			n.value, n.Term, n.TTL = &s.value, terms[s.value], s.left
-			n.Holder = holderName(s.value)
+			n.value, n.Term, n.TTL = &s.Value, terms[s.Value], s.Left
+			n.Holder = holderName(s.Value)
 			n.Foreign = n.Holder == foreign
 		}
 		v.Nodes = append(v.Nodes, n)
@@ -143,7 +143,7 @@ func (l *Locker) Views(ctx context.Context, prefix string) iter.Seq2[View, error
 func votes(sights []sight, value string) int {
 	n := 0
 	for _, s := range sights {
-		if s.err == nil && s.held && s.value == value {
+		if s.err == nil && s.Held && s.Value == value {
 			n++
 		}
 	}
@@ -158,14 +158,14 @@ func judge(sights []sight, quorum int) (State, string) {
 		switch {
 		case s.err != nil:
 			unknown++
-		case s.held:
-			if held++; held == 1 || votes(sights, s.value) > votes(sights, most) {
-				most = s.value
+		case s.Held:
+			if held++; held == 1 || votes(sights, s.Value) > votes(sights, most) {
+				most = s.Value
 			}
 		}
 	}
 	for _, s := range sights {
-		different = different || s.err == nil && s.held && s.value != most
+		different = different || s.err == nil && s.Held && s.Value != most
 	}
 	n := votes(sights, most)
 	switch {
@@ -197,7 +197,7 @@ func waitersOf(sights []sight, holder string) []string {
 		if s.err == nil {
 			answered++
 		}
-		for _, id := range s.waiters {
+		for _, id := range s.Waiters {
 			if on[id]++; on[id] == 1 {
 				ids = append(ids, id)
 			}
@@ -211,10 +211,10 @@ func waitersOf(sights []sight, holder string) []string {
 	}
 	for _, s := range sights {
 		for id := range places {
-			if at := slices.Index(s.waiters, id); at >= 0 {
+			if at := slices.Index(s.Waiters, id); at >= 0 {
 				places[id] += at
 			} else {
-				places[id] += len(s.waiters)
+				places[id] += len(s.Waiters)
 			}
 		}
 	}

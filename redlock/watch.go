@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 var _ lock.Watcher = (*Locker)(nil)
@@ -89,13 +90,13 @@ func (l *Locker) standInLine(ctx context.Context, w *watch) {
 		go func() {
 			defer l.wg.Done()
 			defer func() { answers <- struct{}{} }()
-			at, err := place{}, n.hangs()
+			at, err := script.Waiting{}, n.hangs()
 			if err == nil {
-				at, err = parseWait(n.eval(waitScript, w.keys.queue(), voting, l.id, views[i].place, keepQueue))
+				at, err = parseWait(n.eval(script.Wait(w.keys, l.id, views[i].place, keepQueue), voting))
 			}
 			n.keepsNoQueue(err)
 			if waits := l.desk.placed(w, i, at, err, views[i].news); !waits && err == nil {
-				n.eval(leaveScript, w.keys.queue(), freeing, l.id, at.number) // it came after the grant or the end of the wait
+				n.eval(script.Leave(w.keys, l.id, at.Position), freeing) // it came after the grant or the end of the wait
 			}
 		}()
 	}
@@ -116,35 +117,16 @@ func (l *Locker) standInLine(ctx context.Context, w *watch) {
 // is lost by it: who finds nobody before him asks first.
 const keepQueue = "3600000"
 
-// place is where this process stands in a node's queue.
-type place struct {
-	before int    // how many come first
-	number string // what it stands there with
-	free   bool   // there is no lock
-	wrote  bool   // the counter: the news of that can hide those of a release
-}
-
-func parseWait(a answer) (place, error) {
+func parseWait(a answer) (script.Waiting, error) {
 	if a.err != nil {
-		return place{}, a.err
+		return script.Waiting{}, a.err
 	}
-	part, err := fields(&a.msg, 4)
-	if err != nil {
-		return place{}, err
-	}
-	before, err1 := integer(&part[0])
-	number, err2 := part[1].ToString()
-	pttl, err3 := integer(&part[2])
-	wrote, err4 := integer(&part[3])
-	if err1 != nil || err2 != nil || err3 != nil || err4 != nil || before < 0 || len(number) > 32 {
-		return place{}, errReply
-	}
-	return place{before: int(before), number: number, free: pttl == -2, wrote: wrote == 1}, nil
+	return script.ParseWait(a.msg)
 }
 
 // leaveLine takes this process out of the key's queues, in the background. (Who gets
 // the lock is out of them by the grant.)
-func (l *Locker) leaveLine(k keys, places []string) {
+func (l *Locker) leaveLine(k script.Keys, places []string) {
 	if l.begin(len(l.nodes)) != nil {
 		return
 	}
@@ -152,7 +134,7 @@ func (l *Locker) leaveLine(k keys, places []string) {
 		go func() {
 			defer l.wg.Done()
 			if places[i] != "" && n.hangs() == nil { // without one, its answer sees to it
-				n.eval(leaveScript, k.queue(), freeing, l.id, places[i])
+				n.eval(script.Leave(k, l.id, places[i]), freeing)
 			}
 		}()
 	}

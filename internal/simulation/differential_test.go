@@ -56,7 +56,7 @@ func TestTheSimulatedScriptsAnswerAsTheLuaDoes(t *testing.T) {
 	defer c.Close()
 	lua := scripts(t)
 	for _, name := range []string{"commit", "repair"} { // what an undisturbed lock does not send
-		lua[name] = loadLua(t, name)
+		lua[name] = loadLua(t, lua["extend"], name)
 	}
 	do := func(args ...string) rueidis.RedisResult {
 		return c.Do(t.Context(), c.B().Arbitrary(args...).Build())

@@ -2,18 +2,21 @@ package simulation
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
-// loadLua puts a script together as redlock does.
-func loadLua(t *testing.T, name string) string {
-	var source string
-	for _, file := range []string{"server", name} {
-		b, err := os.ReadFile("../../redlock/scripts/" + file + ".lua")
+// loadLua puts a script together as redlock does: what stands before extend, and its own
+// function in place of that one.
+func loadLua(t *testing.T, extend, name string) string {
+	function := func(name string) string {
+		b, err := os.ReadFile("../../redlock/internal/script/lua/" + name + ".lua")
 		require.NoError(t, err)
-		source += string(b)
+		return string(b)
 	}
-	return source + "return " + name + "(KEYS[1], KEYS[2], unpack(ARGV))\n"
+	head, _, found := strings.Cut(extend, function("extend"))
+	require.True(t, found, "extend is not what its file has")
+	return head + function(name) + "return " + name + "(KEYS[1], KEYS[2], unpack(ARGV))\n"
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The scripts of redlock/scripts, line by line, but for what concerns wake-ups.
+// The scripts of redlock/internal/script, line by line, but for what concerns wake-ups.
 
 const maxCount = 1 << 53
 

@@ -7,13 +7,13 @@
 -- who stood there. It stays 500 ms longer, for whoever asks late.
 -- All this is a hint: what forbids or breaks it must not break the grant.
 local function turn(fence, waiter)
-  local name, late = string.sub(fence, 18), {}
-  local value = redis.pcall('GET', 'lockkeeper:queue:turn:' .. name)
+  local name, late = string.sub(fence, #FENCE + 1), {}
+  local value = redis.pcall('GET', TURN .. name)
   local turns, last = string.match(type(value) == 'string' and value or '', '^(%d+):(.+)$')
   turns, last = tonumber(turns or ''), tonumber(last or '')
   if not turns or not last then return 0, nil, late end
-  local line = redis.pcall('ZRANGE', 'lockkeeper:queue:' .. name, 0, 15, 'WITHSCORES')
-  local left = redis.pcall('PTTL', 'lockkeeper:queue:turn:' .. name)
+  local line = redis.pcall('ZRANGE', QUEUE .. name, 0, 15, 'WITHSCORES')
+  local left = redis.pcall('PTTL', TURN .. name)
   -- No release leaves more, unless the clock was set back since.
   if line.err or type(left) ~= 'number' or left > turns * 25 + 500 or turns > 16 then return 0, nil, late end
   local before = 0

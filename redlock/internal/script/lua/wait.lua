@@ -14,7 +14,7 @@ local function wait(lock, queue, id, place, keep)
   redis.call('ZADD', queue, place, id)
   redis.call('PEXPIRE', queue, keep)
   -- Tell acquire that there are lines for this lock: most never have one.
-  local fence = 'lockkeeper:fence:' .. string.sub(queue, 18)
+  local fence = FENCE .. string.sub(queue, #QUEUE + 1)
   local counted = redis.call('HMGET', fence, 'count', 'line')
   local first = counted[1] and not counted[2]
   if first then redis.call('HSET', fence, 'line', 1) end

@@ -10,7 +10,6 @@
 -- All checks come before the first write, and the counter is written before the
 -- lock: a script stopped in between leaves a higher count and no lock.
 local function acquire(lock, fence, value, ttl, retention, least, durable, waiter)
-  local max = 9007199254740992 -- 2^53, where Lua's numbers stop being exact
   local holder = redis.call('GET', lock)
   if holder and holder ~= value then
     if #holder > 512 then holder = string.sub(holder, 1, 512) .. '...' end -- not lockkeeper's
@@ -26,13 +25,13 @@ local function acquire(lock, fence, value, ttl, retention, least, durable, waite
   if count then
     local digits = string.match(count, '^%d+$')
     count = digits and tonumber(digits)
-    if not count or count < 1 or count >= max then
-      return redis.error_reply('ERR lockkeeper: the fence count is not a number from 1 to 2^53')
+    if not count or count < 1 or count >= MAX_COUNT then
+      return redis.error_reply(ERROR .. 'the fence count is not a number from 1 to 2^53')
     end
   end
   if holder then -- my own request, applied before and seen again
     if not count then
-      return redis.error_reply('ERR lockkeeper: the fence count is gone')
+      return redis.error_reply(ERROR .. 'the fence count is gone')
     end
     return sign * count
   end
@@ -55,8 +54,8 @@ local function acquire(lock, fence, value, ttl, retention, least, durable, waite
     local now = redis.call('TIME')
     count = math.max((count or 0) + 1, tonumber(now[1]) * 1000000 + tonumber(now[2]))
   end
-  if count >= max then
-    return redis.error_reply('ERR lockkeeper: the fence count has reached 2^53')
+  if count >= MAX_COUNT then
+    return redis.error_reply(ERROR .. 'the fence count has reached 2^53')
   end
   redis.call('HSET', fence, 'count', string.format('%.0f', count), 'run', run)
   redis.call('PEXPIRE', fence, retention)
@@ -64,7 +63,7 @@ local function acquire(lock, fence, value, ttl, retention, least, durable, waite
   -- The queue is a hint: what forbids or breaks it must not break the grant.
   late[#late + 1] = waiter
   for _, id in ipairs(late) do
-    redis.pcall('ZREM', 'lockkeeper:queue:' .. string.sub(fence, 18), id)
+    redis.pcall('ZREM', QUEUE .. string.sub(fence, #FENCE + 1), id)
   end
   return sign * count
 end

@@ -11,18 +11,18 @@ local function release(lock, fence, value, call, anybody)
   if call ~= '1' then return 1 end
   -- The queue of waiters has the counter's name with its own beginning. It is a
   -- hint: what forbids or breaks it must not break the release.
-  local queue = 'lockkeeper:queue:' .. string.sub(fence, 18)
+  local queue = QUEUE .. string.sub(fence, #FENCE + 1)
   for _ = 1, 100 do -- the dead are many at times, and this call stops the server
     local first = redis.pcall('ZRANGE', queue, 0, 0)[1]
     if not first then return 1 end
-    local listeners = redis.pcall('PUBLISH', 'lockkeeper:wake:' .. first, lock)
+    local listeners = redis.pcall('PUBLISH', WAKE .. first, lock)
     if type(listeners) ~= 'number' then return 1 end
     if listeners > 0 then
       -- The lock is left to each of the line in turn: see turn.lua.
       local line = redis.pcall('ZRANGE', queue, 0, 15, 'WITHSCORES')
       local turns = #line / 2
       if turns > 0 then
-        redis.pcall('SET', 'lockkeeper:queue:turn:' .. string.sub(fence, 18), turns .. ':' .. line[#line], 'PX', turns * 25 + 500)
+        redis.pcall('SET', TURN .. string.sub(fence, #FENCE + 1), turns .. ':' .. line[#line], 'PX', turns * 25 + 500)
       end
       return 3
     end

@@ -9,8 +9,8 @@ local function commit(lock, fence, value, token, retention)
   if counted[2] ~= run then return 0 end
   local digits = counted[1] and string.match(counted[1], '^%d+$')
   local count = digits and tonumber(digits)
-  if not count or count >= 9007199254740992 then
-    return redis.error_reply('ERR lockkeeper: the fence count is not a number from 1 to 2^53')
+  if not count or count >= MAX_COUNT then
+    return redis.error_reply(ERROR .. 'the fence count is not a number from 1 to 2^53')
   end
   token = tonumber(token)
   if count < token then

@@ -1,0 +1,162 @@
+package script
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
+)
+
+// Request is one script with its keys and arguments: a value, so that to make one takes
+// no memory but that of its texts.
+type Request struct {
+	Keys   Keys
+	script *Script
+	args   [maxArgs]string
+	n      int
+}
+
+const maxArgs = 6
+
+func request(s *Script, k Keys, args ...string) Request {
+	q := Request{Keys: k, script: s}
+	q.n = copy(q.args[:], args)
+	return q
+}
+
+// Name is that of the script.
+func (q *Request) Name() string { return q.script.Name }
+
+// AboutLock reports whether it concerns a lock, not what the clients agree on.
+func (q *Request) AboutLock() bool { return q.script != agree }
+
+// Millis is a duration as scripts take it: whole milliseconds in decimal.
+type Millis string
+
+// ToMillis rounds d, 0 or more, up: a node never holds for less than was asked.
+func ToMillis(d time.Duration) Millis {
+	n := int64(d / time.Millisecond)
+	if d%time.Millisecond > 0 {
+		n++
+	}
+	return Millis(strconv.FormatInt(n, 10))
+}
+
+// Guard is by what a script knows whether its node may vote.
+type Guard struct {
+	Least   string // the uptime in seconds that a vote needs; 0: no guard
+	Durable string // a run that needs none; "": none
+}
+
+// Acquire asks for a vote. waiter is this process in the queue of those who wait; "": it
+// is not there. See [ParseAcquire].
+func Acquire(k Keys, value string, ttl, retention Millis, guard Guard, waiter string) Request {
+	q := request(acquire, k, value, string(ttl), string(retention), guard.Least, guard.Durable, waiter)
+	if waiter == "" {
+		q.n--
+	}
+	return q
+}
+
+// Commit raises the count to the token. See [ParseCommit].
+func Commit(k Keys, value string, token uint64, retention Millis) Request {
+	return request(commit, k, value, strconv.FormatUint(token, 10), string(retention))
+}
+
+// Extend makes the lock last for ttl at least. See [ParseExtend].
+func Extend(k Keys, value string, ttl, retention Millis, guard Guard) Request {
+	return request(extend, k, value, string(ttl), string(retention), guard.Least, guard.Durable)
+}
+
+// ExtendExactly is Extend, and the lock ends when ttl is over, also if it would have
+// lasted longer.
+func ExtendExactly(k Keys, value string, ttl, retention Millis, guard Guard) Request {
+	return request(extend, k, value, string(ttl), string(retention), guard.Least, guard.Durable, "exact")
+}
+
+// Repair gives the lock back to a node that answered in this run that it is missing. See
+// [ParseRepair].
+func Repair(k Keys, value string, ttl, retention Millis, token uint64, run string) Request {
+	return request(repair, k, value, string(ttl), string(retention), strconv.FormatUint(token, 10), run)
+}
+
+// Release frees the lock if it has this value. notify: the next waiter is notified. See
+// [ParseRelease].
+func Release(k Keys, value string, notify bool) Request {
+	if notify {
+		return request(release, k, value, "1")
+	}
+	return request(release, k, value, "0")
+}
+
+// ForceRelease frees the lock whoever has it, and notifies the next waiter. See
+// [ParseRelease].
+func ForceRelease(k Keys) Request { return request(release, k, "", "1", "1") }
+
+// Inspect asks who holds the lock, and for up to waiters of those who wait for it. See
+// [ParseInspect].
+func Inspect(k Keys, waiters int) Request {
+	if waiters == 0 {
+		return request(inspect, k)
+	}
+	return request(inspect, k, strconv.Itoa(waiters))
+}
+
+// Wait puts id into the queue of those who wait for the lock: at the position that it had
+// there before in this wait, or, if that is "", as the last. The queue is kept for so
+// long. See [ParseWait].
+func Wait(k Keys, id, position string, keep Millis) Request {
+	return request(wait, k.queue(), id, position, string(keep))
+}
+
+// Leave takes id out of that queue, if it has this position there, or any if that is "".
+func Leave(k Keys, id, position string) Request {
+	if position == "" {
+		return request(leave, k.queue(), id)
+	}
+	return request(leave, k.queue(), id, position)
+}
+
+// Agree offers mine for what the clients of the prefix agree on, in place of known; "" as
+// mine only asks what is there. See [ParseAgree].
+func Agree(prefix, mine, known string, ttl Millis) Request {
+	name := AgreedPrefix + prefix
+	return request(agree, Keys{name, name}, mine, known, string(ttl))
+}
+
+// Eval runs the request alone.
+func (q *Request) Eval(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
+	return q.script.run(ctx, c, func(command, script string) rueidis.Completed {
+		return c.B().Arbitrary(command, script, "2").Keys(q.Keys.Lock, q.Keys.Fence).Args(q.args[:q.n]...).Build()
+	})
+}
+
+// EvalBatch runs several requests in one call, each as if it were alone, and gives their
+// replies in the same order; a reply can be an error. If the whole call failed, err says
+// why: it matches [nodeerr.ErrReply] if the server's reply was none of that shape.
+func EvalBatch(ctx context.Context, c rueidis.Client, requests []*Request) ([]rueidis.RedisMessage, error) {
+	res := batch.run(ctx, c, func(command, script string) rueidis.Completed {
+		cmd := c.B().Arbitrary(command, script, strconv.Itoa(2*len(requests))) // laid out as lua/batch.lua reads it
+		for _, q := range requests {
+			cmd = cmd.Keys(q.Keys.Lock, q.Keys.Fence)
+		}
+		for _, q := range requests {
+			cmd = cmd.Args(q.script.Name, strconv.Itoa(q.n)).Args(q.args[:q.n]...)
+		}
+		return cmd.Build()
+	})
+	parts, err := res.ToArray()
+	if err != nil {
+		if _, reply := rueidis.IsRedisErr(err); !reply && res.NonRedisError() == nil {
+			err = fmt.Errorf("%w: %w", nodeerr.ErrReply, err)
+		}
+		return nil, err
+	}
+	if len(parts) != len(requests) {
+		return nil, fmt.Errorf("%w: %d answers to %d requests", nodeerr.ErrReply, len(parts), len(requests))
+	}
+	return parts, nil
+}
