@@ -74,6 +74,7 @@ type Answer struct {
 	Rank   int    // Standing
 	Holder Holder // Standing
 	NoVote bool   // Standing: the node may have forgotten locks, and grants none for now
+	Unsent bool   // Failed: it was never sent
 }
 
 // Lease is what a wait comes to.

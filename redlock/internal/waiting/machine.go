@@ -80,6 +80,7 @@ type node struct {
 	pushes    bool // it can notify this waiter
 	due, take bool // to stand again
 	asked     bool // for the present attempt
+	before    bool // what asked was before the request that is open
 	owed      []owed
 	retryAt   time.Duration // 0: at once
 	confirm   verdict
@@ -192,7 +193,7 @@ func (m *Machine) next(now time.Duration, i int, n *node) {
 			a.Instead, a.To = n.owed[0].attempt, n.owed[0].to
 		}
 		a.Take, a.Stamp = n.take, m.stamp(now)
-		n.due, n.asked = false, true
+		n.due, n.before, n.asked = false, n.asked, true
 	default:
 		return
 	}
@@ -255,6 +256,9 @@ func (m *Machine) Answered(now time.Duration, i int, a Answer) {
 	}
 	if n.failed = a.Result == Failed; !n.failed {
 		n.rtt = max(now-n.sent, time.Microsecond)
+	}
+	if a.Unsent && o.Kind == Stand && o.Attempt == m.attempt {
+		n.asked = n.before
 	}
 	if m.phase == waits {
 		switch {
@@ -445,6 +449,28 @@ func (m *Machine) Held(now time.Duration) (Holder, bool) {
 
 // Lease is what the wait has come to, if it has.
 func (m *Machine) Lease() (Lease, bool) { return m.lease, m.phase == leased }
+
+// Node is what is known of one node.
+type Node struct {
+	Open    bool   // a request of the present attempt to stand, or to confirm, is open there
+	Asked   bool   // one was sent
+	Granted bool   // to the present attempt
+	Count   uint64 // under this count
+	Failed  bool   // it has not answered the last one
+}
+
+// Node tells what is known of node i, for the lease to go on from.
+func (m *Machine) Node(i int) Node {
+	n := &m.nodes[i]
+	return Node{
+		Open: n.busy && n.open.Kind != Leave && n.open.Attempt == m.attempt, Asked: n.asked,
+		Granted: n.granted, Count: n.grant.Count, Failed: n.failed,
+	}
+}
+
+// QuorumTime is the round trip to the slowest node of the fastest quorum, as last seen; 0 if
+// it is not known.
+func (m *Machine) QuorumTime() time.Duration { return m.quorumTime() }
 
 // Done reports whether nothing is open and nothing is left to free.
 func (m *Machine) Done() bool {

@@ -581,6 +581,18 @@ func TestWhoGivesUpLeavesEverywhereBehindWhatIsUnderWay(t *testing.T) {
 	require.True(t, s.m.Done(), "the claim ends what can't be freed")
 }
 
+func TestWhatWasNeverSentIsNotLeft(t *testing.T) {
+	s := begin(t, config())
+	s.answer(0, Answer{Result: Failed, Unsent: true})
+	s.answer(1, standing(other))
+	s.answer(2, standing(other))
+	s.m.End(s.now)
+	acts := s.take()
+	require.Len(t, acts, 2)
+	require.NotZero(t, acts[0].Node)
+	require.NotZero(t, acts[1].Node)
+}
+
 // Rule 8.
 
 func TestItRefreshesOnAllNodesBelowHalfAClaim(t *testing.T) {
