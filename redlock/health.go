@@ -187,7 +187,7 @@ func (l *Locker) probeVote(ctx context.Context, n *node, c rueidis.Client, k scr
 		}
 	}
 	if rep.Kind == script.Granted {
-		q := script.Release(k, value, false)
+		q := script.Release(k, value, "", n.opts.retention, n.guard(), false)
 		_ = q.Eval(ctx, c).Error() // or its ttl ends it
 	}
 	return rep

@@ -107,8 +107,8 @@ func clientName(c rueidis.Client, i int) string {
 func (l *Locker) keysOf(key string) (script.Keys, error) {
 	k, oneSlot := script.NewKeys(l.opts.Prefix, key)
 	switch {
-	case strings.HasPrefix(k.Lock, FencePrefix), strings.HasPrefix(k.Lock, QueuePrefix), strings.HasPrefix(k.Lock, AgreedPrefix):
-		return k, fmt.Errorf("%w: key %q would be %.64q in Redis, want no name that begins with %s, %s or %s: fence counters, queues and what clients agree on do", lock.ErrInvalid, key, k.Lock, FencePrefix, QueuePrefix, AgreedPrefix)
+	case strings.HasPrefix(k.Lock, FencePrefix), strings.HasPrefix(k.Lock, StandingPrefix), strings.HasPrefix(k.Lock, QueuePrefix), strings.HasPrefix(k.Lock, AgreedPrefix):
+		return k, fmt.Errorf("%w: key %q would be %.64q in Redis, want no name that begins with %s, %s, %s or %s: fence counters, queues and what clients agree on do", lock.ErrInvalid, key, k.Lock, FencePrefix, StandingPrefix, QueuePrefix, AgreedPrefix)
 	case !oneSlot && l.hasCluster():
 		return k, fmt.Errorf("%w: key %q has a } without a hash tag {...} before it, so that a Redis Cluster can't keep its fence counter beside it", lock.ErrInvalid, key)
 	}
