@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-multierror"
-	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // agreement is how this client stands with the nodes' terms. A lease is granted only
@@ -151,7 +151,7 @@ func (a *agreement) outcome() error {
 		s, timeout := &a.at[i], a.l.opts.NodeTimeout
 		switch {
 		case s.busy && time.Since(s.sent) >= timeout:
-			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w within %v", n.name, errNoAnswer, timeout))
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w within %v", n.name, nodeerr.ErrNoAnswer, timeout))
 		case s.err != nil:
 			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.name, s.err))
 		}
@@ -235,10 +235,4 @@ func (a *agreement) restarted(i int, run string) {
 	if s := &a.at[i]; len(s.runs) > 0 && s.runs[len(s.runs)-1] != run {
 		a.l.nodes[i].agreed.Store(never)
 	}
-}
-
-// single: the node is one server, not the present one of a Sentinel's set, or a Cluster.
-func (n *node) single() bool {
-	c := n.client.Load()
-	return c != nil && (*c).Mode() == rueidis.ClientModeStandalone
 }

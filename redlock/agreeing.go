@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"log/slog"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	"github.com/tonsurance/lockkeeper/redlock/internal/server"
 )
 
 // agreeing is one round of asking nodes.
@@ -92,7 +92,7 @@ func (a *agreement) ask(i int, r *agreeing) {
 		if r.reading--; err == nil {
 			s.shown, s.there, s.left = true, there, left
 		}
-		if err == nil || keyForbidden(err) { // that one counts all the same, see uncheckable
+		if err == nil || nodeerr.KeyForbidden(err) { // that one counts all the same, see uncheckable
 			r.shown++
 		}
 		a.step(r, r.reading, r.shown, r.learnedAll)
@@ -100,7 +100,7 @@ func (a *agreement) ask(i int, r *agreeing) {
 	select {
 	case <-r.learned:
 	case <-a.l.done:
-		err = cmp.Or(err, errClosed)
+		err = cmp.Or(err, nodeerr.ErrClosed)
 	}
 	if err == nil && there == "" {
 		// A client that finds no quorum gets no lease, so that its terms protect nothing: they
@@ -117,7 +117,7 @@ func (a *agreement) ask(i int, r *agreeing) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s.busy, s.err, s.shown = false, err, false
-	if keyForbidden(err) {
+	if nodeerr.KeyForbidden(err) {
 		a.uncheckable(i, err)
 	}
 	close(a.changed)
@@ -159,12 +159,12 @@ func (a *agreement) send(i int, mine, known string, ttl time.Duration) (there st
 		return a.l.nodes[i].eval(script.Agree(a.l.opts.Prefix, mine, known, script.ToMillis(ttl)), renewing)
 	}
 	got := ask()
-	if broken(got.err) && !silence(got.err) {
+	if nodeerr.Broken(got.err) && !nodeerr.Silence(got.err) {
 		got = ask() // a connection that ended while nobody used it; to ask twice is no harm
 	}
 	agreed, err := parseAgree(got)
 	if err == nil {
-		a.locked(func() { a.learn(i, parseInfo(agreed.Info)) })
+		a.locked(func() { a.learn(i, server.ParseInfo(agreed.Info)) })
 	}
 	return agreed.Text, agreed.Left, err
 }
@@ -248,12 +248,12 @@ func (a *agreement) mine() terms {
 }
 
 // learn notes what the server says of itself. mu is held.
-func (a *agreement) learn(i int, info map[string]string) {
+func (a *agreement) learn(i int, info server.Info) {
 	s, run := &a.at[i], info["run_id"]
-	if run == "" || !a.l.nodes[i].single() {
+	if run == "" || !a.l.nodes[i].conn.Single() {
 		return
 	}
-	s.port, s.seen, s.up = info["tcp_port"], time.Now(), uptime(info)
+	s.port, s.seen, s.up = info["tcp_port"], time.Now(), info.Uptime()
 	if len(s.runs) > 0 && s.runs[len(s.runs)-1] == run {
 		return
 	}
@@ -277,23 +277,9 @@ func (a *agreement) uncheckable(i int, err error) {
 
 const allowAgreed = "allow its user the keys of that (ACL ~" + AgreedPrefix + "*)"
 
-func keyForbidden(err error) bool {
-	refused := refusal(err)
-	return refused != nil && (strings.Contains(refused.Error(), "NOPERM") || strings.Contains(refused.Error(), "No permissions to access a key"))
-}
-
-// uptime is the server's, rounded down; 0 where it is not told.
-func uptime(info map[string]string) time.Duration {
-	seconds, err := strconv.ParseInt(info["uptime_in_seconds"], 10, 64)
-	if err != nil || seconds < 0 || seconds > 1<<31 {
-		return 0
-	}
-	return time.Duration(seconds) * time.Second
-}
-
 func parseAgree(a answer) (script.Agreed, error) {
 	if a.err != nil {
-		return script.Agreed{}, ownTimeout(a.err)
+		return script.Agreed{}, nodeerr.Shown(a.err)
 	}
 	return script.ParseAgree(a.msg)
 }

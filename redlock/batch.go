@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"math"
-	"net"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -64,24 +63,18 @@ func answered(res rueidis.RedisResult) answer {
 	return answer{msg: msg, err: err}
 }
 
-// broken reports that err is no reply of a server: the connection has died.
-func broken(err error) bool {
-	_, reply := rueidis.IsRedisErr(err)
-	return err != nil && !reply
-}
-
 // work sends what waits in the queue until nothing is left.
 func (n *node) work() {
 	defer n.wg.Done()
 	for {
-		batch := n.queue.take(maxBatch, n.isCluster())
+		batch := n.queue.take(maxBatch, n.conn.Cluster())
 		if len(batch) == 0 {
 			return
 		}
 		if batch = n.wanted(batch); len(batch) == 0 {
 			continue
 		}
-		c, err := n.conn()
+		c, err := n.conn.Client()
 		switch {
 		case err != nil:
 			n.fail(batch, err)
@@ -92,23 +85,16 @@ func (n *node) work() {
 		default:
 			err = n.sendBatch(c, batch)
 		}
-		if broken(err) {
+		if nodeerr.Broken(err) {
 			// What waits behind a connection that died fails with it: one that hangs
 			// would hold up each batch for its time-out. What comes after that is tried
 			// on a new one, whoever asks again at once.
-			if batch = n.queue.take(math.MaxInt, n.isCluster()); len(batch) == 0 {
+			if batch = n.queue.take(math.MaxInt, n.conn.Cluster()); len(batch) == 0 {
 				return
 			}
 			n.fail(batch, err)
 		}
 	}
-}
-
-// neverSent: there was no connection that the request could have been sent on. Only for
-// our own clients, which send each request once.
-func (n *node) neverSent(err error) bool {
-	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "dial" && n.dial != nil
 }
 
 // wanted drops from a batch what nobody wants any more because its lease would be over.
@@ -141,7 +127,7 @@ func (n *node) sendBatch(c rueidis.Client, batch []*call) error {
 		return a.err
 	}
 	parts, err := script.EvalBatch(context.Background(), c, n.queue.requests(batch))
-	if keysRefused(err) {
+	if nodeerr.KeysRefused(err) {
 		// One of them is not allowed its keys, and with it none: nothing was run.
 		return n.sendEach(c, batch)
 	}
@@ -160,17 +146,10 @@ func (n *node) sendEach(c rueidis.Client, batch []*call) error {
 	for i, w := range batch {
 		a := answered(w.Eval(context.Background(), c))
 		n.finish(w, a)
-		if broken(a.err) {
+		if nodeerr.Broken(a.err) {
 			n.fail(batch[i+1:], a.err)
 			return a.err
 		}
 	}
 	return nil
-}
-
-// keysRefused: a user may use some keys only, and a server of a Redis Cluster takes
-// those of one slot.
-func keysRefused(err error) bool {
-	refused, ok := rueidis.IsRedisErr(err)
-	return ok && (strings.HasPrefix(refused.Error(), "NOPERM") || strings.HasPrefix(refused.Error(), "CROSSSLOT"))
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -211,7 +212,7 @@ func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 	s.round, s.call, s.cut = nil, nil, nil
 	s.asked = s.asked || !rep.unsent
 	switch {
-	case r.op.sets && broken(rep.err) && !rep.unsent:
+	case r.op.sets && nodeerr.Broken(rep.err) && !rep.unsent:
 		s.doubt = true
 	case rep.Kind == script.Freed:
 		s.doubt = false // that was it
@@ -248,7 +249,9 @@ func (h *hold) done(c *call, a answer) {
 func (h *hold) probe(c *call, rep reply) {
 	defer h.l.wg.Done()
 	if n := h.l.nodes[c.node]; n.probe(rep.Run) {
+		h.mu.Lock()
 		c.probed, c.Request = true, c.round.op.request(h, n, c.round, reply{}) // with that run
+		h.mu.Unlock()
 		n.ask(c)
 		return
 	}
@@ -316,9 +319,6 @@ func (h *hold) wait(ctx context.Context, r *round, decide func(last bool) bool) 
 	}
 }
 
-// ended is the error of a ctx that has ended.
-func ended(ctx context.Context) error { return lock.ContextError(ctx) }
-
 // count is how many nodes gave an answer of this kind. mu is held.
 func (r *round) count(k script.Kind) int {
 	n := 0
@@ -345,15 +345,4 @@ func (h *hold) unavailable(r *round, what string, n int, last bool) error {
 	}
 	nodes.ErrorFormat = oneLine
 	return fmt.Errorf("%w: %w", err, nodes)
-}
-
-func oneLine(errs []error) string {
-	s := ""
-	for i, err := range errs {
-		if i > 0 {
-			s += "; "
-		}
-		s += err.Error()
-	}
-	return s
 }

@@ -2,10 +2,8 @@ package redlock
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,64 +21,6 @@ var _ lock.Inspector = (*Locker)(nil)
 type sight struct {
 	script.Inspected
 	err error
-}
-
-// each asks all nodes at once and returns when all have answered, or failed, or
-// ctx or the node timeout has ended. ask must not touch what its caller reads
-// after that: its result goes through the channel.
-func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func(ctx context.Context, n *node, c rueidis.Client) (T, error)) ([]T, []error, error) {
-	if err := l.begin(len(l.nodes)); err != nil {
-		return nil, nil, err
-	}
-	deadline, ok := ctx.Deadline()
-	// The deadline of the caller's ctx stays its own: an error then is the end of that ctx.
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	if ok {
-		timeout = min(timeout, max(0, time.Until(deadline).Round(time.Millisecond)))
-	}
-	type answer struct {
-		i   int
-		t   T
-		err error
-	}
-	answers := make(chan answer, len(l.nodes))
-	for i, n := range l.nodes {
-		go func() {
-			defer l.wg.Done()
-			a := answer{i: i}
-			if c, err := n.conn(); err != nil {
-				a.err = err
-			} else {
-				a.t, a.err = ask(ctx, n, c)
-			}
-			if slow, ok := errors.AsType[net.Error](a.err); ok && slow.Timeout() { // cut off, or ctx has ended
-				a.err = fmt.Errorf("%w within %v", errNoAnswer, min(timeout, l.opts.NodeTimeout))
-			} else {
-				a.err = ownTimeout(a.err)
-			}
-			answers <- a
-		}()
-	}
-	all, errs := make([]T, len(l.nodes)), make([]error, len(l.nodes))
-	for i := range errs {
-		errs[i] = fmt.Errorf("%w within %v", errNoAnswer, timeout)
-	}
-	answered := make([]bool, len(l.nodes))
-	for range l.nodes {
-		select {
-		case a := <-answers:
-			all[a.i], errs[a.i], answered[a.i] = a.t, a.err, true
-		case <-ctx.Done():
-			for i, n := range l.nodes {
-				if err := n.connecting(); err != nil && !answered[i] {
-					errs[i] = err
-				}
-			}
-			return all, errs, nil
-		}
-	}
-	return all, errs, nil
 }
 
 // absent are nodes that a listing could not list, and why: they are not asked for

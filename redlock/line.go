@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -65,7 +66,7 @@ func (d *desk) placed(w *watch, i int, at script.Waiting, err error, seen uint64
 		return other != nil && other != w
 	}
 	v := &w.views[i]
-	if v.missed = broken(err) && v.place == ""; err != nil {
+	if v.missed = nodeerr.Broken(err) && v.place == ""; err != nil {
 		return true
 	}
 	v.place, v.rank = at.Position, at.Before

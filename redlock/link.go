@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // link keeps the connection on which one node's news come.
@@ -78,7 +79,7 @@ func (k *link) run() {
 		if err == nil {
 			continue
 		}
-		if refusal(err) != nil || errors.Is(err, errNoTracking) {
+		if nodeerr.Refusal(err) != nil || errors.Is(err, errNoTracking) {
 			pause = forbidden
 		}
 		timer := time.NewTimer(pause)
@@ -98,17 +99,17 @@ var errNoTracking = errors.New("it does not tell of keys")
 // It returns nil when nobody has watched for a while. flowed: it was of use.
 func (k *link) listen() (flowed bool, err error) {
 	defer func() { k.d.down(k, err) }()
-	client, err := k.node.conn()
+	client, err := k.node.conn.Client()
 	if err != nil {
 		return false, err
 	}
 	if client.Mode() == rueidis.ClientModeCluster {
 		return false, fmt.Errorf("%w: a Redis Cluster has no one connection for that", errNoTracking)
 	}
-	if k.node.plain() {
+	if k.node.conn.RESP2Only() {
 		return false, fmt.Errorf("%w: it speaks RESP2 only", errNoTracking)
 	}
-	replaced := k.node.replaced()
+	replaced := k.node.conn.Replaced()
 	conn, _ := client.Dedicate()
 	defer k.end(conn)
 	conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: func(m rueidis.PubSubMessage) { k.d.called(k.i, m.Message) }})
@@ -163,7 +164,7 @@ func cmpErr(err, other error) error {
 	if err == nil {
 		return other
 	}
-	return ownTimeout(err)
+	return nodeerr.Shown(err)
 }
 
 // tracker is what one connection was told to tell of.
@@ -183,18 +184,18 @@ func (t *tracker) start(timeout time.Duration, channel string) error {
 	defer cancel()
 	hello, err := t.conn.Do(ctx, t.conn.B().Arbitrary("HELLO").Build()).AsMap()
 	if err != nil {
-		return ownTimeout(err)
+		return nodeerr.Shown(err)
 	}
 	proto := hello["proto"]
 	if n, err := proto.AsInt64(); err != nil || n < 3 {
 		return fmt.Errorf("%w: the connection does not speak RESP3", errNoTracking)
 	}
 	deaf := t.conn.Do(ctx, t.conn.B().Subscribe().Channel(channel).Build()).Error()
-	if broken(deaf) {
-		return ownTimeout(deaf)
+	if nodeerr.Broken(deaf) {
+		return nodeerr.Shown(deaf)
 	}
 	err = t.do(trackingOff)
-	if !broken(err) && deaf == nil {
+	if !nodeerr.Broken(err) && deaf == nil {
 		t.callsOnly, err = err != nil, nil
 	}
 	return err
@@ -246,7 +247,7 @@ func (t *tracker) ping() error { return t.do([]string{"PING"}) }
 func (t *tracker) do(args []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), beatTimeout)
 	defer cancel()
-	return ownTimeout(t.conn.Do(ctx, t.conn.B().Arbitrary(args...).Build()).Error())
+	return nodeerr.Shown(t.conn.Do(ctx, t.conn.B().Arbitrary(args...).Build()).Error())
 }
 
 // begins reports whether one of the prefixes begins name.

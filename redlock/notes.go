@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -89,9 +90,9 @@ const downPause = time.Minute
 func (n *node) failed(err error) {
 	switch {
 	case condition(n.notes.condition.Load()) == condSilent:
-	case errors.Is(err, rueidis.ErrClosing), errors.Is(err, errClosed), errors.Is(err, errConnecting), errors.Is(err, lock.ErrClosed):
+	case errors.Is(err, rueidis.ErrClosing), errors.Is(err, nodeerr.ErrClosed), errors.Is(err, nodeerr.ErrConnecting), errors.Is(err, lock.ErrClosed):
 	default:
-		n.becomes(condSilent, slog.LevelWarn, "redis node does not answer as it should: its vote is missing", "err", ownTimeout(err))
+		n.becomes(condSilent, slog.LevelWarn, "redis node does not answer as it should: its vote is missing", "err", nodeerr.Shown(err))
 	}
 }
 
@@ -111,9 +112,9 @@ func (n *node) noted(c *call, rep reply) {
 		}
 	case script.Failed:
 		switch {
-		case errors.Is(rep.err, script.ErrReply):
+		case errors.Is(rep.err, nodeerr.ErrReply):
 			n.becomes(condRefuses, slog.LevelWarn, "redis node does not answer as it should: its vote is missing", "err", rep.err)
-		case rep.unsent || refusal(rep.err) == nil: // failed has it
+		case rep.unsent || nodeerr.Refusal(rep.err) == nil: // failed has it
 		case aboutKey(rep.err):
 			n.oddKey(c.Keys.Lock, rep.err)
 		case condition(n.notes.condition.Load()) != condRefuses:
@@ -181,8 +182,8 @@ func (n *node) unguarded() {
 // keepsNoQueue notes that those who wait can't queue on the node: its votes count all the
 // same.
 func (n *node) keepsNoQueue(err error) {
-	if refusal(err) != nil && n.notes.noQueue.CompareAndSwap(false, true) {
-		n.tell(slog.LevelDebug, "redis node keeps no queue of waiters", "err", ownTimeout(err))
+	if nodeerr.Refusal(err) != nil && n.notes.noQueue.CompareAndSwap(false, true) {
+		n.tell(slog.LevelDebug, "redis node keeps no queue of waiters", "err", nodeerr.Shown(err))
 	}
 }
 

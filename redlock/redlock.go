@@ -1,7 +1,6 @@
 package redlock
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -67,7 +67,7 @@ func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 			}
 		}
 		n := l.addNode(clientName(client, i))
-		n.take(client)
+		n.conn = nodeconn.Of(client, &l.wg)
 	}
 	return l, nil
 }
@@ -117,16 +117,11 @@ func (l *Locker) keysOf(key string) (script.Keys, error) {
 
 func (l *Locker) hasCluster() bool {
 	for _, n := range l.nodes {
-		if n.isCluster() {
+		if n.conn.Cluster() {
 			return true
 		}
 	}
 	return false
-}
-
-func (n *node) isCluster() bool {
-	c := n.client.Load()
-	return c != nil && (*c).Mode() == rueidis.ClientModeCluster || n.dial != nil && n.dial.cluster
 }
 
 // begin announces a call, or goroutines, unless the locker is closed. What begins
@@ -179,5 +174,3 @@ func (l *Locker) Close() error {
 
 // closeGrace is how long Close lets requests be answered before it cuts them off.
 const closeGrace = time.Second
-
-var errClosed = errors.New("closed")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -20,7 +21,7 @@ type reply struct {
 }
 
 func failure(err error) reply {
-	return reply{Reply: script.Reply{Kind: script.Failed}, err: ownTimeout(err)}
+	return reply{Reply: script.Reply{Kind: script.Failed}, err: nodeerr.Shown(err)}
 }
 
 // notAsked is the reply of a node that was not asked.
@@ -52,10 +53,10 @@ func (rep *reply) reason(timeout time.Duration, waited bool) error {
 		if !waited {
 			return errors.New("not waited for: the others decided")
 		}
-		return fmt.Errorf("%w within %v", errNoAnswer, timeout)
+		return fmt.Errorf("%w within %v", nodeerr.ErrNoAnswer, timeout)
 	case script.Failed:
 		if errors.Is(rep.err, os.ErrDeadlineExceeded) { // the connection was cut for it
-			return fmt.Errorf("%w within %v", errNoAnswer, timeout)
+			return fmt.Errorf("%w within %v", nodeerr.ErrNoAnswer, timeout)
 		}
 		return rep.err
 	case script.Held:

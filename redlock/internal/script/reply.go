@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // Kind is what a node's answer means.
@@ -41,11 +42,8 @@ type Reply struct {
 	Run       string
 }
 
-// ErrReply: what a server answered does not have the shape of an answer.
-var ErrReply = errors.New("unexpected reply")
-
-// A server can answer anything. What does not have the exact shape is an error, never a
-// grant. Each parser takes a reply that is no error.
+// A server can answer anything. What does not have the exact shape is [nodeerr.ErrReply],
+// never a grant. Each parser takes a reply that is no error.
 
 // ParseAcquire gives Granted, Held or Recovering.
 func ParseAcquire(msg rueidis.RedisMessage) (Reply, error) {
@@ -56,7 +54,7 @@ func ParseAcquire(msg rueidis.RedisMessage) (Reply, error) {
 			n = -n
 		}
 		if n < 1 || n >= maxCount {
-			return Reply{}, fmt.Errorf("%w: count %d", ErrReply, n)
+			return Reply{}, fmt.Errorf("%w: count %d", nodeerr.ErrReply, n)
 		}
 		return Reply{Kind: Granted, Count: uint64(n), Unguarded: unguarded}, nil
 	}
@@ -69,13 +67,13 @@ func ParseAcquire(msg rueidis.RedisMessage) (Reply, error) {
 		value, err1 := part[1].ToString()
 		left, err2 := milliseconds(&part[2])
 		if err := errors.Join(err1, err2); err != nil {
-			return Reply{}, fmt.Errorf("%w: %w", ErrReply, err)
+			return Reply{}, fmt.Errorf("%w: %w", nodeerr.ErrReply, err)
 		}
 		return Reply{Kind: Held, Value: value, Left: left}, nil
 	case 1:
 		return sitsOut(Recovering, part)
 	}
-	return Reply{}, ErrReply
+	return Reply{}, nodeerr.ErrReply
 }
 
 // sitsOut parses {1, seconds, run}.
@@ -83,7 +81,7 @@ func sitsOut(kind Kind, part []rueidis.RedisMessage) (Reply, error) {
 	seconds, err1 := part[1].AsInt64()
 	run, err2 := part[2].ToString()
 	if err := errors.Join(err1, err2); err != nil || seconds < 0 || seconds > 1<<31 {
-		return Reply{}, fmt.Errorf("%w: %d s, %v", ErrReply, seconds, err)
+		return Reply{}, fmt.Errorf("%w: %d s, %v", nodeerr.ErrReply, seconds, err)
 	}
 	return Reply{Kind: kind, Left: time.Duration(seconds) * time.Second, Run: run}, nil
 }
@@ -97,7 +95,7 @@ func ParseCommit(msg rueidis.RedisMessage) (Reply, error) {
 	case n == 0:
 		return Reply{Kind: NotMine}, nil
 	case n < 0 || n >= maxCount:
-		return Reply{}, fmt.Errorf("%w: count %d", ErrReply, n)
+		return Reply{}, fmt.Errorf("%w: count %d", nodeerr.ErrReply, n)
 	}
 	return Reply{Kind: Counted, Count: uint64(n)}, nil
 }
@@ -108,11 +106,11 @@ func ParseExtend(msg rueidis.RedisMessage) (Reply, error) {
 		if n, _ := msg.AsInt64(); n == 1 {
 			return Reply{Kind: Confirmed}, nil
 		}
-		return Reply{}, ErrReply
+		return Reply{}, nodeerr.ErrReply
 	}
 	part, err := msg.ToArray()
 	if err != nil || len(part) == 0 || !part[0].IsInt64() {
-		return Reply{}, ErrReply
+		return Reply{}, nodeerr.ErrReply
 	}
 	switch code, _ := part[0].AsInt64(); {
 	case code == 1 && len(part) == 3:
@@ -120,13 +118,13 @@ func ParseExtend(msg rueidis.RedisMessage) (Reply, error) {
 	case code == 2 && len(part) == 2:
 		run, err := part[1].ToString()
 		if err != nil {
-			return Reply{}, ErrReply
+			return Reply{}, nodeerr.ErrReply
 		}
 		return Reply{Kind: Missing, Run: run}, nil
 	case code == 3:
 		return Reply{Kind: Taken}, nil
 	}
-	return Reply{}, ErrReply
+	return Reply{}, nodeerr.ErrReply
 }
 
 // ParseRelease gives Freed, Missing or NotMine.
@@ -142,7 +140,7 @@ func ParseRelease(msg rueidis.RedisMessage) (Reply, error) {
 	case n == 2:
 		return Reply{Kind: NotMine}, nil
 	}
-	return Reply{}, fmt.Errorf("%w: %d", ErrReply, n)
+	return Reply{}, fmt.Errorf("%w: %d", nodeerr.ErrReply, n)
 }
 
 // ParseRepair gives Repaired or NotMine.
@@ -180,23 +178,23 @@ func ParseInspect(msg rueidis.RedisMessage) (Inspected, error) {
 		return Inspected{}, err
 	}
 	if len(part) != 3 && len(part) != 4 {
-		return Inspected{}, ErrReply
+		return Inspected{}, nodeerr.ErrReply
 	}
 	var s Inspected
 	if s.Value, err = part[0].ToString(); err != nil {
-		return Inspected{}, ErrReply
+		return Inspected{}, nodeerr.ErrReply
 	}
 	left, err := part[1].AsInt64()
 	if err != nil {
-		return Inspected{}, ErrReply
+		return Inspected{}, nodeerr.ErrReply
 	}
 	s.Held = left != -2 // PTTL of a key that is not there
 	if s.Left, err = milliseconds(&part[1]); err != nil {
-		return Inspected{}, ErrReply
+		return Inspected{}, nodeerr.ErrReply
 	}
 	count, err := part[2].ToString()
 	if err != nil {
-		return Inspected{}, ErrReply
+		return Inspected{}, nodeerr.ErrReply
 	}
 	s.Count, _ = strconv.ParseUint(count, 10, 64) // "": never counted
 	if len(part) == 4 {
@@ -210,19 +208,19 @@ func ParseInspect(msg rueidis.RedisMessage) (Inspected, error) {
 func parseWaiters(msg *rueidis.RedisMessage) ([]Waiter, error) {
 	all, err := msg.ToArray()
 	if err != nil {
-		return nil, ErrReply
+		return nil, nodeerr.ErrReply
 	}
 	waiters := make([]Waiter, 0, len(all))
 	for i := range all {
 		part, err := all[i].ToArray()
 		if err != nil || len(part) != 3 {
-			return nil, ErrReply
+			return nil, nodeerr.ErrReply
 		}
 		id, err1 := part[0].ToString()
 		value, err2 := part[1].ToString()
 		waited, err3 := milliseconds(&part[2])
 		if err := errors.Join(err1, err2, err3); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrReply, err)
+			return nil, fmt.Errorf("%w: %w", nodeerr.ErrReply, err)
 		}
 		waiters = append(waiters, Waiter{id, value, max(0, waited)})
 	}
@@ -248,7 +246,7 @@ func ParseWait(msg rueidis.RedisMessage) (Waiting, error) {
 	pttl, err3 := integer(&part[2])
 	wrote, err4 := integer(&part[3])
 	if err1 != nil || err2 != nil || err3 != nil || err4 != nil || before < 0 || len(position) > 32 {
-		return Waiting{}, ErrReply
+		return Waiting{}, nodeerr.ErrReply
 	}
 	return Waiting{Before: int(before), Position: position, Free: pttl == -2, Counter: wrote == 1}, nil
 }
@@ -264,13 +262,13 @@ type Agreed struct {
 func ParseAgree(msg rueidis.RedisMessage) (Agreed, error) {
 	part, err := msg.ToArray()
 	if err != nil || len(part) != 3 {
-		return Agreed{}, fmt.Errorf("%w: not an array of 3", ErrReply)
+		return Agreed{}, fmt.Errorf("%w: not an array of 3", nodeerr.ErrReply)
 	}
 	text, err1 := part[0].ToString()
 	left, err2 := milliseconds(&part[1])
 	info, err3 := part[2].ToString()
 	if err := errors.Join(err1, err2, err3); err != nil {
-		return Agreed{}, fmt.Errorf("%w: %w", ErrReply, err)
+		return Agreed{}, fmt.Errorf("%w: %w", nodeerr.ErrReply, err)
 	}
 	return Agreed{text, left, info}, nil
 }
@@ -279,7 +277,7 @@ func ParseAgree(msg rueidis.RedisMessage) (Agreed, error) {
 func integer(msg *rueidis.RedisMessage) (int64, error) {
 	n, err := msg.ToInt64()
 	if err != nil {
-		return 0, fmt.Errorf("%w: not an integer", ErrReply)
+		return 0, fmt.Errorf("%w: not an integer", nodeerr.ErrReply)
 	}
 	return n, nil
 }
@@ -288,10 +286,10 @@ func integer(msg *rueidis.RedisMessage) (int64, error) {
 func fields(msg *rueidis.RedisMessage, n int) ([]rueidis.RedisMessage, error) {
 	part, err := msg.ToArray()
 	if err != nil {
-		return nil, fmt.Errorf("%w: not an array", ErrReply)
+		return nil, fmt.Errorf("%w: not an array", nodeerr.ErrReply)
 	}
 	if len(part) != n || !part[0].IsInt64() {
-		return nil, fmt.Errorf("%w: an array of %d", ErrReply, len(part))
+		return nil, fmt.Errorf("%w: an array of %d", nodeerr.ErrReply, len(part))
 	}
 	return part, nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // Request is one script with its keys and arguments: a value, so that to make one takes
@@ -139,7 +140,7 @@ func (q *Request) Eval(ctx context.Context, c rueidis.Client) rueidis.RedisResul
 
 // EvalBatch runs several requests in one call, each as if it were alone, and gives their
 // replies in the same order; a reply can be an error. If the whole call failed, err says
-// why: it matches [ErrReply] if the server's reply was none of that shape.
+// why: it matches [nodeerr.ErrReply] if the server's reply was none of that shape.
 func EvalBatch(ctx context.Context, c rueidis.Client, requests []*Request) ([]rueidis.RedisMessage, error) {
 	res := batch.run(ctx, c, func(command, script string) rueidis.Completed {
 		cmd := c.B().Arbitrary(command, script, strconv.Itoa(2*len(requests))) // laid out as lua/batch.lua reads it
@@ -154,12 +155,12 @@ func EvalBatch(ctx context.Context, c rueidis.Client, requests []*Request) ([]ru
 	parts, err := res.ToArray()
 	if err != nil {
 		if _, reply := rueidis.IsRedisErr(err); !reply && res.NonRedisError() == nil {
-			err = fmt.Errorf("%w: %w", ErrReply, err)
+			err = fmt.Errorf("%w: %w", nodeerr.ErrReply, err)
 		}
 		return nil, err
 	}
 	if len(parts) != len(requests) {
-		return nil, fmt.Errorf("%w: %d answers to %d requests", ErrReply, len(parts), len(requests))
+		return nil, fmt.Errorf("%w: %d answers to %d requests", nodeerr.ErrReply, len(parts), len(requests))
 	}
 	return parts, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // Constants of the queue that Go and Lua share.
@@ -85,7 +86,7 @@ type Position uint64
 func ParseStand(msg rueidis.RedisMessage) (Standing, error) {
 	part, err := msg.ToArray()
 	if err != nil || len(part) == 0 || !part[0].IsInt64() {
-		return Standing{}, fmt.Errorf("%w: not an array that begins with a number", ErrReply)
+		return Standing{}, fmt.Errorf("%w: not an array that begins with a number", nodeerr.ErrReply)
 	}
 	switch code, _ := part[0].AsInt64(); {
 	case code == 1 && len(part) == 4:
@@ -93,7 +94,7 @@ func ParseStand(msg rueidis.RedisMessage) (Standing, error) {
 	case code == 0 && len(part) == 8:
 		return parseStands(part)
 	}
-	return Standing{}, fmt.Errorf("%w: an array of %d", ErrReply, len(part))
+	return Standing{}, fmt.Errorf("%w: an array of %d", nodeerr.ErrReply, len(part))
 }
 
 func parseGranted(part []rueidis.RedisMessage) (Standing, error) {
@@ -108,7 +109,7 @@ func parseGranted(part []rueidis.RedisMessage) (Standing, error) {
 		n = -n
 	}
 	if n < 1 || n >= maxCount {
-		return Standing{}, fmt.Errorf("%w: count %d", ErrReply, n)
+		return Standing{}, fmt.Errorf("%w: count %d", nodeerr.ErrReply, n)
 	}
 	s.Count = uint64(n)
 	return s, s.setGrant(stamp, position)
@@ -116,10 +117,10 @@ func parseGranted(part []rueidis.RedisMessage) (Standing, error) {
 
 func (s *Standing) setGrant(stamp, position int64) error {
 	if stamp < 0 || stamp > maxStamp {
-		return fmt.Errorf("%w: a stamp of %d µs", ErrReply, stamp)
+		return fmt.Errorf("%w: a stamp of %d µs", nodeerr.ErrReply, stamp)
 	}
 	if position < 0 || position >= maxCount {
-		return fmt.Errorf("%w: position %d", ErrReply, position)
+		return fmt.Errorf("%w: position %d", nodeerr.ErrReply, position)
 	}
 	s.Stamp, s.Position = time.Duration(stamp)*time.Microsecond, Position(position)
 	return nil
@@ -138,10 +139,10 @@ func parseStands(part []rueidis.RedisMessage) (Standing, error) {
 	seconds, err6 := integer(&part[6])
 	run, err7 := part[7].ToString()
 	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7); err != nil {
-		return Standing{}, fmt.Errorf("%w: %w", ErrReply, err)
+		return Standing{}, fmt.Errorf("%w: %w", nodeerr.ErrReply, err)
 	}
 	if rank < 0 || rank > 1<<31 || position < 0 || position >= maxCount || seconds < 0 || seconds > 1<<31 {
-		return Standing{}, fmt.Errorf("%w: rank %d, position %d, %d s", ErrReply, rank, position, seconds)
+		return Standing{}, fmt.Errorf("%w: rank %d, position %d, %d s", nodeerr.ErrReply, rank, position, seconds)
 	}
 	free := pttl == -2 // of a key that is not there
 	if free {
@@ -174,7 +175,7 @@ func ParseConfirm(msg rueidis.RedisMessage) (Reply, error) {
 		return Reply{}, err
 	}
 	if code, _ := part[0].AsInt64(); code != 1 {
-		return Reply{}, ErrReply
+		return Reply{}, nodeerr.ErrReply
 	}
 	return sitsOut(Prolonged, part)
 }
@@ -191,13 +192,13 @@ type Push struct {
 func ParsePush(message string) (Push, error) {
 	part := strings.Split(message, " ")
 	if len(part) != 4 || part[0] == "" {
-		return Push{}, fmt.Errorf("%w: a notification of %d words", ErrReply, len(part))
+		return Push{}, fmt.Errorf("%w: a notification of %d words", nodeerr.ErrReply, len(part))
 	}
 	count, err1 := strconv.ParseUint(part[1], 10, 64)
 	stamp, err2 := strconv.ParseInt(part[2], 10, 64)
 	position, err3 := strconv.ParseInt(part[3], 10, 64)
 	if err := errors.Join(err1, err2, err3); err != nil || count < 1 || count >= maxCount {
-		return Push{}, fmt.Errorf("%w: a notification of other numbers", ErrReply)
+		return Push{}, fmt.Errorf("%w: a notification of other numbers", nodeerr.ErrReply)
 	}
 	var s Standing
 	err := s.setGrant(stamp, position)

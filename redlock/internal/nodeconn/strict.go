@@ -1,4 +1,4 @@
-package redlock
+package nodeconn
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // strict reads along on a connection to a node, and ends it at the first byte that no
@@ -40,6 +40,9 @@ type strict struct {
 	dead  time.Time // when silence is over; zero: nothing is unanswered
 	until time.Time // the client library's own deadline for a read
 }
+
+// Guard makes c a connection that ends at the first byte that no honest server sends.
+func Guard(c net.Conn) net.Conn { return &strict{Conn: c} }
 
 // ask is a request whose reply is not like others.
 type ask struct {
@@ -139,7 +142,7 @@ func (c *strict) end(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err == nil {
-		c.err = fmt.Errorf("%w: %w", script.ErrReply, err)
+		c.err = fmt.Errorf("%w: %w", nodeerr.ErrReply, err)
 		_ = c.Conn.Close()
 	}
 	return c.err

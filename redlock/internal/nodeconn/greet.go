@@ -1,4 +1,4 @@
-package redlock
+package nodeconn
 
 import (
 	"bytes"
@@ -12,14 +12,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // greeter makes one connection and says who we are on it. The client library would do
 // that, too, but only with servers that have HELLO and CLIENT, with one password for
 // all time, and it would not say why a server hangs up at once.
 type greeter struct {
-	open          dialFunc
+	open          OpenFunc
 	name          string // of the connection; "" for none
 	db            int
 	first         manner // that is tried
@@ -58,6 +58,9 @@ const (
 	older               // no HELLO: RESP2
 	bare                // no CLIENT either
 )
+
+// epoch makes monotonic readings fit an atomic integer.
+var epoch = time.Now()
 
 // connect is a connector's try.
 func (g *greeter) connect(ctx context.Context, addr string, d *net.Dialer, conf *tls.Config) (net.Conn, error) {
@@ -227,7 +230,7 @@ func exchange(c net.Conn, args ...string) ([]byte, error) {
 		n, err := c.Read(buf)
 		reply = append(reply, buf[:n]...)
 		if wrong := s.scan(buf[:n], func(byte, []byte) error { got++; return nil }); wrong != nil {
-			return nil, fmt.Errorf("%w: %w", script.ErrReply, wrong)
+			return nil, fmt.Errorf("%w: %w", nodeerr.ErrReply, wrong)
 		}
 		if err != nil && got == 0 {
 			return nil, cmp.Or(unsent, err)
