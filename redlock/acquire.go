@@ -160,7 +160,7 @@ var (
 		}}
 	opLeave = &op{class: freeing,
 		request: func(h *hold, _ *node, _ *round, _ reply) script.Request {
-			return script.Leave(h.keys, h.waiter, "")
+			return script.Dequeue(h.keys, h.waiter, "")
 		}}
 )
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-multierror"
-	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
@@ -236,10 +235,4 @@ func (a *agreement) restarted(i int, run string) {
 	if s := &a.at[i]; len(s.runs) > 0 && s.runs[len(s.runs)-1] != run {
 		a.l.nodes[i].agreed.Store(never)
 	}
-}
-
-// single: the node is one server, not the present one of a Sentinel's set, or a Cluster.
-func (n *node) single() bool {
-	c := n.client.Load()
-	return c != nil && (*c).Mode() == rueidis.ClientModeStandalone
 }

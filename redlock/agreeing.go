@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"log/slog"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	"github.com/tonsurance/lockkeeper/redlock/internal/server"
 )
 
 // agreeing is one round of asking nodes.
@@ -164,7 +164,7 @@ func (a *agreement) send(i int, mine, known string, ttl time.Duration) (there st
 	}
 	agreed, err := parseAgree(got)
 	if err == nil {
-		a.locked(func() { a.learn(i, parseInfo(agreed.Info)) })
+		a.locked(func() { a.learn(i, server.ParseInfo(agreed.Info)) })
 	}
 	return agreed.Text, agreed.Left, err
 }
@@ -248,12 +248,12 @@ func (a *agreement) mine() terms {
 }
 
 // learn notes what the server says of itself. mu is held.
-func (a *agreement) learn(i int, info map[string]string) {
+func (a *agreement) learn(i int, info server.Info) {
 	s, run := &a.at[i], info["run_id"]
-	if run == "" || !a.l.nodes[i].single() {
+	if run == "" || !a.l.nodes[i].conn.Single() {
 		return
 	}
-	s.port, s.seen, s.up = info["tcp_port"], time.Now(), uptime(info)
+	s.port, s.seen, s.up = info["tcp_port"], time.Now(), info.Uptime()
 	if len(s.runs) > 0 && s.runs[len(s.runs)-1] == run {
 		return
 	}
@@ -276,15 +276,6 @@ func (a *agreement) uncheckable(i int, err error) {
 }
 
 const allowAgreed = "allow its user the keys of that (ACL ~" + AgreedPrefix + "*)"
-
-// uptime is the server's, rounded down; 0 where it is not told.
-func uptime(info map[string]string) time.Duration {
-	seconds, err := strconv.ParseInt(info["uptime_in_seconds"], 10, 64)
-	if err != nil || seconds < 0 || seconds > 1<<31 {
-		return 0
-	}
-	return time.Duration(seconds) * time.Second
-}
 
 func parseAgree(a answer) (script.Agreed, error) {
 	if a.err != nil {

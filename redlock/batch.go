@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"net"
 	"sync"
 	"time"
 
@@ -68,14 +67,14 @@ func answered(res rueidis.RedisResult) answer {
 func (n *node) work() {
 	defer n.wg.Done()
 	for {
-		batch := n.queue.take(maxBatch, n.isCluster())
+		batch := n.queue.take(maxBatch, n.conn.Cluster())
 		if len(batch) == 0 {
 			return
 		}
 		if batch = n.wanted(batch); len(batch) == 0 {
 			continue
 		}
-		c, err := n.conn()
+		c, err := n.conn.Client()
 		switch {
 		case err != nil:
 			n.fail(batch, err)
@@ -90,19 +89,12 @@ func (n *node) work() {
 			// What waits behind a connection that died fails with it: one that hangs
 			// would hold up each batch for its time-out. What comes after that is tried
 			// on a new one, whoever asks again at once.
-			if batch = n.queue.take(math.MaxInt, n.isCluster()); len(batch) == 0 {
+			if batch = n.queue.take(math.MaxInt, n.conn.Cluster()); len(batch) == 0 {
 				return
 			}
 			n.fail(batch, err)
 		}
 	}
-}
-
-// neverSent: there was no connection that the request could have been sent on. Only for
-// our own clients, which send each request once.
-func (n *node) neverSent(err error) bool {
-	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "dial" && n.dial != nil
 }
 
 // wanted drops from a batch what nobody wants any more because its lease would be over.

@@ -103,7 +103,7 @@ func TestWhoAsksAgainAfterAConnectionHasDiedIsHeardOnTheNextOne(t *testing.T) {
 		defer l.wg.Done()
 		s := &stubborn{n: l.nodes[0], got: make(chan answer, 1)}
 		k, _ := script.NewKeys("redlock:", "k")
-		c := newCall(s, script.Release(k, "value", false), freeing)
+		c := newCall(s, script.Release(k, "value", "", "1", script.Guard{Least: "0"}, false), freeing)
 		l.nodes[0].ask(c)
 		require.NoError(t, (<-s.got).err)
 		require.Equal(t, 3, s.tries) // once with what waited behind the first

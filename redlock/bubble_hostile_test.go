@@ -225,9 +225,6 @@ func TestForceReleaseOfATermThatCantBeToldApartIsUnavailable(t *testing.T) {
 // owned makes l close its clients itself, as one that Dial made.
 func owned(l *Locker) {
 	l.owned = true
-	for _, n := range l.nodes {
-		n.dial = &dialer{node: n}
-	}
 }
 
 func TestCloseFinishesTheCleanupOfACancelledAttempt(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	serverinfo "github.com/tonsurance/lockkeeper/redlock/internal/server"
 )
 
 // Whole quorums on fake time: miniredis nodes behind in-memory connections that
@@ -92,10 +93,10 @@ func (n *fakeNode) hook(c *server.Peer, cmd string, args ...string) bool {
 		c.WriteBulk("proto")
 		c.WriteInt(3)
 		return true
-	case cmd == "INFO" && n.info && len(args) == 1 && (args[0] == "server" || args[0] == allInfo && n.config != nil):
+	case cmd == "INFO" && n.info && len(args) == 1 && (args[0] == "server" || args[0] == serverinfo.AllInfo && n.config != nil):
 		uptime := int(time.Since(n.started) / time.Second)
 		text := fmt.Sprintf("# Server\r\nrun_id:%srun%d\r\nuptime_in_seconds:%d\r\n", n.server, n.run, uptime)
-		if args[0] == allInfo {
+		if args[0] == serverinfo.AllInfo {
 			text += "role:master\r\nmaster_replid2:0000\r\naof_last_rewrite_time_sec:-1\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\n" +
 				"cmdstat_config|get:calls=3,usec=1\r\n" + n.stats
 		}

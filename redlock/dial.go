@@ -1,6 +1,7 @@
 package redlock
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,8 +12,10 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	"github.com/tonsurance/lockkeeper/redlock/internal/server"
 )
 
 // Dial connects to the nodes and returns once a quorum has answered; the others
@@ -51,19 +54,19 @@ func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 	l.owned = true
 	seen := map[string]int{}
 	for i, raw := range urls {
-		u, err := parseURL(raw)
+		u, err := nodeconn.ParseURL(raw)
 		if err != nil {
 			return nil, fmt.Errorf("redlock: %w: node %d of %d: %w", lock.ErrInvalid, i+1, len(urls), err)
 		}
-		n := l.addNode(u.name())
-		for _, server := range u.servers() {
+		n := l.addNode(u.Name())
+		for _, server := range u.Servers() {
 			if j, ok := seen[server]; ok && j != i {
 				return nil, fmt.Errorf("redlock: %w: nodes %d (%s) and %d (%s) are the same server, want an independent one for each vote",
 					lock.ErrInvalid, j+1, l.nodes[j].name, i+1, n.name)
 			}
 			seen[server] = i
 		}
-		n.dial = newDialer(u, n, l.begin)
+		n.conn = nodeconn.Dial(u, l.connOptions())
 	}
 	if opts.Lazy {
 		return l, nil
@@ -73,6 +76,14 @@ func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// connOptions are how the nodes' connections are made.
+func (l *Locker) connOptions() *nodeconn.Options {
+	return &nodeconn.Options{
+		NodeTimeout: l.opts.NodeTimeout, TLS: l.opts.TLS, GetTLS: l.opts.GetTLS, Credentials: l.opts.Credentials,
+		Begin: l.begin, Group: &l.wg,
+	}
 }
 
 // connect returns when a quorum has answered a PING.
@@ -134,7 +145,7 @@ func (l *Locker) connect(ctx context.Context) error {
 	for i, n := range l.nodes {
 		err := failures[i]
 		if err == nil {
-			err = n.dial.last()
+			err = n.conn.Last()
 		}
 		if err != nil {
 			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.name, nodeerr.Shown(err)))
@@ -154,14 +165,14 @@ func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
 	for {
 		run, err := n.ping(ctx)
 		switch {
-		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !n.slowly(err):
+		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !nodeconn.Slow(err, n.opts.NodeTimeout):
 			return run, err
 		case !nodeerr.Silence(err):
 			told = err
 		case told != nil:
 			err = fmt.Errorf("%w; before that: %w", nodeerr.Shown(err), told)
 		}
-		n.dial.note(err)
+		n.conn.Note(err)
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
@@ -170,16 +181,9 @@ func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
 	}
 }
 
-// slowly: it takes its time to connect, and is probably there all the same. An address
-// that does not answer may well be down, and a server that says nothing hangs.
-func (n *node) slowly(err error) bool {
-	slow, ok := errors.AsType[*unconnected](err)
-	return ok && slow.going && slow.at != stepTCP && (slow.at != stepServer || slow.after < 3*n.opts.NodeTimeout)
-}
-
 func (n *node) ping(ctx context.Context) (run string, err error) {
-	n.dial.connect()
-	c, err := n.conn()
+	n.conn.Connect()
+	c, err := n.conn.Client()
 	if err != nil {
 		return "", err
 	}
@@ -193,7 +197,7 @@ func (n *node) ping(ctx context.Context) (run string, err error) {
 		return "", nil // many servers, with a run each
 	}
 	text, _ := c.Do(ctx, c.B().Info().Section("server").Build()).ToString()
-	info := parseInfo(text)
+	info := server.ParseInfo(text)
 	if err := n.misplaced(ctx, c, info["redis_mode"]); err != nil {
 		return "", fmt.Errorf("%w: %w", lock.ErrInvalid, err)
 	}
@@ -203,10 +207,7 @@ func (n *node) ping(ctx context.Context) (run string, err error) {
 // misplaced is why a server of this mode is no node of its own, if it is none. One that
 // is a whole Cluster by itself, or not part of one yet, is.
 func (n *node) misplaced(ctx context.Context, c rueidis.Client, mode string) error {
-	if mode == "" && n.dial != nil && n.dial.greeter != nil {
-		mode = n.dial.greeter.said("mode")
-	}
-	switch mode {
+	switch cmp.Or(mode, n.conn.Said("mode")) {
 	case "sentinel":
 		if c.Mode() == rueidis.ClientModeSentinel {
 			return nil
@@ -224,7 +225,7 @@ func (n *node) misplaced(ctx context.Context, c rueidis.Client, mode string) err
 func (n *node) wholeCluster(ctx context.Context, c rueidis.Client) string {
 	text, err := c.Do(ctx, c.B().Arbitrary("CLUSTER", "INFO").Build()).ToString()
 	if err == nil {
-		if known, _ := strconv.Atoi(parseInfo(text)["cluster_known_nodes"]); known > 1 {
+		if known, _ := strconv.Atoi(server.ParseInfo(text)["cluster_known_nodes"]); known > 1 {
 			return strconv.Itoa(known) + " "
 		}
 		return ""
@@ -248,7 +249,7 @@ func (n *node) wholeCluster(ctx context.Context, c rueidis.Client) string {
 func (l *Locker) closeNodes() {
 	var wg sync.WaitGroup
 	for _, n := range l.nodes {
-		wg.Go(n.dial.close)
+		wg.Go(n.conn.Close)
 	}
 	wg.Wait()
 }

@@ -34,7 +34,7 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 		go func() {
 			defer l.wg.Done()
 			a := answer{i: i}
-			if c, err := n.conn(); err != nil {
+			if c, err := n.conn.Client(); err != nil {
 				a.err = err
 			} else {
 				a.t, a.err = ask(ctx, n, c)
@@ -58,7 +58,7 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 			all[a.i], errs[a.i], answered[a.i] = a.t, a.err, true
 		case <-ctx.Done():
 			for i, n := range l.nodes {
-				if err := n.connecting(); err != nil && !answered[i] {
+				if err := n.conn.Pending(); err != nil && !answered[i] {
 					errs[i] = err
 				}
 			}

@@ -98,6 +98,6 @@ func answerOf(t *testing.T, reply []byte) answer {
 	defer func() { <-served }()
 	defer c.Close()
 	k, _ := script.NewKeys("redlock:", "k")
-	q := script.Release(k, "me", false)
+	q := script.Release(k, "me", "", "1", script.Guard{Least: "0"}, false)
 	return answered(q.Eval(context.Background(), c))
 }

@@ -11,8 +11,10 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	"github.com/tonsurance/lockkeeper/redlock/internal/server"
 )
 
 var _ lock.HealthChecker = (*Locker)(nil)
@@ -29,7 +31,7 @@ var _ lock.HealthChecker = (*Locker)(nil)
 func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 	timeout := 2 * l.opts.NodeTimeout
 	if end, ok := ctx.Deadline(); ok { // who asks for a lock waits for a connection, too
-		timeout = max(timeout, min(time.Until(end), connectLimit))
+		timeout = max(timeout, min(time.Until(end), nodeconn.ConnectLimit))
 	}
 	all, errs, err := each(ctx, l, timeout, l.checkNode)
 	if err != nil {
@@ -73,7 +75,7 @@ func (l *Locker) refuseDifferent(nodes []lock.NodeHealth, all []checkup) {
 	members := make([]member, len(all))
 	for i, n := range l.nodes {
 		members[i] = member{Name: n.name}
-		if n.single() {
+		if n.conn.Single() {
 			at := &all[i]
 			members[i].Run, members[i].Port, members[i].uptime = at.run, at.port, at.uptime
 		}
@@ -109,7 +111,7 @@ const probeTTL = time.Second
 // checkup is what a health check finds out about one node.
 type checkup struct {
 	lock.NodeHealth
-	clock clock
+	clock server.Clock
 	run   string // the server's run_id; "": not told, or a Cluster of many
 
 	agreed     string // the terms of the clients that use the locks; "": of none
@@ -121,7 +123,7 @@ type checkup struct {
 func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (checkup, error) {
 	start := time.Now()
 	err := c.Do(ctx, c.B().Ping().Build()).Error()
-	for stillConnecting(err) && ctx.Err() == nil {
+	for nodeconn.StillConnecting(err) && ctx.Err() == nil {
 		start = time.Now()
 		err = c.Do(ctx, c.B().Ping().Build()).Error()
 	}
@@ -137,34 +139,34 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 	h.Err = nodeerr.Explain(rep.reason(l.opts.NodeTimeout, true), l.opts.NodeTimeout)
 	look := script.Agree(l.opts.Prefix, "", "", script.ToMillis(0))
 	agreed, err := parseAgree(answered(look.Eval(ctx, c)))
-	info := parseInfo(agreed.Info)
-	h.port, h.uptime = info["tcp_port"], uptime(info)
+	info := server.ParseInfo(agreed.Info)
+	h.port, h.uptime = info["tcp_port"], info.Uptime()
 	if h.agreed, h.agreedLeft = agreed.Text, agreed.Left; err != nil && !nodeerr.KeyForbidden(err) {
 		h.Err = cmp.Or(h.Err, nodeerr.Explain(err, l.opts.NodeTimeout))
 	}
-	s := takeSurvey(ctx, c)
+	s := server.Take(ctx, c)
 	if c.Mode() != rueidis.ClientModeCluster && h.Err == nil { // it has the key of this check, and not all others
-		h.Err = n.misplaced(ctx, c, s.info["redis_mode"])
+		h.Err = n.misplaced(ctx, c, s.Info["redis_mode"])
 	}
-	if rep.Kind == script.Recovering && s.info["role"] == "slave" && s.info["slave_read_only"] == "1" {
+	if rep.Kind == script.Recovering && s.Info["role"] == "slave" && s.Info["slave_read_only"] == "1" {
 		// Its guard refuses first, and when that is over it will refuse all the same.
 		rep = reply{}
 		h.Err = errors.New("answers, but refuses writes: it is a read-only replica")
 	}
-	h.clock, h.run = s.clock, s.info["run_id"]
-	h.Facts = append([]lock.Fact{{Name: "reachable", Value: "yes"}}, s.facts()...)
+	h.clock, h.run = s.Clock, s.Info["run_id"]
+	h.Facts = append([]lock.Fact{{Name: "reachable", Value: "yes"}}, s.Facts()...)
 	if guard := l.guardFact(rep); guard != "" {
 		h.Facts = append(h.Facts, lock.Fact{Name: "guard", Value: guard})
 	}
-	h.Warnings = append(l.guardAdvice(rep.Unguarded), s.advice(l.restartEffect())...)
-	h.Warnings = append(h.Warnings, l.counterAdvice(ctx, c, s, h.Err)...)
+	h.Warnings = append(l.guardAdvice(rep.Unguarded), s.Advice(l.restartEffect())...)
+	h.Warnings = append(h.Warnings, s.CounterAdvice(ctx, c, FencePrefix, l.opts.Retention, h.Err)...)
 	if nodeerr.KeyForbidden(err) {
 		h.Warnings = append(h.Warnings, "it can't show whether all clients have the same nodes, quorum and restart guard: "+allowAgreed)
 	}
-	if err := proveDurable(s.conf, s.info); rep.Kind == script.Recovering && s.conf.durable() && err != nil {
+	if err := server.ProveDurable(s.Conf, s.Info); rep.Kind == script.Recovering && s.Conf.Durable() && err != nil {
 		h.Warnings = append(h.Warnings, fmt.Sprintf("durable now, but it votes only in %v: %v", rep.Left, err))
 	}
-	if took := n.connects(); took.total() > l.opts.NodeTimeout {
+	if took := n.conn.Took(); took.Total() > l.opts.NodeTimeout {
 		h.Warnings = append(h.Warnings, fmt.Sprintf("to connect took %v: when a connection breaks, its vote is missing for so long", took))
 	}
 	return h, nil
@@ -186,7 +188,7 @@ func (l *Locker) probeVote(ctx context.Context, n *node, c rueidis.Client, k scr
 		}
 	}
 	if rep.Kind == script.Granted {
-		q := script.Release(k, value, false)
+		q := script.Release(k, value, "", n.opts.retention, n.guard(), false)
 		_ = q.Eval(ctx, c).Error() // or its ttl ends it
 	}
 	return rep
@@ -238,18 +240,18 @@ const far = 10 * time.Second
 func warnOfClocks(nodes []lock.NodeHealth, all []checkup) {
 	var known []int
 	for i := range all {
-		if all[i].clock.known() {
+		if all[i].clock.Known() {
 			known = append(known, i)
 		}
 	}
 	if len(known) < 2 {
 		return
 	}
-	slices.SortStableFunc(known, func(i, j int) int { return int(all[i].clock.ahead - all[j].clock.ahead) })
+	slices.SortStableFunc(known, func(i, j int) int { return int(all[i].clock.Ahead - all[j].clock.Ahead) })
 	middle := known[(len(known)-1)/2]
 	for _, i := range known {
-		apart := all[i].clock.ahead - all[middle].clock.ahead
-		if apart.Abs() <= far+all[i].clock.slack+all[middle].clock.slack {
+		apart := all[i].clock.Ahead - all[middle].clock.Ahead
+		if apart.Abs() <= far+all[i].clock.Slack+all[middle].clock.Slack {
 			continue
 		}
 		word := "ahead of"

@@ -249,7 +249,9 @@ func (h *hold) done(c *call, a answer) {
 func (h *hold) probe(c *call, rep reply) {
 	defer h.l.wg.Done()
 	if n := h.l.nodes[c.node]; n.probe(rep.Run) {
+		h.mu.Lock()
 		c.probed, c.Request = true, c.round.op.request(h, n, c.round, reply{}) // with that run
+		h.mu.Unlock()
 		n.ask(c)
 		return
 	}

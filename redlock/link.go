@@ -99,17 +99,17 @@ var errNoTracking = errors.New("it does not tell of keys")
 // It returns nil when nobody has watched for a while. flowed: it was of use.
 func (k *link) listen() (flowed bool, err error) {
 	defer func() { k.d.down(k, err) }()
-	client, err := k.node.conn()
+	client, err := k.node.conn.Client()
 	if err != nil {
 		return false, err
 	}
 	if client.Mode() == rueidis.ClientModeCluster {
 		return false, fmt.Errorf("%w: a Redis Cluster has no one connection for that", errNoTracking)
 	}
-	if k.node.plain() {
+	if k.node.conn.RESP2Only() {
 		return false, fmt.Errorf("%w: it speaks RESP2 only", errNoTracking)
 	}
-	replaced := k.node.replaced()
+	replaced := k.node.conn.Replaced()
 	conn, _ := client.Dedicate()
 	defer k.end(conn)
 	conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: func(m rueidis.PubSubMessage) { k.d.called(k.i, m.Message) }})

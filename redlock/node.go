@@ -4,14 +4,15 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	"github.com/tonsurance/lockkeeper/redlock/internal/server"
 )
 
 // node is one vote. Requests to it are sent without a deadline of their own: only
@@ -24,8 +25,7 @@ type node struct {
 	journal *journal        // the locker's
 	wg      *sync.WaitGroup // the locker's
 
-	client atomic.Pointer[rueidis.Client] // nil: not connected yet
-	dial   *dialer                        // connects it; nil for a caller's own client
+	conn *nodeconn.Conn
 
 	// durable is the run of which it was proved that the node is durable since its start.
 	durable atomic.Pointer[string]
@@ -59,19 +59,6 @@ func sinceEpoch(t time.Time) time.Duration { return t.Sub(epoch) }
 // asked all the same: there are no more of them than leases that the node may have.
 const maxBacklog = 256
 
-// take makes c the node's client.
-func (n *node) take(c rueidis.Client) {
-	c = patient{c, n.wg} // what it leads to can be replaced, see current
-	n.client.Store(&c)
-}
-
-func (n *node) conn() (rueidis.Client, error) {
-	if c := n.client.Load(); c != nil {
-		return *c, nil
-	}
-	return n.dial.ask()
-}
-
 // ask hands a request in and returns; its caller, who is told of the answer, has
 // begun, so that the locker waits for it.
 func (n *node) ask(c *call) {
@@ -104,12 +91,12 @@ func (n *node) finish(c *call, a answer) {
 	if n.opts.OnRequest != nil && c.AboutLock() {
 		n.opts.OnRequest(n.name, time.Since(c.start), nodeerr.Shown(a.err))
 	}
-	if a.err != nil && n.dial != nil {
-		n.dial.replied(nil, a.err) // one of a batch has its error within
+	if a.err != nil {
+		n.conn.Replied(a.err) // one of a batch has its error within
 	}
 	if nodeerr.Broken(a.err) {
 		n.failed(a.err)
-		a.unsent = a.unsent || n.neverSent(a.err)
+		a.unsent = a.unsent || n.conn.NeverSent(a.err)
 	}
 	n.conclude(c, a)
 }
@@ -232,33 +219,23 @@ func (n *node) probe(run string) bool {
 	n.probed, n.nextAt = run, time.Now().Add(5*time.Second)
 	ctx, cancel := context.WithTimeout(context.Background(), n.opts.NodeTimeout)
 	defer cancel()
-	c, err := n.conn()
+	c, err := n.conn.Client()
 	if err != nil || c.Mode() == rueidis.ClientModeCluster {
 		return false // it would tell of any one of its servers
 	}
-	conf, info, err := durability(ctx, c)
+	conf, info, err := server.Durability(ctx, c)
 	// The configuration belongs to the run that is there after it was read, and
 	// that is the run which asks: a restart in between would show.
 	if err != nil || info["run_id"] != run {
 		return false
 	}
-	if err := proveDurable(conf, info); err != nil {
+	if err := server.ProveDurable(conf, info); err != nil {
 		n.tell(slog.LevelDebug, "redis node is not proved to be durable and waits for the restart guard", "err", err)
 		return false
 	}
 	n.durable.Store(&run)
 	n.tell(slog.LevelDebug, "redis node is durable and votes without waiting for the restart guard")
 	return true
-}
-
-func parseInfo(info string) map[string]string {
-	fields := map[string]string{}
-	for line := range strings.Lines(info) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			fields[name] = value
-		}
-	}
-	return fields
 }
 
 // roundUp is how many units d, 0 or more, takes.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -66,7 +67,7 @@ func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 			}
 		}
 		n := l.addNode(clientName(client, i))
-		n.take(client)
+		n.conn = nodeconn.Of(client, &l.wg)
 	}
 	return l, nil
 }
@@ -106,8 +107,8 @@ func clientName(c rueidis.Client, i int) string {
 func (l *Locker) keysOf(key string) (script.Keys, error) {
 	k, oneSlot := script.NewKeys(l.opts.Prefix, key)
 	switch {
-	case strings.HasPrefix(k.Lock, FencePrefix), strings.HasPrefix(k.Lock, QueuePrefix), strings.HasPrefix(k.Lock, AgreedPrefix):
-		return k, fmt.Errorf("%w: key %q would be %.64q in Redis, want no name that begins with %s, %s or %s: fence counters, queues and what clients agree on do", lock.ErrInvalid, key, k.Lock, FencePrefix, QueuePrefix, AgreedPrefix)
+	case strings.HasPrefix(k.Lock, FencePrefix), strings.HasPrefix(k.Lock, StandingPrefix), strings.HasPrefix(k.Lock, QueuePrefix), strings.HasPrefix(k.Lock, AgreedPrefix):
+		return k, fmt.Errorf("%w: key %q would be %.64q in Redis, want no name that begins with %s, %s, %s or %s: fence counters, queues and what clients agree on do", lock.ErrInvalid, key, k.Lock, FencePrefix, StandingPrefix, QueuePrefix, AgreedPrefix)
 	case !oneSlot && l.hasCluster():
 		return k, fmt.Errorf("%w: key %q has a } without a hash tag {...} before it, so that a Redis Cluster can't keep its fence counter beside it", lock.ErrInvalid, key)
 	}
@@ -116,16 +117,11 @@ func (l *Locker) keysOf(key string) (script.Keys, error) {
 
 func (l *Locker) hasCluster() bool {
 	for _, n := range l.nodes {
-		if n.isCluster() {
+		if n.conn.Cluster() {
 			return true
 		}
 	}
 	return false
-}
-
-func (n *node) isCluster() bool {
-	c := n.client.Load()
-	return c != nil && (*c).Mode() == rueidis.ClientModeCluster || n.dial != nil && n.dial.cluster
 }
 
 // begin announces a call, or goroutines, unless the locker is closed. What begins

@@ -11,8 +11,8 @@ import (
 )
 
 var opRelease = &op{parse: script.ParseRelease, class: freeing,
-	request: func(h *hold, _ *node, r *round, _ reply) script.Request {
-		return script.Release(h.keys, h.value, r.calls)
+	request: func(h *hold, n *node, r *round, _ reply) script.Request {
+		return script.Release(h.keys, h.value, "", n.opts.retention, n.guard(), r.calls)
 	}}
 
 // retryRelease sends a release again to a node where it failed, or where it found

@@ -10,6 +10,8 @@ import (
 const (
 	// FencePrefix begins the name of every fence counter.
 	FencePrefix = "lockkeeper:fence:"
+	// StandingPrefix begins the names of the queue of those who wait for a lock.
+	StandingPrefix = "lockkeeper:standing:"
 	// QueuePrefix begins the name of every queue of waiters.
 	QueuePrefix = "lockkeeper:queue:"
 	// WakePrefix begins the name of the channel on which a waiting process is told
@@ -24,7 +26,7 @@ const (
 // or this does not compile: a map can't have one key twice.
 var _ = map[bool]struct{}{
 	false: {},
-	FencePrefix == script.FencePrefix && QueuePrefix == script.QueuePrefix &&
+	FencePrefix == script.FencePrefix && StandingPrefix == script.StandingPrefix && QueuePrefix == script.QueuePrefix &&
 		WakePrefix == script.WakePrefix && AgreedPrefix == script.AgreedPrefix: {},
 }
 

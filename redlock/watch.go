@@ -96,7 +96,7 @@ func (l *Locker) standInLine(ctx context.Context, w *watch) {
 			}
 			n.keepsNoQueue(err)
 			if waits := l.desk.placed(w, i, at, err, views[i].news); !waits && err == nil {
-				n.eval(script.Leave(w.keys, l.id, at.Position), freeing) // it came after the grant or the end of the wait
+				n.eval(script.Dequeue(w.keys, l.id, at.Position), freeing) // it came after the grant or the end of the wait
 			}
 		}()
 	}
@@ -134,7 +134,7 @@ func (l *Locker) leaveLine(k script.Keys, places []string) {
 		go func() {
 			defer l.wg.Done()
 			if places[i] != "" && n.hangs() == nil { // without one, its answer sees to it
-				n.eval(script.Leave(k, l.id, places[i]), freeing)
+				n.eval(script.Dequeue(k, l.id, places[i]), freeing)
 			}
 		}()
 	}

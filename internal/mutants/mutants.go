@@ -46,7 +46,7 @@ var quorumMutants = []mutant{
 			{File: "redlock/extend.go", Old: "return start.Add(ttl - h.l.opts.drift(ttl)), nil", New: "_ = start\n\treturn time.Now().Add(ttl - h.l.opts.drift(ttl)), nil"},
 		}},
 	{name: "no-owner-check", what: "release deletes whatever is there",
-		changes: one("redlock/release.go", "return script.Release(h.keys, h.value, r.calls)", "return script.ForceRelease(h.keys)")},
+		changes: one("redlock/release.go", "return script.Release(h.keys, h.value, \"\", n.opts.retention, n.guard(), r.calls)", "return script.ForceRelease(h.keys, n.opts.retention, n.guard())")},
 	{name: "no-cleanup", what: "a failed attempt leaves its votes",
 		changes: []overlay.Change{
 			{File: "redlock/release.go", Old: "func (h *hold) abandon() { h.sendRelease(false) }", New: "func (h *hold) abandon() {}"},
@@ -77,7 +77,7 @@ var quorumMutants = []mutant{
 	{name: "prolonged-confirms", what: "a confirmation by a node that may have forgotten counts", tests: true,
 		changes: one("redlock/internal/script/reply.go", "return sitsOut(Prolonged, part)", "return Reply{Kind: Confirmed}, nil")},
 	{name: "durable-now", what: "the present configuration shows that a node is durable", tests: true,
-		changes: one("redlock/durable.go", "\tcase called(info[\"cmdstat_config|set\"]):\n", "\tcase false:\n")},
+		changes: one("redlock/internal/server/durable.go", "\tcase called(info[\"cmdstat_config|set\"]):\n", "\tcase false:\n")},
 	{name: "other-nodes", what: "clients with other nodes agree", tests: true,
 		changes: one("redlock/agreement.go", "if !same || t.Quorum != others.Quorum || t.Guard != others.Guard {", "if same && false {")},
 	{name: "late-extend", what: "an extend that is answered after the lease's end counts", tests: true,

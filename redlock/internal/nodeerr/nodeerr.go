@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +61,26 @@ func Code(err error) string {
 	}
 	code, _, _ := strings.Cut(text, " ")
 	return code
+}
+
+// astray are the codes of errors by which a server says that it is the wrong one, or
+// none that can vote before somebody has it replaced. What a user may not do, and a
+// memory that is full, is so on each connection.
+var astray = []string{
+	"READONLY",    // a replica: it was demoted, or the address leads elsewhere now
+	"MASTERDOWN",  // a replica without its primary
+	"MOVED",       // a server of a Redis Cluster, of which another has the key
+	"ASK",         // the same, while the key moves
+	"CLUSTERDOWN", // a server of a Cluster that is not whole; another part of it may be
+	"NOREPLICAS",  // a primary that was cut off from its replicas, one of which may lead
+	"LOADING",     // a replica that is loading its primary's data, or a restart
+	"MISCONF",     // it can't write to its disk: such a server is replaced by another
+	"NOAUTH",      // it wants a password that it did not want when we connected
+}
+
+// LeadsAstray reports that a new connection may lead to a better server.
+func LeadsAstray(err error) bool {
+	return slices.Contains(astray, Code(err))
 }
 
 // UnknownCommand reports that the server does not know the command: an answer all the

@@ -19,7 +19,7 @@ type Request struct {
 	n      int
 }
 
-const maxArgs = 6
+const maxArgs = 12
 
 func request(s *Script, k Keys, args ...string) Request {
 	q := Request{Keys: k, script: s}
@@ -83,18 +83,22 @@ func Repair(k Keys, value string, ttl, retention Millis, token uint64, run strin
 	return request(repair, k, value, string(ttl), string(retention), strconv.FormatUint(token, 10), run)
 }
 
-// Release frees the lock if it has this value. notify: the next waiter is notified. See
-// [ParseRelease].
-func Release(k Keys, value string, notify bool) Request {
+// Release frees the lock if it has this value, and passes it on to the first who stands.
+// waiter is the wait that led to this hold: its request with this value is out of the
+// queue; "": there was none. retention and guard are for the next holder. notify: the
+// next in the old queue is notified. See [ParseRelease].
+func Release(k Keys, value, waiter string, retention Millis, guard Guard, notify bool) Request {
+	q := request(release, k, value, string(retention), guard.Least, guard.Durable, waiter)
 	if notify {
-		return request(release, k, value, "1")
+		q = request(release, k, value, string(retention), guard.Least, guard.Durable, waiter, "0", "1")
 	}
-	return request(release, k, value, "0")
+	return q
 }
 
-// ForceRelease frees the lock whoever has it, and notifies the next waiter. See
-// [ParseRelease].
-func ForceRelease(k Keys) Request { return request(release, k, "", "1", "1") }
+// ForceRelease frees the lock whoever has it, and passes it on. See [ParseRelease].
+func ForceRelease(k Keys, retention Millis, guard Guard) Request {
+	return request(release, k, "", string(retention), guard.Least, guard.Durable, "", "1", "1")
+}
 
 // Inspect asks who holds the lock, and for up to waiters of those who wait for it. See
 // [ParseInspect].
@@ -112,12 +116,12 @@ func Wait(k Keys, id, position string, keep Millis) Request {
 	return request(wait, k.queue(), id, position, string(keep))
 }
 
-// Leave takes id out of that queue, if it has this position there, or any if that is "".
-func Leave(k Keys, id, position string) Request {
+// Dequeue takes id out of that queue, if it has this position there, or any if that is "".
+func Dequeue(k Keys, id, position string) Request {
 	if position == "" {
-		return request(leave, k.queue(), id)
+		return request(dequeue, k.queue(), id)
 	}
-	return request(leave, k.queue(), id, position)
+	return request(dequeue, k.queue(), id, position)
 }
 
 // Agree offers mine for what the clients of the prefix agree on, in place of known; "" as

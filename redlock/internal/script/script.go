@@ -24,20 +24,32 @@ const maxCount = 1 << 53
 // keys have.
 const ErrorPrefix = "ERR lockkeeper: "
 
-// constants stand before each script, which has the names of keys and the bound of
-// counts from here.
+// constants stand before each script, which has the names of keys, the bound of counts
+// and what concerns the queue from here.
 var constants = fmt.Sprintf("local FENCE, QUEUE, TURN, WAKE = '%s', '%s', '%s', '%s'\nlocal MAX_COUNT, ERROR = %d, '%s'\n",
-	FencePrefix, QueuePrefix, turnPrefix, WakePrefix, maxCount, ErrorPrefix)
+	FencePrefix, QueuePrefix, turnPrefix, WakePrefix, maxCount, ErrorPrefix) +
+	fmt.Sprintf("local STANDING, ASKED, FRESH, KEEP = '%s', '%s', %v, %d\nlocal PUSH_NONE, PUSH_UNCOUNTED = '%s', '%s'\n",
+		StandingPrefix, askedPrefix, freshness, queueKept.Milliseconds(), pushNone, pushUncounted)
 
 var (
 	//go:embed lua/server.lua
 	serverLua string
+	//go:embed lua/vote.lua
+	voteLua string
+	//go:embed lua/pass_on.lua
+	passOnLua string
 	//go:embed lua/turn.lua
 	turnLua string
 	//go:embed lua/acquire.lua
 	acquireLua string
 	//go:embed lua/commit.lua
 	commitLua string
+	//go:embed lua/confirm.lua
+	confirmLua string
+	//go:embed lua/stand.lua
+	standLua string
+	//go:embed lua/dequeue.lua
+	dequeueLua string
 	//go:embed lua/extend.lua
 	extendLua string
 	//go:embed lua/repair.lua
@@ -55,18 +67,25 @@ var (
 	//go:embed lua/batch.lua
 	batchLua string
 
-	acquire = newScript("acquire", serverLua+turnLua, acquireLua)
-	commit  = newScript("commit", serverLua, commitLua)
-	extend  = newScript("extend", serverLua, extendLua)
-	repair  = newScript("repair", serverLua, repairLua)
-	release = newScript("release", "", releaseLua)
-	inspect = newScript("inspect", "", inspectLua)
+	// What stands before the scripts, in this order.
+	votes   = serverLua + voteLua
+	passing = votes + passOnLua
+
+	acquire = newScript("acquire", passing+turnLua, acquireLua)
+	commit  = newScript("commit", votes, commitLua)
+	extend  = newScript("extend", votes, extendLua)
+	confirm = newScript("confirm", votes+commitLua+extendLua, confirmLua)
+	repair  = newScript("repair", votes, repairLua)
+	release = newScript("release", passing, releaseLua)
+	leave   = newScript("leave", passing+releaseLua, leaveLua)
+	stand   = newScript("stand", passing, standLua)
+	inspect = newScript("inspect", passing, inspectLua)
 	wait    = newScript("wait", "", waitLua)
-	leave   = newScript("leave", "", leaveLua)
+	dequeue = newScript("dequeue", "", dequeueLua)
 	agree   = newScript("agree", "", agreeLua)
 
 	// What a hold asks of a node, several at a time.
-	batch = named("batch", "", batchSource(acquire, commit, extend, repair, release, wait, leave, agree))
+	batch = named("batch", "", batchSource(acquire, commit, extend, confirm, repair, release, leave, stand, wait, dequeue, agree))
 )
 
 // Script is one function of a node's side.
@@ -79,7 +98,7 @@ type Script struct {
 
 // All gives every script.
 func All() []*Script {
-	return []*Script{acquire, commit, extend, repair, release, inspect, wait, leave, agree, batch}
+	return []*Script{acquire, commit, extend, confirm, repair, release, leave, stand, inspect, wait, dequeue, agree, batch}
 }
 
 // newScript makes a script of a function with this name; head is what it needs
@@ -108,7 +127,7 @@ func (s *Script) run(ctx context.Context, c rueidis.Client, build func(command, 
 func batchSource(scripts ...*Script) string {
 	var b strings.Builder
 	b.WriteString(constants)
-	b.WriteString(serverLua)
+	b.WriteString(passing)
 	b.WriteString(turnLua)
 	b.WriteString("local asked, run, uptime = false, nil, nil\nlocal once = server\n" +
 		"server = function() if not asked then asked, run, uptime = true, once() end return run, uptime end\n")

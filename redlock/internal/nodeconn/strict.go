@@ -1,4 +1,4 @@
-package redlock
+package nodeconn
 
 import (
 	"bytes"
@@ -40,6 +40,9 @@ type strict struct {
 	dead  time.Time // when silence is over; zero: nothing is unanswered
 	until time.Time // the client library's own deadline for a read
 }
+
+// Guard makes c a connection that ends at the first byte that no honest server sends.
+func Guard(c net.Conn) net.Conn { return &strict{Conn: c} }
 
 // ask is a request whose reply is not like others.
 type ask struct {

@@ -1,4 +1,4 @@
-package redlock
+package nodeconn
 
 import (
 	"cmp"
@@ -15,8 +15,8 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// nodeURL is a node's URL that was found good.
-type nodeURL struct {
+// URL is a node's URL that was found good.
+type URL struct {
 	*url.URL
 	query   url.Values
 	option  rueidis.ClientOption // as rueidis reads it
@@ -31,9 +31,9 @@ var params = []string{
 
 const wantURL = "want redis://[user:password@]host[:port][/db], rediss://... or unix:///path/to.sock"
 
-// parseURL reads a node's URL. Its errors quote nothing of it but a wrong scheme that
+// ParseURL reads a node's URL. Its errors quote nothing of it but a wrong scheme that
 // stands before a ://: where a password was not encoded, any other part can be a piece of it.
-func parseURL(raw string) (*nodeURL, error) {
+func ParseURL(raw string) (*URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return nil, errors.New("not a URL, " + wantURL)
@@ -54,7 +54,7 @@ func parseURL(raw string) (*nodeURL, error) {
 	case strings.Contains(raw, "#"):
 		return nil, errors.New("a fragment (#), " + wantURL)
 	}
-	n := &nodeURL{URL: u}
+	n := &URL{URL: u}
 	if n.query, err = url.ParseQuery(u.RawQuery); err != nil {
 		return nil, errors.New("the parameters are not percent-encoded rightly")
 	}
@@ -109,13 +109,13 @@ func portInRange(hostport string) bool {
 	return err == nil && n >= 1 && n <= 65535
 }
 
-func (u *nodeURL) sentinel() bool { return u.option.Sentinel.MasterSet != "" }
+func (u *URL) sentinel() bool { return u.option.Sentinel.MasterSet != "" }
 
-// servers names what the URL leads to: two URLs with one of these in common lead to
+// Servers names what the URL leads to: two URLs with one of these in common lead to
 // the same server, whatever else differs.
-func (u *nodeURL) servers() []string {
+func (u *URL) Servers() []string {
 	if u.Scheme == "unix" {
-		return []string{u.name()}
+		return []string{u.Name()}
 	}
 	names := make([]string, len(u.option.InitAddress))
 	for i, addr := range u.option.InitAddress {
@@ -126,8 +126,8 @@ func (u *nodeURL) servers() []string {
 	return names
 }
 
-// name is the node's address without credentials.
-func (u *nodeURL) name() string {
+// Name is the node's address without credentials.
+func (u *URL) Name() string {
 	name := u.option.InitAddress[0]
 	if u.Scheme == "unix" {
 		return "unix:" + name
@@ -143,14 +143,14 @@ func (u *nodeURL) name() string {
 }
 
 // client is how to connect to the node.
-func (u *nodeURL) client(opts *settings) rueidis.ClientOption {
+func (u *URL) client(o *Options) rueidis.ClientOption {
 	option := u.option
 	option.ForceSingleClient = !u.cluster && !u.sentinel()
 	if option.TLSConfig != nil {
-		option.TLSConfig = mergeTLS(opts.TLS, option.TLSConfig)
+		option.TLSConfig = mergeTLS(o.TLS, option.TLSConfig)
 	}
 	option.Dialer.Timeout = u.connectLimit()
-	option.ConnWriteTimeout = u.silence(opts)
+	option.ConnWriteTimeout = u.silence(o)
 	// The greeter does that.
 	option.Username, option.Password, option.ClientName, option.SelectDB = "", "", "", 0
 	if u.sentinel() {
@@ -160,7 +160,7 @@ func (u *nodeURL) client(opts *settings) rueidis.ClientOption {
 		option.Sentinel.TLSConfig = option.TLSConfig
 		switch u.query.Get("sentinel_tls") {
 		case "true":
-			option.Sentinel.TLSConfig = mergeTLS(opts.TLS, &tls.Config{MinVersion: tls.VersionTLS12})
+			option.Sentinel.TLSConfig = mergeTLS(o.TLS, &tls.Config{MinVersion: tls.VersionTLS12})
 		case "false":
 			option.Sentinel.TLSConfig = nil
 		}
@@ -179,10 +179,14 @@ func (u *nodeURL) client(opts *settings) rueidis.ClientOption {
 }
 
 // greeter is how to make one connection to the node.
-func (u *nodeURL) greeter(opts *settings) *greeter {
+func (u *URL) greeter(o *Options) *greeter {
 	network := "tcp"
 	if u.Scheme == "unix" {
 		network = "unix"
+	}
+	dial := o.Open
+	if dial == nil {
+		dial = open(network)
 	}
 	first := full
 	if u.option.AlwaysRESP2 { // protocol=2
@@ -190,28 +194,28 @@ func (u *nodeURL) greeter(opts *settings) *greeter {
 	}
 	return &greeter{
 		first:         first,
-		open:          open(network),
+		open:          dial,
 		name:          cmp.Or(u.option.ClientName, "lockkeeper"),
 		db:            u.option.SelectDB,
-		login:         u.login(opts),
+		login:         u.login(o),
 		sentinelLogin: u.sentinelLogin(),
-		getTLS:        opts.GetTLS,
-		silence:       u.silence(opts),
+		getTLS:        o.GetTLS,
+		silence:       u.silence(o),
 	}
 }
 
 // silence is after what time without an answer a node is cut off: its requests end. A
 // little before the node timeout, so that the next attempt finds a new connection: bytes
 // that a network swallowed never come.
-func (u *nodeURL) silence(opts *settings) time.Duration {
-	return cmp.Or(u.option.ConnWriteTimeout, opts.NodeTimeout*9/10)
+func (u *URL) silence(o *Options) time.Duration {
+	return cmp.Or(u.option.ConnWriteTimeout, o.NodeTimeout*9/10)
 }
 
-func (u *nodeURL) connectLimit() time.Duration { return cmp.Or(u.option.Dialer.Timeout, connectLimit) }
+func (u *URL) connectLimit() time.Duration { return cmp.Or(u.option.Dialer.Timeout, ConnectLimit) }
 
 // connectWait is how long a request waits for a connection: it ends before who asked
 // gives up, and hears no reason.
-func (u *nodeURL) connectWait(opts *settings) time.Duration { return opts.NodeTimeout * 9 / 10 }
+func (u *URL) connectWait(o *Options) time.Duration { return o.NodeTimeout * 9 / 10 }
 
 // sentinelRefresh is how often the Sentinels are asked who the primary is, besides what
 // they tell.

@@ -1,4 +1,4 @@
-package redlock
+package nodeconn
 
 import (
 	"context"
@@ -23,7 +23,7 @@ func readPassword(path string) (string, error) {
 }
 
 // checkSecrets refuses what a URL has twice, and files that can't be read.
-func (u *nodeURL) checkSecrets() error {
+func (u *URL) checkSecrets() error {
 	_, has := u.User.Password()
 	switch file := u.query.Get("password_file"); {
 	case !u.query.Has("password_file"):
@@ -60,18 +60,18 @@ func (u *nodeURL) checkSecrets() error {
 }
 
 // login is how a connection to a server gets its credentials.
-func (u *nodeURL) login(opts *settings) login {
-	user, file, node := u.User.Username(), u.query.Get("password_file"), u.name()
+func (u *URL) login(o *Options) login {
+	user, file, node := u.User.Username(), u.query.Get("password_file"), u.Name()
 	password, has := u.User.Password()
 	return func(ctx context.Context) (string, string, error) {
 		switch {
 		case file != "":
 			password, err := readPassword(file)
 			return user, password, err
-		case has || opts.Credentials == nil:
+		case has || o.Credentials == nil:
 			return user, password, nil
 		}
-		name, password, err := opts.Credentials(ctx, node)
+		name, password, err := o.Credentials(ctx, node)
 		if name == "" {
 			name = user
 		}
@@ -79,7 +79,7 @@ func (u *nodeURL) login(opts *settings) login {
 	}
 }
 
-func (u *nodeURL) sentinelLogin() login {
+func (u *URL) sentinelLogin() login {
 	user, password, file := u.query.Get("sentinel_user"), u.query.Get("sentinel_password"), u.query.Get("sentinel_password_file")
 	return func(context.Context) (string, string, error) {
 		if file == "" {

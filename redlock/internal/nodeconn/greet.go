@@ -1,4 +1,4 @@
-package redlock
+package nodeconn
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ import (
 // that, too, but only with servers that have HELLO and CLIENT, with one password for
 // all time, and it would not say why a server hangs up at once.
 type greeter struct {
-	open          dialFunc
+	open          OpenFunc
 	name          string // of the connection; "" for none
 	db            int
 	first         manner // that is tried
@@ -58,6 +58,9 @@ const (
 	older               // no HELLO: RESP2
 	bare                // no CLIENT either
 )
+
+// epoch makes monotonic readings fit an atomic integer.
+var epoch = time.Now()
 
 // connect is a connector's try.
 func (g *greeter) connect(ctx context.Context, addr string, d *net.Dialer, conf *tls.Config) (net.Conn, error) {

@@ -1,4 +1,4 @@
-package redlock
+package nodeconn
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package redlock
+package nodeconn
 
 import (
 	"context"
@@ -16,8 +16,9 @@ import (
 type dialer struct {
 	option  rueidis.ClientOption
 	cluster bool
-	node    *node
-	begin   func(goroutines int) error // the locker's
+	use     func(rueidis.Client) // makes it the node's client
+	group   *sync.WaitGroup
+	begin   func(goroutines int) error
 	conns   *connector
 	greeter *greeter
 
@@ -35,10 +36,10 @@ type dialer struct {
 	pause    time.Duration // between two of those
 }
 
-func newDialer(u *nodeURL, n *node, begin func(int) error) *dialer {
-	d := &dialer{cluster: u.cluster, node: n, begin: begin, greeter: u.greeter(n.opts)}
-	d.conns = newConnector(d.greeter.connect, u.connectWait(n.opts), u.connectLimit())
-	d.option = u.client(n.opts)
+func newDialer(u *URL, o *Options, use func(rueidis.Client)) *dialer {
+	d := &dialer{cluster: u.cluster, use: use, group: o.Group, begin: o.Begin, greeter: u.greeter(o)}
+	d.conns = newConnector(d.greeter.connect, u.connectWait(o), u.connectLimit())
+	d.option = u.client(o)
 	d.option.DialCtxFn = d.conns.dial
 	d.greeter.lost = d.warm
 	return d
@@ -48,12 +49,13 @@ func newDialer(u *nodeURL, n *node, begin func(int) error) *dialer {
 // it is next asked: with a slow name server that can be too late for a lease.
 func (d *dialer) warm() {
 	time.AfterFunc(jittered(warmPause), func() {
-		if d.begin == nil || d.begin(1) != nil {
+		if d.begin(1) != nil {
 			return
 		}
-		defer d.node.wg.Done()
-		if c := d.node.client.Load(); c != nil {
-			_ = (*c).Do(context.Background(), (*c).B().Ping().Build()).Error()
+		defer d.group.Done()
+		if d.gen.Load() != nil {
+			c := &current{d: d}
+			_ = c.Do(context.Background(), c.B().Ping().Build()).Error()
 		}
 	})
 }
@@ -62,54 +64,17 @@ func (d *dialer) warm() {
 // come one after another.
 const warmPause = 200 * time.Millisecond
 
-// replaced is closed when the node's present client has given way to a newer one; nil:
-// it never does.
-func (n *node) replaced() <-chan struct{} {
-	if n.dial == nil || n.dial.gen.Load() == nil {
-		return nil
-	}
-	return n.dial.gen.Load().retired
-}
-
-// connecting is what the node's connection waits for that is being made; nil: none is.
-func (n *node) connecting() error {
-	if n.dial == nil || n.dial.conns == nil {
-		return nil
-	}
-	return n.dial.conns.pending()
-}
-
-// connects is what the node's last connection took to be made, if Dial made it.
-func (n *node) connects() timing {
-	if n.dial == nil || n.dial.conns == nil {
-		return timing{}
-	}
-	return n.dial.conns.usually()
-}
-
-// plain: the node speaks RESP2 only, which has no notifications.
-func (n *node) plain() bool {
-	return n.dial != nil && n.dial.greeter != nil && n.dial.greeter.plain.Load()
-}
-
 const redial = time.Second
 
-// ask gives the client. It waits for a connect that is under way, and begins one
-// unless that was tried just now; the dial timeout bounds both.
-func (d *dialer) ask() (rueidis.Client, error) {
+// ask waits for a connect that is under way, and begins one unless that was tried just
+// now; the dial timeout bounds both.
+func (d *dialer) ask() {
 	d.mu.Lock()
 	due := d.busy != nil || !time.Now().Before(d.nextAt)
 	d.mu.Unlock()
 	if due {
 		d.connect()
 	}
-	if c := d.node.client.Load(); c != nil {
-		return *c, nil
-	}
-	if err := d.last(); err != nil {
-		return nil, err
-	}
-	return nil, nodeerr.ErrConnecting
 }
 
 // connect makes the client, if there is none, or waits for whom is at it.
@@ -120,7 +85,7 @@ func (d *dialer) connect() {
 		<-busy
 		return
 	}
-	if d.closed || d.node.client.Load() != nil {
+	if d.closed || d.gen.Load() != nil {
 		d.mu.Unlock()
 		return
 	}
@@ -149,12 +114,8 @@ func (d *dialer) close() {
 		d.aging.Stop()
 	}
 	d.mu.Unlock()
-	if d.conns != nil {
-		d.conns.close()
-	}
-	if c := d.node.client.Load(); c != nil {
-		(*c).Close()
-	}
+	d.conns.close()
+	d.closeAll()
 }
 
 func (d *dialer) note(err error) {

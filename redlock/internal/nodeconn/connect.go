@@ -1,4 +1,4 @@
-package redlock
+package nodeconn
 
 import (
 	"context"
@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// connectLimit is how long a connection may take to be made: a look-up of a name
+	// ConnectLimit is how long a connection may take to be made: a look-up of a name
 	// with a dead nameserver takes up to 10s. Nobody waits that long, see connector.
-	connectLimit = 15 * time.Second
+	ConnectLimit = 15 * time.Second
 	// hedge is after what time without an answer a connection is tried beside the one
 	// that is under way. A connection that began while the network was down would else
 	// hold up its node for the whole limit after the network is back.
@@ -29,7 +29,8 @@ const (
 	keepConn, keepError = 10 * time.Second, time.Second
 )
 
-type dialFunc func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)
+// OpenFunc opens one connection to an address; without a TLS configuration, a plain one.
+type OpenFunc func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)
 
 // connector makes the connections to a node. Who needs one waits for it no longer than
 // for an answer; it goes on being made in the background, and the next who needs one
@@ -37,7 +38,7 @@ type dialFunc func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn,
 // and does not take it away. Of the tries beside each other the first that the server
 // has answered on wins.
 type connector struct {
-	try   dialFunc      // once, until the server has answered
+	try   OpenFunc      // once, until the server has answered
 	wait  time.Duration // of each who needs a connection
 	limit time.Duration
 
@@ -49,7 +50,7 @@ type connector struct {
 	closed bool
 	making []*connecting            // those that are not finished
 	left   map[string][]*connecting // by address: nobody waits for them
-	usual  timing                   // of the last one that succeeded
+	usual  Timing                   // of the last one that succeeded
 }
 
 // connecting is a connection in the making, for one who needs it.
@@ -66,7 +67,7 @@ type connecting struct {
 	expire *time.Timer
 }
 
-func newConnector(try dialFunc, wait, limit time.Duration) *connector {
+func newConnector(try OpenFunc, wait, limit time.Duration) *connector {
 	r := &connector{try: try, wait: min(wait, limit), limit: limit, left: map[string][]*connecting{}}
 	r.life, r.stop = context.WithCancel(context.Background())
 	return r
@@ -250,7 +251,7 @@ func (r *connector) close() {
 }
 
 // usually is what the last connection took.
-func (r *connector) usually() timing {
+func (r *connector) usually() Timing {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.usual
@@ -292,7 +293,7 @@ func (r *connector) race(c *connecting, addr string, d *net.Dialer, conf *tls.Co
 		})
 	}
 	start()
-	pace := max(hedge, 2*r.usually().total()) // what is far takes longer
+	pace := max(hedge, 2*r.usually().Total()) // what is far takes longer
 	more := time.NewTimer(pace)
 	defer more.Stop()
 	for {

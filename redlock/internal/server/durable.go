@@ -1,4 +1,4 @@
-package redlock
+package server
 
 import (
 	"context"
@@ -9,23 +9,23 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// config is what decides whether a node forgets.
-type config map[string]string
+// Config is what decides whether a node forgets, by the parameters' names.
+type Config map[string]string
 
-// durable: what is answered from now on has been written and synced before. It says
-// nothing of what was answered earlier in this run: see [proveDurable].
-func (c config) durable() bool {
+// Durable: what is answered from now on has been written and synced before. It says
+// nothing of what was answered earlier in this run: see [ProveDurable].
+func (c Config) Durable() bool {
 	return c["appendonly"] == "yes" && c["appendfsync"] == "always" && c["no-appendfsync-on-rewrite"] == "no"
 }
 
-func (c config) String() string {
+func (c Config) String() string {
 	return fmt.Sprintf("appendonly %s, appendfsync %s, no-appendfsync-on-rewrite %s", c["appendonly"], c["appendfsync"], c["no-appendfsync-on-rewrite"])
 }
 
-// durability reads the configuration first and the statistics after it: a change in
+// Durability reads the configuration first and the statistics after it: a change in
 // between shows in the statistics.
-func durability(ctx context.Context, c rueidis.Client) (config, map[string]string, error) {
-	conf := config{}
+func Durability(ctx context.Context, c rueidis.Client) (Config, Info, error) {
+	conf := Config{}
 	for _, name := range []string{"appendonly", "appendfsync", "no-appendfsync-on-rewrite"} {
 		got, err := c.Do(ctx, c.B().Arbitrary("CONFIG", "GET", name).Build()).AsStrMap()
 		if err != nil {
@@ -33,17 +33,14 @@ func durability(ctx context.Context, c rueidis.Client) (config, map[string]strin
 		}
 		conf[name] = got[name]
 	}
-	text, err := c.Do(ctx, c.B().Info().Section(allInfo).Build()).ToString()
+	text, err := c.Do(ctx, c.B().Info().Section(AllInfo).Build()).ToString()
 	if err != nil {
 		return nil, nil, err
 	}
-	return conf, parseInfo(text), nil
+	return conf, ParseInfo(text), nil
 }
 
-// allInfo is the section of INFO with all others, commandstats included.
-const allInfo = "all"
-
-// proveDurable returns nil if the server shows that it was durable ever since this
+// ProveDurable returns nil if the server shows that it was durable ever since this
 // run's start, so that it had no moment in which to forget what it answered. The
 // present configuration does not show that: switched on after a start without data,
 // it makes a node that forgot look like one that can't. What proves it is that
@@ -52,10 +49,10 @@ const allInfo = "all"
 //
 // It can't show that the previous run was durable: a configuration file that was
 // edited in between, or a server that was made durable and started again within the
-// guard time, stay among the limits (doc.go).
-func proveDurable(conf config, info map[string]string) error {
+// guard time, stay among the limits (doc.go of redlock).
+func ProveDurable(conf Config, info Info) error {
 	switch {
-	case !conf.durable():
+	case !conf.Durable():
 		return fmt.Errorf("not durable (%s; want yes, always, no)", conf)
 	case info["cmdstat_config|get"] == "":
 		// Our own CONFIG GET would be there. Redis before 7 counts all of CONFIG as one.

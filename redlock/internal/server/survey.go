@@ -1,4 +1,4 @@
-package redlock
+package server
 
 import (
 	"context"
@@ -14,45 +14,47 @@ import (
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
-// survey is what a node tells of itself, for people.
-type survey struct {
-	info   map[string]string // of INFO, as far as it is told
-	conf   config            // of CONFIG GET
-	denied map[string]error  // by command: why it told nothing
-	clock  clock
+// Survey is what a node tells of itself, for people.
+type Survey struct {
+	Info   Info   // as far as it is told
+	Conf   Config // as far as it is told
+	Clock  Clock
+	denied map[string]error // by command: why it told nothing
 	// members is how many servers a Redis Cluster has; 0: it is none. What differs
 	// from one to the other is not told then.
 	members int
 }
 
-// clock is how far a node's is ahead of this machine's, with an uncertainty of slack
+// Clock is how far a node's is ahead of this machine's, with an uncertainty of slack
 // either way, which is half of the round trip.
-type clock struct {
-	ahead, slack time.Duration
+type Clock struct {
+	Ahead, Slack time.Duration
 	err          error // not told
 }
 
-func (c clock) known() bool { return c.err == nil && c.slack > 0 }
+// Known: the node told its time.
+func (c Clock) Known() bool { return c.err == nil && c.Slack > 0 }
 
 var surveyed = []string{"appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save", "maxmemory", "maxmemory-policy"}
 
-func takeSurvey(ctx context.Context, c rueidis.Client) survey {
+// Take asks a node what it tells; of the servers of a Redis Cluster, what they have alike.
+func Take(ctx context.Context, c rueidis.Client) Survey {
 	if c.Mode() != rueidis.ClientModeCluster {
 		return surveyServer(ctx, c)
 	}
 	servers := c.Nodes()
-	var whole survey
+	var whole Survey
 	for _, addr := range slices.Sorted(maps.Keys(servers)) {
 		s := surveyServer(ctx, servers[addr])
 		if whole.members++; whole.members == 1 {
-			whole.info, whole.conf, whole.denied = s.info, s.conf, s.denied
+			whole.Info, whole.Conf, whole.denied = s.Info, s.Conf, s.denied
 			continue
 		}
-		common(whole.info, s.info)
-		common(whole.conf, s.conf)
+		common(whole.Info, s.Info)
+		common(whole.Conf, s.Conf)
 		maps.Copy(whole.denied, s.denied)
 	}
-	whole.clock.err = errors.New("not told: a Redis Cluster has many")
+	whole.Clock.err = errors.New("not told: a Redis Cluster has many")
 	return whole
 }
 
@@ -61,13 +63,13 @@ func common(a, b map[string]string) {
 	maps.DeleteFunc(a, func(name, value string) bool { return b[name] != value })
 }
 
-func surveyServer(ctx context.Context, c rueidis.Client) survey {
-	s := survey{info: map[string]string{}, conf: config{}, denied: map[string]error{}}
+func surveyServer(ctx context.Context, c rueidis.Client) Survey {
+	s := Survey{Info: Info{}, Conf: Config{}, denied: map[string]error{}}
 	var asks []rueidis.Completed
 	for _, name := range surveyed {
 		asks = append(asks, c.B().Arbitrary("CONFIG", "GET", name).Build())
 	}
-	asks = append(asks, c.B().Info().Section(allInfo).Build()) // after them, as proveDurable wants it
+	asks = append(asks, c.B().Info().Section(AllInfo).Build()) // after them, as ProveDurable wants it
 	answers := c.DoMulti(ctx, asks...)
 	s.readInfo("INFO", answers[len(surveyed)])
 	if s.denied["INFO"] != nil {
@@ -79,44 +81,44 @@ func surveyServer(ctx context.Context, c rueidis.Client) survey {
 			s.denied["CONFIG GET"] = err
 			break
 		}
-		s.conf[name] = got[name]
+		s.Conf[name] = got[name]
 	}
 	// Some of it stands in INFO, too.
-	if v := s.conf["maxmemory-policy"]; v != "" {
-		s.info["maxmemory"], s.info["maxmemory_policy"] = s.conf["maxmemory"], v
+	if v := s.Conf["maxmemory-policy"]; v != "" {
+		s.Info["maxmemory"], s.Info["maxmemory_policy"] = s.Conf["maxmemory"], v
 	}
-	s.clock = readClock(ctx, c)
+	s.Clock = readClock(ctx, c)
 	return s
 }
 
-func (s *survey) readInfo(what string, res rueidis.RedisResult) {
+func (s *Survey) readInfo(what string, res rueidis.RedisResult) {
 	text, err := res.ToString()
 	if err != nil {
 		s.denied[what] = err
 		return
 	}
-	s.info = parseInfo(text)
+	s.Info = ParseInfo(text)
 }
 
 // readClock compares the node's clock with this machine's in the middle of a round
 // trip of its own, where nothing stands before it.
-func readClock(ctx context.Context, c rueidis.Client) clock {
+func readClock(ctx context.Context, c rueidis.Client) Clock {
 	start := time.Now()
 	part, err := c.Do(ctx, c.B().Time().Build()).AsStrSlice()
 	trip := time.Since(start)
 	if err != nil {
-		return clock{err: notTold("TIME", err)}
+		return Clock{err: notTold("TIME", err)}
 	}
 	if len(part) != 2 {
-		return clock{err: nodeerr.ErrReply}
+		return Clock{err: nodeerr.ErrReply}
 	}
 	seconds, err1 := strconv.ParseInt(part[0], 10, 64)
 	micros, err2 := strconv.ParseInt(part[1], 10, 64)
 	if err := errors.Join(err1, err2); err != nil || seconds < 0 || seconds > 1<<40 || micros < 0 || micros >= 1e6 {
-		return clock{err: nodeerr.ErrReply}
+		return Clock{err: nodeerr.ErrReply}
 	}
 	// Wall clocks, on purpose: that is what is compared.
-	return clock{ahead: time.Unix(seconds, micros*1e3).Sub(start.Round(0).Add(trip / 2)), slack: max(trip/2, time.Microsecond)}
+	return Clock{Ahead: time.Unix(seconds, micros*1e3).Sub(start.Round(0).Add(trip / 2)), Slack: max(trip/2, time.Microsecond)}
 }
 
 // notTold is why what command answers is not known.
@@ -127,7 +129,8 @@ func notTold(command string, err error) error {
 	return errors.New("not told")
 }
 
-func (s *survey) facts() []lock.Fact {
+// Facts are what Health shows of the node.
+func (s *Survey) Facts() []lock.Fact {
 	return []lock.Fact{
 		{Name: "version", Value: s.version()},
 		{Name: "role", Value: s.role()},
@@ -135,13 +138,13 @@ func (s *survey) facts() []lock.Fact {
 		{Name: "memory", Value: s.memory()},
 		{Name: "eviction", Value: s.field("maxmemory_policy")},
 		{Name: "uptime", Value: s.uptime()},
-		{Name: "clock", Value: s.clock.String()},
+		{Name: "clock", Value: s.Clock.String()},
 	}
 }
 
 // field is one of INFO's, or why it is not known.
-func (s *survey) field(name string) string {
-	if value := s.info[name]; value != "" {
+func (s *Survey) field(name string) string {
+	if value := s.Info[name]; value != "" {
 		return value
 	}
 	if err := s.denied["INFO"]; err != nil {
@@ -153,39 +156,39 @@ func (s *survey) field(name string) string {
 	return "not told"
 }
 
-func (s *survey) version() string {
-	if v := s.info["valkey_version"]; v != "" {
+func (s *Survey) version() string {
+	if v := s.Info["valkey_version"]; v != "" {
 		return "Valkey " + v
 	}
-	if v := s.info["redis_version"]; v != "" {
+	if v := s.Info["redis_version"]; v != "" {
 		return "Redis " + v
 	}
 	return s.field("redis_version")
 }
 
-func (s *survey) role() string {
+func (s *Survey) role() string {
 	if s.members > 0 {
 		return fmt.Sprintf("cluster of %d servers", s.members)
 	}
 	role := s.field("role")
 	switch role {
 	case "slave":
-		return fmt.Sprintf("replica of %s:%s", s.info["master_host"], s.info["master_port"])
+		return fmt.Sprintf("replica of %s:%s", s.Info["master_host"], s.Info["master_port"])
 	case "master":
 		role = "primary"
-		if n := s.info["connected_slaves"]; n != "" && n != "0" {
+		if n := s.Info["connected_slaves"]; n != "" && n != "0" {
 			role += ", replicas: " + n
 		}
-		if s.info["cluster_enabled"] == "1" {
+		if s.Info["cluster_enabled"] == "1" {
 			role += ", cluster mode"
 		}
 	}
 	return role
 }
 
-func (s *survey) persistence() string {
+func (s *Survey) persistence() string {
 	if err := s.denied["CONFIG GET"]; err != nil {
-		switch s.info["aof_enabled"] {
+		switch s.Info["aof_enabled"] {
 		case "1":
 			return "aof, fsync " + notTold("CONFIG GET", err).Error()
 		case "0":
@@ -193,17 +196,17 @@ func (s *survey) persistence() string {
 		}
 		return notTold("CONFIG GET", err).Error()
 	}
-	save, told := s.conf["save"]
+	save, told := s.Conf["save"]
 	switch {
-	case s.conf.durable():
+	case s.Conf.Durable():
 		return "durable (aof, always)"
-	case s.conf["appendonly"] == "yes" && s.conf["appendfsync"] == "":
+	case s.Conf["appendonly"] == "yes" && s.Conf["appendfsync"] == "":
 		return "aof, fsync differs"
-	case s.conf["appendonly"] == "yes" && s.conf["no-appendfsync-on-rewrite"] == "yes":
-		return "aof, " + s.conf["appendfsync"] + ", not during rewrites"
-	case s.conf["appendonly"] == "yes":
-		return "aof, " + s.conf["appendfsync"]
-	case s.conf["appendonly"] == "" || !told:
+	case s.Conf["appendonly"] == "yes" && s.Conf["no-appendfsync-on-rewrite"] == "yes":
+		return "aof, " + s.Conf["appendfsync"] + ", not during rewrites"
+	case s.Conf["appendonly"] == "yes":
+		return "aof, " + s.Conf["appendfsync"]
+	case s.Conf["appendonly"] == "" || !told:
 		return "differs"
 	case save != "":
 		return "snapshots"
@@ -211,9 +214,9 @@ func (s *survey) persistence() string {
 	return "none"
 }
 
-func (s *survey) memory() string {
-	used, err1 := strconv.ParseInt(s.info["used_memory"], 10, 64)
-	limit, err2 := strconv.ParseInt(s.info["maxmemory"], 10, 64)
+func (s *Survey) memory() string {
+	used, err1 := strconv.ParseInt(s.Info["used_memory"], 10, 64)
+	limit, err2 := strconv.ParseInt(s.Info["maxmemory"], 10, 64)
 	switch {
 	case err2 != nil:
 		return s.field("maxmemory")
@@ -234,8 +237,8 @@ func megabytes(n int64) string {
 	return strconv.FormatInt(n>>20, 10) + " MB"
 }
 
-func (s *survey) uptime() string {
-	seconds, err := strconv.ParseInt(s.info["uptime_in_seconds"], 10, 64)
+func (s *Survey) uptime() string {
+	seconds, err := strconv.ParseInt(s.Info["uptime_in_seconds"], 10, 64)
 	switch {
 	case err != nil:
 		return s.field("uptime_in_seconds")
@@ -249,29 +252,30 @@ func (s *survey) uptime() string {
 	return fmt.Sprintf("%ds", seconds)
 }
 
-func (c clock) String() string {
+func (c Clock) String() string {
 	if c.err != nil {
 		return c.err.Error()
 	}
 	unit := time.Microsecond
-	if c.slack >= time.Millisecond {
+	if c.Slack >= time.Millisecond {
 		unit = 100 * time.Microsecond
 	}
-	if c.ahead.Abs() >= time.Minute {
+	if c.Ahead.Abs() >= time.Minute {
 		unit = time.Second
 	}
 	sign := "+"
-	if c.ahead < 0 {
+	if c.Ahead < 0 {
 		sign = "-"
 	}
-	if c.slack < unit {
-		return sign + c.ahead.Abs().Round(unit).String()
+	if c.Slack < unit {
+		return sign + c.Ahead.Abs().Round(unit).String()
 	}
-	return sign + c.ahead.Abs().Round(unit).String() + " ±" + c.slack.Round(unit).String()
+	return sign + c.Ahead.Abs().Round(unit).String() + " ±" + c.Slack.Round(unit).String()
 }
 
-// advice says what an operator should change on a node.
-func (s *survey) advice(restartEffect string) []string {
+// Advice says what an operator should change on a node. restartEffect is what it does
+// after a restart if it is not durable.
+func (s *Survey) Advice(restartEffect string) []string {
 	var warnings []string
 	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
 	err := s.denied["CONFIG GET"]
@@ -280,26 +284,26 @@ func (s *survey) advice(restartEffect string) []string {
 		warn("its configuration can't be read (allow CONFIG GET, ACL +config|get): after each restart it sits out the restart guard, durable or not")
 	case err != nil:
 		return append(warnings, "its configuration could not be read: "+err.Error())
-	case !s.conf.durable():
+	case !s.Conf.Durable():
 		warn("not durable (%s; want yes, always, no): after a restart it %s. Set them by CONFIG SET while it runs, then in its file, and don't restart it for the restart guard's time after that: started anew with appendonly, it begins without its data",
-			s.conf, restartEffect)
+			s.Conf, restartEffect)
 	}
-	if policy := s.info["maxmemory_policy"]; policy != "" && policy != "noeviction" {
+	if policy := s.Info["maxmemory_policy"]; policy != "" && policy != "noeviction" {
 		warn("maxmemory-policy is %s, want noeviction: a full node could evict a held lock", policy)
 	}
-	replicas, _ := strconv.Atoi(s.info["connected_slaves"])
+	replicas, _ := strconv.Atoi(s.Info["connected_slaves"])
 	switch {
 	case s.members > 0: // has replicas as a rule
-	case s.info["cluster_enabled"] == "1":
+	case s.Info["cluster_enabled"] == "1":
 		warn("cluster mode is on, but a node is a server of its own: switch cluster-enabled off while no lock is in use, or list a whole, formed cluster as one node, with cluster=true")
-	case s.info["role"] == "slave":
+	case s.Info["role"] == "slave":
 		// Promoted, it votes at once, without what others promised in its place.
-		warn("is a replica of %s:%s and can't vote: list its primary in its place. REPLICAOF NO ONE can give a held lock a second holder: use it only once every client of the locks has been stopped for the longest ttl (Options.RestartGuard)", s.info["master_host"], s.info["master_port"])
+		warn("is a replica of %s:%s and can't vote: list its primary in its place. REPLICAOF NO ONE can give a held lock a second holder: use it only once every client of the locks has been stopped for the longest ttl (Options.RestartGuard)", s.Info["master_host"], s.Info["master_port"])
 	case replicas > 0:
 		warn("has %d replicas: a fail-over to one that lags can forget locks; count on fencing tokens, not on the lock alone", replicas)
 	}
-	if s.info["aof_last_write_status"] == "err" || s.info["rdb_last_bgsave_status"] == "err" {
-		warn("its last write to disk failed (aof_last_write_status %s, rdb_last_bgsave_status %s)", s.info["aof_last_write_status"], s.info["rdb_last_bgsave_status"])
+	if s.Info["aof_last_write_status"] == "err" || s.Info["rdb_last_bgsave_status"] == "err" {
+		warn("its last write to disk failed (aof_last_write_status %s, rdb_last_bgsave_status %s)", s.Info["aof_last_write_status"], s.Info["rdb_last_bgsave_status"])
 	}
 	if full := s.fullness(); full > nearlyFull {
 		warn("memory is %.0f%% full: a full node refuses locks", 100*full)

@@ -1,4 +1,4 @@
-package redlock
+package nodeconn
 
 import (
 	"context"
@@ -19,10 +19,11 @@ const (
 	steps
 )
 
-// timing is what each step took.
-type timing [steps]time.Duration
+// Timing is what each step took.
+type Timing [steps]time.Duration
 
-func (t timing) total() (sum time.Duration) {
+// Total is what all steps took together.
+func (t Timing) Total() (sum time.Duration) {
 	for _, d := range t {
 		sum += d
 	}
@@ -30,7 +31,7 @@ func (t timing) total() (sum time.Duration) {
 }
 
 // String says which step took the most.
-func (t timing) String() string {
+func (t Timing) String() string {
 	longest := stepDNS
 	for s := range steps {
 		if t[s] > t[longest] {
@@ -38,7 +39,7 @@ func (t timing) String() string {
 		}
 	}
 	why := [steps]string{"to look up its name (DNS)", "to reach it (TCP)", "for the TLS handshake", "for the server's first answers"}[longest]
-	return fmt.Sprintf("%v, %v of it %s", t.total().Round(time.Millisecond), t[longest].Round(time.Millisecond), why)
+	return fmt.Sprintf("%v, %v of it %s", t.Total().Round(time.Millisecond), t[longest].Round(time.Millisecond), why)
 }
 
 // stage is what a connection in the making waits for at this moment.
@@ -49,7 +50,7 @@ type stage struct {
 	now  step
 	what string // that is looked up, or connected to
 	at   time.Time
-	took timing
+	took Timing
 }
 
 func newStage() *stage {
@@ -67,7 +68,7 @@ func (s *stage) enter(next step, what string) {
 }
 
 // ended is what the steps took, the present one included.
-func (s *stage) ended() timing {
+func (s *stage) ended() Timing {
 	s.enter(stepServer, "")
 	s.mu.Lock()
 	defer s.mu.Unlock()

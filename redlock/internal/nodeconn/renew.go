@@ -1,4 +1,4 @@
-package redlock
+package nodeconn
 
 import (
 	"context"
@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	// maxAge is about how long connections are used: a name, a balancer or a proxy can
+	// MaxAge is about how long connections are used: a name, a balancer or a proxy can
 	// lead to another server meanwhile, and nothing reports that where the old one
 	// lives on. It is short, since for so long two processes can ask different servers
 	// for one vote.
-	maxAge = time.Minute
+	MaxAge = time.Minute
 	// closeLimit is several times what it takes to close a client.
 	closeLimit = 5 * time.Second
 	// Pauses between clients that replace one of a wrong server, from and to.
-	minRenew, maxRenew = 100 * time.Millisecond, 10 * time.Second
+	minRenew, MaxRenew = 100 * time.Millisecond, 10 * time.Second
 )
 
 // jittered is d, a quarter more or less: many processes that began together don't
@@ -156,7 +156,7 @@ func (d *dedicated) Close() {
 // done counts a user out. Its caller has begun.
 func (d *dialer) done(g *generation) {
 	if g.users.Add(-1) == 0 {
-		d.node.wg.Go(func() { d.drop(g) })
+		d.group.Go(func() { d.drop(g) })
 	}
 }
 
@@ -195,29 +195,26 @@ func (d *dialer) install(client rueidis.Client) {
 	d.all = append(d.all, g)
 	old := d.gen.Swap(g)
 	if old == nil {
-		d.node.take(&current{d: d})
+		d.use(&current{d: d})
 	} else {
 		close(old.retired)
 		d.done(old)
 	}
-	d.ageOut(g, jittered(maxAge))
+	d.ageOut(g, jittered(MaxAge))
 }
 
 // ageOut has g replaced after a while. mu is held.
 func (d *dialer) ageOut(g *generation, after time.Duration) {
-	if d.begin == nil {
-		return
-	}
 	d.aging = time.AfterFunc(after, func() {
 		if d.begin(1) != nil {
 			return
 		}
-		defer d.node.wg.Done()
+		defer d.group.Done()
 		if !d.renew(g) { // the old one goes on
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			if !d.closed && d.gen.Load() == g {
-				d.ageOut(g, jittered(maxAge/6))
+				d.ageOut(g, jittered(MaxAge/6))
 			}
 		}
 	})
@@ -227,7 +224,7 @@ func (d *dialer) ageOut(g *generation, after time.Duration) {
 // to a wrong server, or one that is of no use. g is nil where it is not known. Its
 // caller has begun.
 func (d *dialer) replied(g *generation, err error) {
-	if err == nil || !leadsAstray(err) {
+	if err == nil || !nodeerr.LeadsAstray(err) {
 		return
 	}
 	if g == nil {
@@ -237,15 +234,15 @@ func (d *dialer) replied(g *generation, err error) {
 	now := time.Now()
 	due := !d.renewing && g != nil && g == d.gen.Load() && !now.Before(d.renewAt)
 	if due {
-		if d.pause *= 2; now.Sub(d.renewAt) > maxAge || d.pause < minRenew {
+		if d.pause *= 2; now.Sub(d.renewAt) > MaxAge || d.pause < minRenew {
 			d.pause = minRenew
 		}
-		d.pause = min(d.pause, maxRenew)
+		d.pause = min(d.pause, MaxRenew)
 		d.renewAt = now.Add(jittered(d.pause))
 	}
 	d.mu.Unlock()
 	if due {
-		d.node.wg.Go(func() { d.renew(g) })
+		d.group.Go(func() { d.renew(g) })
 	}
 }
 
@@ -261,7 +258,7 @@ func (d *dialer) renew(g *generation) bool {
 	d.renewing = true
 	d.mu.Unlock()
 	client, err := rueidis.NewClient(d.option)
-	for stillConnecting(err) {
+	for StillConnecting(err) {
 		if client != nil {
 			client.Close()
 		}
@@ -283,27 +280,9 @@ func (d *dialer) renew(g *generation) bool {
 	return good
 }
 
-func stillConnecting(err error) bool {
+// StillConnecting reports that err is of a connection that goes on being made in the
+// background.
+func StillConnecting(err error) bool {
 	slow, ok := errors.AsType[*unconnected](err)
 	return ok && slow.going
-}
-
-// astray are the codes of errors by which a server says that it is the wrong one, or
-// none that can vote before somebody has it replaced. What a user may not do, and a
-// memory that is full, is so on each connection.
-var astray = []string{
-	"READONLY",    // a replica: it was demoted, or the address leads elsewhere now
-	"MASTERDOWN",  // a replica without its primary
-	"MOVED",       // a server of a Redis Cluster, of which another has the key
-	"ASK",         // the same, while the key moves
-	"CLUSTERDOWN", // a server of a Cluster that is not whole; another part of it may be
-	"NOREPLICAS",  // a primary that was cut off from its replicas, one of which may lead
-	"LOADING",     // a replica that is loading its primary's data, or a restart
-	"MISCONF",     // it can't write to its disk: such a server is replaced by another
-	"NOAUTH",      // it wants a password that it did not want when we connected
-}
-
-// leadsAstray reports that a new connection may lead to a better server.
-func leadsAstray(err error) bool {
-	return slices.Contains(astray, nodeerr.Code(err))
 }

@@ -1,4 +1,4 @@
-package redlock
+package nodeconn
 
 import (
 	"context"
@@ -7,17 +7,17 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// patient is a client whose requests outlive those who wait for them. The library
+// detached is a client whose requests outlive those who wait for them. The library
 // connects once for all requests that need the connection, under the context of the
 // first of them, and closes a connection whose only request's context has ended: an
 // Inspect that is given up would take other callers' votes with it. A request ends
 // as those of holds do: by its answer or the death of the connection.
-type patient struct {
+type detached struct {
 	rueidis.Client
-	wg *sync.WaitGroup // the locker's: whoever asks has begun
+	wg *sync.WaitGroup // of the owner: whoever asks has begun
 }
 
-func (p patient) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
+func (p detached) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
 	if ctx.Done() == nil { // the requests of holds
 		return p.Client.Do(ctx, cmd)
 	}
@@ -28,7 +28,7 @@ func (p patient) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisRes
 	return res
 }
 
-func (p patient) DoMulti(ctx context.Context, cmds ...rueidis.Completed) []rueidis.RedisResult {
+func (p detached) DoMulti(ctx context.Context, cmds ...rueidis.Completed) []rueidis.RedisResult {
 	res, err := outlive(ctx, p.wg, func(ctx context.Context) []rueidis.RedisResult { return p.Client.DoMulti(ctx, cmds...) })
 	if err != nil {
 		res = make([]rueidis.RedisResult, len(cmds))
@@ -39,11 +39,11 @@ func (p patient) DoMulti(ctx context.Context, cmds ...rueidis.Completed) []rueid
 	return res
 }
 
-// Nodes are a Cluster's servers, as patient.
-func (p patient) Nodes() map[string]rueidis.Client {
+// Nodes are a Cluster's servers, as detached.
+func (p detached) Nodes() map[string]rueidis.Client {
 	nodes := map[string]rueidis.Client{}
 	for addr, c := range p.Client.Nodes() {
-		nodes[addr] = patient{c, p.wg}
+		nodes[addr] = detached{c, p.wg}
 	}
 	return nodes
 }

@@ -1,10 +1,11 @@
-package redlock
+package server
 
 import (
 	"context"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/rueidis"
 )
@@ -14,19 +15,20 @@ import (
 const nearlyFull = 0.9
 
 // fullness is how much of its memory a node uses; 0 where it has no limit, or does not report it.
-func (s *survey) fullness() float64 {
-	used, _ := strconv.ParseFloat(s.info["used_memory"], 64)
-	limit, _ := strconv.ParseFloat(s.info["maxmemory"], 64)
+func (s *Survey) fullness() float64 {
+	used, _ := strconv.ParseFloat(s.Info["used_memory"], 64)
+	limit, _ := strconv.ParseFloat(s.Info["maxmemory"], 64)
 	if limit <= 0 {
 		return 0
 	}
 	return used / limit
 }
 
-// counterAdvice names what fills a node's memory, if that is the counters of keys that were
+// CounterAdvice names what fills a node's memory, if that is the counters of keys that were
 // used once: they stay for the retention after the last use. One page of its keys shows it,
-// since SCAN gives them in no order.
-func (l *Locker) counterAdvice(ctx context.Context, c rueidis.Client, s survey, vote error) []string {
+// since SCAN gives them in no order. prefix begins their names, and vote is why the node
+// did not vote.
+func (s *Survey) CounterAdvice(ctx context.Context, c rueidis.Client, prefix string, retention time.Duration, vote error) []string {
 	full := s.fullness() > nearlyFull || vote != nil && strings.Contains(vote.Error(), "OOM")
 	if !full || c.Mode() == rueidis.ClientModeCluster { // its servers differ
 		return nil
@@ -41,7 +43,7 @@ func (l *Locker) counterAdvice(ctx context.Context, c rueidis.Client, s survey, 
 	}
 	counters := 0
 	for _, name := range page.Elements {
-		if strings.HasPrefix(name, FencePrefix) {
+		if strings.HasPrefix(name, prefix) {
 			counters++
 		}
 	}
@@ -50,5 +52,5 @@ func (l *Locker) counterAdvice(ctx context.Context, c rueidis.Client, s survey, 
 	}
 	return []string{fmt.Sprintf("about %.0f%% of its %d keys are fence counters (%s*): each stays for Options.Retention, %v, after the last use of its key. "+
 		"Give the node more memory or, where most keys are used once, shorten Retention in all clients, to no less than the nodes' clocks may be apart; counters that are there now keep their time",
-		100*float64(counters)/float64(len(page.Elements)), total, FencePrefix, l.opts.Retention)}
+		100*float64(counters)/float64(len(page.Elements)), total, prefix, retention)}
 }
