@@ -51,9 +51,10 @@ func FuzzReplies(f *testing.F) {
 		if a.reply(script.ParseRelease).Kind != script.Failed {
 			require.True(t, integer && n >= 0 && n <= 3, "%q", reply)
 		}
-		_, _ = parseWait(a)
 		if a.err == nil {
 			_, _ = script.ParseInspect(a.msg)
+			_, _ = script.ParseStand(a.msg)
+			_, _ = script.ParseConfirm(a.msg)
 			_, _ = script.ParseAgree(a.msg)
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -30,8 +31,8 @@ type Locker struct {
 	journal   journal
 	agreement *agreement // on the nodes, with other clients
 
-	desk *desk  // who waits
-	id   string // of this process in the queues of waiters
+	pushes *pushes      // the notifications of grants, for those who wait
+	trip   atomic.Int64 // the last round trip to a quorum, a duration
 
 	done   chan struct{} // closed by Close
 	mu     sync.RWMutex  // guards closed, and that wg grows only before Close waits
@@ -73,8 +74,8 @@ func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 }
 
 func newLocker(opts settings) *Locker {
-	l := &Locker{opts: opts, suspended: lock.Suspension, done: make(chan struct{}), id: newValue(opts.Owner)}
-	l.desk, l.agreement = newDesk(l), newAgreement(l)
+	l := &Locker{opts: opts, suspended: lock.Suspension, done: make(chan struct{})}
+	l.pushes, l.agreement = newPushes(), newAgreement(l)
 	l.journal.wg = &l.wg
 	if to := opts.Logger.Handler(); to != slog.DiscardHandler {
 		l.journal.to = to
@@ -86,6 +87,7 @@ func (l *Locker) addNode(name string) *node {
 	n := &node{name: name, opts: &l.opts, journal: &l.journal, wg: &l.wg, probing: make(chan struct{}, 1), agreement: l.agreement, place: len(l.nodes)}
 	n.agreed.Store(never)
 	l.nodes = append(l.nodes, n)
+	l.pushes.subscribe(l, n)
 	return n
 }
 
@@ -151,6 +153,9 @@ func (l *Locker) Close() error {
 	l.closed = true
 	close(l.done)
 	l.mu.Unlock()
+	for _, s := range l.pushes.all() {
+		s.closing()
+	}
 	if !l.owned {
 		l.wg.Wait()
 		return nil

@@ -31,10 +31,12 @@ const (
 	afterTTL  = 2 * time.Millisecond  // how late the first of them is, since keys go a little late
 	retry     = 10 * time.Millisecond // before a hand-back that failed is tried again, times 4 each time
 	maxTries  = 4
-	maxOwed   = 8  // values to hand back at one node: older ones have ended by themselves
-	maxStarts = 64 // attempts whose reports are known
+	maxOwed   = 8 // values to hand back at one node: older ones have ended by themselves
 	never     = time.Duration(math.MaxInt64)
 )
+
+// Remembered is of how many attempts, the latest, reports are known.
+const Remembered = 64
 
 // Machine is one wait. Make it with New, and call Begin once.
 type Machine struct {
@@ -50,9 +52,11 @@ type Machine struct {
 	last     time.Duration   // the latest stamp
 	ahead    time.Duration   // how far a stamp was ahead of the clock, at most
 	handed   int             // hand-backs without a lease of anybody seen in between
+	looked   int             // looks at what is free, as above
 	stood    bool            // a quorum has answered
 	reached  time.Duration   // when that could be said last
 	released bool            // the lease is over
+	hasty    bool            // nothing is tried again
 
 	refreshAt time.Duration
 	lookAt    time.Duration // take what is free, after a pause: 0: not planned
@@ -139,7 +143,7 @@ func (m *Machine) begin(now time.Duration) {
 	m.last = max(floor(now), m.last+time.Microsecond)
 	m.ahead = max(m.ahead, m.last-now)
 	m.starts = append(m.starts, m.last)
-	if len(m.starts) > maxStarts {
+	if len(m.starts) > Remembered {
 		m.starts = slices.Delete(m.starts, 0, 1)
 	}
 	m.since, m.askAt, m.lateAt, m.asked, m.late = 0, 0, 0, 0, false
@@ -250,9 +254,9 @@ func (m *Machine) Answered(now time.Duration, i int, a Answer) {
 	o := n.open
 	switch {
 	case o.Kind == Leave:
-		n.paid(now, o.Attempt, a.Result, m.cfg.NodeTimeout/4)
+		m.paid(now, n, o.Attempt, a.Result, m.cfg.NodeTimeout/4)
 	case o.Instead != 0:
-		n.paid(now, o.Instead, a.Result, retry)
+		m.paid(now, n, o.Instead, a.Result, retry)
 	}
 	if n.failed = a.Result == Failed; !n.failed {
 		n.rtt = max(now-n.sent, time.Microsecond)
@@ -300,9 +304,10 @@ func (m *Machine) stands(now time.Duration, i int, o Action, a Answer) {
 		m.unwanted(now, n, k)
 	}
 	if m.leaseSeen() {
-		m.handed = 0
+		m.handed, m.looked = 0, 0
 	}
-	if !o.Take && m.grants() == 0 && m.blocked(now) < m.outOfReach() {
+	// Free, but not taken, or left to others: those may have died.
+	if (!o.Take || n.holder.Value == "") && m.grants() == 0 && m.blocked(now) < m.outOfReach() {
 		m.look(now)
 	}
 }
@@ -380,6 +385,7 @@ func (m *Machine) tick(now time.Duration) {
 	}
 	if m.lookAt != 0 && now >= m.lookAt {
 		if m.lookAt = 0; m.grants() == 0 && m.blocked(now) < m.outOfReach() {
+			m.looked++
 			m.standAll(true)
 		}
 	}
@@ -447,16 +453,28 @@ func (m *Machine) Held(now time.Duration) (Holder, bool) {
 	return best, held >= m.outOfReach() && m.phase == waits
 }
 
+// Hurry ends what is tried again: what could not be freed so far ends by itself.
+func (m *Machine) Hurry() {
+	m.hasty = true
+	for i := range m.nodes {
+		n := &m.nodes[i]
+		if n.retryAt != 0 && !n.busy && m.phase != waits {
+			n.owed, n.retryAt = nil, 0
+		}
+	}
+}
+
 // Lease is what the wait has come to, if it has.
 func (m *Machine) Lease() (Lease, bool) { return m.lease, m.phase == leased }
 
 // Node is what is known of one node.
 type Node struct {
-	Open    bool   // a request of the present attempt to stand, or to confirm, is open there
-	Asked   bool   // one was sent
-	Granted bool   // to the present attempt
-	Count   uint64 // under this count
-	Failed  bool   // it has not answered the last one
+	Open     bool   // a request of the present attempt to stand, or to confirm, is open there
+	Asked    bool   // one was sent
+	Granted  bool   // to the present attempt
+	Count    uint64 // under this count
+	Standing bool   // it stands there, as the last answer had it
+	Failed   bool   // it has not answered the last one
 }
 
 // Node tells what is known of node i, for the lease to go on from.
@@ -464,7 +482,7 @@ func (m *Machine) Node(i int) Node {
 	n := &m.nodes[i]
 	return Node{
 		Open: n.busy && n.open.Kind != Leave && n.open.Attempt == m.attempt, Asked: n.asked,
-		Granted: n.granted, Count: n.grant.Count, Failed: n.failed,
+		Granted: n.granted, Count: n.grant.Count, Standing: !n.granted && n.known && !n.noVote, Failed: n.failed,
 	}
 }
 

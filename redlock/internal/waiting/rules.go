@@ -68,12 +68,12 @@ func (m *Machine) owe(n *node, attempt int, to string) {
 	}
 }
 
-func (n *node) paid(now time.Duration, attempt int, r Result, pause time.Duration) {
+func (m *Machine) paid(now time.Duration, n *node, attempt int, r Result, pause time.Duration) {
 	if len(n.owed) == 0 || n.owed[0].attempt != attempt {
 		return
 	}
 	o := &n.owed[0]
-	if o.tries++; r == Failed && o.tries < maxTries {
+	if o.tries++; r == Failed && o.tries < maxTries && !m.hasty {
 		n.retryAt = now + pause<<(2*(o.tries-1)) // it may not have arrived
 		return
 	}
@@ -97,7 +97,7 @@ func (m *Machine) leaseSeen() bool {
 
 func (m *Machine) look(now time.Duration) {
 	if m.lookAt == 0 {
-		m.lookAt = now + min(m.askAfter()<<min(m.handed, 10), m.cfg.Refresh)
+		m.lookAt = now + min(m.askAfter()<<min(max(m.handed, m.looked), 10), m.cfg.Refresh)
 	}
 }
 
