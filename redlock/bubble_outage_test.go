@@ -10,7 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
-	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 const (
@@ -54,22 +53,6 @@ func TestLogDoesNotSayThatANodeAnswersAgainWhileItRefusesVotes(t *testing.T) {
 			require.Empty(t, log.since())
 		})
 	}
-}
-
-func TestLogDoesNotMissTheVoteOfANodeThatMayNotQueue(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		q := newQuorum(t, 3)
-		q.nodes[1].set(func(n *fakeNode) { n.forbids = script.StandingPrefix })
-		l, _, log := logged(q)
-		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		_, err := l.Await(ctx, "k", ttl, func(*lock.HeldError) {})
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		synctest.Wait()
-		require.Equal(t, []string{"fake2:6379 DEBUG redis node keeps no queue of waiters"}, log.since())
-		require.NoError(t, lease.Release(t.Context()))
-	})
 }
 
 func TestLogOfAKeyThatCanNotBeVotedOnIsNoOutageOfTheNode(t *testing.T) {

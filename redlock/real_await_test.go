@@ -3,6 +3,7 @@ package redlock_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -372,6 +373,60 @@ func TestRealWaitingWorksWhateverANodeRefuses(t *testing.T) {
 			release(t, lease)
 		})
 	}
+}
+
+// lines are a log's messages.
+type lines struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (l *lines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, string(line))
+	return len(line), nil
+}
+
+func (l *lines) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, line := range l.all {
+		if strings.Contains(line, what) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestRealANodeThatMayNotQueueIsNoOutageAndNeedsNoVoteLess(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	as := urls(redistest.Addrs(servers))
+	servers[1].Do("ACL", "SETUSER", "keeper", "on", ">secret", "~*", "&*", "+@all", "-zadd")
+	as[1] = "redis://keeper:secret@" + servers[1].Addr()
+	log := new(lines)
+	o := throwaway()
+	o.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+	l := dialURLs(t, as, o)
+	got := make(chan lock.Lease, 1)
+	go func() {
+		lease, err := l.Await(within(t, patience), "k", longTTL, func(*lock.HeldError) {})
+		if err != nil {
+			t.Error(err)
+		}
+		got <- lease
+	}()
+	eventually(t, "its request on the others", func() bool { return queued(servers, "k") == 2 })
+	release(t, held)
+	lease := <-got
+	require.NotNil(t, lease)
+	standsOn(t, servers, "k", 3)
+	release(t, lease)
+	require.NoError(t, l.Close())
+	require.Equal(t, 1, log.count("keeps no queue of waiters"))
+	require.Zero(t, log.count("level=WARN"))
 }
 
 func TestRealTheConnectionForNotificationsServesAllKeysAndIsNotMadeWithoutNeed(t *testing.T) {

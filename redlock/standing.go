@@ -357,7 +357,7 @@ func (c *standCall) probe(ans waiting.Answer, rep reply) {
 
 func (c *standCall) answered(ans waiting.Answer, rep reply) {
 	s, n := c.s, c.s.l.nodes[c.a.Node]
-	if c.a.Kind == waiting.Stand && nodeerr.Forbidden(rep.err) {
+	if c.a.Kind == waiting.Stand && nodeerr.ForbiddenWithin(rep.err) {
 		n.keepsNoQueue(rep.err) // it may vote all the same
 	} else {
 		n.noted(c.call, rep)
