@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 	"github.com/tonsurance/lockkeeper/redlock/internal/waiting"
 )
@@ -34,19 +35,19 @@ func newPushes() *pushes {
 	return &pushes{channel: script.WakePrefix + rand.Text(), waits: map[string]*standing{}}
 }
 
-// subscribe prepares the connection to a node.
-func (p *pushes) subscribe(l *Locker, n *node) {
+// subscribe prepares the connection to n, which is node i.
+func (p *pushes) subscribe(l *Locker, n *node.Node, i int) {
 	p.subs = append(p.subs, &waiting.Subscription{
 		Channel: p.channel, Timeout: l.opts.NodeTimeout, Done: l.done,
-		Client:   func() (rueidis.Client, error) { return n.conn.Client() },
-		Replaced: func() <-chan struct{} { return n.conn.Replaced() },
-		Push:     func(message string) { p.push(n.place, message) },
+		Client:   func() (rueidis.Client, error) { return n.Conn.Client() },
+		Replaced: func() <-chan struct{} { return n.Conn.Replaced() },
+		Push:     func(message string) { p.push(i, message) },
 		Changed: func(live bool, err error) {
 			if err != nil && !l.ending() {
-				n.tell(slog.LevelDebug, "no notifications of grants from a redis node", "err", err)
+				n.Log(slog.LevelDebug, "no notifications of grants from a redis node", "err", err)
 			}
 			for _, s := range p.all() {
-				s.subscribed(n.place, live)
+				s.subscribed(i, live)
 			}
 		},
 		Wanted: func() bool {

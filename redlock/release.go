@@ -7,16 +7,17 @@ import (
 	"fmt"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
-var opRelease = &op{parse: script.ParseRelease, class: freeing,
-	request: func(h *hold, n *node, _ *round, _ reply) script.Request {
+var opRelease = &op{parse: script.ParseRelease, class: node.Freeing,
+	request: func(h *hold, n *node.Node, _ *round, _ reply) script.Request {
 		waiter := ""
 		if h.stood != nil {
 			waiter = h.stood.id
 		}
-		return script.Release(h.keys, h.value, waiter, n.opts.retention, n.guard(), false)
+		return script.Release(h.keys, h.value, waiter, h.l.opts.retention, n.Guard(), false)
 	}}
 
 // retryRelease sends a release again to a node where it failed, or where it found

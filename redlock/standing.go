@@ -5,12 +5,14 @@ import (
 	"crypto/rand"
 	"fmt"
 	mathrand "math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 	"github.com/tonsurance/lockkeeper/redlock/internal/waiting"
@@ -189,7 +191,7 @@ func (s *standing) unavailable() error {
 		}
 		if err != nil {
 			failed++
-			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.name, err))
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.Name, err))
 		}
 		if nodeerr.Refusal(err) != nil {
 			refused++
@@ -221,8 +223,7 @@ func (s *standing) end() {
 	s.m.End(s.now())
 	for _, c := range s.open {
 		// What nobody wants and was not sent is not sent.
-		if c != nil && c.a.Kind == waiting.Stand && s.h == nil && s.l.nodes[c.a.Node].withdraw(c.call) {
-			c.call.recycle()
+		if c != nil && c.a.Kind == waiting.Stand && s.h == nil && s.l.nodes[c.a.Node].Withdraw(&c.Call) {
 			s.answered(c, waiting.Answer{Unsent: true}, notAsked(errRecalled))
 		}
 	}
@@ -269,9 +270,9 @@ func (s *standing) value(attempt int) string {
 
 // standCall is one request of a wait to one node.
 type standCall struct {
+	node.Call
 	s      *standing
 	a      waiting.Action
-	call   *call
 	probed bool
 	leased bool // it was open when the lease was issued, and belongs to that
 }
@@ -289,7 +290,7 @@ func (s *standing) send(a waiting.Action) {
 		s.counted = true
 	}
 	if a.Kind == waiting.Stand && a.Instead == 0 {
-		if err := n.hangs(); err != nil {
+		if err := n.Hangs(); err != nil {
 			s.answered(c, waiting.Answer{Unsent: true}, notAsked(err))
 			return
 		}
@@ -298,40 +299,40 @@ func (s *standing) send(a waiting.Action) {
 }
 
 // again is a request for the lease that the wait has come to, at a node where it stands.
-func (s *standing) again(n *node, value string, ttl script.Millis) script.Request {
+func (s *standing) again(n *node.Node, value string, ttl script.Millis) script.Request {
+	channel := s.l.pushes.heard(slices.Index(s.l.nodes, n))
 	return script.Stand{
-		Waiter: s.id, Value: value, Waited: s.now(), Claim: ttl, Channel: s.l.pushes.heard(n.place), Cluster: n.conn.Cluster(), Take: true,
-	}.Request(s.keys, n.opts.retention, n.guard())
+		Waiter: s.id, Value: value, Waited: s.now(), Claim: ttl, Channel: channel, Cluster: n.Conn.Cluster(), Take: true,
+	}.Request(s.keys, s.l.opts.retention, n.Guard())
 }
 
 // ask hands the request in. mu is held.
 func (s *standing) ask(c *standCall) {
-	n, a, class := s.l.nodes[c.a.Node], c.a, voting
-	until := time.Since(epoch) + s.claim // a request that waited for so long is for nothing
+	n, a, class := s.l.nodes[c.a.Node], c.a, node.Voting
+	until := node.Now() + s.claim // a request that waited for so long is for nothing
 	var req script.Request
 	switch value := s.value(a.Attempt); a.Kind {
 	case waiting.Stand:
 		if a.Instead != 0 {
-			class, until = freeing, 0
+			class, until = node.Freeing, 0
 		}
 		req = script.Stand{
 			Waiter: s.id, Value: value, Waited: a.Stamp, Claim: script.ToMillis(s.claim),
-			Channel: s.l.pushes.heard(a.Node), Cluster: n.conn.Cluster(), Take: a.Take, Instead: s.value(a.Instead), To: a.To,
-		}.Request(s.keys, n.opts.retention, n.guard())
+			Channel: s.l.pushes.heard(a.Node), Cluster: n.Conn.Cluster(), Take: a.Take, Instead: s.value(a.Instead), To: a.To,
+		}.Request(s.keys, s.l.opts.retention, n.Guard())
 	case waiting.Confirm:
-		class = renewing
-		req = script.Confirm(s.keys, value, script.ToMillis(s.ttl), n.opts.retention, n.guard(), a.Token)
+		class = node.Renewing
+		req = script.Confirm(s.keys, value, script.ToMillis(s.ttl), s.l.opts.retention, n.Guard(), a.Token)
 	case waiting.Leave:
-		class, until = freeing, 0
-		req = script.Leave(s.keys, s.id, value, n.opts.retention, n.guard())
+		class, until = node.Freeing, 0
+		req = script.Leave(s.keys, s.id, value, s.l.opts.retention, n.Guard())
 	}
-	c.call = newCall(c, req, class)
-	c.call.until = until
-	n.ask(c.call)
+	c.Call = node.Call{Request: req, Who: c, Class: class, Until: until}
+	n.Ask(&c.Call)
 }
 
-// done implements caller.
-func (c *standCall) done(_ *call, a answer) {
+// Done implements [node.Caller].
+func (c *standCall) Done(_ *node.Call, a node.Answer) {
 	ans, rep := c.parse(a)
 	if (rep.Kind == script.Recovering || rep.Kind == script.Prolonged) && !c.probed {
 		c.s.l.wg.Add(1)
@@ -345,10 +346,9 @@ func (c *standCall) done(_ *call, a answer) {
 func (c *standCall) probe(ans waiting.Answer, rep reply) {
 	defer c.s.l.wg.Done()
 	c.probed = true
-	if c.s.l.nodes[c.a.Node].probe(rep.Run) {
+	if c.s.l.nodes[c.a.Node].Probe(rep.Run) {
 		c.s.mu.Lock()
 		defer c.s.mu.Unlock()
-		c.call.recycle()
 		c.s.ask(c)
 		return
 	}
@@ -358,50 +358,52 @@ func (c *standCall) probe(ans waiting.Answer, rep reply) {
 func (c *standCall) answered(ans waiting.Answer, rep reply) {
 	s, n := c.s, c.s.l.nodes[c.a.Node]
 	if c.a.Kind == waiting.Stand && nodeerr.ForbiddenWithin(rep.err) {
-		n.keepsNoQueue(rep.err) // it may vote all the same
+		n.KeepsNoQueue(rep.err) // it may vote all the same
 	} else {
-		n.noted(c.call, rep)
+		n.Noted(s.keys.Lock, rep.Reply, rep.fate, rep.err)
 	}
-	n.voted(rep)
+	n.Voted(rep.Reply)
+	if rep.Run != "" {
+		s.l.agreement.restarted(c.a.Node, rep.Run)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.call.recycle() // not before: end looks at it
 	s.answered(c, ans, rep)
 	s.follow()
 }
 
 // parse is what an answer says to the machine, and to the node and the hold.
-func (c *standCall) parse(a answer) (waiting.Answer, reply) {
+func (c *standCall) parse(a node.Answer) (waiting.Answer, reply) {
 	failed := func(err error) (waiting.Answer, reply) {
 		rep := failure(err)
-		rep.unsent = a.unsent
-		return waiting.Answer{Unsent: a.unsent}, rep
+		rep.fate = a.Fate
+		return waiting.Answer{Unsent: a.Fate == node.NeverSent}, rep
 	}
-	if a.err != nil {
-		return failed(a.err)
+	if a.Err != nil {
+		return failed(a.Err)
 	}
 	switch c.a.Kind {
 	case waiting.Leave:
-		rep, err := script.ParseRelease(a.msg)
+		rep, err := script.ParseRelease(a.Msg)
 		if err != nil {
 			return failed(err)
 		}
-		return waiting.Answer{Result: waiting.Left}, reply{Reply: rep}
+		return waiting.Answer{Result: waiting.Left}, reply{Reply: rep, fate: node.Answered}
 	case waiting.Confirm:
-		rep, err := script.ParseConfirm(a.msg)
+		rep, err := script.ParseConfirm(a.Msg)
 		switch {
 		case err != nil:
 			return failed(err)
 		case rep.Kind == script.Counted:
-			return waiting.Answer{Result: waiting.Confirmed, Grant: waiting.Grant{Count: rep.Count}}, reply{Reply: rep}
+			return waiting.Answer{Result: waiting.Confirmed, Grant: waiting.Grant{Count: rep.Count}}, reply{Reply: rep, fate: node.Answered}
 		}
-		return waiting.Answer{Result: waiting.Denied}, reply{Reply: rep}
+		return waiting.Answer{Result: waiting.Denied}, reply{Reply: rep, fate: node.Answered}
 	}
-	st, err := script.ParseStand(a.msg)
+	st, err := script.ParseStand(a.Msg)
 	if err != nil {
 		return failed(err)
 	}
-	rep := reply{Reply: voteOf(st)}
+	rep := reply{Reply: voteOf(st), fate: node.Answered}
 	if st.Granted {
 		return waiting.Answer{Result: waiting.Granted, Grant: waiting.Grant{Count: st.Count, Stamp: st.Stamp, Position: int64(st.Position)}}, rep
 	}
@@ -464,7 +466,7 @@ func (s *standing) leased(issued waiting.Lease, now time.Duration) {
 	if issued.Full {
 		h.ttl = script.ToMillis(s.ttl)
 	}
-	h.until = time.Since(epoch) + issued.Expiry - now + l.opts.drift(s.ttl)
+	h.until = node.Now() + issued.Expiry - now + l.opts.drift(s.ttl)
 	votes := h.newRound(opStand)
 	h.mu.Lock()
 	defer h.mu.Unlock()
