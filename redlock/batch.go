@@ -119,37 +119,40 @@ func (n *node) fail(batch []*call, err error) {
 	}
 }
 
-// sendBatch sends the calls as one and hands out their answers.
-func (n *node) sendBatch(c rueidis.Client, batch []*call) error {
-	if len(batch) == 1 {
-		a := answered(batch[0].Eval(context.Background(), c))
-		n.finish(batch[0], a)
-		return a.err
-	}
-	parts, err := script.EvalBatch(context.Background(), c, n.queue.requests(batch))
-	if nodeerr.KeysRefused(err) {
-		// One of them is not allowed its keys, and with it none: nothing was run.
-		return n.sendEach(c, batch)
-	}
-	for i, w := range batch {
-		a := answer{err: err}
-		if err == nil {
-			a = answer{msg: parts[i], err: parts[i].Error()}
+// sendBatch sends the calls in one round trip and hands out their answers. It returns the
+// error of a connection that died.
+func (n *node) sendBatch(c rueidis.Client, batch []*call) (broken error) {
+	var alone []*call
+	for i, res := range n.run(c, batch) {
+		w := batch[i]
+		if len(batch) > 1 && nodeerr.KeysRefused(res.Err) {
+			// One of them is not allowed its keys, and with it none: nothing was run. Or it
+			// is this one, which is asked once more in vain.
+			alone = append(alone, w)
+			continue
 		}
-		n.finish(w, a)
+		if nodeerr.Broken(res.Err) {
+			broken = res.Err
+		}
+		n.finish(w, answer{msg: res.Msg, err: res.Err})
 	}
-	return err
+	for i, w := range alone {
+		if broken != nil {
+			n.fail(alone[i:], broken)
+			break
+		}
+		res := n.run(c, []*call{w})[0]
+		if nodeerr.Broken(res.Err) {
+			broken = res.Err
+		}
+		n.finish(w, answer{msg: res.Msg, err: res.Err})
+	}
+	return broken
 }
 
-// sendEach sends the calls one after another.
-func (n *node) sendEach(c rueidis.Client, batch []*call) error {
-	for i, w := range batch {
-		a := answered(w.Eval(context.Background(), c))
-		n.finish(w, a)
-		if nodeerr.Broken(a.err) {
-			n.fail(batch[i+1:], a.err)
-			return a.err
-		}
-	}
-	return nil
+// run sends the calls and gives their results, in the sender's own memory.
+func (n *node) run(c rueidis.Client, batch []*call) []script.Result {
+	clear(n.queue.results) // answered meanwhile
+	n.queue.results = n.functions.Run(context.Background(), c, n.queue.requests(batch), n.queue.results[:0])
+	return n.queue.results
 }

@@ -25,7 +25,8 @@ type node struct {
 	journal *journal        // the locker's
 	wg      *sync.WaitGroup // the locker's
 
-	conn *nodeconn.Conn
+	conn      *nodeconn.Conn
+	functions script.Functions // how its server is asked
 
 	// durable is the run of which it was proved that the node is durable since its start.
 	durable atomic.Pointer[string]
