@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -110,10 +111,31 @@ func (l *Locker) checkTTL(ttl time.Duration) error {
 	return nil
 }
 
+// full marks the nodes without room, which an attempt leaves out: requests of attempts
+// that the others decide would pile up there without end. If fewer than a quorum have
+// room, it waits at all of them.
+func (l *Locker) full() (full []bool) {
+	room := len(l.nodes)
+	for i, n := range l.nodes {
+		if n.HasRoom() {
+			continue
+		}
+		if full == nil {
+			full = make([]bool, len(l.nodes))
+		}
+		full[i] = true
+		room--
+	}
+	if room < l.opts.Quorum {
+		return nil
+	}
+	return full
+}
+
 // acquire gets the lock's body and its token, or leaves nothing held.
 func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 	votes := h.newRound(opAcquire)
-	votes.ttl, votes.until = script.ToMillis(ttl), time.Since(epoch)+ttl
+	votes.ttl, votes.until = script.ToMillis(ttl), node.Now()+ttl
 	votes.full = h.l.full()
 	h.waiter = h.l.desk.waiter(h.keys.Lock)
 	h.send(votes)
@@ -146,20 +168,20 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 }
 
 var (
-	opAcquire = &op{parse: script.ParseAcquire, sets: true, attempt: true, votes: true, class: voting,
-		request: func(h *hold, n *node, r *round, _ reply) script.Request {
+	opAcquire = &op{parse: script.ParseAcquire, sets: true, attempt: true, votes: true, class: node.Voting,
+		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
 			waiter := h.waiter
 			if h.token != 0 { // a lease that is completed waits no more
 				waiter = ""
 			}
-			return script.Acquire(h.keys, h.value, r.ttl, n.opts.retention, n.guard(), waiter)
+			return script.Acquire(h.keys, h.value, r.ttl, h.l.opts.retention, n.Guard(), waiter)
 		}}
-	opCommit = &op{parse: script.ParseCommit, class: renewing,
-		request: func(h *hold, n *node, r *round, _ reply) script.Request {
-			return script.Commit(h.keys, h.value, r.token, n.opts.retention)
+	opCommit = &op{parse: script.ParseCommit, class: node.Renewing,
+		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
+			return script.Commit(h.keys, h.value, r.token, h.l.opts.retention)
 		}}
-	opLeave = &op{class: freeing,
-		request: func(h *hold, _ *node, _ *round, _ reply) script.Request {
+	opLeave = &op{class: node.Freeing,
+		request: func(h *hold, _ *node.Node, _ *round, _ reply) script.Request {
 			return script.Dequeue(h.keys, h.waiter, "")
 		}}
 )

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 	"github.com/tonsurance/lockkeeper/redlock/internal/server"
@@ -27,8 +28,8 @@ type agreeing struct {
 // begun, so that the locker waits for it.
 func (a *agreement) begin(lasting time.Duration) {
 	r := &agreeing{start: time.Now(), learned: make(chan struct{}), done: make(chan struct{})}
-	for i, n := range a.l.nodes {
-		if a.due(n, lasting) {
+	for i := range a.at {
+		if a.due(&a.at[i], lasting) {
 			a.at[i].busy, a.at[i].sent = true, r.start
 			r.open++
 			a.l.wg.Add(1)
@@ -155,11 +156,11 @@ func (a *agreement) settle(i int, there string, left time.Duration) error {
 
 // send offers mine in place of known, or asks only, and gives what is there after it.
 func (a *agreement) send(i int, mine, known string, ttl time.Duration) (there string, left time.Duration, err error) {
-	ask := func() answer {
-		return a.l.nodes[i].eval(script.Agree(a.l.opts.Prefix, mine, known, script.ToMillis(ttl)), renewing)
+	ask := func() node.Answer {
+		return a.l.nodes[i].Eval(script.Agree(a.l.opts.Prefix, mine, known, script.ToMillis(ttl)), node.Renewing)
 	}
 	got := ask()
-	if nodeerr.Broken(got.err) && !nodeerr.Silence(got.err) {
+	if nodeerr.Broken(got.Err) && !nodeerr.Silence(got.Err) {
 		got = ask() // a connection that ended while nobody used it; to ask twice is no harm
 	}
 	agreed, err := parseAgree(got)
@@ -176,7 +177,7 @@ func (a *agreement) stands(i int, until time.Time) {
 	defer a.mu.Unlock()
 	s := &a.at[i]
 	s.refusal, s.logged = nil, ""
-	a.l.nodes[i].agreed.Store(int64(until.Sub(epoch)))
+	s.until = node.At(until)
 }
 
 // joinAll gives what to write to node i in place of what is there, or why not: this
@@ -213,12 +214,12 @@ func (a *agreement) join(i int, there string, left time.Duration) (string, error
 		left = a.remembered()
 	}
 	n, s := a.l.nodes[i], &a.at[i]
-	n.agreed.Store(never)
+	s.until = never
 	s.refused = time.Now().Add(left)
 	s.refusal = a.l.differ(n, others, mine, max(a.remembered(), left), left)
 	if s.logged != there {
 		s.logged = there
-		n.tell(slog.LevelWarn, "clients with other nodes, another quorum or restart guard use the same locks: nothing is acquired before all have the same", "err", s.refusal)
+		n.Log(slog.LevelWarn, "clients with other nodes, another quorum or restart guard use the same locks: nothing is acquired before all have the same", "err", s.refusal)
 	}
 	return "", s.refusal
 }
@@ -237,7 +238,7 @@ func (a *agreement) mine() terms {
 	members := make([]member, len(a.l.nodes))
 	for i, n := range a.l.nodes {
 		s, m := &a.at[i], &members[i]
-		m.Name = n.name
+		m.Name = n.Name
 		if len(s.runs) > 0 {
 			// Seconds, for the text to stay the same where all are asked together.
 			m.Run, m.earlier, m.Port = s.runs[len(s.runs)-1], s.runs, s.port
@@ -250,7 +251,7 @@ func (a *agreement) mine() terms {
 // learn notes what the server says of itself. mu is held.
 func (a *agreement) learn(i int, info server.Info) {
 	s, run := &a.at[i], info["run_id"]
-	if run == "" || !a.l.nodes[i].conn.Single() {
+	if run == "" || !a.l.nodes[i].Conn.Single() {
 		return
 	}
 	s.port, s.seen, s.up = info["tcp_port"], time.Now(), info.Uptime()
@@ -267,19 +268,19 @@ func (a *agreement) learn(i int, info server.Info) {
 // votes count as they did then, and that is said. mu is held.
 func (a *agreement) uncheckable(i int, err error) {
 	n, s := a.l.nodes[i], &a.at[i]
-	n.agreed.Store(int64(time.Since(epoch) + a.remembered()))
+	s.until = node.Now() + a.remembered()
 	s.known = a.known
 	if s.logged != err.Error() {
 		s.logged = err.Error()
-		n.tell(slog.LevelWarn, "redis node can't show whether all clients have the same nodes, quorum and restart guard: "+allowAgreed, "err", err)
+		n.Log(slog.LevelWarn, "redis node can't show whether all clients have the same nodes, quorum and restart guard: "+allowAgreed, "err", err)
 	}
 }
 
 const allowAgreed = "allow its user the keys of that (ACL ~" + AgreedPrefix + "*)"
 
-func parseAgree(a answer) (script.Agreed, error) {
-	if a.err != nil {
-		return script.Agreed{}, nodeerr.Shown(a.err)
+func parseAgree(a node.Answer) (script.Agreed, error) {
+	if a.Err != nil {
+		return script.Agreed{}, nodeerr.Shown(a.Err)
 	}
-	return script.ParseAgree(a.msg)
+	return script.ParseAgree(a.Msg)
 }

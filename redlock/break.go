@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -97,8 +98,8 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 	if err != nil {
 		return nil, err
 	}
-	did, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, n *node, c rueidis.Client) (Did, error) {
-		retention, guard := l.opts.retention, n.guard()
+	did, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, n *node.Node, c rueidis.Client) (Did, error) {
+		retention, guard := l.opts.retention, n.Guard()
 		requests := []script.Request{script.ForceRelease(k, retention, guard)}
 		if values != nil {
 			requests = nil
@@ -113,7 +114,7 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 		}
 		did := WasFree
 		for _, q := range requests {
-			rep := answered(q.Eval(ctx, c)).reply(script.ParseRelease)
+			rep := replyOf(node.AnswerOf(q.Eval(ctx, c)), script.ParseRelease)
 			switch rep.Kind {
 			case script.Failed:
 				return "", rep.err
@@ -132,7 +133,7 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 	}
 	without, sights, all := 0, make([]sight, len(errs)), make([]Outcome, len(errs))
 	for i := range did {
-		all[i] = Outcome{Node: l.nodes[i].name, Did: did[i], Err: errs[i]}
+		all[i] = Outcome{Node: l.nodes[i].Name, Did: did[i], Err: errs[i]}
 		if sights[i].err = errs[i]; errs[i] == nil {
 			without++
 		}

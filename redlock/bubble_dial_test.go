@@ -141,11 +141,11 @@ func TestAReplacedConnectionAnswersWhatIsUnderWay(t *testing.T) {
 		l, roads := q.dialed(&Options{NodeTimeout: 10 * time.Second})
 		require.NoError(t, l.connect(t.Context()))
 		roads[0].to.set(func(w *network) { w.delay = time.Second })
-		old := l.nodes[0].conn.Replaced()
+		old := l.nodes[0].Conn.Replaced()
 		var renewed sync.WaitGroup
 		time.AfterFunc(500*time.Millisecond, func() {
 			if l.begin(1) == nil {
-				renewed.Go(func() { defer l.wg.Done(); require.True(t, l.nodes[0].conn.Renew()) })
+				renewed.Go(func() { defer l.wg.Done(); require.True(t, l.nodes[0].Conn.Renew()) })
 			}
 		})
 		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl)) // begins on the old one
@@ -361,7 +361,7 @@ func TestAServerThatHungUpOnceIsNotTakenForOneWithoutHello(t *testing.T) {
 		l, roads := q.dialed(nil)
 		roads[0].set(func(r *road) { r.drops = 1 })
 		require.NoError(t, l.connect(t.Context()))
-		require.False(t, l.nodes[0].conn.RESP2Only())
+		require.False(t, l.nodes[0].Conn.RESP2Only())
 		require.Equal(t, 3, roads[0].dialed())
 	})
 }
@@ -410,7 +410,7 @@ func TestANodeThatHangsIsNoticedAsSoonBesideInspects(t *testing.T) {
 // textError is what the client library makes of a server's error.
 func textError(t *testing.T, text string) error {
 	t.Helper()
-	err := answerOf(t, []byte("-"+text+"\r\n")).err
+	err := answerOf(t, []byte("-"+text+"\r\n")).Err
 	require.Error(t, err)
 	return err
 }

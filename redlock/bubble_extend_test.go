@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -57,7 +58,7 @@ func TestARepairIsRefusedByAnotherRunAnotherHolderOrABrokenCount(t *testing.T) {
 		n.guarded(time.Hour)
 		k, _ := script.NewKeys("redlock:", "k")
 		repair := func(run string) script.Kind {
-			return l.nodes[0].eval(script.Repair(k, "me/X", "1000", "60000", 50, run), renewing).reply(script.ParseRepair).Kind
+			return replyOf(l.nodes[0].Eval(script.Repair(k, "me/X", "1000", "60000", 50, run), node.Renewing), script.ParseRepair).Kind
 		}
 		require.Equal(t, script.NotMine, repair("run7"), "another run")
 		n.redis.HSet(k.Fence, "count", "many", "run", "run0")

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -102,7 +103,7 @@ func TestAHungNodeDoesNotHoldAttemptsBack(t *testing.T) {
 		l, nets := q.client(nil)
 		nets[0].set(hang)
 		start := time.Now()
-		for i := range maxBacklog * 3 / 2 {
+		for i := range node.MaxBacklog * 3 / 2 {
 			lease := must(t)(l.TryAcquire(t.Context(), strconv.Itoa(i), ttl))
 			require.NoError(t, lease.Release(t.Context()))
 		}
@@ -117,22 +118,22 @@ func TestAHungNodeGathersNoMoreThanItsShareOfRequests(t *testing.T) {
 		nets[0].set(hang)
 		before := runtime.NumGoroutine()
 		var leases []lock.Lease
-		for i := range maxBacklog * 3 / 2 {
-			if i == maxBacklog { // else it counts as slow
+		for i := range node.MaxBacklog * 3 / 2 {
+			if i == node.MaxBacklog { // else it counts as slow
 				time.Sleep(testNodeTimeout)
 			}
 			leases = append(leases, must(t)(l.TryAcquire(t.Context(), strconv.Itoa(i), ttl)))
 		}
 		synctest.Wait()
-		require.EqualValues(t, maxBacklog, l.nodes[0].inflight.Load())
+		require.EqualValues(t, node.MaxBacklog, l.nodes[0].InFlight())
 		require.LessOrEqual(t, runtime.NumGoroutine()-before, maxPausing+10)
 		for _, lease := range leases {
 			require.NoError(t, lease.Release(t.Context()))
 		}
 		synctest.Wait()
-		require.LessOrEqual(t, l.nodes[0].inflight.Load(), int64(2), "what was sent; the other votes are wanted no more")
+		require.LessOrEqual(t, l.nodes[0].InFlight(), int64(2), "what was sent; the other votes are wanted no more")
 		time.Sleep(10 * testNodeTimeout)
-		require.Zero(t, l.nodes[0].inflight.Load(), "the end of the connection ends it, and its release")
+		require.Zero(t, l.nodes[0].InFlight(), "the end of the connection ends it, and its release")
 	})
 }
 
@@ -144,16 +145,16 @@ func TestADeadNodeGathersNoMoreThanItsShareOfReleases(t *testing.T) {
 		l, nets := q.client(nil)
 		nets[0].set(refuse)
 		before := runtime.NumGoroutine()
-		for i := range maxBacklog * 3 {
+		for i := range node.MaxBacklog * 3 {
 			lease := must(t)(l.TryAcquire(t.Context(), strconv.Itoa(i), ttl))
 			synctest.Wait()
 			require.NoError(t, lease.Release(t.Context()))
 		}
 		synctest.Wait()
-		require.LessOrEqual(t, runtime.NumGoroutine()-before, maxBacklog+10)
+		require.LessOrEqual(t, runtime.NumGoroutine()-before, node.MaxBacklog+10)
 		time.Sleep(10 * testNodeTimeout)
-		require.Zero(t, l.nodes[0].inflight.Load())
-		require.Zero(t, l.nodes[0].pausing.Load())
+		require.Zero(t, l.nodes[0].InFlight())
+		require.Zero(t, l.nodes[0].Pausing())
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -161,14 +162,14 @@ func TestLogIsInTheOrderInWhichThingsHappenedAndHoldsNothingUp(t *testing.T) {
 			nets[1].set(healthy)
 			use(t, l)
 			want = append(want, "redis node does not answer as it should: its vote is missing", "redis node answers again")
-			time.Sleep(downPause - 10*time.Second)
+			time.Sleep(node.LogPause - 10*time.Second)
 		}
 		time.Sleep(10 * time.Minute)
 		require.NoError(t, l.Close())
 		var got []string
 		for i, line := range r.lines {
 			got = append(got, line.Message)
-			require.Equal(t, begin.Add(time.Duration(i/2)*downPause+time.Duration(i%2)*5*time.Second).UnixMilli(), line.Time.UnixMilli(), "the time of the event")
+			require.Equal(t, begin.Add(time.Duration(i/2)*node.LogPause+time.Duration(i%2)*5*time.Second).UnixMilli(), line.Time.UnixMilli(), "the time of the event")
 		}
 		require.Equal(t, want, got)
 	})

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -82,12 +83,12 @@ func (h *hold) askAgain(i int, do *op, rep reply, tries int) *round {
 		return nil
 	case rep.Kind != script.Held && rep.Kind != script.Taken && rep.Kind != script.NotMine && rep.Kind != script.Failed:
 		return nil
-	case h.l.nodes[i].pausing.Load() >= maxPausing:
+	case h.l.nodes[i].Pausing() >= maxPausing:
 		return nil
 	}
 	r := h.newRound(do)
 	r.ttl, r.until, r.pause = h.ttl, h.until, pause
-	if time.Since(epoch)+r.pause > r.until {
+	if node.Now()+r.pause > r.until {
 		return nil
 	}
 	if r.tend = completeGrant(tries + 1); do == opExtend {

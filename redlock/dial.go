@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
@@ -58,15 +59,14 @@ func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 		if err != nil {
 			return nil, fmt.Errorf("redlock: %w: node %d of %d: %w", lock.ErrInvalid, i+1, len(urls), err)
 		}
-		n := l.addNode(u.Name())
+		n := l.addNode(u.Name(), nodeconn.Dial(u, l.connOptions()))
 		for _, server := range u.Servers() {
 			if j, ok := seen[server]; ok && j != i {
 				return nil, fmt.Errorf("redlock: %w: nodes %d (%s) and %d (%s) are the same server, want an independent one for each vote",
-					lock.ErrInvalid, j+1, l.nodes[j].name, i+1, n.name)
+					lock.ErrInvalid, j+1, l.nodes[j].Name, i+1, n.Name)
 			}
 			seen[server] = i
 		}
-		n.conn = nodeconn.Dial(u, l.connOptions())
 	}
 	if opts.Lazy {
 		return l, nil
@@ -106,7 +106,7 @@ func (l *Locker) connect(ctx context.Context) error {
 		}
 		go func() {
 			defer l.wg.Done()
-			run, err := n.reach(dialing, again)
+			run, err := l.reach(dialing, n, again)
 			answers <- answer{i, run, err}
 		}()
 	}
@@ -118,12 +118,12 @@ func (l *Locker) connect(ctx context.Context) error {
 				up++
 			}
 			if errors.Is(a.err, lock.ErrInvalid) {
-				return fmt.Errorf("redlock: node %d of %d (%s): %w", a.i+1, len(l.nodes), l.nodes[a.i].name, a.err)
+				return fmt.Errorf("redlock: node %d of %d (%s): %w", a.i+1, len(l.nodes), l.nodes[a.i].Name, a.err)
 			}
 			if j, ok := runs[a.run]; ok && a.run != "" {
 				i, j := max(a.i, j), min(a.i, j)
 				return fmt.Errorf("redlock: %w: nodes %d (%s) and %d (%s) are the same server by their run_id, want an independent one for each vote",
-					lock.ErrInvalid, j+1, l.nodes[j].name, i+1, l.nodes[i].name)
+					lock.ErrInvalid, j+1, l.nodes[j].Name, i+1, l.nodes[i].Name)
 			}
 			runs[a.run] = a.i
 		case <-ctx.Done():
@@ -145,10 +145,10 @@ func (l *Locker) connect(ctx context.Context) error {
 	for i, n := range l.nodes {
 		err := failures[i]
 		if err == nil {
-			err = n.conn.Last()
+			err = n.Conn.Last()
 		}
 		if err != nil {
-			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.name, nodeerr.Shown(err)))
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.Name, nodeerr.Shown(err)))
 		}
 	}
 	err := fmt.Errorf("redlock: dial: %w: %d of %d nodes answered, want %d: %w", lock.ErrUnavailable, up, len(l.nodes), l.opts.Quorum, nodes)
@@ -160,19 +160,19 @@ func (l *Locker) connect(ctx context.Context) error {
 
 // reach asks the node for a sign of life, again and again until ctx ends or, if
 // not again, once. It gives the server's run_id, "" where it does not tell.
-func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
+func (l *Locker) reach(ctx context.Context, n *node.Node, again bool) (run string, err error) {
 	var told error // the last error that was more than silence
 	for {
-		run, err := n.ping(ctx)
+		run, err := l.ping(ctx, n)
 		switch {
-		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !nodeconn.Slow(err, n.opts.NodeTimeout):
+		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !nodeconn.Slow(err, l.opts.NodeTimeout):
 			return run, err
 		case !nodeerr.Silence(err):
 			told = err
 		case told != nil:
 			err = fmt.Errorf("%w; before that: %w", nodeerr.Shown(err), told)
 		}
-		n.conn.Note(err)
+		n.Conn.Note(err)
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
@@ -181,14 +181,14 @@ func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
 	}
 }
 
-func (n *node) ping(ctx context.Context) (run string, err error) {
-	n.conn.Connect()
-	c, err := n.conn.Client()
+func (l *Locker) ping(ctx context.Context, n *node.Node) (run string, err error) {
+	n.Conn.Connect()
+	c, err := n.Conn.Client()
 	if err != nil {
 		return "", err
 	}
 	// To connect, and to answer: the connection's own limits, which say more, come first.
-	ctx, cancel := context.WithTimeout(ctx, 2*n.opts.NodeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 2*l.opts.NodeTimeout)
 	defer cancel()
 	if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil && !nodeerr.UnknownCommand(err) {
 		return "", err
@@ -198,7 +198,7 @@ func (n *node) ping(ctx context.Context) (run string, err error) {
 	}
 	text, _ := c.Do(ctx, c.B().Info().Section("server").Build()).ToString()
 	info := server.ParseInfo(text)
-	if err := n.misplaced(ctx, c, info["redis_mode"]); err != nil {
+	if err := l.misplaced(ctx, n, c, info["redis_mode"]); err != nil {
 		return "", fmt.Errorf("%w: %w", lock.ErrInvalid, err)
 	}
 	return info["run_id"], nil
@@ -206,15 +206,15 @@ func (n *node) ping(ctx context.Context) (run string, err error) {
 
 // misplaced is why a server of this mode is no node of its own, if it is none. One that
 // is a whole Cluster by itself, or not part of one yet, is.
-func (n *node) misplaced(ctx context.Context, c rueidis.Client, mode string) error {
-	switch cmp.Or(mode, n.conn.Said("mode")) {
+func (l *Locker) misplaced(ctx context.Context, n *node.Node, c rueidis.Client, mode string) error {
+	switch cmp.Or(mode, n.Conn.Said("mode")) {
 	case "sentinel":
 		if c.Mode() == rueidis.ClientModeSentinel {
 			return nil
 		}
 		return errors.New("it is a Sentinel: write redis://host:port?master_set=name for the primary that it watches")
 	case "cluster":
-		if whole := n.wholeCluster(ctx, c); whole != "" {
+		if whole := l.wholeCluster(ctx, c); whole != "" {
 			return fmt.Errorf("it is one of %sservers of a Redis Cluster, each of which has some of the keys only: write redis://host:port?cluster=true once, for the whole Cluster as one vote, or name servers with cluster-enabled no", whole)
 		}
 	}
@@ -222,7 +222,7 @@ func (n *node) misplaced(ctx context.Context, c rueidis.Client, mode string) err
 }
 
 // wholeCluster names of how many servers of a Redis Cluster this is one; "" is of none.
-func (n *node) wholeCluster(ctx context.Context, c rueidis.Client) string {
+func (l *Locker) wholeCluster(ctx context.Context, c rueidis.Client) string {
 	text, err := c.Do(ctx, c.B().Arbitrary("CLUSTER", "INFO").Build()).ToString()
 	if err == nil {
 		if known, _ := strconv.Atoi(server.ParseInfo(text)["cluster_known_nodes"]); known > 1 {
@@ -232,7 +232,7 @@ func (n *node) wholeCluster(ctx context.Context, c rueidis.Client) string {
 	}
 	// The user may not ask that. Of some keys, one is another server's.
 	for i := range 16 {
-		k, _ := script.NewKeys(n.opts.Prefix, "lockkeeper:probe:"+strconv.Itoa(i))
+		k, _ := script.NewKeys(l.opts.Prefix, "lockkeeper:probe:"+strconv.Itoa(i))
 		q := script.Inspect(k, 0)
 		err := q.Eval(ctx, c).Error()
 		if nodeerr.Code(err) == "MOVED" {
@@ -249,7 +249,7 @@ func (n *node) wholeCluster(ctx context.Context, c rueidis.Client) string {
 func (l *Locker) closeNodes() {
 	var wg sync.WaitGroup
 	for _, n := range l.nodes {
-		wg.Go(n.conn.Close)
+		wg.Go(n.Conn.Close)
 	}
 	wg.Wait()
 }

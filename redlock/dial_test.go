@@ -2,6 +2,7 @@ package redlock
 
 import (
 	"context"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -80,4 +81,22 @@ func TestDialsErrorKeepsWhatANodeSaidBeforeItFellSilent(t *testing.T) {
 	require.ErrorIs(t, err, lock.ErrUnavailable)
 	require.Greater(t, pings.Load(), int32(1))
 	require.ErrorContains(t, err, "before that: out of order")
+}
+
+// Nothing needs to be cleaned up at a node that could not be connected to.
+func TestARequestWithoutAConnectionWasNeverSent(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := ln.Addr().String()
+	require.NoError(t, ln.Close()) // nobody listens there now
+	l, err := Dial(t.Context(), []string{"redis://" + addr}, &Options{Lazy: true})
+	require.NoError(t, err)
+	h, err := l.newHold(t.Context(), "k", ttl)
+	require.NoError(t, err)
+	require.ErrorIs(t, h.acquire(t.Context(), ttl), lock.ErrUnavailable)
+	require.NoError(t, l.Close())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	require.False(t, h.slots[0].asked)
+	require.False(t, h.slots[0].doubt)
 }

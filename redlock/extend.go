@@ -7,18 +7,19 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 var (
-	opExtend = &op{parse: script.ParseExtend, votes: true, class: renewing,
-		request: func(h *hold, n *node, r *round, _ reply) script.Request {
-			return script.Extend(h.keys, h.value, r.ttl, n.opts.retention, n.guard())
+	opExtend = &op{parse: script.ParseExtend, votes: true, class: node.Renewing,
+		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
+			return script.Extend(h.keys, h.value, r.ttl, h.l.opts.retention, n.Guard())
 		}}
 	// opRepair follows an extend that answered "missing", in prev.run.
-	opRepair = &op{parse: script.ParseRepair, sets: true, class: renewing,
-		request: func(h *hold, n *node, r *round, prev reply) script.Request {
-			return script.Repair(h.keys, h.value, r.ttl, n.opts.retention, r.token, prev.Run)
+	opRepair = &op{parse: script.ParseRepair, sets: true, class: node.Renewing,
+		request: func(h *hold, n *node.Node, r *round, prev reply) script.Request {
+			return script.Repair(h.keys, h.value, r.ttl, h.l.opts.retention, r.token, prev.Run)
 		}}
 )
 
@@ -35,7 +36,7 @@ func (h *hold) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Dura
 	defer h.l.wg.Done()
 	start := time.Now()
 	r := h.newRound(opExtend)
-	r.ttl, r.until = script.ToMillis(ttl), sinceEpoch(start)+ttl
+	r.ttl, r.until = script.ToMillis(ttl), node.At(start)+ttl
 	h.send(r)
 	h.l.agreement.keep(ttl) // whatever that gives: it never ends a lease
 	n, q := len(h.l.nodes), h.l.opts.Quorum

@@ -7,13 +7,14 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // each asks all nodes at once and returns when all have answered, or failed, or
 // ctx or the node timeout has ended. ask must not touch what its caller reads
 // after that: its result goes through the channel.
-func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func(ctx context.Context, n *node, c rueidis.Client) (T, error)) ([]T, []error, error) {
+func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func(ctx context.Context, n *node.Node, c rueidis.Client) (T, error)) ([]T, []error, error) {
 	if err := l.begin(len(l.nodes)); err != nil {
 		return nil, nil, err
 	}
@@ -34,7 +35,7 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 		go func() {
 			defer l.wg.Done()
 			a := answer{i: i}
-			if c, err := n.conn.Client(); err != nil {
+			if c, err := n.Conn.Client(); err != nil {
 				a.err = err
 			} else {
 				a.t, a.err = ask(ctx, n, c)
@@ -58,7 +59,7 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 			all[a.i], errs[a.i], answered[a.i] = a.t, a.err, true
 		case <-ctx.Done():
 			for i, n := range l.nodes {
-				if err := n.conn.Pending(); err != nil && !answered[i] {
+				if err := n.Conn.Pending(); err != nil && !answered[i] {
 					errs[i] = err
 				}
 			}

@@ -93,12 +93,11 @@ func undialed(t *testing.T, urls []string, o *Options, open ...nodeconn.OpenFunc
 	for i, raw := range urls {
 		u, err := nodeconn.ParseURL(raw)
 		require.NoError(t, err)
-		n := l.addNode(u.Name())
 		co := l.connOptions()
 		if len(open) > 0 {
 			co.Open = open[i]
 		}
-		n.conn = nodeconn.Dial(u, co)
+		l.addNode(u.Name(), nodeconn.Dial(u, co))
 	}
 	return l
 }

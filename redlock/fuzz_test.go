@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -30,37 +31,37 @@ func FuzzReplies(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, reply []byte) {
 		a := answerOf(t, reply)
-		n, err := a.msg.ToInt64()
-		integer := a.err == nil && err == nil
+		n, err := a.Msg.ToInt64()
+		integer := a.Err == nil && err == nil
 		if integer {
 			require.Regexp(t, fmt.Sprintf(`(^|\n):-?0*%s\r\n`, strings.TrimPrefix(fmt.Sprint(n), "-")), string(reply))
 		}
-		if got := a.reply(script.ParseAcquire); got.Kind == script.Granted {
+		if got := replyOf(a, script.ParseAcquire); got.Kind == script.Granted {
 			require.True(t, integer && n != 0, "%q", reply)
 			require.Less(t, got.Count, uint64(1<<53))
 		}
-		if a.reply(script.ParseCommit).Kind == script.Counted {
+		if replyOf(a, script.ParseCommit).Kind == script.Counted {
 			require.True(t, integer && n > 0, "%q", reply)
 		}
-		if a.reply(script.ParseExtend).Kind == script.Confirmed {
+		if replyOf(a, script.ParseExtend).Kind == script.Confirmed {
 			require.True(t, integer && n == 1, "%q", reply)
 		}
-		if a.reply(script.ParseRepair).Kind == script.Repaired {
+		if replyOf(a, script.ParseRepair).Kind == script.Repaired {
 			require.True(t, integer && n == 1, "%q", reply)
 		}
-		if a.reply(script.ParseRelease).Kind != script.Failed {
+		if replyOf(a, script.ParseRelease).Kind != script.Failed {
 			require.True(t, integer && n >= 0 && n <= 3, "%q", reply)
 		}
 		_, _ = parseWait(a)
-		if a.err == nil {
-			_, _ = script.ParseInspect(a.msg)
-			_, _ = script.ParseAgree(a.msg)
+		if a.Err == nil {
+			_, _ = script.ParseInspect(a.Msg)
+			_, _ = script.ParseAgree(a.Msg)
 		}
 	})
 }
 
 // answerOf is what the client makes of a reply, after which the server hangs up.
-func answerOf(t *testing.T, reply []byte) answer {
+func answerOf(t *testing.T, reply []byte) node.Answer {
 	ours, theirs := net.Pipe()
 	served := make(chan struct{})
 	go func() {
@@ -99,5 +100,5 @@ func answerOf(t *testing.T, reply []byte) answer {
 	defer c.Close()
 	k, _ := script.NewKeys("redlock:", "k")
 	q := script.Release(k, "me", "", "1", script.Guard{Least: "0"}, false)
-	return answered(q.Eval(context.Background(), c))
+	return node.AnswerOf(q.Eval(context.Background(), c))
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
@@ -40,7 +41,7 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 	h := lock.Health{Quorum: l.opts.Quorum, Nodes: make([]lock.NodeHealth, len(all))}
 	for i, n := range l.nodes {
 		h.Nodes[i] = all[i].NodeHealth
-		h.Nodes[i].Name = n.name
+		h.Nodes[i].Name = n.Name
 		if errs[i] != nil {
 			h.Nodes[i].Err = nodeerr.Explain(errs[i], l.opts.NodeTimeout)
 		}
@@ -74,8 +75,8 @@ func refuseTwins(nodes []lock.NodeHealth, all []checkup) {
 func (l *Locker) refuseDifferent(nodes []lock.NodeHealth, all []checkup) {
 	members := make([]member, len(all))
 	for i, n := range l.nodes {
-		members[i] = member{Name: n.name}
-		if n.conn.Single() {
+		members[i] = member{Name: n.Name}
+		if n.Conn.Single() {
 			at := &all[i]
 			members[i].Run, members[i].Port, members[i].uptime = at.run, at.port, at.uptime
 		}
@@ -120,7 +121,7 @@ type checkup struct {
 	uptime     time.Duration
 }
 
-func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (checkup, error) {
+func (l *Locker) checkNode(ctx context.Context, n *node.Node, c rueidis.Client) (checkup, error) {
 	start := time.Now()
 	err := c.Do(ctx, c.B().Ping().Build()).Error()
 	for nodeconn.StillConnecting(err) && ctx.Err() == nil {
@@ -138,7 +139,7 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 	rep := l.probeVote(ctx, n, c, k)
 	h.Err = nodeerr.Explain(rep.reason(l.opts.NodeTimeout, true), l.opts.NodeTimeout)
 	look := script.Agree(l.opts.Prefix, "", "", script.ToMillis(0))
-	agreed, err := parseAgree(answered(look.Eval(ctx, c)))
+	agreed, err := parseAgree(node.AnswerOf(look.Eval(ctx, c)))
 	info := server.ParseInfo(agreed.Info)
 	h.port, h.uptime = info["tcp_port"], info.Uptime()
 	if h.agreed, h.agreedLeft = agreed.Text, agreed.Left; err != nil && !nodeerr.KeyForbidden(err) {
@@ -146,7 +147,7 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 	}
 	s := server.Take(ctx, c)
 	if c.Mode() != rueidis.ClientModeCluster && h.Err == nil { // it has the key of this check, and not all others
-		h.Err = n.misplaced(ctx, c, s.Info["redis_mode"])
+		h.Err = l.misplaced(ctx, n, c, s.Info["redis_mode"])
 	}
 	if rep.Kind == script.Recovering && s.Info["role"] == "slave" && s.Info["slave_read_only"] == "1" {
 		// Its guard refuses first, and when that is over it will refuse all the same.
@@ -158,6 +159,7 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 	if guard := l.guardFact(rep); guard != "" {
 		h.Facts = append(h.Facts, lock.Fact{Name: "guard", Value: guard})
 	}
+	h.Facts = append(h.Facts, lock.Fact{Name: "functions", Value: n.Functions()})
 	h.Warnings = append(l.guardAdvice(rep.Unguarded), s.Advice(l.restartEffect())...)
 	h.Warnings = append(h.Warnings, s.CounterAdvice(ctx, c, FencePrefix, l.opts.Retention, h.Err)...)
 	if nodeerr.KeyForbidden(err) {
@@ -166,30 +168,30 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 	if err := server.ProveDurable(s.Conf, s.Info); rep.Kind == script.Recovering && s.Conf.Durable() && err != nil {
 		h.Warnings = append(h.Warnings, fmt.Sprintf("durable now, but it votes only in %v: %v", rep.Left, err))
 	}
-	if took := n.conn.Took(); took.Total() > l.opts.NodeTimeout {
+	if took := n.Conn.Took(); took.Total() > l.opts.NodeTimeout {
 		h.Warnings = append(h.Warnings, fmt.Sprintf("to connect took %v: when a connection breaks, its vote is missing for so long", took))
 	}
 	return h, nil
 }
 
 // probeVote asks for a vote as an attempt does, and gives it back.
-func (l *Locker) probeVote(ctx context.Context, n *node, c rueidis.Client, k script.Keys) reply {
+func (l *Locker) probeVote(ctx context.Context, n *node.Node, c rueidis.Client, k script.Keys) reply {
 	ttl, guard := script.ToMillis(probeTTL), script.Guard{Least: l.opts.least}
 	value := newValue(l.opts.Owner)
 	vote := func() reply {
 		q := script.Acquire(k, value, ttl, ttl, guard, "")
-		return answered(q.Eval(ctx, c)).reply(script.ParseAcquire)
+		return replyOf(n.Call(ctx, c, q), script.ParseAcquire)
 	}
 	rep := vote()
-	if rep.Kind == script.Recovering && n.probe(rep.Run) {
+	if rep.Kind == script.Recovering && n.Probe(rep.Run) {
 		guard.Durable = rep.Run
 		if rep = vote(); rep.Kind == script.Granted {
 			rep.Run = guard.Durable
 		}
 	}
 	if rep.Kind == script.Granted {
-		q := script.Release(k, value, "", n.opts.retention, n.guard(), false)
-		_ = q.Eval(ctx, c).Error() // or its ttl ends it
+		q := script.Release(k, value, "", l.opts.retention, n.Guard(), false)
+		n.Call(ctx, c, q) // or its ttl ends it
 	}
 	return rep
 }

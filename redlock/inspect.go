@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -25,12 +26,12 @@ type sight struct {
 
 // absent are nodes that a listing could not list, and why: they are not asked for
 // each of its keys, which would take a node timeout a key.
-type absent map[*node]error
+type absent map[*node.Node]error
 
 // look asks all nodes but those that are absent for key, and for up to waiters of those
 // who wait for it.
 func (l *Locker) look(ctx context.Context, k script.Keys, waiters int, gone absent) ([]sight, error) {
-	all, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, n *node, c rueidis.Client) (sight, error) {
+	all, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, n *node.Node, c rueidis.Client) (sight, error) {
 		if err := gone[n]; err != nil {
 			return sight{}, err
 		}
@@ -91,7 +92,7 @@ func (l *Locker) noQuorum(ctx context.Context, what string, sights []sight) erro
 	n := 0
 	for i, s := range sights {
 		if s.err != nil {
-			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", l.nodes[i].name, s.err))
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", l.nodes[i].Name, s.err))
 		} else {
 			n++
 		}
@@ -156,7 +157,7 @@ const listTimeout = 30 * time.Second
 // of nodes shows each.
 func (l *Locker) names(ctx context.Context, prefix string) ([]string, absent, error) {
 	pattern := escapeGlob(l.opts.Prefix+prefix) + "*"
-	lists, errs, err := each(ctx, l, listTimeout, func(ctx context.Context, _ *node, c rueidis.Client) ([]string, error) {
+	lists, errs, err := each(ctx, l, listTimeout, func(ctx context.Context, _ *node.Node, c rueidis.Client) ([]string, error) {
 		return scan(ctx, c, pattern)
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -27,13 +28,13 @@ func (l *Locker) MaxReleaseAfter() time.Duration {
 
 var (
 	// opKeep is an extend that also shortens.
-	opKeep = &op{parse: script.ParseExtend, votes: true, class: freeing,
-		request: func(h *hold, n *node, r *round, _ reply) script.Request {
-			return script.ExtendExactly(h.keys, h.value, h.l.keepTTL(r.kept), n.opts.retention, n.guard())
+	opKeep = &op{parse: script.ParseExtend, votes: true, class: node.Freeing,
+		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
+			return script.ExtendExactly(h.keys, h.value, h.l.keepTTL(r.kept), h.l.opts.retention, n.Guard())
 		}}
-	opKeepRepair = &op{parse: script.ParseRepair, sets: true, class: freeing,
-		request: func(h *hold, n *node, r *round, prev reply) script.Request {
-			return script.Repair(h.keys, h.value, h.l.keepTTL(r.kept), n.opts.retention, h.token, prev.Run)
+	opKeepRepair = &op{parse: script.ParseRepair, sets: true, class: node.Freeing,
+		request: func(h *hold, n *node.Node, r *round, prev reply) script.Request {
+			return script.Repair(h.keys, h.value, h.l.keepTTL(r.kept), h.l.opts.retention, h.token, prev.Run)
 		}}
 )
 

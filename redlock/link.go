@@ -11,13 +11,14 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // link keeps the connection on which one node's news come.
 type link struct {
 	d    *desk
-	node *node
+	node *node.Node
 	i    int
 	kick chan struct{} // what is watched has changed
 
@@ -99,17 +100,17 @@ var errNoTracking = errors.New("it does not tell of keys")
 // It returns nil when nobody has watched for a while. flowed: it was of use.
 func (k *link) listen() (flowed bool, err error) {
 	defer func() { k.d.down(k, err) }()
-	client, err := k.node.conn.Client()
+	client, err := k.node.Conn.Client()
 	if err != nil {
 		return false, err
 	}
 	if client.Mode() == rueidis.ClientModeCluster {
 		return false, fmt.Errorf("%w: a Redis Cluster has no one connection for that", errNoTracking)
 	}
-	if k.node.conn.RESP2Only() {
+	if k.node.Conn.RESP2Only() {
 		return false, fmt.Errorf("%w: it speaks RESP2 only", errNoTracking)
 	}
-	replaced := k.node.conn.Replaced()
+	replaced := k.node.Conn.Replaced()
 	conn, _ := client.Dedicate()
 	defer k.end(conn)
 	conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: func(m rueidis.PubSubMessage) { k.d.called(k.i, m.Message) }})
@@ -319,7 +320,7 @@ func (d *desk) down(k *link, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil && k.err == nil {
-		d.l.journal.add(slog.LevelDebug, "no wake-ups from a redis node", "node", k.node.name, "err", err)
+		d.l.journal.Add(slog.LevelDebug, "no wake-ups from a redis node", "node", k.node.Name, "err", err)
 	}
 	k.err = err
 	for _, w := range d.watches {
@@ -349,7 +350,7 @@ func (d *desk) flow(w *watch) (live, open int, changed <-chan struct{}, why erro
 		case k.err == nil:
 			open++
 		default:
-			why = fmt.Errorf("node %s: %w", k.node.name, k.err)
+			why = fmt.Errorf("node %s: %w", k.node.Name, k.err)
 		}
 	}
 	return live, open, d.changed, why

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -210,7 +211,16 @@ func (o *Options) drift(ttl time.Duration) time.Duration {
 // plus one because uptime_in_seconds is rounded down. 0 switches the guard off.
 func (o *Options) leastUptime() string {
 	if o.RestartGuard == -1 || o.AssumeDurable {
-		return "0"
+		return node.NoGuard
 	}
 	return strconv.FormatInt(roundUp(o.RestartGuard, time.Second)+1, 10)
+}
+
+// roundUp is how many units d, 0 or more, takes.
+func roundUp(d, unit time.Duration) int64 {
+	n := int64(d / unit)
+	if d%unit > 0 {
+		n++
+	}
+	return n
 }

@@ -134,13 +134,13 @@ func TestRealAClustersServersAreAskedAcrossARenewal(t *testing.T) {
 	defer l.Close()
 	lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
 	require.NoError(t, err)
-	client, err := l.nodes[0].conn.Client()
+	client, err := l.nodes[0].Conn.Client()
 	require.NoError(t, err)
 	servers := client.Nodes()
 	require.Len(t, servers, 1)
 	for range 3 {
 		require.NoError(t, l.begin(1))
-		require.True(t, l.nodes[0].conn.Renew())
+		require.True(t, l.nodes[0].Conn.Renew())
 		l.wg.Done()
 		for _, c := range servers {
 			names, err := c.Do(t.Context(), c.B().Arbitrary("SCAN", "0").Build()).AsScanEntry()
@@ -164,7 +164,7 @@ func TestRealAReplicaDoesNotTakeAPrimarysPlace(t *testing.T) {
 	renew := func() bool {
 		require.NoError(t, l.begin(1))
 		defer l.wg.Done()
-		return l.nodes[0].conn.Renew()
+		return l.nodes[0].Conn.Renew()
 	}
 	proxy.Target(replica.Addr())
 	require.False(t, renew())

@@ -2,13 +2,13 @@ package redlock
 
 import (
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
@@ -19,7 +19,7 @@ type Locker struct {
 	lock.Waiters // one line a key for those who wait in this process
 
 	opts  settings
-	nodes []*node
+	nodes []*node.Node
 	owned bool // the clients are ours to close
 
 	// suspended starts a measurement of the time that this machine is suspended.
@@ -27,7 +27,8 @@ type Locker struct {
 
 	timers sync.Pool // of *time.Timer, stopped
 
-	journal   journal
+	journal   *node.Journal
+	nodeOpts  *node.Options
 	agreement *agreement // on the nodes, with other clients
 
 	desk *desk  // who waits
@@ -66,8 +67,7 @@ func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 				return nil, fmt.Errorf("redlock: %w: nodes %d and %d are the same client, want an independent server for each vote", lock.ErrInvalid, j+1, i+1)
 			}
 		}
-		n := l.addNode(clientName(client, i))
-		n.conn = nodeconn.Of(client, &l.wg)
+		l.addNode(clientName(client, i), nodeconn.Of(client, &l.wg))
 	}
 	return l, nil
 }
@@ -75,16 +75,13 @@ func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 func newLocker(opts settings) *Locker {
 	l := &Locker{opts: opts, suspended: lock.Suspension, done: make(chan struct{}), id: newValue(opts.Owner)}
 	l.desk, l.agreement = newDesk(l), newAgreement(l)
-	l.journal.wg = &l.wg
-	if to := opts.Logger.Handler(); to != slog.DiscardHandler {
-		l.journal.to = to
-	}
+	l.journal = node.NewJournal(opts.Logger, &l.wg)
+	l.nodeOpts = &node.Options{Timeout: opts.NodeTimeout, Least: opts.least, OnRequest: opts.OnRequest, Journal: l.journal, Group: &l.wg}
 	return l
 }
 
-func (l *Locker) addNode(name string) *node {
-	n := &node{name: name, opts: &l.opts, journal: &l.journal, wg: &l.wg, probing: make(chan struct{}, 1), agreement: l.agreement, place: len(l.nodes)}
-	n.agreed.Store(never)
+func (l *Locker) addNode(name string, conn *nodeconn.Conn) *node.Node {
+	n := node.New(name, conn, l.nodeOpts)
 	l.nodes = append(l.nodes, n)
 	return n
 }
@@ -117,7 +114,7 @@ func (l *Locker) keysOf(key string) (script.Keys, error) {
 
 func (l *Locker) hasCluster() bool {
 	for _, n := range l.nodes {
-		if n.conn.Cluster() {
+		if n.Conn.Cluster() {
 			return true
 		}
 	}

@@ -7,12 +7,13 @@ import (
 	"fmt"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
-var opRelease = &op{parse: script.ParseRelease, class: freeing,
-	request: func(h *hold, n *node, r *round, _ reply) script.Request {
-		return script.Release(h.keys, h.value, "", n.opts.retention, n.guard(), r.calls)
+var opRelease = &op{parse: script.ParseRelease, class: node.Freeing,
+	request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
+		return script.Release(h.keys, h.value, "", h.l.opts.retention, n.Guard(), r.calls)
 	}}
 
 // retryRelease sends a release again to a node where it failed, or where it found

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
@@ -15,9 +16,9 @@ import (
 // reply is one node's answer in one round.
 type reply struct {
 	script.Reply
-	unsent bool // the node was not asked
-	doubt  bool // a request that sets the lock may still be on its way
-	err    error
+	fate  node.Fate // of this request
+	doubt bool      // this or an earlier request that sets the lock may still be on its way
+	err   error
 }
 
 func failure(err error) reply {
@@ -26,24 +27,24 @@ func failure(err error) reply {
 
 // notAsked is the reply of a node that was not asked.
 func notAsked(err error) reply {
-	return reply{Reply: script.Reply{Kind: script.Failed}, err: err, unsent: true}
+	return reply{Reply: script.Reply{Kind: script.Failed}, err: err, fate: node.NeverSent}
 }
 
-// reply is what the answer says; nil: nothing that is of use, whatever it is.
-func (a answer) reply(parse func(rueidis.RedisMessage) (script.Reply, error)) reply {
+// replyOf is what the answer says; parse is nil where that is of no use, whatever it is.
+func replyOf(a node.Answer, parse func(rueidis.RedisMessage) (script.Reply, error)) reply {
 	if parse == nil {
-		return reply{}
+		return reply{fate: a.Fate}
 	}
-	if a.err != nil {
-		rep := failure(a.err)
-		rep.unsent = a.unsent
+	if a.Err != nil {
+		rep := failure(a.Err)
+		rep.fate = a.Fate
 		return rep
 	}
-	rep, err := parse(a.msg)
-	if err != nil {
+	rep, err := parse(a.Msg)
+	if err != nil { // a server that answers so may do anything: its request is not done with
 		return failure(err)
 	}
-	return reply{Reply: rep}
+	return reply{Reply: rep, fate: node.Answered}
 }
 
 // reason is why this answer is no vote; nil if it is one.

@@ -105,7 +105,7 @@ func (l *Locker) view(ctx context.Context, key string, gone absent) (View, error
 	v.Waiters = waitersOf(sights, v.Holder)
 	terms := map[string]int{most: 1}
 	for i, s := range sights {
-		n := NodeView{Node: l.nodes[i].name, Err: s.err, Count: s.Count}
+		n := NodeView{Node: l.nodes[i].Name, Err: s.err, Count: s.Count}
 		if s.err == nil && s.Held {
 			if terms[s.Value] == 0 {
 				terms[s.Value] = len(terms) + 1

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -90,13 +91,13 @@ func (l *Locker) standInLine(ctx context.Context, w *watch) {
 		go func() {
 			defer l.wg.Done()
 			defer func() { answers <- struct{}{} }()
-			at, err := script.Waiting{}, n.hangs()
+			at, err := script.Waiting{}, n.Hangs()
 			if err == nil {
-				at, err = parseWait(n.eval(script.Wait(w.keys, l.id, views[i].place, keepQueue), voting))
+				at, err = parseWait(n.Eval(script.Wait(w.keys, l.id, views[i].place, keepQueue), node.Voting))
 			}
-			n.keepsNoQueue(err)
+			n.KeepsNoQueue(err)
 			if waits := l.desk.placed(w, i, at, err, views[i].news); !waits && err == nil {
-				n.eval(script.Dequeue(w.keys, l.id, at.Position), freeing) // it came after the grant or the end of the wait
+				n.Eval(script.Dequeue(w.keys, l.id, at.Position), node.Freeing) // it came after the grant or the end of the wait
 			}
 		}()
 	}
@@ -117,11 +118,11 @@ func (l *Locker) standInLine(ctx context.Context, w *watch) {
 // is lost by it: who finds nobody before him asks first.
 const keepQueue = "3600000"
 
-func parseWait(a answer) (script.Waiting, error) {
-	if a.err != nil {
-		return script.Waiting{}, a.err
+func parseWait(a node.Answer) (script.Waiting, error) {
+	if a.Err != nil {
+		return script.Waiting{}, a.Err
 	}
-	return script.ParseWait(a.msg)
+	return script.ParseWait(a.Msg)
 }
 
 // leaveLine takes this process out of the key's queues, in the background. (Who gets
@@ -133,8 +134,8 @@ func (l *Locker) leaveLine(k script.Keys, places []string) {
 	for i, n := range l.nodes {
 		go func() {
 			defer l.wg.Done()
-			if places[i] != "" && n.hangs() == nil { // without one, its answer sees to it
-				n.eval(script.Dequeue(k, l.id, places[i]), freeing)
+			if places[i] != "" && n.Hangs() == nil { // without one, its answer sees to it
+				n.Eval(script.Dequeue(k, l.id, places[i]), node.Freeing)
 			}
 		}()
 	}

@@ -31,6 +31,7 @@ var layers = []struct{ pkg, imports string }{
 	{"leader/leaderhttp", "leader lock internal/*"},
 	{"redlock", "lock internal/* redlock/internal/*"},
 	// The rooms of redlock, of which each imports only what stands below it.
+	{"redlock/internal/node", "lock redlock/internal/nodeconn redlock/internal/script redlock/internal/server redlock/internal/nodeerr"},
 	{"redlock/internal/nodeconn", "redlock/internal/nodeerr"},
 	{"redlock/internal/script", "redlock/internal/nodeerr"},
 	{"redlock/internal/server", "lock redlock/internal/nodeerr"},
@@ -185,6 +186,7 @@ func TestForbiddenImportsAreSeen(t *testing.T) {
 		{"redlock", module + "/leader", "redlock imports leader"},
 		{"keepalive", module + "/leader", "keepalive imports leader"},
 		{"keepalive", module + "/redlock", "keepalive imports redlock"},
+		{"redlock/internal/node", module + "/redlock", "redlock/internal/node imports redlock"},
 		{"redlock/internal/nodeconn", module + "/redlock/internal/script", "redlock/internal/nodeconn imports redlock/internal/script"},
 		{"redlock/internal/server", module + "/redlock", "redlock/internal/server imports redlock"},
 		{"redlock/internal/script", module + "/redlock/internal/server", "redlock/internal/script imports redlock/internal/server"},

@@ -90,7 +90,7 @@ var quorumMutants = []mutant{
 	{name: "short-keep", seed: 77, what: "a key that is kept after its lease ends early",
 		changes: one("redlock/keep.go", "min(left+l.opts.drift(left), l.MaxReleaseAfter())", "min(left/2, l.MaxReleaseAfter())")},
 	{name: "votes-first", what: "votes go before renewals and releases", tests: true,
-		changes: one("redlock/acquire.go", "votes: true, class: voting,\n", "votes: true, class: renewing,\n")},
+		changes: one("redlock/acquire.go", "votes: true, class: node.Voting,\n", "votes: true, class: node.Renewing,\n")},
 	{name: "no-completion", what: "a node that lags behind a lease is not asked again", tests: true,
 		changes: one("redlock/complete.go", "completions   = 8\n", "completions   = 0\n")},
 }

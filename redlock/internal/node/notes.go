@@ -1,7 +1,6 @@
-package redlock
+package node
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -14,51 +13,6 @@ import (
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
-
-// journal hands what happens to the logger: one line after another, in the order in which
-// it happened and with the time of that, by a goroutine of its own. A slow logger holds
-// nothing up, and one that uses the locker meets no mutex.
-type journal struct {
-	to slog.Handler // nil: nobody reads it
-	wg *sync.WaitGroup
-
-	mu      sync.Mutex // guards all below; not held while writing
-	lines   []slog.Record
-	writing bool
-}
-
-// add writes a line. Its caller has begun, and may hold any mutex.
-func (j *journal) add(level slog.Level, msg string, args ...any) {
-	if j.to == nil {
-		return
-	}
-	line := slog.NewRecord(time.Now(), level, msg, 0)
-	line.Add(args...)
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.lines = append(j.lines, line)
-	if !j.writing {
-		j.writing = true
-		j.wg.Go(j.write)
-	}
-}
-
-func (j *journal) write() {
-	for {
-		j.mu.Lock()
-		lines := j.lines
-		j.lines, j.writing = nil, len(lines) > 0
-		j.mu.Unlock()
-		if len(lines) == 0 {
-			return
-		}
-		for _, line := range lines {
-			if ctx := context.Background(); j.to.Enabled(ctx, line.Level) {
-				_ = j.to.Handle(ctx, line) // there is nowhere else to report it
-			}
-		}
-	}
-}
 
 // condition is how a node is, as the log has it.
 type condition int32
@@ -82,12 +36,12 @@ type notes struct {
 	odd   time.Duration                  // and an error that is one key's
 }
 
-// downPause is the least time between two lines that say the same of a node: one that
+// LogPause is the least time between two lines that say the same of a node: one that
 // comes and goes, or fails for one key only, must not fill the log.
-const downPause = time.Minute
+const LogPause = time.Minute
 
 // failed notes that a request got no answer.
-func (n *node) failed(err error) {
+func (n *Node) failed(err error) {
 	switch {
 	case condition(n.notes.condition.Load()) == condSilent:
 	case errors.Is(err, rueidis.ErrClosing), errors.Is(err, nodeerr.ErrClosed), errors.Is(err, nodeerr.ErrConnecting), errors.Is(err, lock.ErrClosed):
@@ -96,8 +50,9 @@ func (n *node) failed(err error) {
 	}
 }
 
-// noted notes what an answer says of the node.
-func (n *node) noted(c *call, rep reply) {
+// Noted notes what the answer to a request about a lock says of the node. err is why rep
+// is Failed.
+func (n *Node) Noted(lock string, rep script.Reply, fate Fate, err error) {
 	switch rep.Kind {
 	case script.Granted, script.Confirmed, script.Counted, script.Freed, script.Repaired:
 		// It wrote: it votes, whatever it said before.
@@ -112,13 +67,13 @@ func (n *node) noted(c *call, rep reply) {
 		}
 	case script.Failed:
 		switch {
-		case errors.Is(rep.err, nodeerr.ErrReply):
-			n.becomes(condRefuses, slog.LevelWarn, "redis node does not answer as it should: its vote is missing", "err", rep.err)
-		case rep.unsent || nodeerr.Refusal(rep.err) == nil: // failed has it
-		case aboutKey(rep.err):
-			n.oddKey(c.Keys.Lock, rep.err)
+		case errors.Is(err, nodeerr.ErrReply):
+			n.becomes(condRefuses, slog.LevelWarn, "redis node does not answer as it should: its vote is missing", "err", err)
+		case fate == NeverSent || nodeerr.Refusal(err) == nil: // failed has it
+		case aboutKey(err):
+			n.oddKey(lock, err)
 		case condition(n.notes.condition.Load()) != condRefuses:
-			n.becomes(condRefuses, slog.LevelWarn, "redis node refuses to vote", "err", rep.err)
+			n.becomes(condRefuses, slog.LevelWarn, "redis node refuses to vote", "err", err)
 		}
 	}
 }
@@ -131,20 +86,20 @@ func aboutKey(err error) bool {
 }
 
 // becomes writes that an outage has begun, or that it is another one now.
-func (n *node) becomes(to condition, level slog.Level, msg string, args ...any) {
+func (n *Node) becomes(to condition, level slog.Level, msg string, args ...any) {
 	n.notes.mu.Lock()
 	defer n.notes.mu.Unlock()
-	now := time.Since(epoch)
-	if at := n.notes.began[to]; condition(n.notes.condition.Load()) == to || at != 0 && now-at < downPause {
+	now := Now()
+	if at := n.notes.began[to]; condition(n.notes.condition.Load()) == to || at != 0 && now-at < LogPause {
 		return
 	}
 	n.notes.began[to] = now
 	n.notes.condition.Store(int32(to))
-	n.tell(level, msg, args...)
+	n.Log(level, msg, args...)
 }
 
 // back writes that an outage has ended.
-func (n *node) back() {
+func (n *Node) back() {
 	n.notes.mu.Lock()
 	defer n.notes.mu.Unlock()
 	msg := "redis node votes again"
@@ -154,44 +109,44 @@ func (n *node) back() {
 	case condSilent:
 		msg = "redis node answers again"
 	}
-	n.tell(slog.LevelInfo, msg)
+	n.Log(slog.LevelInfo, msg)
 }
 
-func (n *node) oddKey(key string, err error) {
+func (n *Node) oddKey(key string, err error) {
 	n.notes.mu.Lock()
 	defer n.notes.mu.Unlock()
-	now := time.Since(epoch)
-	if at := n.notes.odd; at != 0 && now-at < downPause {
+	now := Now()
+	if at := n.notes.odd; at != 0 && now-at < LogPause {
 		return
 	}
 	n.notes.odd = now
-	n.tell(slog.LevelWarn, "redis node can't vote on a key", "key", key, "err", err)
+	n.Log(slog.LevelWarn, "redis node can't vote on a key", "key", key, "err", err)
 }
 
-// tell adds a line about the node to the journal.
-func (n *node) tell(level slog.Level, msg string, args ...any) {
-	n.journal.add(level, msg, append([]any{"node", n.name}, args...)...)
+// Log adds a line about the node to the journal.
+func (n *Node) Log(level slog.Level, msg string, args ...any) {
+	n.o.Journal.Add(level, msg, append([]any{"node", n.Name}, args...)...)
 }
 
-func (n *node) unguarded() {
+func (n *Node) unguarded() {
 	if n.notes.unguarded.CompareAndSwap(false, true) {
-		n.tell(slog.LevelWarn, "redis node is unguarded: it does not tell its run and uptime (INFO server), so that it votes at once after a restart that lost its data")
+		n.Log(slog.LevelWarn, "redis node is unguarded: it does not tell its run and uptime (INFO server), so that it votes at once after a restart that lost its data")
 	}
 }
 
-// keepsNoQueue notes that those who wait can't queue on the node: its votes count all the
+// KeepsNoQueue notes that those who wait can't queue on the node: its votes count all the
 // same.
-func (n *node) keepsNoQueue(err error) {
+func (n *Node) KeepsNoQueue(err error) {
 	if nodeerr.Refusal(err) != nil && n.notes.noQueue.CompareAndSwap(false, true) {
-		n.tell(slog.LevelDebug, "redis node keeps no queue of waiters", "err", nodeerr.Shown(err))
+		n.Log(slog.LevelDebug, "redis node keeps no queue of waiters", "err", nodeerr.Shown(err))
 	}
 }
 
 // sitsOut notes that the node has restarted and may have forgotten what it promised.
-func (n *node) sitsOut(rep reply) {
+func (n *Node) sitsOut(rep script.Reply) {
 	told := n.notes.sitsOut.Load()
 	if told != nil && *told == rep.Run || !n.notes.sitsOut.CompareAndSwap(told, &rep.Run) {
 		return
 	}
-	n.tell(slog.LevelWarn, "redis node has restarted and is not known to be durable: it does not vote for a while", "left", rep.Left)
+	n.Log(slog.LevelWarn, "redis node has restarted and is not known to be durable: it does not vote for a while", "left", rep.Left)
 }

@@ -1,4 +1,4 @@
-package redlock
+package node
 
 import (
 	"sync"
@@ -16,27 +16,27 @@ type queue struct {
 	mu      sync.Mutex // guards all below, and where calls wait; not held while sending
 	sending bool       // a goroutine is at it
 	waiting [classes]callList
-	batch   []*call           // the sender's own, as what follows
+	batch   []*Call           // the sender's own, as what follows
 	asked   []*script.Request // the requests of the batch
 	results []script.Result   // and what became of them
 	busy    map[string]bool   // locks with a call under way, where calls are sent on their own
 }
 
-// class is which requests go first. A batch is run in its order, so that a release
+// Class is which requests go first. A batch is run in its order, so that a release
 // also comes before the votes that wait beside it.
-type class uint8
+type Class uint8
 
 const (
-	renewing class = iota // what keeps or completes a lease
-	freeing               // what lets another one have the lock
-	voting                // what would take a lock, or waits for one
+	Renewing Class = iota // what keeps or completes a lease
+	Freeing               // what lets another one have the lock
+	Voting                // what would take a lock, or waits for one
 	classes
 )
 
 // callList is a linked list, for a call to be withdrawn from the middle of it.
-type callList struct{ first, last *call }
+type callList struct{ first, last *Call }
 
-func (l *callList) add(c *call) {
+func (l *callList) add(c *Call) {
 	if c.prev = l.last; c.prev == nil {
 		l.first = c
 	} else {
@@ -45,7 +45,7 @@ func (l *callList) add(c *call) {
 	l.last = c
 }
 
-func (l *callList) remove(c *call) {
+func (l *callList) remove(c *Call) {
 	if c.prev == nil {
 		l.first = c.next
 	} else {
@@ -60,11 +60,11 @@ func (l *callList) remove(c *call) {
 }
 
 // add queues a call, and reports whether a sender must be started.
-func (q *queue) add(c *call) (start bool) {
+func (q *queue) add(c *Call) (start bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	c.queued = true
-	q.waiting[c.class].add(c)
+	q.waiting[c.Class].add(c)
 	start = !q.sending
 	q.sending = true
 	return start
@@ -72,20 +72,20 @@ func (q *queue) add(c *call) (start bool) {
 
 // withdraw takes a call back that was not sent; false if it was, or is in nobody's hands
 // but its caller's.
-func (q *queue) withdraw(c *call) bool {
+func (q *queue) withdraw(c *Call) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !c.queued {
 		return false
 	}
 	c.queued = false
-	q.waiting[c.class].remove(c)
+	q.waiting[c.Class].remove(c)
 	return true
 }
 
 // take gives the sender what to send next; nothing ends it. alone: calls are sent on
 // their own, and those of one lock must not overtake each other.
-func (q *queue) take(most int, alone bool) []*call {
+func (q *queue) take(most int, alone bool) []*Call {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	clear(q.batch) // recycled meanwhile
@@ -106,7 +106,7 @@ func (q *queue) take(most int, alone bool) []*call {
 }
 
 // requests are those of a batch, for its sender.
-func (q *queue) requests(batch []*call) []*script.Request {
+func (q *queue) requests(batch []*Call) []*script.Request {
 	clear(q.asked)
 	q.asked = q.asked[:0]
 	for _, c := range batch {
@@ -116,7 +116,7 @@ func (q *queue) requests(batch []*call) []*script.Request {
 }
 
 // claim makes c its lock's call under way, if there is none. mu is held.
-func (q *queue) claim(c *call) bool {
+func (q *queue) claim(c *Call) bool {
 	if q.busy[c.Keys.Lock] {
 		return false
 	}
