@@ -52,9 +52,10 @@ func FuzzReplies(f *testing.F) {
 		if replyOf(a, script.ParseRelease).Kind != script.Failed {
 			require.True(t, integer && n >= 0 && n <= 3, "%q", reply)
 		}
-		_, _ = parseWait(a)
 		if a.Err == nil {
 			_, _ = script.ParseInspect(a.Msg)
+			_, _ = script.ParseStand(a.Msg)
+			_, _ = script.ParseConfirm(a.Msg)
 			_, _ = script.ParseAgree(a.Msg)
 		}
 	})
