@@ -26,9 +26,12 @@ type bench struct {
 	s *redistest.Server
 	c rueidis.Client
 	k Keys
+	f Functions
+	n int // of requests
 }
 
 func newBench(t *testing.T, args ...string) *bench {
+	t.Parallel()
 	s := redistest.Start(t, args...)
 	b := &bench{t: t, s: s, c: connect(t, s, "", "")}
 	b.k, _ = NewKeys("redlock:", "k")
@@ -47,9 +50,23 @@ func connect(t *testing.T, s *redistest.Server, user, password string) rueidis.C
 
 func (b *bench) eval(q Request) rueidis.RedisMessage {
 	b.t.Helper()
-	msg, err := q.Eval(b.t.Context(), b.c).ToMessage()
+	msg, err := b.try(q)
 	require.NoError(b.t, err)
 	return msg
+}
+
+// try asks as a script and as a function by turns: the same lines run, on the same keys.
+func (b *bench) try(q Request) (rueidis.RedisMessage, error) {
+	if b.n++; b.n%2 == 0 {
+		return q.Eval(b.t.Context(), b.c).ToMessage()
+	}
+	return b.call(q)
+}
+
+// call asks as a function, where the server has them.
+func (b *bench) call(q Request) (rueidis.RedisMessage, error) {
+	res := b.f.Run(b.t.Context(), b.c, []*Request{&q}, nil)
+	return res[0].Msg, res[0].Err
 }
 
 // asked is the answer of any of the others.

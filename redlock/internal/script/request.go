@@ -2,12 +2,10 @@ package script
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/redis/rueidis"
-	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // Request is one script with its keys and arguments: a value, so that to make one takes
@@ -131,36 +129,13 @@ func Agree(prefix, mine, known string, ttl Millis) Request {
 	return request(agree, Keys{name, name}, mine, known, string(ttl))
 }
 
-// Eval runs the request alone.
+// Eval runs the request alone, as a script, by its hash first: one round trip unless the
+// node has not seen it since it started.
 func (q *Request) Eval(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
-	return q.script.run(ctx, c, func(command, script string) rueidis.Completed {
-		return c.B().Arbitrary(command, script, "2").Keys(q.Keys.Lock, q.Keys.Fence).Args(q.args[:q.n]...).Build()
-	})
-}
-
-// EvalBatch runs several requests in one call, each as if it were alone, and gives their
-// replies in the same order; a reply can be an error. If the whole call failed, err says
-// why: it matches [nodeerr.ErrReply] if the server's reply was none of that shape.
-func EvalBatch(ctx context.Context, c rueidis.Client, requests []*Request) ([]rueidis.RedisMessage, error) {
-	res := batch.run(ctx, c, func(command, script string) rueidis.Completed {
-		cmd := c.B().Arbitrary(command, script, strconv.Itoa(2*len(requests))) // laid out as lua/batch.lua reads it
-		for _, q := range requests {
-			cmd = cmd.Keys(q.Keys.Lock, q.Keys.Fence)
-		}
-		for _, q := range requests {
-			cmd = cmd.Args(q.script.Name, strconv.Itoa(q.n)).Args(q.args[:q.n]...)
-		}
-		return cmd.Build()
-	})
-	parts, err := res.ToArray()
-	if err != nil {
-		if _, reply := rueidis.IsRedisErr(err); !reply && res.NonRedisError() == nil {
-			err = fmt.Errorf("%w: %w", nodeerr.ErrReply, err)
-		}
-		return nil, err
+	g := group{requests: []*Request{q}}
+	res := c.Do(ctx, g.command(c, false))
+	if err, ok := rueidis.IsRedisErr(res.Error()); ok && err.IsNoScript() {
+		res = c.Do(ctx, g.command(c, true))
 	}
-	if len(parts) != len(requests) {
-		return nil, fmt.Errorf("%w: %d answers to %d requests", nodeerr.ErrReply, len(parts), len(requests))
-	}
-	return parts, nil
+	return res
 }
