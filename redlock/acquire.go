@@ -28,9 +28,6 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		return nil, fmt.Errorf("redlock: acquire: %w", err)
 	}
 	defer l.wg.Done()
-	if left := l.desk.kept(h.keys.Lock); left > 0 {
-		return nil, fmt.Errorf("redlock: acquire %q: %w", key, &lock.HeldError{Key: key, Holder: "those who wait", RetryAfter: left})
-	}
 	if err := l.agreement.mayAsk(ctx, ttl); err != nil {
 		return nil, fmt.Errorf("redlock: acquire %q: %w", key, err)
 	}
@@ -46,9 +43,6 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		}
 	}
 	if err != nil {
-		if held, ok := errors.AsType[*lock.HeldError](err); ok {
-			l.desk.refused(h.keys.Lock, held.RetryAfter)
-		}
 		return nil, err
 	}
 	// The hold is certain until every node of the quorum, its clock running faster
@@ -64,9 +58,6 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	if ctx.Err() != nil { // cancellation beats a simultaneous grant
 		h.abandon()
 		return nil, fmt.Errorf("redlock: acquire %q: %w", key, ended(ctx))
-	}
-	if places := l.desk.granted(h.keys.Lock); places != nil {
-		l.leaveLine(h.keys, places)
 	}
 	return lock.NewLease(lock.Grant{
 		Key: key, Token: h.token, Expiry: start.Add(ttl - drift), Term: h,
@@ -93,12 +84,16 @@ func (l *Locker) newHold(ctx context.Context, key string, ttl time.Duration) (*h
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("%q: %w", key, ended(ctx))
 	}
-	h := &hold{l: l, key: key, keys: k, value: newValue(l.opts.Owner), wake: make(chan struct{}, 1)}
+	return l.emptyHold(key, k, newValue(l.opts.Owner)), nil
+}
+
+func (l *Locker) emptyHold(key string, k script.Keys, value string) *hold {
+	h := &hold{l: l, key: key, keys: k, value: value, wake: make(chan struct{}, 1)}
 	if h.slots = h.few[:]; len(l.nodes) > len(h.few) {
 		h.slots = make([]slot, len(l.nodes))
 	}
 	h.slots = h.slots[:len(l.nodes)]
-	return h, nil
+	return h
 }
 
 func (l *Locker) checkTTL(ttl time.Duration) error {
@@ -137,7 +132,6 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 	votes := h.newRound(opAcquire)
 	votes.ttl, votes.until = script.ToMillis(ttl), node.Now()+ttl
 	votes.full = h.l.full()
-	h.waiter = h.l.desk.waiter(h.keys.Lock)
 	h.send(votes)
 	h.l.agreement.keep(ttl)
 	var token, highest uint64
@@ -170,19 +164,16 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 var (
 	opAcquire = &op{parse: script.ParseAcquire, sets: true, attempt: true, votes: true, class: node.Voting,
 		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
-			waiter := h.waiter
-			if h.token != 0 { // a lease that is completed waits no more
-				waiter = ""
-			}
-			return script.Acquire(h.keys, h.value, r.ttl, h.l.opts.retention, n.Guard(), waiter)
+			return script.Acquire(h.keys, h.value, r.ttl, h.l.opts.retention, n.Guard(), "")
 		}}
 	opCommit = &op{parse: script.ParseCommit, class: node.Renewing,
 		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
 			return script.Commit(h.keys, h.value, r.token, h.l.opts.retention)
 		}}
-	opLeave = &op{class: node.Freeing,
-		request: func(h *hold, _ *node.Node, _ *round, _ reply) script.Request {
-			return script.Leave(h.keys, h.waiter, "")
+	// opStand asks for the vote of a node where the lease's request stands.
+	opStand = &op{parse: parseStand, sets: true, attempt: true, votes: true, class: node.Voting,
+		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
+			return h.stood.again(n, h.value, r.ttl)
 		}}
 )
 

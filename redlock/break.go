@@ -98,14 +98,15 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 	if err != nil {
 		return nil, err
 	}
-	requests := []script.Request{script.ForceRelease(k)}
-	if values != nil {
-		requests = nil
-		for _, value := range values {
-			requests = append(requests, script.Release(k, value, true))
+	did, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, n *node.Node, c rueidis.Client) (Did, error) {
+		retention, guard := l.opts.retention, n.Guard()
+		requests := []script.Request{script.ForceRelease(k, retention, guard)}
+		if values != nil {
+			requests = nil
+			for _, value := range values {
+				requests = append(requests, script.Release(k, value, "", retention, guard, false))
+			}
 		}
-	}
-	did, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, _ *node.Node, c rueidis.Client) (Did, error) {
 		// A request outlives who gave it up: one that waits for a connection must not free
 		// whoever came meanwhile.
 		if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil {

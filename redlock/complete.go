@@ -43,13 +43,11 @@ func completeGrant(tries int) func(*hold, int, reply) *round {
 			r.token, r.until = h.token, h.until
 			return r
 		case script.Held, script.Recovering, script.NotMine:
-			if h.waiter == "" || tries > 0 {
-				break
+			if h.stood != nil {
+				// Its request stands there, and is granted by whatever frees the lock; but where
+				// no notification arrives, only when it asks.
+				return h.askAgain(i, opStand, rep, tries)
 			}
-			// This process is in the node's queue of waiters, and waits no more.
-			r := h.newRound(opLeave)
-			r.tend = func(h *hold, i int, _ reply) *round { return h.askAgain(i, opAcquire, rep, tries) }
-			return r
 		}
 		return h.askAgain(i, opAcquire, rep, tries)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
 )
 
@@ -155,9 +156,13 @@ func FuzzRESP(f *testing.F) {
 				break
 			}
 		}
-		if stop, err := l.Watch(ctx, "k", make(chan struct{}, 1)); err == nil {
-			stop()
+		short, cancel := context.WithTimeout(ctx, timeout/2)
+		if lease, err := l.Await(short, "w", 10*time.Second, func(*lock.HeldError) {}); err == nil {
+			_ = lease.Release(t.Context())
+		} else {
+			require.Nil(t, lease)
 		}
+		cancel()
 		_ = l.ForceRelease(ctx, "k", 0)
 		require.NoError(t, l.Close())
 		require.Less(t, time.Since(begin), 20*time.Second, "all of it is bounded by the node timeout of %v", timeout)

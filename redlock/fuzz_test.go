@@ -52,9 +52,10 @@ func FuzzReplies(f *testing.F) {
 		if replyOf(a, script.ParseRelease).Kind != script.Failed {
 			require.True(t, integer && n >= 0 && n <= 3, "%q", reply)
 		}
-		_, _ = parseWait(a)
 		if a.Err == nil {
 			_, _ = script.ParseInspect(a.Msg)
+			_, _ = script.ParseStand(a.Msg)
+			_, _ = script.ParseConfirm(a.Msg)
 			_, _ = script.ParseAgree(a.Msg)
 		}
 	})
@@ -99,6 +100,6 @@ func answerOf(t *testing.T, reply []byte) node.Answer {
 	defer func() { <-served }()
 	defer c.Close()
 	k, _ := script.NewKeys("redlock:", "k")
-	q := script.Release(k, "me", false)
+	q := script.Release(k, "me", "", "1", script.Guard{Least: "0"}, false)
 	return node.AnswerOf(q.Eval(context.Background(), c))
 }

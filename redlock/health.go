@@ -159,6 +159,7 @@ func (l *Locker) checkNode(ctx context.Context, n *node.Node, c rueidis.Client) 
 	if guard := l.guardFact(rep); guard != "" {
 		h.Facts = append(h.Facts, lock.Fact{Name: "guard", Value: guard})
 	}
+	h.Facts = append(h.Facts, lock.Fact{Name: "functions", Value: n.Functions()})
 	h.Warnings = append(l.guardAdvice(rep.Unguarded), s.Advice(l.restartEffect())...)
 	h.Warnings = append(h.Warnings, s.CounterAdvice(ctx, c, FencePrefix, l.opts.Retention, h.Err)...)
 	if nodeerr.KeyForbidden(err) {
@@ -179,7 +180,7 @@ func (l *Locker) probeVote(ctx context.Context, n *node.Node, c rueidis.Client, 
 	value := newValue(l.opts.Owner)
 	vote := func() reply {
 		q := script.Acquire(k, value, ttl, ttl, guard, "")
-		return replyOf(node.AnswerOf(q.Eval(ctx, c)), script.ParseAcquire)
+		return replyOf(n.Call(ctx, c, q), script.ParseAcquire)
 	}
 	rep := vote()
 	if rep.Kind == script.Recovering && n.Probe(rep.Run) {
@@ -189,8 +190,8 @@ func (l *Locker) probeVote(ctx context.Context, n *node.Node, c rueidis.Client, 
 		}
 	}
 	if rep.Kind == script.Granted {
-		q := script.Release(k, value, false)
-		_ = q.Eval(ctx, c).Error() // or its ttl ends it
+		q := script.Release(k, value, "", l.opts.retention, n.Guard(), false)
+		n.Call(ctx, c, q) // or its ttl ends it
 	}
 	return rep
 }

@@ -23,7 +23,7 @@ type hold struct {
 	keys  script.Keys
 	value string // new for every attempt: nothing of one attempt touches another's
 
-	waiter string // this process in the key's queue, if it waits
+	stood *standing // the wait that this came of; nil: none
 
 	// wake is sent on when the outcome of a round may be certain. Calls on a hold
 	// follow one another, so one serves all its rounds.
@@ -74,7 +74,6 @@ type round struct {
 	ttl     script.Millis
 	token   uint64
 	frees   bool          // a release: not sent to a node that was never asked
-	calls   bool          // a release that tells the next waiter
 	full    []bool        // nodes that are left out, since they have no room; nil: none
 	pause   time.Duration // it is asked after that
 	until   time.Duration // of node.Now: nobody wants it after that; 0: always wanted
@@ -292,6 +291,27 @@ func (h *hold) answered(c *ask, rep reply) {
 	defer h.mu.Unlock()
 	next, prev := h.record(i, r, rep)
 	c.recycle() // not before: recall looks at it
+	h.start(i, next, prev)
+}
+
+// late takes in node i's answer to r that was asked for by the wait that this came of.
+func (h *hold) late(i int, r *round, rep reply) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	next, prev := h.record(i, r, rep)
+	h.start(i, next, prev)
+}
+
+// pushed takes in a notification that node i has granted what this hold asks again for.
+func (h *hold) pushed(i int, count uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := &h.slots[i]
+	if s.cut == nil {
+		return
+	}
+	close(s.cut)
+	next, prev := h.record(i, s.round, reply{Reply: script.Reply{Kind: script.Granted, Count: count}})
 	h.start(i, next, prev)
 }
 

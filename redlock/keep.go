@@ -58,9 +58,7 @@ func (h *hold) ReleaseTermAfter(ctx context.Context, _ string, _ uint64, until t
 		return err
 	}
 	defer h.l.wg.Done()
-	h.mu.Lock()
-	h.releasing, h.released = true, true // a release after it finds what is left, or nothing
-	h.mu.Unlock()
+	h.ends() // a release after it finds what is left, or nothing
 	r := h.newRound(opKeep)
 	r.kept = until
 	h.send(r)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -31,8 +32,8 @@ type Locker struct {
 	nodeOpts  *node.Options
 	agreement *agreement // on the nodes, with other clients
 
-	desk *desk  // who waits
-	id   string // of this process in the queues of waiters
+	pushes *pushes      // the notifications of grants, for those who wait
+	trip   atomic.Int64 // the last round trip to a quorum, a duration
 
 	done   chan struct{} // closed by Close
 	mu     sync.RWMutex  // guards closed, and that wg grows only before Close waits
@@ -73,8 +74,8 @@ func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 }
 
 func newLocker(opts settings) *Locker {
-	l := &Locker{opts: opts, suspended: lock.Suspension, done: make(chan struct{}), id: newValue(opts.Owner)}
-	l.desk, l.agreement = newDesk(l), newAgreement(l)
+	l := &Locker{opts: opts, suspended: lock.Suspension, done: make(chan struct{})}
+	l.pushes, l.agreement = newPushes(), newAgreement(l)
 	l.journal = node.NewJournal(opts.Logger, &l.wg)
 	l.nodeOpts = &node.Options{Timeout: opts.NodeTimeout, Least: opts.least, OnRequest: opts.OnRequest, Journal: l.journal, Group: &l.wg}
 	return l
@@ -82,6 +83,7 @@ func newLocker(opts settings) *Locker {
 
 func (l *Locker) addNode(name string, conn *nodeconn.Conn) *node.Node {
 	n := node.New(name, conn, l.nodeOpts)
+	l.pushes.subscribe(l, n, len(l.nodes))
 	l.nodes = append(l.nodes, n)
 	return n
 }
@@ -104,8 +106,8 @@ func clientName(c rueidis.Client, i int) string {
 func (l *Locker) keysOf(key string) (script.Keys, error) {
 	k, oneSlot := script.NewKeys(l.opts.Prefix, key)
 	switch {
-	case strings.HasPrefix(k.Lock, FencePrefix), strings.HasPrefix(k.Lock, QueuePrefix), strings.HasPrefix(k.Lock, AgreedPrefix):
-		return k, fmt.Errorf("%w: key %q would be %.64q in Redis, want no name that begins with %s, %s or %s: fence counters, queues and what clients agree on do", lock.ErrInvalid, key, k.Lock, FencePrefix, QueuePrefix, AgreedPrefix)
+	case strings.HasPrefix(k.Lock, FencePrefix), strings.HasPrefix(k.Lock, StandingPrefix), strings.HasPrefix(k.Lock, QueuePrefix), strings.HasPrefix(k.Lock, AgreedPrefix):
+		return k, fmt.Errorf("%w: key %q would be %.64q in Redis, want no name that begins with %s, %s, %s or %s: fence counters, queues and what clients agree on do", lock.ErrInvalid, key, k.Lock, FencePrefix, StandingPrefix, QueuePrefix, AgreedPrefix)
 	case !oneSlot && l.hasCluster():
 		return k, fmt.Errorf("%w: key %q has a } without a hash tag {...} before it, so that a Redis Cluster can't keep its fence counter beside it", lock.ErrInvalid, key)
 	}
@@ -148,6 +150,9 @@ func (l *Locker) Close() error {
 	l.closed = true
 	close(l.done)
 	l.mu.Unlock()
+	for _, s := range l.pushes.all() {
+		s.closing()
+	}
 	if !l.owned {
 		l.wg.Wait()
 		return nil

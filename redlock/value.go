@@ -10,10 +10,13 @@ import (
 const (
 	// FencePrefix begins the name of every fence counter.
 	FencePrefix = "lockkeeper:fence:"
-	// QueuePrefix begins the name of every queue of waiters.
+	// StandingPrefix begins the names of the queue of those who wait for a lock: see
+	// [Locker.Await].
+	StandingPrefix = "lockkeeper:standing:"
+	// QueuePrefix begins the name of every queue of clients before direct hand-off.
 	QueuePrefix = "lockkeeper:queue:"
-	// WakePrefix begins the name of the channel on which a waiting process is told
-	// that it is next.
+	// WakePrefix begins the name of the channel on which a process that waits is
+	// notified of grants.
 	WakePrefix = "lockkeeper:wake:"
 	// AgreedPrefix begins the name of the key in which the clients of a prefix agree on
 	// the set of nodes, the quorum and the restart guard.
@@ -24,7 +27,7 @@ const (
 // or this does not compile: a map can't have one key twice.
 var _ = map[bool]struct{}{
 	false: {},
-	FencePrefix == script.FencePrefix && QueuePrefix == script.QueuePrefix &&
+	FencePrefix == script.FencePrefix && StandingPrefix == script.StandingPrefix && QueuePrefix == script.QueuePrefix &&
 		WakePrefix == script.WakePrefix && AgreedPrefix == script.AgreedPrefix: {},
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // State is how a key stands on all nodes together.
@@ -190,28 +191,29 @@ func judge(sights []sight, quorum int) (State, string) {
 // then may still have it: so an entry of the holder's name counts only where most of the
 // nodes that answer have it, which is somebody else in the holder's process who waits.
 func waitersOf(sights []sight, holder string) []string {
-	places, on := map[string]int{}, map[string]int{}
+	places, on, names := map[string]int{}, map[string]int{}, map[string]string{}
 	var ids []string
 	answered := 0
 	for _, s := range sights {
 		if s.err == nil {
 			answered++
 		}
-		for _, id := range s.Waiters {
-			if on[id]++; on[id] == 1 {
-				ids = append(ids, id)
+		for _, w := range s.Waiters {
+			if on[w.ID]++; on[w.ID] == 1 {
+				ids = append(ids, w.ID)
+				names[w.ID] = holderName(w.Value)
 			}
 		}
 	}
 	ids = slices.DeleteFunc(ids, func(id string) bool {
-		return holder != "" && holderName(id) == holder && 2*on[id] <= answered
+		return holder != "" && names[id] == holder && 2*on[id] <= answered
 	})
 	for _, id := range ids {
 		places[id] = 0
 	}
 	for _, s := range sights {
 		for id := range places {
-			if at := slices.Index(s.Waiters, id); at >= 0 {
+			if at := slices.IndexFunc(s.Waiters, func(w script.Waiter) bool { return w.ID == id }); at >= 0 {
 				places[id] += at
 			} else {
 				places[id] += len(s.Waiters)
@@ -220,7 +222,7 @@ func waitersOf(sights []sight, holder string) []string {
 	}
 	slices.SortStableFunc(ids, func(a, b string) int { return cmp.Compare(places[a], places[b]) })
 	for i, id := range ids {
-		ids[i] = holderName(id)
+		ids[i] = names[id]
 	}
 	return ids
 }

@@ -70,37 +70,56 @@ func (n *Node) fail(batch []*Call, err error) {
 	}
 }
 
-// sendBatch sends the calls as one and hands out their answers.
-func (n *Node) sendBatch(c rueidis.Client, batch []*Call) error {
-	if len(batch) == 1 {
-		a := AnswerOf(batch[0].Eval(context.Background(), c))
-		n.finish(batch[0], a)
-		return a.Err
+// sendBatch sends the calls in one round trip and hands out their answers. It returns the
+// error of a connection that died.
+func (n *Node) sendBatch(c rueidis.Client, batch []*Call) (broken error) {
+	finish := func(w *Call, res script.Result) {
+		if nodeerr.Broken(res.Err) {
+			broken = res.Err
+		}
+		n.finish(w, Answer{Msg: res.Msg, Err: res.Err, Fate: fateOf(res.Err)})
 	}
-	parts, err := script.EvalBatch(context.Background(), c, n.queue.requests(batch))
-	if nodeerr.KeysRefused(err) {
-		// One of them is not allowed its keys, and with it none: nothing was run.
-		return n.sendEach(c, batch)
-	}
-	for i, w := range batch {
-		if err != nil {
-			n.finish(w, Answer{Err: err, Fate: fateOf(err)})
+	var alone []*Call
+	for i, res := range n.run(c, batch) {
+		if len(batch) > 1 && nodeerr.KeysRefused(res.Err) {
+			// One of those that went in one call is not allowed its keys, and with it none:
+			// nothing was run. (Or it is this one, which is asked once more in vain.)
+			alone = append(alone, batch[i])
 			continue
 		}
-		n.finish(w, Answer{Msg: parts[i], Err: parts[i].Error(), Fate: Answered})
+		finish(batch[i], res)
 	}
-	return err
+	for i, w := range alone {
+		if broken != nil {
+			n.fail(alone[i:], broken)
+			break
+		}
+		finish(w, n.run(c, []*Call{w})[0])
+	}
+	return broken
 }
 
-// sendEach sends the calls one after another.
-func (n *Node) sendEach(c rueidis.Client, batch []*Call) error {
-	for i, w := range batch {
-		a := AnswerOf(w.Eval(context.Background(), c))
-		n.finish(w, a)
-		if nodeerr.Broken(a.Err) {
-			n.fail(batch[i+1:], a.Err)
-			return a.Err
-		}
+// Call asks the node at once, beside the queue, on a client of it: for what may overtake
+// all others, and be overtaken.
+func (n *Node) Call(ctx context.Context, c rueidis.Client, q script.Request) Answer {
+	if c.Mode() == rueidis.ClientModeCluster {
+		return AnswerOf(q.Eval(ctx, c))
 	}
-	return nil
+	res := n.functions.Run(ctx, c, []*script.Request{&q}, nil)[0]
+	return Answer{Msg: res.Msg, Err: res.Err, Fate: fateOf(res.Err)}
+}
+
+// Functions says whether the node is asked by functions, for people.
+func (n *Node) Functions() string {
+	if n.Conn.Cluster() {
+		return "no (a Redis Cluster)"
+	}
+	return n.functions.String()
+}
+
+// run sends the calls and gives their results, in the sender's own memory.
+func (n *Node) run(c rueidis.Client, batch []*Call) []script.Result {
+	clear(n.queue.results) // answered meanwhile
+	n.queue.results = n.functions.Run(context.Background(), c, n.queue.requests(batch), n.queue.results[:0])
+	return n.queue.results
 }

@@ -40,6 +40,8 @@ type Node struct {
 	notes notes
 	queue queue
 
+	functions script.Functions // how its server is asked
+
 	inflight atomic.Int64 // requests without an answer
 	pausing  atomic.Int64 // requests that are asked again after a pause
 	progress atomic.Int64 // when the node last showed life: of Now

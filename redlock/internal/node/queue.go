@@ -18,6 +18,7 @@ type queue struct {
 	waiting [classes]callList
 	batch   []*Call           // the sender's own, as what follows
 	asked   []*script.Request // the requests of the batch
+	results []script.Result   // and what became of them
 	busy    map[string]bool   // locks with a call under way, where calls are sent on their own
 }
 

@@ -96,6 +96,14 @@ func Forbidden(err error) bool {
 	return refused != nil && strings.Contains(refused.Error(), "NOPERM")
 }
 
+// ForbiddenWithin reports that the user lacks a permission for what a script does: Redis
+// has other words for that.
+func ForbiddenWithin(err error) bool {
+	refused := Refusal(err)
+	return Forbidden(err) || refused != nil && (strings.Contains(refused.Error(), "user executing the script can't") ||
+		strings.Contains(refused.Error(), "ACL failure in script"))
+}
+
 // KeyForbidden reports that the user may not use a key.
 func KeyForbidden(err error) bool {
 	refused := Refusal(err)

@@ -4,11 +4,15 @@ import "strings"
 
 // What the names of keys and channels begin with.
 const (
-	FencePrefix  = "lockkeeper:fence:"  // of fence counters
-	QueuePrefix  = "lockkeeper:queue:"  // of queues of waiters
-	WakePrefix   = "lockkeeper:wake:"   // of the channel on which a process is notified that it is next
-	AgreedPrefix = "lockkeeper:agreed:" // of what the clients of a prefix agree on
-	turnPrefix   = QueuePrefix + "turn:"
+	FencePrefix = "lockkeeper:fence:" // of fence counters
+	QueuePrefix = "lockkeeper:queue:" // of queues of waiters
+	// StandingPrefix begins the names of the queue of a lock: the waiters, and what each
+	// of them asked for.
+	StandingPrefix = "lockkeeper:standing:"
+	askedPrefix    = StandingPrefix + "asked:"
+	WakePrefix     = "lockkeeper:wake:"   // of the channel on which a process is notified that it is next
+	AgreedPrefix   = "lockkeeper:agreed:" // of what the clients of a prefix agree on
+	turnPrefix     = QueuePrefix + "turn:"
 )
 
 // Keys are the two names that one lock has on each node.

@@ -161,7 +161,14 @@ type Inspected struct {
 	Value   string        // can be empty: anything is another client's
 	Left    time.Duration // -1: for ever
 	Count   uint64        // 0: never counted
-	Waiters []string      // in their order, if it was asked for
+	Waiters []Waiter      // in their order, if it was asked for
+}
+
+// Waiter is one whose request stands in a node's queue.
+type Waiter struct {
+	ID     string        // of its wait, the same on all nodes
+	Value  string        // that it asks for
+	Waited time.Duration // since its wait began, as the node sees it
 }
 
 // ParseInspect parses the answer to [Inspect].
@@ -191,11 +198,33 @@ func ParseInspect(msg rueidis.RedisMessage) (Inspected, error) {
 	}
 	s.Count, _ = strconv.ParseUint(count, 10, 64) // "": never counted
 	if len(part) == 4 {
-		if s.Waiters, err = part[3].AsStrSlice(); err != nil {
-			return Inspected{}, nodeerr.ErrReply
+		if s.Waiters, err = parseWaiters(&part[3]); err != nil {
+			return Inspected{}, err
 		}
 	}
 	return s, nil
+}
+
+func parseWaiters(msg *rueidis.RedisMessage) ([]Waiter, error) {
+	all, err := msg.ToArray()
+	if err != nil {
+		return nil, nodeerr.ErrReply
+	}
+	waiters := make([]Waiter, 0, len(all))
+	for i := range all {
+		part, err := all[i].ToArray()
+		if err != nil || len(part) != 3 {
+			return nil, nodeerr.ErrReply
+		}
+		id, err1 := part[0].ToString()
+		value, err2 := part[1].ToString()
+		waited, err3 := milliseconds(&part[2])
+		if err := errors.Join(err1, err2, err3); err != nil {
+			return nil, fmt.Errorf("%w: %w", nodeerr.ErrReply, err)
+		}
+		waiters = append(waiters, Waiter{id, value, max(0, waited)})
+	}
+	return waiters, nil
 }
 
 // Waiting is where a process stands in a node's queue.

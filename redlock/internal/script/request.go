@@ -2,12 +2,10 @@ package script
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/redis/rueidis"
-	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 // Request is one script with its keys and arguments: a value, so that to make one takes
@@ -19,7 +17,7 @@ type Request struct {
 	n      int
 }
 
-const maxArgs = 6
+const maxArgs = 12
 
 func request(s *Script, k Keys, args ...string) Request {
 	q := Request{Keys: k, script: s}
@@ -83,18 +81,22 @@ func Repair(k Keys, value string, ttl, retention Millis, token uint64, run strin
 	return request(repair, k, value, string(ttl), string(retention), strconv.FormatUint(token, 10), run)
 }
 
-// Release frees the lock if it has this value. notify: the next waiter is notified. See
-// [ParseRelease].
-func Release(k Keys, value string, notify bool) Request {
+// Release frees the lock if it has this value, and passes it on to the first who stands.
+// waiter is the wait that led to this hold: its request with this value is out of the
+// queue; "": there was none. retention and guard are for the next holder. notify: the
+// next in the old queue is notified. See [ParseRelease].
+func Release(k Keys, value, waiter string, retention Millis, guard Guard, notify bool) Request {
+	q := request(release, k, value, string(retention), guard.Least, guard.Durable, waiter)
 	if notify {
-		return request(release, k, value, "1")
+		q = request(release, k, value, string(retention), guard.Least, guard.Durable, waiter, "0", "1")
 	}
-	return request(release, k, value, "0")
+	return q
 }
 
-// ForceRelease frees the lock whoever has it, and notifies the next waiter. See
-// [ParseRelease].
-func ForceRelease(k Keys) Request { return request(release, k, "", "1", "1") }
+// ForceRelease frees the lock whoever has it, and passes it on. See [ParseRelease].
+func ForceRelease(k Keys, retention Millis, guard Guard) Request {
+	return request(release, k, "", string(retention), guard.Least, guard.Durable, "", "1", "1")
+}
 
 // Inspect asks who holds the lock, and for up to waiters of those who wait for it. See
 // [ParseInspect].
@@ -112,12 +114,12 @@ func Wait(k Keys, id, position string, keep Millis) Request {
 	return request(wait, k.queue(), id, position, string(keep))
 }
 
-// Leave takes id out of that queue, if it has this position there, or any if that is "".
-func Leave(k Keys, id, position string) Request {
+// Dequeue takes id out of that queue, if it has this position there, or any if that is "".
+func Dequeue(k Keys, id, position string) Request {
 	if position == "" {
-		return request(leave, k.queue(), id)
+		return request(dequeue, k.queue(), id)
 	}
-	return request(leave, k.queue(), id, position)
+	return request(dequeue, k.queue(), id, position)
 }
 
 // Agree offers mine for what the clients of the prefix agree on, in place of known; "" as
@@ -127,36 +129,13 @@ func Agree(prefix, mine, known string, ttl Millis) Request {
 	return request(agree, Keys{name, name}, mine, known, string(ttl))
 }
 
-// Eval runs the request alone.
+// Eval runs the request alone, as a script, by its hash first: one round trip unless the
+// node has not seen it since it started.
 func (q *Request) Eval(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
-	return q.script.run(ctx, c, func(command, script string) rueidis.Completed {
-		return c.B().Arbitrary(command, script, "2").Keys(q.Keys.Lock, q.Keys.Fence).Args(q.args[:q.n]...).Build()
-	})
-}
-
-// EvalBatch runs several requests in one call, each as if it were alone, and gives their
-// replies in the same order; a reply can be an error. If the whole call failed, err says
-// why: it matches [nodeerr.ErrReply] if the server's reply was none of that shape.
-func EvalBatch(ctx context.Context, c rueidis.Client, requests []*Request) ([]rueidis.RedisMessage, error) {
-	res := batch.run(ctx, c, func(command, script string) rueidis.Completed {
-		cmd := c.B().Arbitrary(command, script, strconv.Itoa(2*len(requests))) // laid out as lua/batch.lua reads it
-		for _, q := range requests {
-			cmd = cmd.Keys(q.Keys.Lock, q.Keys.Fence)
-		}
-		for _, q := range requests {
-			cmd = cmd.Args(q.script.Name, strconv.Itoa(q.n)).Args(q.args[:q.n]...)
-		}
-		return cmd.Build()
-	})
-	parts, err := res.ToArray()
-	if err != nil {
-		if _, reply := rueidis.IsRedisErr(err); !reply && res.NonRedisError() == nil {
-			err = fmt.Errorf("%w: %w", nodeerr.ErrReply, err)
-		}
-		return nil, err
+	g := group{requests: []*Request{q}}
+	res := c.Do(ctx, g.command(c, false))
+	if err, ok := rueidis.IsRedisErr(res.Error()); ok && err.IsNoScript() {
+		res = c.Do(ctx, g.command(c, true))
 	}
-	if len(parts) != len(requests) {
-		return nil, fmt.Errorf("%w: %d answers to %d requests", nodeerr.ErrReply, len(parts), len(requests))
-	}
-	return parts, nil
+	return res
 }

@@ -7,14 +7,12 @@
 package script
 
 import (
-	"context"
 	"crypto/sha1"
 	_ "embed"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
-
-	"github.com/redis/rueidis"
 )
 
 // maxCount bounds what a count can be: above it Lua's numbers are not exact.
@@ -24,20 +22,32 @@ const maxCount = 1 << 53
 // keys have.
 const ErrorPrefix = "ERR lockkeeper: "
 
-// constants stand before each script, which has the names of keys and the bound of
-// counts from here.
+// constants stand before each script, which has the names of keys, the bound of counts
+// and what concerns the queue from here.
 var constants = fmt.Sprintf("local FENCE, QUEUE, TURN, WAKE = '%s', '%s', '%s', '%s'\nlocal MAX_COUNT, ERROR = %d, '%s'\n",
-	FencePrefix, QueuePrefix, turnPrefix, WakePrefix, maxCount, ErrorPrefix)
+	FencePrefix, QueuePrefix, turnPrefix, WakePrefix, maxCount, ErrorPrefix) +
+	fmt.Sprintf("local STANDING, ASKED, FRESH, KEEP = '%s', '%s', %v, %d\nlocal PUSH_NONE, PUSH_UNCOUNTED = '%s', '%s'\n",
+		StandingPrefix, askedPrefix, freshness, queueKept.Milliseconds(), pushNone, pushUncounted)
 
 var (
 	//go:embed lua/server.lua
 	serverLua string
+	//go:embed lua/vote.lua
+	voteLua string
+	//go:embed lua/pass_on.lua
+	passOnLua string
 	//go:embed lua/turn.lua
 	turnLua string
 	//go:embed lua/acquire.lua
 	acquireLua string
 	//go:embed lua/commit.lua
 	commitLua string
+	//go:embed lua/confirm.lua
+	confirmLua string
+	//go:embed lua/stand.lua
+	standLua string
+	//go:embed lua/dequeue.lua
+	dequeueLua string
 	//go:embed lua/extend.lua
 	extendLua string
 	//go:embed lua/repair.lua
@@ -55,18 +65,26 @@ var (
 	//go:embed lua/batch.lua
 	batchLua string
 
-	acquire = newScript("acquire", serverLua+turnLua, acquireLua)
-	commit  = newScript("commit", serverLua, commitLua)
-	extend  = newScript("extend", serverLua, extendLua)
-	repair  = newScript("repair", serverLua, repairLua)
-	release = newScript("release", "", releaseLua)
-	inspect = newScript("inspect", "", inspectLua)
-	wait    = newScript("wait", "", waitLua)
-	leave   = newScript("leave", "", leaveLua)
-	agree   = newScript("agree", "", agreeLua)
+	// What stands before the scripts, in this order.
+	votes   = serverLua + voteLua
+	passing = votes + passOnLua
 
-	// What a hold asks of a node, several at a time.
-	batch = named("batch", "", batchSource(acquire, commit, extend, repair, release, wait, leave, agree))
+	acquire = newScript("acquire", takes, passing+turnLua, acquireLua)
+	commit  = newScript("commit", keeps, votes, commitLua)
+	extend  = newScript("extend", keeps, votes, extendLua)
+	confirm = newScript("confirm", keeps, votes+commitLua+extendLua, confirmLua)
+	repair  = newScript("repair", takes, votes, repairLua)
+	release = newScript("release", keeps, passing, releaseLua)
+	leave   = newScript("leave", keeps, passing+releaseLua, leaveLua)
+	stand   = newScript("stand", takes, passing, standLua)
+	inspect = newScript("inspect", asScript, passing, inspectLua)
+	wait    = newScript("wait", takes, "", waitLua)
+	dequeue = newScript("dequeue", keeps, "", dequeueLua)
+	agree   = newScript("agree", asScript, "", agreeLua)
+
+	// What is asked of a node on a lock's way, several at a time.
+	batched = []*Script{acquire, commit, extend, confirm, repair, release, leave, stand, wait, dequeue, agree}
+	batch   = named("batch", asScript, "", batchSource())
 )
 
 // Script is one function of a node's side.
@@ -74,49 +92,37 @@ type Script struct {
 	Name   string
 	Source string // as EVAL takes it
 	SHA    string // as EVALSHA takes it
+	way    way    // where the server has functions
 	body   string // the function alone
 }
 
 // All gives every script.
-func All() []*Script {
-	return []*Script{acquire, commit, extend, repair, release, inspect, wait, leave, agree, batch}
-}
+func All() []*Script { return append(slices.Clone(batched), inspect, batch) }
 
 // newScript makes a script of a function with this name; head is what it needs
 // before it.
-func newScript(name, head, body string) *Script {
-	return named(name, body, constants+head+body+"return "+name+"(KEYS[1], KEYS[2], unpack(ARGV))\n")
+func newScript(name string, way way, head, body string) *Script {
+	return named(name, way, body, constants+head+body+"return "+name+"(KEYS[1], KEYS[2], unpack(ARGV))\n")
 }
 
-func named(name, body, source string) *Script {
+func named(name string, way way, body, source string) *Script {
 	sum := sha1.Sum([]byte(source)) // the name that Redis gives a script, not a protection
-	return &Script{name, source, hex.EncodeToString(sum[:]), body}
-}
-
-// run runs the script on one node, by its hash first: one round trip unless the node has
-// not seen it since it started. build makes the command of EVALSHA or EVAL with the
-// script.
-func (s *Script) run(ctx context.Context, c rueidis.Client, build func(command, script string) rueidis.Completed) rueidis.RedisResult {
-	res := c.Do(ctx, build("EVALSHA", s.SHA))
-	if err, ok := rueidis.IsRedisErr(res.Error()); ok && err.IsNoScript() {
-		res = c.Do(ctx, build("EVAL", s.Source))
-	}
-	return res
+	return &Script{name, source, hex.EncodeToString(sum[:]), way, body}
 }
 
 // batchSource makes one script of several. The server is asked for its run once.
-func batchSource(scripts ...*Script) string {
+func batchSource() string {
 	var b strings.Builder
 	b.WriteString(constants)
-	b.WriteString(serverLua)
+	b.WriteString(passing)
 	b.WriteString(turnLua)
 	b.WriteString("local asked, run, uptime = false, nil, nil\nlocal once = server\n" +
 		"server = function() if not asked then asked, run, uptime = true, once() end return run, uptime end\n")
-	for _, s := range scripts {
+	for _, s := range batched {
 		b.WriteString(s.body)
 	}
 	b.WriteString("local ops = {")
-	for _, s := range scripts {
+	for _, s := range batched {
 		fmt.Fprintf(&b, "%s = %[1]s, ", s.Name)
 	}
 	b.WriteString("}\n")

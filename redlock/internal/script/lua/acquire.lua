@@ -5,29 +5,23 @@
 -- of those who wait for the lock.
 -- Reply: count            granted, under this count
 --        -count           granted by a node that tells no run: the guard can't work
---        {0, holder, pttl}        refused, held; or left to the first who waits
+--        {0, holder, pttl}        refused, held; or passed on to the first who stands
 --        {1, seconds, run}        refused, may have forgotten: votes in so many seconds
 -- All checks come before the first write, and the counter is written before the
 -- lock: a script stopped in between leaves a higher count and no lock.
 local function acquire(lock, fence, value, ttl, retention, least, durable, waiter)
   local holder = redis.call('GET', lock)
-  if holder and holder ~= value then
-    if #holder > 512 then holder = string.sub(holder, 1, 512) .. '...' end -- not lockkeeper's
-    return {0, holder, redis.call('PTTL', lock)}
+  local function held(by)
+    if #by > 512 then by = string.sub(by, 1, 512) .. '...' end -- not lockkeeper's
+    return {0, by, redis.call('PTTL', lock)}
   end
+  if holder and holder ~= value then return held(holder) end
 
-  local run, uptime = server()
-  local sign = 1
-  if run == '-' or not uptime then sign = -1 end
-
-  local counted = redis.call('HMGET', fence, 'count', 'run', 'line')
-  local count = counted[1]
-  if count then
-    local digits = string.match(count, '^%d+$')
-    count = digits and tonumber(digits)
-    if not count or count < 1 or count >= MAX_COUNT then
-      return redis.error_reply(ERROR .. 'the fence count is not a number from 1 to 2^53')
-    end
+  local run, sign, short = vote(least, durable)
+  local counted = redis.call('HMGET', fence, 'count', 'run', 'standing', 'line')
+  local count = number(counted[1])
+  if count == false then
+    return redis.error_reply(ERROR .. 'the fence count is not a number from 1 to 2^53')
   end
   if holder then -- my own request, applied before and seen again
     if not count then
@@ -35,29 +29,28 @@ local function acquire(lock, fence, value, ttl, retention, least, durable, waite
     end
     return sign * count
   end
+  if short then return {1, short, run} end
 
-  least = tonumber(least)
-  if least > 0 and uptime and uptime < least and run ~= durable then
-    return {1, least - uptime, run}
+  if counted[3] == '1' then
+    -- It belongs to those who stand. What forbids or breaks their queue must not keep
+    -- the lock from everybody.
+    local ok, first, left_to = pcall(pass_on, lock, fence, counted, run, retention)
+    if ok and first then return held(redis.call('GET', lock)) end
+    if ok and left_to then return {0, left_to.value, math.ceil((left_to.fresh - micros()) / 1000)} end
   end
 
   local late = {}
-  if counted[3] then -- there was a line of waiters
+  if counted[4] then -- there was a line of waiters
     local left, first
     left, first, late = turn(fence, waiter)
     if left > 0 then return {0, first, left} end
   end
 
-  if count and counted[2] == run then
-    count = count + 1
-  else -- never counted here, or before a restart: start above everything ever issued
-    local now = redis.call('TIME')
-    count = math.max((count or 0) + 1, tonumber(now[1]) * 1000000 + tonumber(now[2]))
-  end
+  count = following(count, counted[2], run)
   if count >= MAX_COUNT then
     return redis.error_reply(ERROR .. 'the fence count has reached 2^53')
   end
-  redis.call('HSET', fence, 'count', string.format('%.0f', count), 'run', run)
+  redis.call('HSET', fence, 'count', whole(count), 'run', run)
   redis.call('PEXPIRE', fence, retention)
   redis.call('SET', lock, value, 'PX', ttl)
   -- The queue is a hint: what forbids or breaks it must not break the grant.

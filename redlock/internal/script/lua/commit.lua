@@ -4,18 +4,17 @@
 -- is not of the server's present run: such a node vouches for nothing.
 local function commit(lock, fence, value, token, retention)
   if redis.call('GET', lock) ~= value then return 0 end
-  local run = server()
+  local run = server(0)
   local counted = redis.call('HMGET', fence, 'count', 'run')
   if counted[2] ~= run then return 0 end
-  local digits = counted[1] and string.match(counted[1], '^%d+$')
-  local count = digits and tonumber(digits)
-  if not count or count >= MAX_COUNT then
+  local count = number(counted[1])
+  if not count then
     return redis.error_reply(ERROR .. 'the fence count is not a number from 1 to 2^53')
   end
   token = tonumber(token)
   if count < token then
     count = token
-    redis.call('HSET', fence, 'count', string.format('%.0f', count))
+    redis.call('HSET', fence, 'count', whole(count))
     redis.call('PEXPIRE', fence, retention)
   end
   return count

@@ -9,7 +9,7 @@
 local function extend(lock, fence, value, ttl, retention, least, durable, exact)
   local holder = redis.call('GET', lock)
   if holder and holder ~= value then return {3} end
-  local run, uptime = server()
+  local run, _, short = vote(least, durable)
   if not holder then return {2, run} end
   -- Never shorten a lease: the answer of a longer extend may have been lost. Not PEXPIRE
   -- GT, which Redis 6.2 lacks; -1 (no expiry) is below any ttl.
@@ -17,9 +17,6 @@ local function extend(lock, fence, value, ttl, retention, least, durable, exact)
     redis.call('PEXPIRE', lock, ttl)
   end
   redis.call('PEXPIRE', fence, retention)
-  least = tonumber(least)
-  if least > 0 and uptime and uptime < least and run ~= durable then
-    return {1, least - uptime, run}
-  end
+  if short then return {1, short, run} end
   return 1
 end

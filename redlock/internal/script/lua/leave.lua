@@ -1,10 +1,10 @@
--- Leave the queue of those who wait for the lock, without it.
--- lock and queue are the keys; id is the waiter's; place, if any, is the one that it
--- had: it may wait anew by now.
--- Reply: 1; 0 if it was not there
-local function leave(lock, queue, id, place)
-  local rank = redis.call('ZRANK', queue, id)
-  if not rank then return 0 end
-  if place and tonumber(redis.call('ZRANGE', queue, rank, rank, 'WITHSCORES')[2]) ~= tonumber(place) then return 0 end
-  return redis.call('ZREM', queue, id)
+-- Wait no more: take my request out of the queue, and free the lock if it is mine.
+-- lock and fence are the keys; value is mine; retention, least and durable as in
+-- acquire; waiter is this wait, whose request goes whatever its value: no attempt of it
+-- follows.
+-- Reply: as release
+local function leave(lock, fence, value, retention, least, durable, waiter)
+  local queue, asked = queue_of(fence)
+  withdraw(queue, asked, waiter)
+  return release(lock, fence, value, retention, least, durable, '')
 end

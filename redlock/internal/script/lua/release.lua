@@ -1,13 +1,27 @@
--- Free the lock if it is mine.
--- lock and fence are the keys; value is mine; call is 1 if the next waiter shall be
--- told; anybody is 1 to free it whoever has it: an operator's force release.
--- Reply: 1 freed; 3 freed, and the next waiter was told; 0 it was free; 2 it is
+-- Free the lock if it is mine, and pass it on.
+-- lock and fence are the keys; value is mine; retention, least and durable are for the
+-- next holder, as in acquire; waiter is the wait that led to this hold, or '': its
+-- request is out of the queue, if it has this value. anybody is 1 to free the lock
+-- whoever has it: an operator's force release.
+-- Reply: 1 freed; 3 freed, and passed on to the first who stands; 0 it was free; 2 it is
 -- another's
-local function release(lock, fence, value, call, anybody)
+local function release(lock, fence, value, retention, least, durable, waiter, anybody, call)
   local holder = redis.call('GET', lock)
+  if waiter ~= '' then
+    -- A late grant of this value would hold for nobody. What forbids or breaks the queue
+    -- must not break the release.
+    pcall(function()
+      local queue, asked = queue_of(fence)
+      local request = asked_by(asked, waiter)
+      if request and request.value == value then withdraw(queue, asked, waiter) end
+    end)
+  end
+  if holder and holder ~= value and anybody ~= '1' then return 2 end
+  if holder then redis.call('DEL', lock) end
+  -- Also if it was free: a lock that expired belongs to who stands as well.
+  local passed = pass_on_freed(lock, fence, retention, least, durable)
   if not holder then return 0 end
-  if holder ~= value and anybody ~= '1' then return 2 end
-  redis.call('DEL', lock)
+  if passed then return 3 end
   if call ~= '1' then return 1 end
   -- The queue of waiters has the counter's name with its own beginning. It is a
   -- hint: what forbids or breaks it must not break the release.

@@ -4,7 +4,7 @@
 -- Reply: 1 repaired; 0 not: another run, another holder, or a count that is no number
 local function repair(lock, fence, value, ttl, retention, token, seen)
   if redis.call('GET', lock) then return 0 end
-  local run = server()
+  local run = server(0)
   if run ~= seen then return 0 end
   local count = redis.call('HMGET', fence, 'count')[1]
   if count then
