@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 )
 
 // Case is one thing that a search shows.
@@ -87,7 +88,7 @@ func more(n int, what string) string {
 
 // Cases are all that the searches show.
 func Cases() []Case {
-	return append(tokenCases(), exclusionCases()...)
+	return slices.Concat(tokenCases(), exclusionCases(), standingCases(), livenessCases())
 }
 
 func tokenCases() []Case {
