@@ -71,9 +71,6 @@ func standingCases() []Case {
 	whole := with(extends(three), func(m *Standing) { m.Whole = true })
 	return []Case{
 		queues.holds(false),
-		asks(queues, 0).holds(true).big(),
-		extends(queues).holds(true).big(),
-		counts(queues, 3).holds(true).big(),
 		extends(three).holds(true),
 		extends(asks(three, 4)).holds(true),
 		extends(ticks).holds(true),
