@@ -36,8 +36,7 @@ import (
 //     the ttl's end.
 //
 // If fn did not run, it is that of [lock.Acquire], or matches [lock.ErrInvalid], or
-// [lock.ErrLost] where the store granted the lease so late that no more than
-// opts.Margin of it was left.
+// [lock.ErrLost] where the store granted the lease so late that nothing of it was left.
 func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, fn func(context.Context) error, opts *Options) (err error) {
 	o, err := opts.WithDefaults(ttl)
 	switch {

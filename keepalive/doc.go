@@ -33,8 +33,8 @@
 //
 // # What is guaranteed
 //
-//   - The context ends Margin before the lease's Expiry at the latest. This is a
-//     local deadline: a hung connection does not delay it, and an answer that
+//   - The context ends Margin before the lease's Expiry at the latest (before the first
+//     renewal, half of what the lease began with, if that is less). This is a local deadline: a hung connection does not delay it, and an answer that
 //     comes after it does not undo it.
 //   - The deadline is looked at, not only waited for: after it, Err is not nil and
 //     Done is closed even if no timer has run since, as in a process that was

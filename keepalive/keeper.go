@@ -35,13 +35,17 @@ type Keeper struct {
 	// under it, and must not block. Give it up by unlock.
 	mu       sync.Mutex
 	timer    *time.Timer // runs tick at the deadline, when a renewal is due, or to log a loss
-	deadline time.Time   // Expiry - Margin after the last success
-	due      time.Time   // of the next renewal
-	drainEnd time.Time   // end of renewal; zero while the parent lives
-	failures int         // since the last success
-	last     error       // of the last failed renewal
-	outage   *outage     // that this keeper's failures are counted in; nil: none
-	lost     error       // why the lease is over; nil while it may stand
+	expiry   time.Time   // the lease's, that deadline goes by
+	deadline time.Time   // when the context ends: a margin before expiry
+	margin   time.Duration
+	young    bool      // no renewal has succeeded yet
+	short    bool      // it is young, and began with less than Interval: it may grow by itself
+	due      time.Time // of the next renewal
+	drainEnd time.Time // end of renewal; zero while the parent lives
+	failures int       // since the last success
+	last     error     // of the last failed renewal
+	outage   *outage   // that this keeper's failures are counted in; nil: none
+	lost     error     // why the lease is over; nil while it may stand
 	lostCh   chan struct{}
 	told     bool // the loss was logged
 	released bool // Release has begun
@@ -69,9 +73,14 @@ var (
 // Start keeps lease, which was acquired for ttl, and renews it for ttl. The keeper's
 // context is derived from ctx.
 //
-// It sends nothing. An error matches [lock.ErrInvalid] (options that can't work),
-// or [lock.ErrLost] if the lease is over or has no more than Margin left. The lease
-// is as it was then: the caller still has to release it.
+// A lease with less than Interval left, as one may have that starts short (see
+// [lock.Lease]) or was held for a while before, is renewed at once. Until the first
+// renewal has succeeded the margin is at most half of what was left. A lease that grows
+// by itself meanwhile is kept for as long as that.
+//
+// Start sends nothing. An error matches [lock.ErrInvalid] (options that can't work),
+// or [lock.ErrLost] if the lease is over. The lease is as it was then: the caller still
+// has to release it.
 func Start(ctx context.Context, lease lock.Lease, ttl time.Duration, opts *Options) (*Keeper, error) {
 	if lease == nil {
 		return nil, fmt.Errorf("keepalive: start: %w: lease is nil", lock.ErrInvalid)
@@ -89,11 +98,15 @@ func start(ctx context.Context, lease lock.Lease, ttl time.Duration, o Options) 
 		opts: settings{o.Interval, max(0, o.Margin), max(0, o.DrainTimeout), o.Logger, o.OnLost},
 	}
 	now, expiry := time.Now(), lease.Expiry()
-	k.deadline = expiry.Add(-k.opts.margin)
-	if expiry.IsZero() || !now.Before(k.deadline) {
-		return nil, k.describe(fmt.Errorf("%w: expired, or not more than the margin of %v left", lock.ErrLost, k.opts.margin))
+	left := expiry.Sub(now)
+	if expiry.IsZero() || left <= 0 {
+		return nil, k.describe(fmt.Errorf("%w: expired", lock.ErrLost))
 	}
-	k.due = k.dueFor(expiry)
+	k.young, k.short = true, left < k.opts.interval
+	k.goBy(now, expiry)
+	if k.due = k.dueFor(expiry); k.short {
+		k.due = now
+	}
 	k.inner, k.cancel = context.WithCancelCause(lock.WithToken(ctx, lease.Token()))
 
 	k.mu.Lock()

@@ -18,8 +18,9 @@ type Options struct {
 	Interval time.Duration
 
 	// Margin is how long before the lease's Expiry the context ends: the time
-	// that work needs to stop when its context has ended. At least 1ms; -1 means none.
-	// Defaults to a tenth of the ttl.
+	// that work needs to stop when its context has ended. Until the first renewal has
+	// succeeded it is at most half of what the lease began with. At least 1ms; -1 means
+	// none. Defaults to a tenth of the ttl.
 	Margin time.Duration
 
 	// DrainTimeout is for how long renewal goes on after the parent context has

@@ -103,13 +103,25 @@ func (k *Keeper) renewed(now time.Time) {
 		k.lose(fmt.Errorf("%w: %w: renewed with no more than the margin of %v left", lock.ErrLost, ErrNotRenewed, k.opts.margin))
 		return
 	}
-	k.deadline, k.failures, k.last = deadline, 0, nil
+	k.young, k.short, k.failures, k.last = false, false, 0, nil
+	k.goBy(now, expiry)
 	k.due = k.dueFor(expiry)
 	// A lease shorter than asked for must not be renewed in a spin, but it must be renewed.
 	if soon := now.Add(min(k.opts.interval/16, deadline.Sub(now)/2)); k.due.Before(soon) {
 		k.due = soon
 	}
 	k.arm(now, deadline.Sub(now))
+}
+
+// goBy makes expiry the one that the deadline goes by. The margin of a lease that was
+// never renewed is at most half of what it has: it may have started with less than
+// Margin, and is held all the same. mu is held, or k is not shared yet.
+func (k *Keeper) goBy(now, expiry time.Time) {
+	k.margin = k.opts.margin
+	if k.young {
+		k.margin = min(k.margin, expiry.Sub(now)/2)
+	}
+	k.expiry, k.deadline = expiry, expiry.Add(-k.margin)
 }
 
 // dueFor is when a lease that ends at expiry is renewed: Interval after it was asked
@@ -163,15 +175,19 @@ func (k *Keeper) expire(now time.Time) (left time.Duration) {
 }
 
 // left is the time until the context must end: until the deadline last set, or
-// the lease's own if that has become earlier since. It does not follow an Expiry
-// that became later: only a renewal that was in time moves the deadline. mu is
-// held.
+// the lease's own if that has become earlier since. It follows an Expiry that became
+// later by itself if that is seen before the deadline: after it, work may have been
+// notified already that the lease is lost, and that is final. mu is held.
 func (k *Keeper) left(now time.Time) time.Duration {
 	expiry := k.lease.Expiry()
 	if expiry.IsZero() {
 		return 0
 	}
-	return min(k.deadline.Sub(now), expiry.Sub(now)-k.opts.margin)
+	if expiry.After(k.expiry) && now.Before(k.deadline) {
+		// The lease was held until now, by the expiry before, and is until the new one.
+		k.goBy(now, expiry)
+	}
+	return min(k.deadline.Sub(now), expiry.Sub(now)-k.margin)
 }
 
 // drained reports whether the time to wind down is over, and nothing is renewed
@@ -185,6 +201,9 @@ func (k *Keeper) arm(now time.Time, left time.Duration) {
 	next := left
 	if k.renewal == nil && !k.drained(now) {
 		next = min(next, k.due.Sub(now))
+	}
+	if k.short { // its growth must be seen before the deadline
+		next = min(next, max(left/2, time.Millisecond))
 	}
 	k.timer.Reset(max(0, next))
 }

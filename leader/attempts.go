@@ -16,11 +16,60 @@ type attempts struct {
 }
 
 func (a *attempts) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
-	start := time.Now()
-	a.e.learn(func(s *Status) { a.e.asking = start })
+	start := a.begin()
 	lease, err := a.Locker.TryAcquire(ctx, key, ttl)
+	return lease, a.answered(ctx, start, err)
+}
+
+// Unwrap lets Acquire find what the locker can do.
+func (a *attempts) Unwrap() lock.Locker { return a.Locker }
+
+// As lets Acquire stand in the store's own queue.
+func (a *attempts) As(target any) bool {
+	t, ok := target.(*lock.Awaiter)
+	if !ok {
+		return false
+	}
+	inner, ok := lock.As[lock.Awaiter](a.Locker)
+	if ok {
+		*t = queued{a, inner}
+	}
+	return ok
+}
+
+type queued struct {
+	a     *attempts
+	inner lock.Awaiter
+}
+
+func (q queued) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
+	start := q.a.begin()
+	lease, err := q.inner.Await(ctx, key, ttl, func(held *lock.HeldError) {
+		_ = q.a.answered(ctx, start, held)
+		refused(held)
+	})
+	return lease, q.a.answered(ctx, start, err)
+}
+
+// begin notes that the store is asked.
+func (a *attempts) begin() (start time.Time) {
+	start = time.Now()
+	a.e.learn(func(*Status) { a.e.asking = start })
+	return start
+}
+
+// answered notes what the store answered. It returns the error for Acquire.
+func (a *attempts) answered(ctx context.Context, start time.Time, err error) error {
 	a.e.learn(func(s *Status) {
-		s.LastAttempt, a.e.asking = err, time.Time{}
+		stood := a.e.asking.IsZero() // in the store's queue, since an answer before
+		a.e.asking = time.Time{}
+		if stood && err != nil && ctx.Err() != nil {
+			return // the wait was ended from here, and the store has said nothing
+		}
+		if stood {
+			start = time.Now() // the store was there until now
+		}
+		s.LastAttempt = err
 		switch {
 		case err == nil, errors.Is(err, lock.ErrHeld):
 			s.OutageSince = time.Time{}
@@ -29,13 +78,10 @@ func (a *attempts) TryAcquire(ctx context.Context, key string, ttl time.Duration
 		}
 	})
 	if errors.Is(err, lock.ErrRefused) && a.e.Status().Terms > 0 {
-		return nil, outage{err} // what worked once may work again
+		return outage{err} // what worked once may work again
 	}
-	return lease, err
+	return err
 }
-
-// Unwrap lets Acquire find what the locker can do.
-func (a *attempts) Unwrap() lock.Locker { return a.Locker }
 
 // outage is a store's refusal that does not end a campaign.
 type outage struct{ err error }

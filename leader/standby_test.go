@@ -31,6 +31,13 @@ func (f *failing) TryAcquire(ctx context.Context, key string, ttl time.Duration)
 	return f.Locker.TryAcquire(ctx, key, ttl)
 }
 
+func (f *failing) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
+	if err := f.err.Load(); err != nil && *err != nil {
+		return nil, *err
+	}
+	return f.Locker.Await(ctx, key, ttl, refused)
+}
+
 func TestAnErrorOfADriverEndsNoCampaign(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &failing{Locker: memory.New()}

@@ -20,8 +20,8 @@ type AcquireOptions struct {
 	Timeout time.Duration
 
 	// Delay is the pause between two attempts while another holds the key, where
-	// the backend pushes no news; it is cut short when the holder's time is up
-	// earlier. At least 1ms. Defaults to 50ms.
+	// the backend neither queues by itself nor pushes news; it is cut short when the
+	// holder's time is up earlier. At least 1ms. Defaults to 50ms.
 	Delay time.Duration
 
 	// MaxDelay bounds the pause while the store is unavailable, which starts at
@@ -96,10 +96,11 @@ func (o *AcquireOptions) Validate() error {
 	return err
 }
 
-// Acquire waits until it has a lease of key, ctx ends, or opts bound the wait:
-// it tries; if refused it watches the key where l can ([Watcher]), tries once
-// more so that no release in between is missed, and then waits. nil opts mean the
-// defaults.
+// Acquire waits until it has a lease of key, ctx ends, or opts bound the wait. Where
+// l queues by itself ([Awaiter]), its request stands in that queue until the key is
+// handed over to it. Elsewhere it tries; if refused it watches the key where l can
+// ([Watcher]), tries once more so that no release in between is missed, and then
+// waits. nil opts mean the defaults.
 //
 // It goes on while the store is unavailable, and takes any error for that which it
 // does not know. [ErrInvalid] and [ErrClosed] end it, and so does [ErrRefused] until
@@ -148,6 +149,7 @@ type waiter struct {
 	last     error  // of the last attempt that said something about the key
 	place    *place // in a line; nil: there is none
 	reports  *waitReport
+	awaiter  Awaiter // the store's own queue; nil: there is none, or it is not for this waiter
 
 	wake chan struct{} // nil: no news, polling
 	stop func()        // ends the watch; nil: there is none
@@ -177,6 +179,9 @@ func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
 	defer cancel()
 	w.reports = w.report(bounded)
 	defer func() { w.reports.close() }() // last: it may wait for an inspection
+	if w.opts.Attempts == 0 {            // counted ones are for TryAcquire
+		w.awaiter, _ = As[Awaiter](w.locker)
+	}
 	first := true
 	if in, name := lineOf(w.locker, w.key); in != nil && w.opts.Attempts == 0 && ctx.Err() == nil {
 		if w.place, first = in.stand(name, w.opts.pace()); w.place != nil {
@@ -226,8 +231,7 @@ func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
 		case <-w.wake: // older than this attempt
 		default:
 		}
-		lease, err := w.locker.TryAcquire(bounded, w.key, w.ttl)
-		w.attempts++
+		lease, err := w.ask(bounded)
 		if err == nil {
 			w.grant()
 		}
@@ -245,9 +249,7 @@ func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
 		if w.note(ctx, bounded, err) {
 			return nil, err
 		}
-		if w.place != nil {
-			w.place.tell(w.last)
-		}
+		w.share()
 		if bounded.Err() != nil {
 			break
 		}
@@ -322,7 +324,9 @@ func (w *waiter) waited() time.Duration { return time.Since(w.start).Round(time.
 
 // listen begins to watch the key, and reports whether it just did.
 func (w *waiter) listen(ctx context.Context) bool {
-	if w.stop != nil || w.opts.Attempts > 0 { // counted attempts are spaced by Delay alone
+	// Counted attempts are spaced by Delay alone, and a request in the store's queue
+	// needs no notification.
+	if w.stop != nil || w.opts.Attempts > 0 || w.awaiter != nil {
 		return false
 	}
 	watcher, ok := As[Watcher](w.locker)

@@ -12,7 +12,10 @@ type EventKind string
 
 const (
 	// EventAttempt: a TryAcquire ended. Err is nil if it was granted; a refusal
-	// matches ErrHeld, and its *HeldError names the holder where known.
+	// matches ErrHeld, and its *HeldError names the holder where known. A request that
+	// stood in the store's own queue ([Awaiter]) has two, when it ends: the refusal
+	// after which it stood there, and what it ended with. The second is left out where
+	// its ctx ended it.
 	EventAttempt EventKind = "attempt"
 	// EventWait: an [Acquire] ended, whose attempts were told one by one before.
 	EventWait EventKind = "wait"
@@ -45,6 +48,10 @@ type Event struct {
 	// 0 in EventLost.
 	Duration time.Duration
 
+	// Queued is how long the request of EventAttempt stood in the store's own queue,
+	// which is part of Duration. 0 where it did not, and in all others.
+	Queued time.Duration
+
 	// Held is how long the lease was held, from its grant to the beginning of its
 	// first Release; of a lost one, until the loss was found or, if that was
 	// earlier, its Expiry. Each lease has one such time, in EventLost or in the
@@ -55,7 +62,8 @@ type Event struct {
 	// held until that long after the lease began. 0 in all others.
 	After time.Duration
 
-	// Attempts is how often the wait of EventWait asked the store; 0 in all others.
+	// Attempts is how many answers of the store the wait of EventWait had; 0 in all
+	// others.
 	Attempts int
 
 	// Expired says in EventLost that the lease's time was up when the loss was

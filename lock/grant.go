@@ -3,6 +3,7 @@ package lock
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -14,6 +15,13 @@ type Grant struct {
 	Key    string
 	Token  uint64    // 1 or more
 	Expiry time.Time // request start + ttl - drift, from a time.Now of this process
+
+	// GrowTo, if set, is the ttl that was asked for, where Expiry is earlier on purpose:
+	// a store that hands a key over ([Awaiter]) may grant a short time first, lest a
+	// waiter that hangs costs the others a whole ttl. The lease calls Extend with it by
+	// itself, once a quarter of its time has gone, and again until it succeeds or the
+	// lease ends; not after an Extend of its user's or a Release. At most MaxTTL.
+	GrowTo time.Duration
 
 	// Extend asks the store for ttl from now and returns the new Expiry, counted
 	// from before its request. An error matching ErrLost means that the store
@@ -95,6 +103,8 @@ func NewLease(g Grant) Lease {
 		panic("lock: NewLease: Grant.Expiry is the zero time")
 	case !monotonic(g.Expiry) && monotonic(time.Now()): // a synctest bubble's time has none
 		panic("lock: NewLease: Grant.Expiry has no monotonic reading: count it from time.Now, not from a store's clock")
+	case g.GrowTo != 0 && (g.GrowTo < MinTTL || g.GrowTo > MaxTTL):
+		panic(fmt.Sprintf("lock: NewLease: Grant.GrowTo is %v, want 0 for none, or %v to %v", g.GrowTo, MinTTL, MaxTTL))
 	case g.Term == nil && (g.Extend == nil || g.Release == nil):
 		panic("lock: NewLease: Grant needs Extend and Release, or Term")
 	}
@@ -121,6 +131,9 @@ func NewLease(g Grant) Lease {
 			panic("lock: NewLease: Grant.MaxReleaseAfter is negative")
 		}
 		l.start, l.maxAfter = g.Start, cmp.Or(g.MaxReleaseAfter, MaxTTL)
+	}
+	if g.GrowTo != 0 {
+		l.startGrowth(g.GrowTo)
 	}
 	return l
 }

@@ -33,6 +33,7 @@ type lease struct {
 	busy      bool               // a call to the store is under way
 	releasing bool               // Release was called: no Extend succeeds any more
 	done      bool               // Release has its final result, which is lost
+	growth    *growth            // nil: it has the time that was asked for, or is not to get it by itself
 	// after is until how long after start the store keeps the key; notAfter unless
 	// ReleaseAfter was called while the hold was certain.
 	after time.Duration
@@ -89,6 +90,7 @@ func (l *lease) heldUntil(deadline time.Time) bool {
 // end of one call's ctx. mu is held.
 func (l *lease) lose(cause error) error {
 	if l.lost == nil {
+		l.endGrowth()
 		l.lost = masked{cause}
 		l.expiry = time.Time{}
 	}
@@ -144,13 +146,14 @@ func (l *lease) Extend(ctx context.Context, ttl time.Duration) error {
 	if err := checkTTL(ttl); err != nil {
 		return fmt.Errorf("lock: extend %q: %w", l.key, err)
 	}
-	if err := l.extend(ctx, ttl); err != nil {
+	if err := l.extend(ctx, ttl, nil); err != nil {
 		return fmt.Errorf("lock: extend %q (token %d): %w", l.key, l.token, err)
 	}
 	return nil
 }
 
-func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
+// extend is Extend or, with by, a growth, which is not made where an Extend was.
+func (l *lease) extend(ctx context.Context, ttl time.Duration, by *growth) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.wait(ctx, true); err != nil {
@@ -160,6 +163,8 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
 	base := l.suspension()
 	deadline := l.deadlineAt(base)
 	switch {
+	case by != l.growth && by != nil:
+		return nil // it has what its user asked for
 	case l.releasing:
 		return errReleased
 	case !l.heldUntil(deadline):
@@ -203,6 +208,7 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration) error {
 	}
 	// The store confirmed the term while it was certain, so it was never
 	// anybody else's, and holds until ttl after this request began.
+	l.endGrowth()
 	l.expiry, l.base = expiry, base
 	return nil
 }
@@ -290,6 +296,7 @@ func (l *lease) releaseOnce(bound, ctx context.Context, after time.Duration) err
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.releasing = true // from here on no Extend succeeds
+	l.endGrowth()
 	if l.cancel != nil {
 		l.cancel()
 	}

@@ -68,6 +68,8 @@ func TestNewLeasePanicsOnAMistakeOfTheBackend(t *testing.T) {
 		"monotonic":     func(g *lock.Grant) { g.Expiry = g.Expiry.Round(0) },
 		"needs Extend ": func(g *lock.Grant) { g.Extend = nil },
 		"or Term":       func(g *lock.Grant) { g.Release = nil },
+		"GrowTo is -1s": func(g *lock.Grant) { g.GrowTo = -time.Second },
+		"GrowTo is 9ns": func(g *lock.Grant) { g.GrowTo = 9 },
 	} {
 		func() {
 			defer func() { require.Contains(t, recover(), says) }()

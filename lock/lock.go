@@ -63,6 +63,10 @@ type Lease interface {
 	// clock: compare it with time.Now of this process, nothing else. It is the
 	// zero time after a definite loss and as soon as Release has begun, because a
 	// release that seems to have failed may have been applied.
+	//
+	// A lease that waited in a store's queue ([Awaiter]) may start with less than the
+	// ttl that was asked for, and grow to it by itself: then Expiry moves once more or
+	// so without an Extend, later and never earlier. Ask for it anew each time.
 	Expiry() time.Time
 
 	// Extend asks for ttl from now. It has three ends:

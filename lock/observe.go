@@ -39,6 +39,12 @@ type observed struct {
 // Unwrap lets As find all that is below: keys do not change here.
 func (o *observed) Unwrap() Locker { return o.inner }
 
+// As lets it find an Awaiter, whose leases are observed, too.
+func (o *observed) As(target any) bool {
+	t, ok := target.(*Awaiter)
+	return ok && translated(o.inner, t, func(a Awaiter) Awaiter { return observedAwaiter{o, a} })
+}
+
 func (o *observed) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
 	if err := checkArgs(ctx, o.inner); err != nil {
 		return nil, fmt.Errorf("lock: acquire: %w", err)
@@ -46,18 +52,50 @@ func (o *observed) TryAcquire(ctx context.Context, key string, ttl time.Duration
 	start := time.Now()
 	lease, err := o.inner.TryAcquire(ctx, key, ttl)
 	now := time.Now()
-	e := Event{Kind: EventAttempt, Context: ctx, Duration: now.Sub(start), Err: err}
-	if err != nil {
-		if !errors.Is(err, ErrInvalid) {
-			e.Key = fullKey(o.inner, key, err)
-			observeWithin(ctx, func() { o.tell(e) })
+	return o.attempted(key, lease, now, Event{Kind: EventAttempt, Context: ctx, Duration: now.Sub(start), Err: err})
+}
+
+// attempted tells of an attempt that ended with e, and observes its lease.
+func (o *observed) attempted(key string, lease Lease, now time.Time, e Event) (Lease, error) {
+	if e.Err != nil {
+		if !errors.Is(e.Err, ErrInvalid) {
+			e.Key = fullKey(o.inner, key, e.Err)
+			observeWithin(e.Context, func() { o.tell(e) })
 		}
-		return nil, err
+		return nil, e.Err
 	}
 	e.Key, e.Token = lease.Key(), lease.Token()
 	l := &observedLease{Lease: lease, o: o, granted: now, expiry: lease.Expiry()}
-	observeWithin(ctx, func() { o.tell(e) })
+	observeWithin(e.Context, func() { o.tell(e) })
 	return l, nil
+}
+
+type observedAwaiter struct {
+	o     *observed
+	inner Awaiter
+}
+
+// Await tells of a refusal only when all is over: fn may wait for the key, and would
+// keep the request at the head of the queue meanwhile.
+func (w observedAwaiter) Await(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
+	if err := checkArgs(ctx, w.o.inner); err != nil {
+		return nil, fmt.Errorf("lock: acquire: %w", err)
+	}
+	a := answers{begun: time.Now()}
+	lease, err := w.inner.Await(ctx, key, ttl, func(held *HeldError) {
+		a.refused(held)
+		refused(held)
+	})
+	now := time.Now()
+	e := Event{Kind: EventAttempt, Context: ctx, Duration: now.Sub(a.begun), Err: err}
+	if a.held != nil {
+		_, _ = w.o.attempted(key, nil, now, Event{Kind: EventAttempt, Context: ctx, Duration: a.after, Err: a.held})
+		e.Queued = e.Duration - a.after
+	}
+	if !a.last(ctx, err) {
+		return nil, err
+	}
+	return w.o.attempted(key, lease, now, e)
 }
 
 // isObserved reports whether an observer is in l.

@@ -138,7 +138,11 @@ type MaxReleaseAfterer interface {
 // A decorator that changes keys must not have Unwrap, because its caller would
 // watch or inspect another key than it locks: it implements As and returns
 // versions that translate, of what its inner locker has.
+//
+// An [Awaiter] is not looked for below a locker that has only Unwrap: it grants leases,
+// and they would not pass through that locker.
 func As[T any](l Locker) (T, bool) {
+	_, grants := any((*T)(nil)).(*Awaiter)
 	for l != nil {
 		if t, ok := l.(T); ok {
 			return t, true
@@ -150,7 +154,7 @@ func As[T any](l Locker) (T, bool) {
 			}
 		}
 		u, ok := l.(interface{ Unwrap() Locker })
-		if !ok {
+		if !ok || grants {
 			break
 		}
 		l = u.Unwrap()

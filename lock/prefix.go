@@ -12,7 +12,7 @@ import (
 // a store that it shares. Short names go in, and full names of the store come out:
 // in leases, refusals and Info. With an empty prefix it is l itself.
 //
-// It offers what l offers of [Watcher], [Inspector] (whose List stays within the
+// It offers what l offers of [Awaiter], [Watcher], [Inspector] (whose List stays within the
 // prefix), [ForceReleaser], [HealthChecker], [MaxReleaseAfterer] and io.Closer, which
 // closes l itself, and its waiters stand in the line of the full name. Other interfaces of l are
 // not found through it, because it can't know whether they carry keys.
@@ -69,6 +69,8 @@ func (p *prefixed) line(key string) (*Waiters, string) { return lineOf(p.below(k
 // As is in place of Unwrap: through that, As would find what takes full names.
 func (p *prefixed) As(target any) bool {
 	switch t := target.(type) {
+	case *Awaiter:
+		return translated(p.inner, t, func(a Awaiter) Awaiter { return prefixedAwaiter{p, a} })
 	case *Watcher:
 		return translated(p.inner, t, func(w Watcher) Watcher { return prefixedWatcher{p, w} })
 	case *Inspector:
@@ -92,6 +94,22 @@ func translated[T any](below Locker, target *T, translate func(T) T) bool {
 		*target = translate(inner)
 	}
 	return ok
+}
+
+type prefixedAwaiter struct {
+	p     *prefixed
+	inner Awaiter
+}
+
+func (a prefixedAwaiter) Await(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
+	name, err := a.p.name(key, ttl)
+	if err == nil {
+		err = checkArgs(ctx, a.p.inner)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock: acquire: %w", err)
+	}
+	return a.inner.Await(ctx, name, ttl, refused)
 }
 
 type prefixedWatcher struct {

@@ -81,6 +81,9 @@ func SlotOf(name string) (key string, slot int) {
 //
 // It offers what l offers of these:
 //
+//   - [Awaiter]: where all slots are held, a request stands in the queue of each, and
+//     keeps the first that it is granted. Others that it is granted in the same moment
+//     it releases at once. An outage of one slot ends the wait, as one of all does.
 //   - [Watcher]: any slot that gets free wakes.
 //   - [Inspector]: Inspect describes a free slot, if there is one, or else the one
 //     that expires first; List is that of l: every name is a slot of some key, and
@@ -193,6 +196,8 @@ func (s *semaphore) below(key string) (Locker, string) { return s.inner, key }
 // As is in place of Unwrap: what is below knows slots, not their key.
 func (s *semaphore) As(target any) bool {
 	switch t := target.(type) {
+	case *Awaiter:
+		return translated(s.inner, t, func(a Awaiter) Awaiter { return slotAwaiter{s, a} })
 	case *Watcher:
 		return translated(s.inner, t, func(w Watcher) Watcher { return slotWatcher{s, w} })
 	case *Inspector:

@@ -58,7 +58,7 @@ func composedHarness(compose func(l *memory.Locker) lock.Locker, fullKey func(ke
 				require.NoError(t, base(l).ForceRelease(t.Context(), info.Key, 0))
 			}
 		},
-		Kill:       func(*testing.T, lock.Locker) {},
+		Kill:       func(t *testing.T, l lock.Locker) { require.NoError(t, base(l).Close()) },
 		AllowSkips: []string{"Skew", "Cut", "Repeat", "Conflict", "StaleReads", "Delete"},
 	}
 }
@@ -77,6 +77,30 @@ func (r renaming) TryAcquire(ctx context.Context, key string, ttl time.Duration)
 		held.Key = r.fullKey(key)
 	}
 	return lease, err
+}
+
+func (r renaming) As(target any) bool {
+	t, ok := target.(*lock.Awaiter)
+	if !ok {
+		return false
+	}
+	inner, ok := lock.As[lock.Awaiter](r.Locker)
+	if ok {
+		*t = renamingAwaiter{r, inner}
+	}
+	return ok
+}
+
+type renamingAwaiter struct {
+	r     renaming
+	inner lock.Awaiter
+}
+
+func (a renamingAwaiter) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
+	return a.inner.Await(ctx, key, ttl, func(held *lock.HeldError) {
+		held.Key = a.r.fullKey(key)
+		refused(held)
+	})
 }
 
 func TestASemaphoreOfOneSlotIsALocker(t *testing.T) {

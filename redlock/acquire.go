@@ -6,10 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 var _ lock.Locker = (*Locker)(nil)
@@ -27,9 +28,6 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		return nil, fmt.Errorf("redlock: acquire: %w", err)
 	}
 	defer l.wg.Done()
-	if left := l.desk.kept(h.keys.lock); left > 0 {
-		return nil, fmt.Errorf("redlock: acquire %q: %w", key, &lock.HeldError{Key: key, Holder: "those who wait", RetryAfter: left})
-	}
 	if err := l.agreement.mayAsk(ctx, ttl); err != nil {
 		return nil, fmt.Errorf("redlock: acquire %q: %w", key, err)
 	}
@@ -45,9 +43,6 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		}
 	}
 	if err != nil {
-		if held, ok := errors.AsType[*lock.HeldError](err); ok {
-			l.desk.refused(h.keys.lock, held.RetryAfter)
-		}
 		return nil, err
 	}
 	// The hold is certain until every node of the quorum, its clock running faster
@@ -63,9 +58,6 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	if ctx.Err() != nil { // cancellation beats a simultaneous grant
 		h.abandon()
 		return nil, fmt.Errorf("redlock: acquire %q: %w", key, ended(ctx))
-	}
-	if places := l.desk.granted(h.keys.lock); places != nil {
-		l.leaveLine(h.keys, places)
 	}
 	return lock.NewLease(lock.Grant{
 		Key: key, Token: h.token, Expiry: start.Add(ttl - drift), Term: h,
@@ -92,12 +84,16 @@ func (l *Locker) newHold(ctx context.Context, key string, ttl time.Duration) (*h
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("%q: %w", key, ended(ctx))
 	}
-	h := &hold{l: l, key: key, keys: k, value: newValue(l.opts.Owner), wake: make(chan struct{}, 1)}
+	return l.emptyHold(key, k, newValue(l.opts.Owner)), nil
+}
+
+func (l *Locker) emptyHold(key string, k script.Keys, value string) *hold {
+	h := &hold{l: l, key: key, keys: k, value: value, wake: make(chan struct{}, 1)}
 	if h.slots = h.few[:]; len(l.nodes) > len(h.few) {
 		h.slots = make([]slot, len(l.nodes))
 	}
 	h.slots = h.slots[:len(l.nodes)]
-	return h, nil
+	return h
 }
 
 func (l *Locker) checkTTL(ttl time.Duration) error {
@@ -110,12 +106,32 @@ func (l *Locker) checkTTL(ttl time.Duration) error {
 	return nil
 }
 
+// full marks the nodes without room, which an attempt leaves out: requests of attempts
+// that the others decide would pile up there without end. If fewer than a quorum have
+// room, it waits at all of them.
+func (l *Locker) full() (full []bool) {
+	room := len(l.nodes)
+	for i, n := range l.nodes {
+		if n.HasRoom() {
+			continue
+		}
+		if full == nil {
+			full = make([]bool, len(l.nodes))
+		}
+		full[i] = true
+		room--
+	}
+	if room < l.opts.Quorum {
+		return nil
+	}
+	return full
+}
+
 // acquire gets the lock's body and its token, or leaves nothing held.
 func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 	votes := h.newRound(opAcquire)
-	votes.ttl, votes.until = ms(ttl), time.Since(epoch)+ttl
+	votes.ttl, votes.until = script.ToMillis(ttl), node.Now()+ttl
 	votes.full = h.l.full()
-	h.waiter = h.l.desk.waiter(h.keys.lock)
 	h.send(votes)
 	h.l.agreement.keep(ttl)
 	var token, highest uint64
@@ -146,22 +162,18 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 }
 
 var (
-	opAcquire = &op{script: acquireScript, parse: parseAcquire, sets: true, attempt: true, votes: true, class: voting,
-		args: func(h *hold, n *node, r *round, _ reply, c *call) {
-			least, durable := n.mayVote()
-			c.put(h.value, r.ttl, n.opts.retention, least, durable, h.waiter)
-			if h.waiter == "" || h.token != 0 { // a lease that is completed waits no more
-				c.nargs--
-			}
+	opAcquire = &op{parse: script.ParseAcquire, sets: true, attempt: true, votes: true, class: node.Voting,
+		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
+			return script.Acquire(h.keys, h.value, r.ttl, h.l.opts.retention, n.Guard(), "")
 		}}
-	opCommit = &op{script: commitScript, parse: parseCommit, class: renewing,
-		args: func(h *hold, n *node, r *round, _ reply, c *call) {
-			c.put(h.value, strconv.FormatUint(r.token, 10), n.opts.retention)
+	opCommit = &op{parse: script.ParseCommit, class: node.Renewing,
+		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
+			return script.Commit(h.keys, h.value, r.token, h.l.opts.retention)
 		}}
-	opLeave = &op{script: leaveScript, parse: func(answer) reply { return reply{} }, class: freeing,
-		args: func(h *hold, _ *node, _ *round, _ reply, c *call) {
-			c.keys = h.keys.queue()
-			c.put(h.waiter)
+	// opStand asks for the vote of a node where the lease's request stands.
+	opStand = &op{parse: parseStand, sets: true, attempt: true, votes: true, class: node.Voting,
+		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
+			return h.stood.again(n, h.value, r.ttl)
 		}}
 )
 
@@ -172,22 +184,22 @@ func (h *hold) countVotes(r *round, last bool) (token, highest uint64, refused e
 	n, q := len(r.replies), h.l.opts.Quorum
 	grants, refusals, open := 0, 0, 0
 	for i := range r.replies {
-		switch rep := &r.replies[i]; rep.kind {
-		case granted:
+		switch rep := &r.replies[i]; rep.Kind {
+		case script.Granted:
 			grants++
-			highest = max(highest, rep.n)
+			highest = max(highest, rep.Count)
 			same := 0
 			for j := range r.replies {
-				if r.replies[j].kind == granted && r.replies[j].n == rep.n {
+				if r.replies[j].Kind == script.Granted && r.replies[j].Count == rep.Count {
 					same++
 				}
 			}
 			if same >= q {
-				token = rep.n // Q nodes endorse it: no later lease can have it or less
+				token = rep.Count // Q nodes endorse it: no later lease can have it or less
 			}
-		case held:
+		case script.Held:
 			refusals++
-		case silent:
+		case script.Silent:
 			open++
 		}
 	}
@@ -214,20 +226,20 @@ func (h *hold) heldError(r *round) *lock.HeldError {
 	var best string
 	free := make([]time.Duration, 0, len(r.replies)) // when each node can vote for us
 	for _, rep := range r.replies {
-		switch rep.kind {
-		case held:
-			votes[rep.value]++
+		switch rep.Kind {
+		case script.Held:
+			votes[rep.Value]++
 			// At a tie the other one: what is ours is an attempt's on its way out.
-			if votes[rep.value] > votes[best] || votes[rep.value] == votes[best] && holderName(best) == h.l.opts.Owner {
-				best = rep.value
+			if votes[rep.Value] > votes[best] || votes[rep.Value] == votes[best] && holderName(best) == h.l.opts.Owner {
+				best = rep.Value
 			}
-			if rep.left >= 0 {
-				free = append(free, rep.left)
+			if rep.Left >= 0 {
+				free = append(free, rep.Left)
 			}
-		case granted:
+		case script.Granted:
 			free = append(free, 0)
-		case recovering:
-			free = append(free, rep.left)
+		case script.Recovering:
+			free = append(free, rep.Left)
 		}
 	}
 	e := &lock.HeldError{Key: h.key, Holder: holderName(best)}
@@ -251,11 +263,11 @@ func (h *hold) agree(ctx context.Context, votes *round, token uint64) error {
 			same, open := 0, 0
 			for _, rep := range commit.replies {
 				switch {
-				case rep.kind == counted && rep.n == token:
+				case rep.Kind == script.Counted && rep.Count == token:
 					same++
-				case rep.kind == counted:
-					highest = max(highest, rep.n)
-				case rep.kind == silent && !last:
+				case rep.Kind == script.Counted:
+					highest = max(highest, rep.Count)
+				case rep.Kind == script.Silent && !last:
 					open++
 				}
 			}

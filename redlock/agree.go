@@ -10,13 +10,10 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-multierror"
-	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
-
-// AgreedPrefix begins the name of the key in which the clients of a prefix agree on
-// the set of nodes, the quorum and the restart guard.
-const AgreedPrefix = "lockkeeper:agreed:"
 
 // agreement is how this client stands with the nodes' terms. A lease is granted only
 // while a quorum of nodes has this client's terms for certain, and none is known to have
@@ -38,13 +35,14 @@ type agreement struct {
 
 // agreedNode is how one node stands.
 type agreedNode struct {
-	runs []string // of the server, as this client has seen them: the last is the present one
-	port string
-	seen time.Time     // when that was
-	up   time.Duration // its uptime then
-	busy bool          // it is being asked
-	sent time.Time
-	err  error // why it has not agreed
+	until time.Duration // of node.Now: until then it certainly has this client's terms
+	runs  []string      // of the server, as this client has seen them: the last is the present one
+	port  string
+	seen  time.Time     // when that was
+	up    time.Duration // its uptime then
+	busy  bool          // it is being asked
+	sent  time.Time
+	err   error // why it has not agreed
 
 	known int // how much of the servers was known when its terms were made
 
@@ -73,7 +71,7 @@ const (
 	agreeGrace = 100
 	agreeTries = 4
 	// never is when a node has agreed that has not; no reading of a clock is before it.
-	never = math.MinInt64
+	never time.Duration = math.MinInt64
 )
 
 var (
@@ -155,9 +153,9 @@ func (a *agreement) outcome() error {
 		s, timeout := &a.at[i], a.l.opts.NodeTimeout
 		switch {
 		case s.busy && time.Since(s.sent) >= timeout:
-			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w within %v", n.name, errNoAnswer, timeout))
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w within %v", n.Name, nodeerr.ErrNoAnswer, timeout))
 		case s.err != nil:
-			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.name, s.err))
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.Name, s.err))
 		}
 	}
 	return fmt.Errorf("%w: %d of %d nodes agreed on who the nodes are, want %d: %w", lock.ErrUnavailable, stand, len(a.l.nodes), a.l.opts.Quorum, nodes)
@@ -175,11 +173,10 @@ func (a *agreement) keep(ttl time.Duration) {
 func (a *agreement) look(ttl time.Duration) (ready bool, refusal error) {
 	if a.at == nil {
 		a.at, a.asleep, a.changed = make([]agreedNode, len(a.l.nodes)), a.l.suspended(), make(chan struct{})
+		a.forget()
 	}
 	if a.asleep() > 0 { // the nodes' clocks went on meanwhile: nothing is certain any more
-		for _, n := range a.l.nodes {
-			n.agreed.Store(never)
-		}
+		a.forget()
 		a.asleep = a.l.suspended()
 	}
 	if a.stand() < a.l.opts.Quorum {
@@ -188,30 +185,36 @@ func (a *agreement) look(ttl time.Duration) (ready bool, refusal error) {
 	a.longest = max(a.longest, ttl)
 	// A little less than the lease's whole time will do, for the longest leases not to
 	// take a request each.
-	lasting := time.Since(epoch) + ttl - min(a.remembered()/16, ttl/2)
-	if refusal = a.refusal(); a.round == nil && slices.ContainsFunc(a.l.nodes, func(n *node) bool { return a.due(n, lasting) }) {
+	lasting := node.Now() + ttl - min(a.remembered()/16, ttl/2)
+	if refusal = a.refusal(); a.round == nil && slices.ContainsFunc(a.at, func(s agreedNode) bool { return a.due(&s, lasting) }) {
 		a.begin(lasting)
 	}
 	return a.begun && refusal == nil && a.stand() >= a.l.opts.Quorum, refusal
 }
 
+// forget makes no node stand for this client's terms. mu is held.
+func (a *agreement) forget() {
+	for i := range a.at {
+		a.at[i].until = never
+	}
+}
+
 // due reports whether the node must be asked: its terms end before that, are not this
 // client's, lack what it knows better by now, or left a doubt a moment ago. One that failed is left alone for a
 // moment, unless it is needed. mu is held.
-func (a *agreement) due(n *node, lasting time.Duration) bool {
-	s := &a.at[n.place]
+func (a *agreement) due(s *agreedNode, lasting time.Duration) bool {
 	if s.busy || s.err != nil && time.Since(s.sent) < a.l.opts.NodeTimeout/4 && (a.refusal() != nil || a.stand() >= a.l.opts.Quorum) {
 		return false
 	}
-	return s.refusal != nil || s.known != a.known || time.Duration(n.agreed.Load()) < lasting ||
+	return s.refusal != nil || s.known != a.known || s.until < lasting ||
 		s.doubtful && time.Since(s.sent) >= a.l.opts.NodeTimeout
 }
 
 // stand is how many nodes have this client's terms for certain. mu is held.
 func (a *agreement) stand() int {
 	n := 0
-	for _, node := range a.l.nodes {
-		if time.Since(epoch) < time.Duration(node.agreed.Load()) {
+	for i := range a.at {
+		if node.Now() < a.at[i].until {
 			n++
 		}
 	}
@@ -237,17 +240,6 @@ func (a *agreement) restarted(i int, run string) {
 		return
 	}
 	if s := &a.at[i]; len(s.runs) > 0 && s.runs[len(s.runs)-1] != run {
-		a.l.nodes[i].agreed.Store(never)
+		s.until = never
 	}
-}
-
-// agreedKeys are one key: scripts have two.
-func (l *Locker) agreedKeys() keys {
-	return keys{AgreedPrefix + l.opts.Prefix, AgreedPrefix + l.opts.Prefix}
-}
-
-// single: the node is one server, not the present one of a Sentinel's set, or a Cluster.
-func (n *node) single() bool {
-	c := n.client.Load()
-	return c != nil && (*c).Mode() == rueidis.ClientModeStandalone
 }

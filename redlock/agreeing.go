@@ -2,15 +2,15 @@ package redlock
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	"github.com/tonsurance/lockkeeper/redlock/internal/server"
 )
 
 // agreeing is one round of asking nodes.
@@ -28,8 +28,8 @@ type agreeing struct {
 // begun, so that the locker waits for it.
 func (a *agreement) begin(lasting time.Duration) {
 	r := &agreeing{start: time.Now(), learned: make(chan struct{}), done: make(chan struct{})}
-	for i, n := range a.l.nodes {
-		if a.due(n, lasting) {
+	for i := range a.at {
+		if a.due(&a.at[i], lasting) {
 			a.at[i].busy, a.at[i].sent = true, r.start
 			r.open++
 			a.l.wg.Add(1)
@@ -93,7 +93,7 @@ func (a *agreement) ask(i int, r *agreeing) {
 		if r.reading--; err == nil {
 			s.shown, s.there, s.left = true, there, left
 		}
-		if err == nil || keyForbidden(err) { // that one counts all the same, see uncheckable
+		if err == nil || nodeerr.KeyForbidden(err) { // that one counts all the same, see uncheckable
 			r.shown++
 		}
 		a.step(r, r.reading, r.shown, r.learnedAll)
@@ -101,7 +101,7 @@ func (a *agreement) ask(i int, r *agreeing) {
 	select {
 	case <-r.learned:
 	case <-a.l.done:
-		err = cmp.Or(err, errClosed)
+		err = cmp.Or(err, nodeerr.ErrClosed)
 	}
 	if err == nil && there == "" {
 		// A client that finds no quorum gets no lease, so that its terms protect nothing: they
@@ -118,7 +118,7 @@ func (a *agreement) ask(i int, r *agreeing) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s.busy, s.err, s.shown = false, err, false
-	if keyForbidden(err) {
+	if nodeerr.KeyForbidden(err) {
 		a.uncheckable(i, err)
 	}
 	close(a.changed)
@@ -156,16 +156,18 @@ func (a *agreement) settle(i int, there string, left time.Duration) error {
 
 // send offers mine in place of known, or asks only, and gives what is there after it.
 func (a *agreement) send(i int, mine, known string, ttl time.Duration) (there string, left time.Duration, err error) {
-	ask := func() answer { return a.l.nodes[i].eval(agreeScript, a.l.agreedKeys(), renewing, mine, known, ms(ttl)) }
+	ask := func() node.Answer {
+		return a.l.nodes[i].Eval(script.Agree(a.l.opts.Prefix, mine, known, script.ToMillis(ttl)), node.Renewing)
+	}
 	got := ask()
-	if broken(got.err) && !silence(got.err) {
+	if nodeerr.Broken(got.Err) && !nodeerr.Silence(got.Err) {
 		got = ask() // a connection that ended while nobody used it; to ask twice is no harm
 	}
-	there, left, info, err := parseAgree(got)
+	agreed, err := parseAgree(got)
 	if err == nil {
-		a.locked(func() { a.learn(i, info) })
+		a.locked(func() { a.learn(i, server.ParseInfo(agreed.Info)) })
 	}
-	return there, left, err
+	return agreed.Text, agreed.Left, err
 }
 
 // stands notes that node i has this client's terms until then: what it was asked for,
@@ -175,7 +177,7 @@ func (a *agreement) stands(i int, until time.Time) {
 	defer a.mu.Unlock()
 	s := &a.at[i]
 	s.refusal, s.logged = nil, ""
-	a.l.nodes[i].agreed.Store(int64(until.Sub(epoch)))
+	s.until = node.At(until)
 }
 
 // joinAll gives what to write to node i in place of what is there, or why not: this
@@ -212,12 +214,12 @@ func (a *agreement) join(i int, there string, left time.Duration) (string, error
 		left = a.remembered()
 	}
 	n, s := a.l.nodes[i], &a.at[i]
-	n.agreed.Store(never)
+	s.until = never
 	s.refused = time.Now().Add(left)
 	s.refusal = a.l.differ(n, others, mine, max(a.remembered(), left), left)
 	if s.logged != there {
 		s.logged = there
-		n.tell(slog.LevelWarn, "clients with other nodes, another quorum or restart guard use the same locks: nothing is acquired before all have the same", "err", s.refusal)
+		n.Log(slog.LevelWarn, "clients with other nodes, another quorum or restart guard use the same locks: nothing is acquired before all have the same", "err", s.refusal)
 	}
 	return "", s.refusal
 }
@@ -236,7 +238,7 @@ func (a *agreement) mine() terms {
 	members := make([]member, len(a.l.nodes))
 	for i, n := range a.l.nodes {
 		s, m := &a.at[i], &members[i]
-		m.Name = n.name
+		m.Name = n.Name
 		if len(s.runs) > 0 {
 			// Seconds, for the text to stay the same where all are asked together.
 			m.Run, m.earlier, m.Port = s.runs[len(s.runs)-1], s.runs, s.port
@@ -247,12 +249,12 @@ func (a *agreement) mine() terms {
 }
 
 // learn notes what the server says of itself. mu is held.
-func (a *agreement) learn(i int, info map[string]string) {
+func (a *agreement) learn(i int, info server.Info) {
 	s, run := &a.at[i], info["run_id"]
-	if run == "" || !a.l.nodes[i].single() {
+	if run == "" || !a.l.nodes[i].Conn.Single() {
 		return
 	}
-	s.port, s.seen, s.up = info["tcp_port"], time.Now(), uptime(info)
+	s.port, s.seen, s.up = info["tcp_port"], time.Now(), info.Uptime()
 	if len(s.runs) > 0 && s.runs[len(s.runs)-1] == run {
 		return
 	}
@@ -266,43 +268,19 @@ func (a *agreement) learn(i int, info map[string]string) {
 // votes count as they did then, and that is said. mu is held.
 func (a *agreement) uncheckable(i int, err error) {
 	n, s := a.l.nodes[i], &a.at[i]
-	n.agreed.Store(int64(time.Since(epoch) + a.remembered()))
+	s.until = node.Now() + a.remembered()
 	s.known = a.known
 	if s.logged != err.Error() {
 		s.logged = err.Error()
-		n.tell(slog.LevelWarn, "redis node can't show whether all clients have the same nodes, quorum and restart guard: "+allowAgreed, "err", err)
+		n.Log(slog.LevelWarn, "redis node can't show whether all clients have the same nodes, quorum and restart guard: "+allowAgreed, "err", err)
 	}
 }
 
 const allowAgreed = "allow its user the keys of that (ACL ~" + AgreedPrefix + "*)"
 
-func keyForbidden(err error) bool {
-	refused := refusal(err)
-	return refused != nil && (strings.Contains(refused.Error(), "NOPERM") || strings.Contains(refused.Error(), "No permissions to access a key"))
-}
-
-// uptime is the server's, rounded down; 0 where it is not told.
-func uptime(info map[string]string) time.Duration {
-	seconds, err := strconv.ParseInt(info["uptime_in_seconds"], 10, 64)
-	if err != nil || seconds < 0 || seconds > 1<<31 {
-		return 0
+func parseAgree(a node.Answer) (script.Agreed, error) {
+	if a.Err != nil {
+		return script.Agreed{}, nodeerr.Shown(a.Err)
 	}
-	return time.Duration(seconds) * time.Second
-}
-
-func parseAgree(a answer) (there string, left time.Duration, info map[string]string, err error) {
-	if a.err != nil {
-		return "", 0, nil, ownTimeout(a.err)
-	}
-	part, err := a.msg.ToArray()
-	if err != nil || len(part) != 3 {
-		return "", 0, nil, fmt.Errorf("%w: not an array of 3", errReply)
-	}
-	there, err1 := part[0].ToString()
-	left, err2 := milliseconds(&part[1])
-	text, err3 := part[2].ToString()
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return "", 0, nil, fmt.Errorf("%w: %w", errReply, err)
-	}
-	return there, left, parseInfo(text), nil
+	return script.ParseAgree(a.Msg)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 )
 
 // terms are what all clients of a prefix must have alike: else a quorum of one of them
@@ -169,7 +170,7 @@ func (l *Locker) terms(members []member) terms {
 
 // differ is the refusal of a client whose terms are not those that stand on a node, for
 // so long if nobody uses them.
-func (l *Locker) differ(n *node, others, mine terms, pause, left time.Duration) error {
+func (l *Locker) differ(n *node.Node, others, mine terms, pause, left time.Duration) error {
 	return fmt.Errorf("%w: node %s: other clients of the keys %q have %v; this one has %v: both could hold one lock. Give all clients the same; to change it, stop all of them, wait %v, and start them anew (unused, the others' is forgotten in %v)",
-		lock.ErrRefused, n.name, l.opts.Prefix+"*", others, mine, pause, left.Round(time.Millisecond))
+		lock.ErrRefused, n.Name, l.opts.Prefix+"*", others, mine, pause, left.Round(time.Millisecond))
 }

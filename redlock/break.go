@@ -7,6 +7,8 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 var _ lock.ForceReleaser = (*Locker)(nil)
@@ -96,27 +98,31 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 	if err != nil {
 		return nil, err
 	}
-	anybody := "0"
-	if values == nil {
-		values, anybody = []string{""}, "1"
-	}
-	did, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, _ *node, c rueidis.Client) (Did, error) {
+	did, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, n *node.Node, c rueidis.Client) (Did, error) {
+		retention, guard := l.opts.retention, n.Guard()
+		requests := []script.Request{script.ForceRelease(k, retention, guard)}
+		if values != nil {
+			requests = nil
+			for _, value := range values {
+				requests = append(requests, script.Release(k, value, "", retention, guard, false))
+			}
+		}
 		// A request outlives who gave it up: one that waits for a connection must not free
 		// whoever came meanwhile.
 		if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil {
 			return "", err
 		}
 		did := WasFree
-		for _, value := range values {
-			rep := parseRelease(answered(releaseScript.eval(ctx, c, k, value, "1", anybody)))
-			switch rep.kind {
-			case failed:
+		for _, q := range requests {
+			rep := replyOf(node.AnswerOf(q.Eval(ctx, c)), script.ParseRelease)
+			switch rep.Kind {
+			case script.Failed:
 				return "", rep.err
-			case freed:
+			case script.Freed:
 				return Freed, nil
-			case notMine:
+			case script.NotMine:
 				did = Anothers
-			case missing:
+			case script.Missing:
 				return WasFree, nil
 			}
 		}
@@ -127,7 +133,7 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 	}
 	without, sights, all := 0, make([]sight, len(errs)), make([]Outcome, len(errs))
 	for i := range did {
-		all[i] = Outcome{Node: l.nodes[i].name, Did: did[i], Err: errs[i]}
+		all[i] = Outcome{Node: l.nodes[i].Name, Did: did[i], Err: errs[i]}
 		if sights[i].err = errs[i]; errs[i] == nil {
 			without++
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 const ttl = 10 * time.Second
@@ -82,9 +83,9 @@ func TestAgreeingNodesGiveTheTokenInOneRound(t *testing.T) {
 func TestDifferingCountsTakeASecondRoundAndAreHealed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)
-		k, _ := newKeys("redlock:", "k")
+		k, _ := script.NewKeys("redlock:", "k")
 		for i, n := range q.nodes {
-			n.redis.HSet(k.fence, "count", strconv.Itoa(100*(i+1)), "run", "-")
+			n.redis.HSet(k.Fence, "count", strconv.Itoa(100*(i+1)), "run", "-")
 		}
 		l, _ := q.client(nil)
 		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
@@ -105,9 +106,9 @@ func TestATokenNeedsAQuorumInTheSecondRound(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)
 		l, nets := q.warm()
-		k, _ := newKeys("redlock:", "k")
+		k, _ := script.NewKeys("redlock:", "k")
 		for i, n := range q.nodes {
-			n.redis.HSet(k.fence, "count", strconv.Itoa(100*(i+1)), "run", "-")
+			n.redis.HSet(k.Fence, "count", strconv.Itoa(100*(i+1)), "run", "-")
 		}
 		for _, w := range nets {
 			w.set(func(w *network) { w.delay = 20 * time.Millisecond })
@@ -132,8 +133,8 @@ func TestALateGrantWithALowerCountIsHealed(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, lease.Release(t.Context()))
 		synctest.Wait()
-		k, _ := newKeys("redlock:", "k")
-		q.nodes[2].redis.HSet(k.fence, "count", "5")
+		k, _ := script.NewKeys("redlock:", "k")
+		q.nodes[2].redis.HSet(k.Fence, "count", "5")
 		nets[2].set(func(w *network) { w.delay = 20 * time.Millisecond })
 		lease = must(t)(l.TryAcquire(t.Context(), "k", ttl))
 		require.Equal(t, 0, q.seen("commit"))

@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // While one request is under way at a node, the others wait and go together.
@@ -50,8 +52,8 @@ func TestARequestThatFailsInABatchFailsAlone(t *testing.T) {
 		nets[0].set(func(w *network) { w.delay = 10 * time.Millisecond })
 		_, err := q.nodes[0].redis.Lpush("redlock:list", "x")
 		require.NoError(t, err)
-		k, _ := newKeys("redlock:", "count")
-		q.nodes[0].redis.HSet(k.fence, "count", "many", "run", "-")
+		k, _ := script.NewKeys("redlock:", "count")
+		q.nodes[0].redis.HSet(k.Fence, "count", "many", "run", "-")
 		errs := map[string]error{}
 		var mu sync.Mutex
 		var wg sync.WaitGroup
@@ -77,17 +79,16 @@ func TestARequestThatFailsInABatchFailsAlone(t *testing.T) {
 
 // stubborn asks again as soon as it has failed.
 type stubborn struct {
-	n     *node
+	n     *node.Node
 	tries int
-	got   chan answer
+	got   chan node.Answer
 }
 
-func (s *stubborn) done(c *call, a answer) {
-	if s.tries++; a.err != nil && s.tries < 1000 {
-		s.n.ask(c)
+func (s *stubborn) Done(c *node.Call, a node.Answer) {
+	if s.tries++; a.Err != nil && s.tries < 1000 {
+		s.n.Ask(c)
 		return
 	}
-	c.recycle()
 	s.got <- a
 }
 
@@ -100,12 +101,11 @@ func TestWhoAsksAgainAfterAConnectionHasDiedIsHeardOnTheNextOne(t *testing.T) {
 		nets[0].set(func(w *network) { w.loseNext = true })
 		require.NoError(t, l.begin(1))
 		defer l.wg.Done()
-		s := &stubborn{n: l.nodes[0], got: make(chan answer, 1)}
-		k, _ := newKeys("redlock:", "k")
-		c := newCall(s, releaseScript, k, freeing)
-		c.put("value", "0")
-		l.nodes[0].ask(c)
-		require.NoError(t, (<-s.got).err)
+		s := &stubborn{n: l.nodes[0], got: make(chan node.Answer, 1)}
+		k, _ := script.NewKeys("redlock:", "k")
+		c := &node.Call{Request: script.Release(k, "value", "", "1", script.Guard{Least: "0"}, false), Who: s, Class: node.Freeing}
+		l.nodes[0].Ask(c)
+		require.NoError(t, (<-s.got).Err)
 		require.Equal(t, 3, s.tries) // once with what waited behind the first
 	})
 }
@@ -167,8 +167,7 @@ func TestWhatWaitsBehindAHungNodeIsNeverSent(t *testing.T) {
 		require.NoError(t, lease.Release(t.Context()))
 		synctest.Wait()
 		for _, n := range l.nodes {
-			require.Empty(t, n.queue.waiting)
-			require.False(t, n.queue.sending)
+			require.Zero(t, n.InFlight(), "none waits in a queue")
 		}
 	})
 }

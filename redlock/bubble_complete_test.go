@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 )
 
 func slow(d time.Duration) func(w *network) { return func(w *network) { w.delay = d } }
@@ -166,7 +167,7 @@ func TestCompletingALeaseIsBounded(t *testing.T) {
 				}
 				time.Sleep(time.Hour)
 				require.LessOrEqual(t, asked(), 1+1+completions)
-				require.Zero(t, l.nodes[2].pausing.Load())
+				require.Zero(t, l.nodes[2].Pausing())
 			})
 		})
 	}
@@ -180,10 +181,10 @@ func TestCompletingManyLeasesAtOnceIsBounded(t *testing.T) {
 		nets[2].set(refuse)
 		for i := range 4 * maxPausing {
 			must(t)(l.TryAcquire(t.Context(), fmt.Sprint(i), ttl))
-			require.LessOrEqual(t, l.nodes[2].pausing.Load(), int64(maxPausing))
+			require.LessOrEqual(t, l.nodes[2].Pausing(), int64(maxPausing))
 		}
 		time.Sleep(time.Minute)
-		require.Zero(t, l.nodes[2].pausing.Load())
+		require.Zero(t, l.nodes[2].Pausing())
 	})
 }
 
@@ -205,12 +206,12 @@ func TestASlowNodesBacklogIsBounded(t *testing.T) {
 				for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); {
 					lease := must(t)(l.TryAcquire(t.Context(), fmt.Sprint(i), ttl))
 					require.NoError(t, lease.Release(t.Context()))
-					most.Store(max(most.Load(), l.nodes[2].inflight.Load()))
+					most.Store(max(most.Load(), l.nodes[2].InFlight()))
 				}
 			})
 		}
 		wg.Wait()
-		require.LessOrEqual(t, most.Load(), int64(maxBacklog+maxBatch))
+		require.LessOrEqual(t, most.Load(), int64(node.MaxBacklog+node.MaxBatch))
 		nets[0].set(hang) // one death
 		start := time.Now()
 		require.NoError(t, leader.Extend(t.Context(), ttl))
@@ -226,7 +227,7 @@ func TestANodeWithoutRoomIsLeftOutAndNamed(t *testing.T) {
 		q := newQuorum(t, 3)
 		l, nets := q.warm()
 		nets[2].set(slow(40 * time.Millisecond))
-		for i := range maxBacklog {
+		for i := range node.MaxBacklog {
 			must(t)(l.TryAcquire(t.Context(), fmt.Sprint(i), ttl))
 		}
 		require.NoError(t, q.nodes[0].redis.Set("redlock:k", "other"))
@@ -245,7 +246,7 @@ func TestABurstIsNotRefused(t *testing.T) {
 			w.set(slow(time.Millisecond))
 		}
 		var wg sync.WaitGroup
-		for i := range 8 * maxBacklog {
+		for i := range 8 * node.MaxBacklog {
 			wg.Go(func() { must(t)(l.TryAcquire(t.Context(), fmt.Sprint(i), ttl)) })
 		}
 		wg.Wait()

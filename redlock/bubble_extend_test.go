@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 func TestExtendNeverShortensOnANodeButMayShortenTheLease(t *testing.T) {
@@ -35,8 +37,8 @@ func TestAConfirmedHolderRepairsNodesThatLostTheLock(t *testing.T) {
 			require.NoError(t, lease.Extend(t.Context(), ttl))
 			synctest.Wait()
 			require.NotEmpty(t, n.value("k"))
-			k, _ := newKeys("redlock:", "k")
-			require.Empty(t, n.redis.HGet(k.fence, "run"), "a repair vouches for nothing that was forgotten")
+			k, _ := script.NewKeys("redlock:", "k")
+			require.Empty(t, n.redis.HGet(k.Fence, "run"), "a repair vouches for nothing that was forgotten")
 		}
 		require.NoError(t, lease.Extend(t.Context(), ttl))
 		require.Equal(t, 3, q.seen("repair"))
@@ -54,18 +56,18 @@ func TestARepairIsRefusedByAnotherRunAnotherHolderOrABrokenCount(t *testing.T) {
 		l, _ := q.client(nil)
 		n := q.nodes[0]
 		n.guarded(time.Hour)
-		k, _ := newKeys("redlock:", "k")
-		repair := func(run string) kind {
-			return parseRepair(l.nodes[0].eval(repairScript, k, renewing, "me/X", "1000", "60000", "50", run)).kind
+		k, _ := script.NewKeys("redlock:", "k")
+		repair := func(run string) script.Kind {
+			return replyOf(l.nodes[0].Eval(script.Repair(k, "me/X", "1000", "60000", 50, run), node.Renewing), script.ParseRepair).Kind
 		}
-		require.Equal(t, notMine, repair("run7"), "another run")
-		n.redis.HSet(k.fence, "count", "many", "run", "run0")
-		require.Equal(t, notMine, repair("run0"), "a count that is no number")
-		n.redis.HSet(k.fence, "count", "50")
-		require.NoError(t, n.redis.Set(k.lock, "other"))
-		require.Equal(t, notMine, repair("run0"), "another holder")
-		n.redis.Del(k.lock)
-		require.Equal(t, repaired, repair("run0"))
+		require.Equal(t, script.NotMine, repair("run7"), "another run")
+		n.redis.HSet(k.Fence, "count", "many", "run", "run0")
+		require.Equal(t, script.NotMine, repair("run0"), "a count that is no number")
+		n.redis.HSet(k.Fence, "count", "50")
+		require.NoError(t, n.redis.Set(k.Lock, "other"))
+		require.Equal(t, script.NotMine, repair("run0"), "another holder")
+		n.redis.Del(k.Lock)
+		require.Equal(t, script.Repaired, repair("run0"))
 		require.Equal(t, "me/X", n.value("k"))
 	})
 }
@@ -83,14 +85,14 @@ func TestARepairLeavesAHigherCountAlone(t *testing.T) {
 		_, err := waiter.TryAcquire(t.Context(), "k", ttl)
 		require.ErrorIs(t, err, lock.ErrHeld)
 		synctest.Wait()
-		k, _ := newKeys("redlock:", "k")
-		higher := q.nodes[0].redis.HGet(k.fence, "count")
-		require.NotEqual(t, higher, q.nodes[1].redis.HGet(k.fence, "count"), "the waiter was granted here")
+		k, _ := script.NewKeys("redlock:", "k")
+		higher := q.nodes[0].redis.HGet(k.Fence, "count")
+		require.NotEqual(t, higher, q.nodes[1].redis.HGet(k.Fence, "count"), "the waiter was granted here")
 
 		require.NoError(t, lease.Extend(t.Context(), ttl))
 		synctest.Wait()
 		require.NotEmpty(t, q.nodes[0].value("k"), "the lease stands on all nodes again")
-		require.Equal(t, higher, q.nodes[0].redis.HGet(k.fence, "count"), "a count never falls")
+		require.Equal(t, higher, q.nodes[0].redis.HGet(k.Fence, "count"), "a count never falls")
 
 		token := lease.Token()
 		require.NoError(t, lease.Release(t.Context()))

@@ -9,6 +9,7 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
 func fact(n lock.NodeHealth, name string) string {
@@ -85,7 +86,7 @@ func TestHealthTellsANodeThatRefusesFromOneThatIsDown(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "yes", fact(h.Nodes[0], "reachable"))
 		require.EqualError(t, h.Nodes[0].Err, "asks for a password (NOAUTH)")
-		require.NotNil(t, refusal(h.Nodes[0].Err), "the server's own error is kept")
+		require.NotNil(t, nodeerr.Refusal(h.Nodes[0].Err), "the server's own error is kept")
 		require.Equal(t, "no", fact(h.Nodes[1], "reachable"))
 		require.ErrorContains(t, h.Nodes[1].Err, "no answer within ")
 		require.Equal(t, "no", fact(h.Nodes[2], "reachable"))
@@ -120,41 +121,4 @@ func TestHealthTellsHowTheGuardStands(t *testing.T) {
 			}
 		}
 	})
-}
-
-// What INFO and CONFIG GET of servers say, and what an operator reads of it.
-func TestHealthFactsAreThoseOfTheServer(t *testing.T) {
-	for _, tc := range []struct {
-		name string
-		s    survey
-		want string
-	}{
-		{"redis", survey{
-			info: map[string]string{"redis_version": "7.0.15", "role": "master", "connected_slaves": "0", "used_memory": "1258291", "maxmemory": "268435456", "maxmemory_policy": "noeviction", "uptime_in_seconds": "273600"},
-			conf: config{"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no", "save": ""},
-		}, "Redis 7.0.15|primary|durable (aof, always)|1.2 MB of 256 MB|noeviction|3d4h"},
-		{"valkey", survey{
-			info: map[string]string{"redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "8.1.0", "role": "slave", "master_host": "h", "master_port": "1", "used_memory": "1048576", "maxmemory": "0", "maxmemory_policy": "allkeys-lru", "uptime_in_seconds": "59"},
-			conf: config{"appendonly": "no", "appendfsync": "always", "no-appendfsync-on-rewrite": "no", "save": "3600 1"},
-		}, "Valkey 8.1.0|replica of h:1|snapshots|1.0 MB, no limit|allkeys-lru|59s"},
-		{"everysec", survey{
-			info: map[string]string{"redis_version": "6.2.0", "role": "master", "connected_slaves": "2", "cluster_enabled": "1", "uptime_in_seconds": "3725"},
-			conf: config{"appendonly": "yes", "appendfsync": "everysec", "no-appendfsync-on-rewrite": "no", "save": ""},
-		}, "Redis 6.2.0|primary, replicas: 2, cluster mode|aof, everysec|not told|not told|1h2m"},
-		{"always but not during rewrites", survey{
-			conf: config{"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "yes", "save": ""},
-		}, "not told|not told|aof, always, not during rewrites|not told|not told|not told"},
-		{"none", survey{info: map[string]string{"uptime_in_seconds": "125"}, conf: config{"appendonly": "no", "appendfsync": "everysec", "no-appendfsync-on-rewrite": "no", "save": ""}},
-			"not told|not told|none|not told|not told|2m5s"},
-		{"a cluster whose servers differ", survey{members: 3, info: map[string]string{"redis_version": "7.0.15", "role": "master"}, conf: config{"appendonly": "yes"}},
-			"Redis 7.0.15|cluster of 3 servers|aof, fsync differs|differs|differs|differs"},
-	} {
-		var got []string
-		for _, f := range tc.s.facts() {
-			if f.Name != "clock" {
-				got = append(got, f.Value)
-			}
-		}
-		require.Equal(t, tc.want, strings.Join(got, "|"), tc.name)
-	}
 }

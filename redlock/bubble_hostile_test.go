@@ -16,6 +16,8 @@ import (
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // clusterOfOne is a Locker on a one-server Redis Cluster.
@@ -59,8 +61,8 @@ func TestAKeyCantBeAnothersFenceCounter(t *testing.T) {
 		q := newQuorum(t, 1)
 		for prefix, o := range map[string]*Options{"": {NoPrefix: true}, "lockkeeper:": {Prefix: "lockkeeper:"}} {
 			l, _ := q.client(o)
-			k, _ := newKeys(prefix, "x")
-			_, err := l.TryAcquire(t.Context(), k.fence[len(prefix):], ttl)
+			k, _ := script.NewKeys(prefix, "x")
+			_, err := l.TryAcquire(t.Context(), k.Fence[len(prefix):], ttl)
 			require.ErrorIs(t, err, lock.ErrInvalid)
 			lease := must(t)(l.TryAcquire(t.Context(), "x", ttl))
 			require.NoError(t, lease.Release(t.Context()))
@@ -101,7 +103,7 @@ func TestAHungNodeDoesNotHoldAttemptsBack(t *testing.T) {
 		l, nets := q.client(nil)
 		nets[0].set(hang)
 		start := time.Now()
-		for i := range maxBacklog * 3 / 2 {
+		for i := range node.MaxBacklog * 3 / 2 {
 			lease := must(t)(l.TryAcquire(t.Context(), strconv.Itoa(i), ttl))
 			require.NoError(t, lease.Release(t.Context()))
 		}
@@ -116,22 +118,22 @@ func TestAHungNodeGathersNoMoreThanItsShareOfRequests(t *testing.T) {
 		nets[0].set(hang)
 		before := runtime.NumGoroutine()
 		var leases []lock.Lease
-		for i := range maxBacklog * 3 / 2 {
-			if i == maxBacklog { // else it counts as slow
+		for i := range node.MaxBacklog * 3 / 2 {
+			if i == node.MaxBacklog { // else it counts as slow
 				time.Sleep(testNodeTimeout)
 			}
 			leases = append(leases, must(t)(l.TryAcquire(t.Context(), strconv.Itoa(i), ttl)))
 		}
 		synctest.Wait()
-		require.EqualValues(t, maxBacklog, l.nodes[0].inflight.Load())
+		require.EqualValues(t, node.MaxBacklog, l.nodes[0].InFlight())
 		require.LessOrEqual(t, runtime.NumGoroutine()-before, maxPausing+10)
 		for _, lease := range leases {
 			require.NoError(t, lease.Release(t.Context()))
 		}
 		synctest.Wait()
-		require.LessOrEqual(t, l.nodes[0].inflight.Load(), int64(2), "what was sent; the other votes are wanted no more")
+		require.LessOrEqual(t, l.nodes[0].InFlight(), int64(2), "what was sent; the other votes are wanted no more")
 		time.Sleep(10 * testNodeTimeout)
-		require.Zero(t, l.nodes[0].inflight.Load(), "the end of the connection ends it, and its release")
+		require.Zero(t, l.nodes[0].InFlight(), "the end of the connection ends it, and its release")
 	})
 }
 
@@ -143,16 +145,16 @@ func TestADeadNodeGathersNoMoreThanItsShareOfReleases(t *testing.T) {
 		l, nets := q.client(nil)
 		nets[0].set(refuse)
 		before := runtime.NumGoroutine()
-		for i := range maxBacklog * 3 {
+		for i := range node.MaxBacklog * 3 {
 			lease := must(t)(l.TryAcquire(t.Context(), strconv.Itoa(i), ttl))
 			synctest.Wait()
 			require.NoError(t, lease.Release(t.Context()))
 		}
 		synctest.Wait()
-		require.LessOrEqual(t, runtime.NumGoroutine()-before, maxBacklog+10)
+		require.LessOrEqual(t, runtime.NumGoroutine()-before, node.MaxBacklog+10)
 		time.Sleep(10 * testNodeTimeout)
-		require.Zero(t, l.nodes[0].inflight.Load())
-		require.Zero(t, l.nodes[0].pausing.Load())
+		require.Zero(t, l.nodes[0].InFlight())
+		require.Zero(t, l.nodes[0].Pausing())
 	})
 }
 
@@ -160,7 +162,7 @@ func TestLongDurationsAreNotWrappedAround(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0", 1: "1", time.Millisecond: "1", time.Millisecond + 1: "2", math.MaxInt64: "9223372036855",
 	} {
-		require.Equal(t, want, ms(d))
+		require.Equal(t, script.Millis(want), script.ToMillis(d))
 	}
 	for guard, want := range map[time.Duration]string{
 		time.Millisecond: "2", time.Second: "2", time.Second + 1: "3", time.Minute: "61", -1: "0",
@@ -181,15 +183,15 @@ func TestANodeThatRaisesEveryTokenEndsTheAttempt(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)
 		for i, n := range q.nodes {
-			k, _ := newKeys("redlock:", "k")
-			n.redis.HSet(k.fence, "count", strconv.Itoa(100*(i+1)), "run", "-")
+			k, _ := script.NewKeys("redlock:", "k")
+			n.redis.HSet(k.Fence, "count", strconv.Itoa(100*(i+1)), "run", "-")
 		}
 		l, _ := q.client(nil)
 		use(t, l) // so that nothing else is sent beside the commits
 		var lies atomic.Int64
 		for _, n := range q.nodes[:2] {
 			n.redis.Server().SetPreHook(func(c *server.Peer, cmd string, args ...string) bool {
-				if cmd != "EVALSHA" || args[0] != commitScript.sha {
+				if cmd != "EVALSHA" || scriptNames[args[0]] != "commit" {
 					return false
 				}
 				c.WriteInt(int(1000 + lies.Add(1)))
@@ -212,8 +214,8 @@ func TestForceReleaseOfATermThatCantBeToldApartIsUnavailable(t *testing.T) {
 		l, nets := q.client(nil)
 		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
 		synctest.Wait()
-		k, _ := newKeys("redlock:", "k")
-		q.nodes[0].redis.HSet(k.fence, "count", "9000000000000000")
+		k, _ := script.NewKeys("redlock:", "k")
+		q.nodes[0].redis.HSet(k.Fence, "count", "9000000000000000")
 		nets[1].set(refuse)
 		err := l.ForceRelease(t.Context(), "k", lease.Token())
 		require.ErrorIs(t, err, lock.ErrUnavailable)
@@ -224,9 +226,6 @@ func TestForceReleaseOfATermThatCantBeToldApartIsUnavailable(t *testing.T) {
 // owned makes l close its clients itself, as one that Dial made.
 func owned(l *Locker) {
 	l.owned = true
-	for _, n := range l.nodes {
-		n.dial = &dialer{node: n}
-	}
 }
 
 func TestCloseFinishesTheCleanupOfACancelledAttempt(t *testing.T) {

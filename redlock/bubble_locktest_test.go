@@ -63,8 +63,8 @@ func TestConformanceInABubble(t *testing.T) {
 			k, err := l.(*Locker).keysOf(key)
 			require.NoError(t, err)
 			for _, n := range of(l).q.nodes {
-				n.redis.Del(k.lock)
-				n.redis.Del(k.fence)
+				n.redis.Del(k.Lock)
+				n.redis.Del(k.Fence)
 			}
 			time.Sleep(time.Millisecond) // a new counter starts from the node's clock, and requests take no time here
 		},

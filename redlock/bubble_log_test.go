@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/internal/logtest"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 )
 
 // lines are those that were logged, each with its node.
@@ -73,7 +74,7 @@ func TestLogTellsOnceThatANodeIsDownAndBack(t *testing.T) {
 			func(w *network) { w.hang = true },
 		} {
 			nets[1].set(fault)
-			for range 20 { // for longer than downPause
+			for range 20 { // for longer than node.LogPause
 				use(t, l)
 			}
 			require.Equal(t, []string{down}, log.since())
@@ -83,7 +84,7 @@ func TestLogTellsOnceThatANodeIsDownAndBack(t *testing.T) {
 				use(t, l)
 			}
 			require.Equal(t, []string{back}, log.since())
-			time.Sleep(downPause)
+			time.Sleep(node.LogPause)
 		}
 	})
 }
@@ -98,7 +99,7 @@ func TestLogOfANodeThatComesAndGoesIsBounded(t *testing.T) {
 			nets[0].set(func(w *network) { w.down = false })
 			use(t, l)
 		}
-		minutes := int(time.Since(start)/downPause) + 1
+		minutes := int(time.Since(start)/node.LogPause) + 1
 		all := log.since()
 		require.NotEmpty(t, all)
 		require.LessOrEqual(t, len(all), 2*minutes)

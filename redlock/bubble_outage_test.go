@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 )
 
 const (
@@ -53,30 +54,6 @@ func TestLogDoesNotSayThatANodeAnswersAgainWhileItRefusesVotes(t *testing.T) {
 			require.Empty(t, log.since())
 		})
 	}
-}
-
-func TestLogDoesNotMissTheVoteOfANodeThatMayNotQueue(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		q := newQuorum(t, 3)
-		q.nodes[1].set(func(n *fakeNode) { n.forbids = QueuePrefix })
-		l, _, log := logged(q)
-		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
-		k, _ := newKeys("redlock:", "k")
-		wake := make(chan struct{}, 1)
-		w := l.desk.add(k, wake)
-		l.standInLine(t.Context(), w)
-		l.standInLine(t.Context(), w)
-		synctest.Wait()
-		var all []string
-		for _, line := range log.since() {
-			if line != "fake2:6379 DEBUG no wake-ups from a redis node" && line != "fake1:6379 DEBUG no wake-ups from a redis node" && line != "fake3:6379 DEBUG no wake-ups from a redis node" {
-				all = append(all, line)
-			}
-		}
-		require.Equal(t, []string{"fake2:6379 DEBUG redis node keeps no queue of waiters"}, all)
-		l.desk.remove(w, wake)
-		require.NoError(t, lease.Release(t.Context()))
-	})
 }
 
 func TestLogOfAKeyThatCanNotBeVotedOnIsNoOutageOfTheNode(t *testing.T) {
@@ -160,20 +137,20 @@ func TestLogIsInTheOrderInWhichThingsHappenedAndHoldsNothingUp(t *testing.T) {
 			nets[1].set(healthy)
 			use(t, l)
 			want = append(want, "redis node does not answer as it should: its vote is missing", "redis node answers again")
-			time.Sleep(downPause - 10*time.Second)
+			time.Sleep(node.LogPause - 10*time.Second)
 		}
 		time.Sleep(10 * time.Minute)
 		require.NoError(t, l.Close())
 		var got []string
 		for i, line := range r.lines {
 			got = append(got, line.Message)
-			require.Equal(t, begin.Add(time.Duration(i/2)*downPause+time.Duration(i%2)*5*time.Second).UnixMilli(), line.Time.UnixMilli(), "the time of the event")
+			require.Equal(t, begin.Add(time.Duration(i/2)*node.LogPause+time.Duration(i%2)*5*time.Second).UnixMilli(), line.Time.UnixMilli(), "the time of the event")
 		}
 		require.Equal(t, want, got)
 	})
 }
 
-// asking is a handler that asks for a lock that is watched.
+// asking is a handler that asks for a lock that is waited for.
 type asking struct {
 	slog.Handler
 	l    *Locker
@@ -183,24 +160,31 @@ type asking struct {
 func (a *asking) Enabled(context.Context, slog.Level) bool { return true }
 
 func (a *asking) Handle(ctx context.Context, line slog.Record) error {
-	_, _ = a.l.TryAcquire(ctx, "watched", ttl)
+	_, _ = a.l.TryAcquire(ctx, "awaited", ttl)
 	a.said <- line.Message
 	return nil
 }
 
-func TestLoggerMayUseTheLockerForWhatIsWatched(t *testing.T) {
+func TestLoggerMayUseTheLockerForWhatIsWaitedFor(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)
 		a := &asking{Handler: slog.DiscardHandler, said: make(chan string, 100)}
 		l, nets := q.client(&Options{Logger: slog.New(a), RestartGuard: -1})
 		a.l = l
-		stop, err := l.Watch(t.Context(), "watched", make(chan struct{}, 1))
-		require.NoError(t, err)
-		for _, w := range nets {
-			w.set(refuse)
+		lease := must(t)(l.TryAcquire(t.Context(), "awaited", ttl))
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		stands := make(chan struct{}, 100)
+		go func() {
+			<-stands
+			for _, w := range nets {
+				w.set(refuse)
+			}
+		}()
+		_, err := l.Await(ctx, "awaited", ttl, func(*lock.HeldError) { stands <- struct{}{} })
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		for <-a.said != "redis node does not answer as it should: its vote is missing" {
 		}
-		for <-a.said != "no wake-ups from a redis node" {
-		}
-		stop()
+		_ = lease.Release(t.Context())
 	})
 }

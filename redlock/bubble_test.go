@@ -1,6 +1,7 @@
 package redlock
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -18,6 +19,8 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	serverinfo "github.com/tonsurance/lockkeeper/redlock/internal/server"
 )
 
 // Whole quorums on fake time: miniredis nodes behind in-memory connections that
@@ -47,8 +50,8 @@ func newFakeNode(t *testing.T, name string) *fakeNode {
 	conn, err := n.redis.Dial() // starts the server
 	require.NoError(t, err)
 	answer := make([]byte, 256)
-	for _, s := range []*script{acquireScript, commitScript, extendScript, repairScript, releaseScript, inspectScript, waitScript, leaveScript, agreeScript, batchScript} {
-		_, err := fmt.Fprintf(conn, "*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n$%d\r\n%s\r\n", len(s.source), s.source)
+	for _, s := range script.All() {
+		_, err := fmt.Fprintf(conn, "*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n$%d\r\n%s\r\n", len(s.Source), s.Source)
 		require.NoError(t, err)
 		_, err = conn.Read(answer) // so that each request is one round trip
 		require.NoError(t, err)
@@ -59,12 +62,14 @@ func newFakeNode(t *testing.T, name string) *fakeNode {
 	return n
 }
 
-var scriptNames = map[string]string{
-	acquireScript.sha: "acquire", commitScript.sha: "commit", extendScript.sha: "extend",
-	repairScript.sha: "repair", releaseScript.sha: "release", inspectScript.sha: "inspect",
-	waitScript.sha: "wait", leaveScript.sha: "leave",
-	agreeScript.sha: "agree", batchScript.sha: "batch",
-}
+// scriptNames are the scripts' names by their hashes.
+var scriptNames = func() map[string]string {
+	names := map[string]string{}
+	for _, s := range script.All() {
+		names[s.SHA] = s.Name
+	}
+	return names
+}()
 
 // hook answers INFO server and CONFIG GET, which miniredis does not.
 func (n *fakeNode) hook(c *server.Peer, cmd string, args ...string) bool {
@@ -77,7 +82,7 @@ func (n *fakeNode) hook(c *server.Peer, cmd string, args ...string) bool {
 			c.WriteError(n.refuses)
 			return true
 		}
-		if args[0] == batchScript.sha {
+		if scriptNames[args[0]] == "batch" {
 			n.calls = append(n.calls, batched(args)...)
 		}
 		if n.forbids != "" && slices.ContainsFunc(args[2:], func(arg string) bool { return strings.Contains(arg, n.forbids) }) {
@@ -89,10 +94,10 @@ func (n *fakeNode) hook(c *server.Peer, cmd string, args ...string) bool {
 		c.WriteBulk("proto")
 		c.WriteInt(3)
 		return true
-	case cmd == "INFO" && n.info && len(args) == 1 && (args[0] == "server" || args[0] == allInfo && n.config != nil):
+	case cmd == "INFO" && n.info && len(args) == 1 && (args[0] == "server" || args[0] == serverinfo.AllInfo && n.config != nil):
 		uptime := int(time.Since(n.started) / time.Second)
 		text := fmt.Sprintf("# Server\r\nrun_id:%srun%d\r\nuptime_in_seconds:%d\r\n", n.server, n.run, uptime)
-		if args[0] == allInfo {
+		if args[0] == serverinfo.AllInfo {
 			text += "role:master\r\nmaster_replid2:0000\r\naof_last_rewrite_time_sec:-1\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\n" +
 				"cmdstat_config|get:calls=3,usec=1\r\n" + n.stats
 		}
@@ -232,9 +237,12 @@ func (w *network) losesThis() bool {
 }
 
 // late tells, once, how late a request arrives whose connection breaks.
-func (w *network) late() time.Duration {
+func (w *network) late(b []byte) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !bytes.Contains(b, []byte("EVAL")) { // the client library's own PING
+		return 0
+	}
 	d := w.lateNext
 	w.lateNext = 0
 	return d
@@ -275,7 +283,7 @@ func (c *fakeConn) carryRequests() {
 			if dead = dead || lost; dead {
 				continue
 			}
-			if late := c.net.late(); late > 0 {
+			if late := c.net.late(b); late > 0 {
 				c.arriveLate(b, late)
 				return
 			}
@@ -474,6 +482,6 @@ func (n *fakeNode) value(key string) string {
 }
 
 func (n *fakeNode) count(key string) string {
-	k, _ := newKeys("redlock:", key)
-	return n.redis.HGet(k.fence, "count")
+	k, _ := script.NewKeys("redlock:", key)
+	return n.redis.HGet(k.Fence, "count")
 }

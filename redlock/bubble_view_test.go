@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // ours is a value as a client of ours has it.
@@ -99,10 +100,10 @@ func TestViewNamesThoseWhoWaitInTheOrderOfMostNodes(t *testing.T) {
 		q := newQuorum(t, 3)
 		l, nets := q.client(nil)
 		a, b, c := ours("a:1"), ours("b:2"), ours("c:3")
-		k, _ := newKeys("redlock:", "k")
+		k, _ := script.NewKeys("redlock:", "k")
 		for i, order := range [][]string{{a, b}, {b, a}, {c, a, b}} {
 			for place, id := range order {
-				_, err := q.nodes[i].redis.ZAdd(k.queue().fence, float64(place+1), id)
+				_, err := q.nodes[i].redis.ZAdd(k.Queue(), float64(place+1), id)
 				require.NoError(t, err)
 			}
 		}
@@ -110,8 +111,8 @@ func TestViewNamesThoseWhoWaitInTheOrderOfMostNodes(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []string{"a:1", "b:2", "c:3"}, v.Waiters)
 		require.Equal(t, StateFree, v.State)
-		q.nodes[0].redis.Del(k.queue().fence)
-		require.NoError(t, q.nodes[0].redis.Set(k.queue().fence, "no queue")) // is no reason to hide the lock
+		q.nodes[0].redis.Del(k.Queue())
+		require.NoError(t, q.nodes[0].redis.Set(k.Queue(), "no queue")) // is no reason to hide the lock
 		nets[1].set(refuse)
 		v, err = l.View(t.Context(), "k")
 		require.NoError(t, err)
@@ -127,11 +128,11 @@ func TestViewDoesNotNameTheHolderAmongThoseWhoWait(t *testing.T) {
 		l, nets := q.client(&Options{Owner: "holder:1"})
 		must(t)(l.TryAcquire(t.Context(), "k", ttl))
 		time.Sleep(time.Second) // it stands on all three
-		k, _ := newKeys("redlock:", "k")
+		k, _ := script.NewKeys("redlock:", "k")
 		waits := func(owner string, nodes ...int) {
 			id := ours(owner)
 			for _, i := range nodes {
-				_, err := q.nodes[i].redis.ZAdd(k.queue().fence, 1, id)
+				_, err := q.nodes[i].redis.ZAdd(k.Queue(), 1, id)
 				require.NoError(t, err)
 			}
 		}

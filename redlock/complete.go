@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // A lease that stands on a quorum is valid, and one death from being lost. So a node that
@@ -30,9 +32,9 @@ func completeGrant(tries int) func(*hold, int, reply) *round {
 		if h.releasing {
 			return nil
 		}
-		switch rep.kind {
-		case granted:
-			if rep.n >= h.token {
+		switch rep.Kind {
+		case script.Granted:
+			if rep.Count >= h.token {
 				return nil
 			}
 			// Its counter goes up to the token, so that next time the nodes count alike and
@@ -40,14 +42,12 @@ func completeGrant(tries int) func(*hold, int, reply) *round {
 			r := h.newRound(opCommit)
 			r.token, r.until = h.token, h.until
 			return r
-		case held, recovering, notMine:
-			if h.waiter == "" || tries > 0 {
-				break
+		case script.Held, script.Recovering, script.NotMine:
+			if h.stood != nil {
+				// Its request stands there, and is granted by whatever frees the lock; but where
+				// no notification arrives, only when it asks.
+				return h.askAgain(i, opStand, rep, tries)
 			}
-			// This process is in the node's queue of waiters, and waits no more.
-			r := h.newRound(opLeave)
-			r.tend = func(h *hold, i int, _ reply) *round { return h.askAgain(i, opAcquire, rep, tries) }
-			return r
 		}
 		return h.askAgain(i, opAcquire, rep, tries)
 	}
@@ -59,7 +59,7 @@ func completeExtend(tries int) func(*hold, int, reply) *round {
 		if h.releasing {
 			return nil
 		}
-		if rep.kind == missing { // it lost the lock, and gets it for the ttl that was just confirmed
+		if rep.Kind == script.Missing { // it lost the lock, and gets it for the ttl that was just confirmed
 			r := h.newRound(opRepair)
 			r.ttl, r.token, r.until = h.ttl, h.token, h.until
 			r.tend = func(h *hold, i int, rep reply) *round { return h.askAgain(i, opExtend, rep, tries) }
@@ -73,20 +73,20 @@ func completeExtend(tries int) func(*hold, int, reply) *round {
 // One that may not vote for a while is left to the next extends. mu is held.
 func (h *hold) askAgain(i int, do *op, rep reply, tries int) *round {
 	most, pause := completions, completePause<<tries
-	if rep.kind == failed { // it may be down: seldom
+	if rep.Kind == script.Failed { // it may be down: seldom
 		most, pause = completions/2, completePause<<(2*tries)
 	}
 	switch {
 	case h.releasing, tries >= most, errors.Is(rep.err, lock.ErrClosed):
 		return nil
-	case rep.kind != held && rep.kind != taken && rep.kind != notMine && rep.kind != failed:
+	case rep.Kind != script.Held && rep.Kind != script.Taken && rep.Kind != script.NotMine && rep.Kind != script.Failed:
 		return nil
-	case h.l.nodes[i].pausing.Load() >= maxPausing:
+	case h.l.nodes[i].Pausing() >= maxPausing:
 		return nil
 	}
 	r := h.newRound(do)
 	r.ttl, r.until, r.pause = h.ttl, h.until, pause
-	if time.Since(epoch)+r.pause > r.until {
+	if node.Now()+r.pause > r.until {
 		return nil
 	}
 	if r.tend = completeGrant(tries + 1); do == opExtend {

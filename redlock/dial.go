@@ -1,18 +1,22 @@
 package redlock
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	"github.com/tonsurance/lockkeeper/redlock/internal/server"
 )
 
 // Dial connects to the nodes and returns once a quorum has answered; the others
@@ -51,19 +55,18 @@ func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 	l.owned = true
 	seen := map[string]int{}
 	for i, raw := range urls {
-		u, err := parseURL(raw)
+		u, err := nodeconn.ParseURL(raw)
 		if err != nil {
 			return nil, fmt.Errorf("redlock: %w: node %d of %d: %w", lock.ErrInvalid, i+1, len(urls), err)
 		}
-		n := l.addNode(u.name())
-		for _, server := range u.servers() {
+		n := l.addNode(u.Name(), nodeconn.Dial(u, l.connOptions()))
+		for _, server := range u.Servers() {
 			if j, ok := seen[server]; ok && j != i {
 				return nil, fmt.Errorf("redlock: %w: nodes %d (%s) and %d (%s) are the same server, want an independent one for each vote",
-					lock.ErrInvalid, j+1, l.nodes[j].name, i+1, n.name)
+					lock.ErrInvalid, j+1, l.nodes[j].Name, i+1, n.Name)
 			}
 			seen[server] = i
 		}
-		n.dial = newDialer(u, n, l.begin)
 	}
 	if opts.Lazy {
 		return l, nil
@@ -73,6 +76,14 @@ func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// connOptions are how the nodes' connections are made.
+func (l *Locker) connOptions() *nodeconn.Options {
+	return &nodeconn.Options{
+		NodeTimeout: l.opts.NodeTimeout, TLS: l.opts.TLS, GetTLS: l.opts.GetTLS, Credentials: l.opts.Credentials,
+		Begin: l.begin, Group: &l.wg,
+	}
 }
 
 // connect returns when a quorum has answered a PING.
@@ -95,7 +106,7 @@ func (l *Locker) connect(ctx context.Context) error {
 		}
 		go func() {
 			defer l.wg.Done()
-			run, err := n.reach(dialing, again)
+			run, err := l.reach(dialing, n, again)
 			answers <- answer{i, run, err}
 		}()
 	}
@@ -107,12 +118,12 @@ func (l *Locker) connect(ctx context.Context) error {
 				up++
 			}
 			if errors.Is(a.err, lock.ErrInvalid) {
-				return fmt.Errorf("redlock: node %d of %d (%s): %w", a.i+1, len(l.nodes), l.nodes[a.i].name, a.err)
+				return fmt.Errorf("redlock: node %d of %d (%s): %w", a.i+1, len(l.nodes), l.nodes[a.i].Name, a.err)
 			}
 			if j, ok := runs[a.run]; ok && a.run != "" {
 				i, j := max(a.i, j), min(a.i, j)
 				return fmt.Errorf("redlock: %w: nodes %d (%s) and %d (%s) are the same server by their run_id, want an independent one for each vote",
-					lock.ErrInvalid, j+1, l.nodes[j].name, i+1, l.nodes[i].name)
+					lock.ErrInvalid, j+1, l.nodes[j].Name, i+1, l.nodes[i].Name)
 			}
 			runs[a.run] = a.i
 		case <-ctx.Done():
@@ -134,10 +145,10 @@ func (l *Locker) connect(ctx context.Context) error {
 	for i, n := range l.nodes {
 		err := failures[i]
 		if err == nil {
-			err = n.dial.last()
+			err = n.Conn.Last()
 		}
 		if err != nil {
-			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.name, ownTimeout(err)))
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.Name, nodeerr.Shown(err)))
 		}
 	}
 	err := fmt.Errorf("redlock: dial: %w: %d of %d nodes answered, want %d: %w", lock.ErrUnavailable, up, len(l.nodes), l.opts.Quorum, nodes)
@@ -149,19 +160,19 @@ func (l *Locker) connect(ctx context.Context) error {
 
 // reach asks the node for a sign of life, again and again until ctx ends or, if
 // not again, once. It gives the server's run_id, "" where it does not tell.
-func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
+func (l *Locker) reach(ctx context.Context, n *node.Node, again bool) (run string, err error) {
 	var told error // the last error that was more than silence
 	for {
-		run, err := n.ping(ctx)
+		run, err := l.ping(ctx, n)
 		switch {
-		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !n.slowly(err):
+		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !nodeconn.Slow(err, l.opts.NodeTimeout):
 			return run, err
-		case !silence(err):
-			told = err
+		case !nodeerr.Silence(err):
+			told = nodeerr.Shown(err)
 		case told != nil:
-			err = fmt.Errorf("%w; before that: %w", ownTimeout(err), told)
+			err = fmt.Errorf("%w; before that: %w", nodeerr.Shown(err), told)
 		}
-		n.dial.note(err)
+		n.Conn.Note(err)
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
@@ -170,61 +181,40 @@ func (n *node) reach(ctx context.Context, again bool) (run string, err error) {
 	}
 }
 
-// slowly: it takes its time to connect, and is probably there all the same. An address
-// that does not answer may well be down, and a server that says nothing hangs.
-func (n *node) slowly(err error) bool {
-	slow, ok := errors.AsType[*unconnected](err)
-	return ok && slow.going && slow.at != stepTCP && (slow.at != stepServer || slow.after < 3*n.opts.NodeTimeout)
-}
-
-func silence(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout() // a context's, too
-}
-
-func (n *node) ping(ctx context.Context) (run string, err error) {
-	n.dial.connect()
-	c, err := n.conn()
+func (l *Locker) ping(ctx context.Context, n *node.Node) (run string, err error) {
+	n.Conn.Connect()
+	c, err := n.Conn.Client()
 	if err != nil {
 		return "", err
 	}
 	// To connect, and to answer: the connection's own limits, which say more, come first.
-	ctx, cancel := context.WithTimeout(ctx, 2*n.opts.NodeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 2*l.opts.NodeTimeout)
 	defer cancel()
-	if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil && !unknownCommand(err) {
+	if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil && !nodeerr.UnknownCommand(err) {
 		return "", err
 	}
 	if c.Mode() == rueidis.ClientModeCluster {
 		return "", nil // many servers, with a run each
 	}
 	text, _ := c.Do(ctx, c.B().Info().Section("server").Build()).ToString()
-	info := parseInfo(text)
-	if err := n.misplaced(ctx, c, info["redis_mode"]); err != nil {
+	info := server.ParseInfo(text)
+	if err := l.misplaced(ctx, n, c, info["redis_mode"]); err != nil {
 		return "", fmt.Errorf("%w: %w", lock.ErrInvalid, err)
 	}
 	return info["run_id"], nil
 }
 
-// unknownCommand: an answer all the same.
-func unknownCommand(err error) bool {
-	refused := refusal(err)
-	return refused != nil && strings.Contains(strings.ToLower(refused.Error()), "unknown command")
-}
-
 // misplaced is why a server of this mode is no node of its own, if it is none. One that
 // is a whole Cluster by itself, or not part of one yet, is.
-func (n *node) misplaced(ctx context.Context, c rueidis.Client, mode string) error {
-	if mode == "" && n.dial != nil && n.dial.greeter != nil {
-		mode = n.dial.greeter.said("mode")
-	}
-	switch mode {
+func (l *Locker) misplaced(ctx context.Context, n *node.Node, c rueidis.Client, mode string) error {
+	switch cmp.Or(mode, n.Conn.Said("mode")) {
 	case "sentinel":
 		if c.Mode() == rueidis.ClientModeSentinel {
 			return nil
 		}
 		return errors.New("it is a Sentinel: write redis://host:port?master_set=name for the primary that it watches")
 	case "cluster":
-		if whole := n.wholeCluster(ctx, c); whole != "" {
+		if whole := l.wholeCluster(ctx, c); whole != "" {
 			return fmt.Errorf("it is one of %sservers of a Redis Cluster, each of which has some of the keys only: write redis://host:port?cluster=true once, for the whole Cluster as one vote, or name servers with cluster-enabled no", whole)
 		}
 	}
@@ -232,19 +222,20 @@ func (n *node) misplaced(ctx context.Context, c rueidis.Client, mode string) err
 }
 
 // wholeCluster names of how many servers of a Redis Cluster this is one; "" is of none.
-func (n *node) wholeCluster(ctx context.Context, c rueidis.Client) string {
+func (l *Locker) wholeCluster(ctx context.Context, c rueidis.Client) string {
 	text, err := c.Do(ctx, c.B().Arbitrary("CLUSTER", "INFO").Build()).ToString()
 	if err == nil {
-		if known, _ := strconv.Atoi(parseInfo(text)["cluster_known_nodes"]); known > 1 {
+		if known, _ := strconv.Atoi(server.ParseInfo(text)["cluster_known_nodes"]); known > 1 {
 			return strconv.Itoa(known) + " "
 		}
 		return ""
 	}
 	// The user may not ask that. Of some keys, one is another server's.
 	for i := range 16 {
-		k, _ := newKeys(n.opts.Prefix, "lockkeeper:probe:"+strconv.Itoa(i))
-		err := inspectScript.eval(ctx, c, k).Error()
-		if refused := refusal(err); refused != nil && errorCode(refused.Error()) == "MOVED" {
+		k, _ := script.NewKeys(l.opts.Prefix, "lockkeeper:probe:"+strconv.Itoa(i))
+		q := script.Inspect(k, 0)
+		err := q.Eval(ctx, c).Error()
+		if nodeerr.Code(err) == "MOVED" {
 			return "several "
 		} else if err != nil {
 			return ""
@@ -258,7 +249,7 @@ func (n *node) wholeCluster(ctx context.Context, c rueidis.Client) string {
 func (l *Locker) closeNodes() {
 	var wg sync.WaitGroup
 	for _, n := range l.nodes {
-		wg.Go(n.dial.close)
+		wg.Go(n.Conn.Close)
 	}
 	wg.Wait()
 }

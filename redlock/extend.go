@@ -4,22 +4,22 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 var (
-	opExtend = &op{script: extendScript, parse: parseExtend, votes: true, class: renewing,
-		args: func(h *hold, n *node, r *round, _ reply, c *call) {
-			least, durable := n.mayVote()
-			c.put(h.value, r.ttl, n.opts.retention, least, durable)
+	opExtend = &op{parse: script.ParseExtend, votes: true, class: node.Renewing,
+		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
+			return script.Extend(h.keys, h.value, r.ttl, h.l.opts.retention, n.Guard())
 		}}
 	// opRepair follows an extend that answered "missing", in prev.run.
-	opRepair = &op{script: repairScript, parse: parseRepair, sets: true, class: renewing,
-		args: func(h *hold, n *node, r *round, prev reply, c *call) {
-			c.put(h.value, r.ttl, n.opts.retention, strconv.FormatUint(r.token, 10), prev.run)
+	opRepair = &op{parse: script.ParseRepair, sets: true, class: node.Renewing,
+		request: func(h *hold, n *node.Node, r *round, prev reply) script.Request {
+			return script.Repair(h.keys, h.value, r.ttl, h.l.opts.retention, r.token, prev.Run)
 		}}
 )
 
@@ -36,14 +36,14 @@ func (h *hold) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Dura
 	defer h.l.wg.Done()
 	start := time.Now()
 	r := h.newRound(opExtend)
-	r.ttl, r.until = ms(ttl), sinceEpoch(start)+ttl
+	r.ttl, r.until = script.ToMillis(ttl), node.At(start)+ttl
 	h.send(r)
 	h.l.agreement.keep(ttl) // whatever that gives: it never ends a lease
 	n, q := len(h.l.nodes), h.l.opts.Quorum
 	var unknown error
 	lost := false
 	err := h.wait(ctx, r, func(last bool) bool {
-		yes, no, open := r.count(confirmed), r.count(missing)+r.count(taken), r.count(silent)
+		yes, no, open := r.count(script.Confirmed), r.count(script.Missing)+r.count(script.Taken), r.count(script.Silent)
 		if last {
 			open = 0
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // Options and a ttl are refused, or every number made of them is on the safe side, and
@@ -59,7 +60,7 @@ func FuzzTTLs(f *testing.F) {
 			require.NoError(t, err)
 			require.Greater(t, time.Duration(least)*time.Second, l.opts.RestartGuard)
 		}
-		kept, err := strconv.ParseInt(ms(ttl), 10, 64)
+		kept, err := strconv.ParseInt(string(script.ToMillis(ttl)), 10, 64)
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, time.Duration(kept)*time.Millisecond, ttl)
 		allowed := l.opts.drift(ttl)

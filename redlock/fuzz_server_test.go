@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/exec"
 	"regexp"
 	"strings"
 	"sync"
@@ -16,6 +14,8 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
 )
 
 // liar is a server that greets with one text, answers HELLO without arguments with
@@ -84,17 +84,21 @@ func (s *liar) stop() {
 	s.wg.Wait()
 }
 
-// undialed is what Dial makes before it connects.
-func undialed(t *testing.T, urls []string, o *Options) *Locker {
+// undialed is what Dial makes before it connects; open, if any, opens the connections of
+// each node.
+func undialed(t *testing.T, urls []string, o *Options, open ...nodeconn.OpenFunc) *Locker {
 	opts, err := o.withDefaults(len(urls))
 	require.NoError(t, err)
 	l := newLocker(opts)
 	l.owned = true
-	for _, raw := range urls {
-		u, err := parseURL(raw)
+	for i, raw := range urls {
+		u, err := nodeconn.ParseURL(raw)
 		require.NoError(t, err)
-		n := l.addNode(u.name())
-		n.dial = newDialer(u, n, l.begin)
+		co := l.connOptions()
+		if len(open) > 0 {
+			co.Open = open[i]
+		}
+		l.addNode(u.Name(), nodeconn.Dial(u, co))
 	}
 	return l
 }
@@ -152,16 +156,20 @@ func FuzzRESP(f *testing.F) {
 				break
 			}
 		}
-		if stop, err := l.Watch(ctx, "k", make(chan struct{}, 1)); err == nil {
-			stop()
+		short, cancel := context.WithTimeout(ctx, timeout/2)
+		if lease, err := l.Await(short, "w", 10*time.Second, func(*lock.HeldError) {}); err == nil {
+			_ = lease.Release(t.Context())
+		} else {
+			require.Nil(t, lease)
 		}
+		cancel()
 		_ = l.ForceRelease(ctx, "k", 0)
 		require.NoError(t, l.Close())
 		require.Less(t, time.Since(begin), 20*time.Second, "all of it is bounded by the node timeout of %v", timeout)
 	})
 }
 
-// strictly makes the connections of o strict.
+// strictly guards the connections of o.
 func strictly(o *rueidis.ClientOption) {
 	dial := o.DialCtxFn
 	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, config *tls.Config) (net.Conn, error) {
@@ -169,142 +177,6 @@ func strictly(o *rueidis.ClientOption) {
 		if err != nil {
 			return nil, err
 		}
-		return &strict{Conn: c}, nil
-	}
-}
-
-// What strict is for: without it, a server can end the whole process. If this fails
-// because the client library has become strict itself, strict can go.
-func TestTheClientLibraryPanicsWhereStrictDoesNot(t *testing.T) {
-	lies := []string{":5\r\n:5\r\n", "*-2\r\n", "$-2\r\n", "%-1\r\n", "*99999999999999\r\n", ">3\r\n+subscribe\r\n+x\r\n:1\r\n"}
-	if lie := os.Getenv("LOCKKEEPER_TEST_LIE"); lie != "" {
-		s := &liar{hello: honestHello, rest: lie, hangs: true}
-		s.start(t)
-		option := rueidis.ClientOption{
-			InitAddress: []string{s.listener.Addr().String()}, ForceSingleClient: true, DisableCache: true, DisableRetry: true,
-			ConnWriteTimeout: 100 * time.Millisecond, AlwaysPipelining: true, ClientSetInfo: rueidis.DisableClientSetInfo, DialCtxFn: open("tcp"),
-		}
-		if os.Getenv("LOCKKEEPER_TEST_STRICT") != "" {
-			strictly(&option)
-		}
-		c, err := rueidis.NewClient(option)
-		require.NoError(t, err)
-		for range 3 {
-			_ = c.Do(context.Background(), c.B().Ping().Build()).Error()
-		}
-		c.Close()
-		s.stop()
-		return
-	}
-	for _, lie := range lies {
-		for _, with := range []string{"", "yes"} {
-			cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
-			cmd.Env = append(os.Environ(), "LOCKKEEPER_TEST_LIE="+lie, "LOCKKEEPER_TEST_STRICT="+with)
-			out, err := cmd.CombinedOutput()
-			if with == "" {
-				require.ErrorContains(t, err, "exit status 2", "%q no longer panics", lie)
-				require.Regexp(t, `panic: `, string(out))
-			} else {
-				require.NoError(t, err, "%q: %s", lie, out)
-			}
-		}
-	}
-}
-
-// What a real server sends passes, in whatever pieces it comes.
-func TestStrictLetsRepliesPassInAnyPieces(t *testing.T) {
-	const replies = "+OK\r\n:12\r\n$-1\r\n*-1\r\n$0\r\n\r\n$3\r\na\r\n\r\n*2\r\n:-1\r\n*1\r\n+x\r\n%1\r\n+a\r\n*0\r\n_\r\n#t\r\n,1.5\r\n(12\r\n=5\r\ntxt:a\r\n-ERR no\r\n!3\r\nERR\r\n~1\r\n:1\r\n>2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n"
-	kinds := func(size int) (seen string) {
-		var s scanner
-		for b := []byte(replies); len(b) > 0; b = b[min(size, len(b)):] {
-			require.NoError(t, s.scan(b[:min(size, len(b))], func(kind byte, _ []byte) error {
-				seen += string(kind)
-				return nil
-			}), "pieces of %d", size)
-		}
-		return seen
-	}
-	for size := range len(replies) {
-		require.Equal(t, "+:$*$$*%_#,(=-!~>", kinds(size+1))
-	}
-}
-
-// Names and values of users stand in replies, and can be any text.
-func TestStrictLooksForNoWordsInReplies(t *testing.T) {
-	for _, word := range []string{"mail-unsubscribe-6d9f7:1/x", "subscribe", "unsubscribe", "psubscribe", "QUEUED", "PONG", "invalidate", "message", "LOADING", "+OK", "*"} {
-		text := fmt.Sprintf("$%d\r\n%s\r\n", len(word), word)
-		for _, reply := range []string{text, "+" + word + "\r\n", "*1\r\n" + text, "*2\r\n*1\r\n" + text + ":1\r\n", "*1\r\n+" + word + "\r\n", "~1\r\n" + text, "%1\r\n" + text + ":1\r\n"} {
-			client, server := net.Pipe()
-			s := &strict{Conn: client}
-			go func() { _, _ = io.Copy(io.Discard, server) }()
-			_, err := io.WriteString(s, "*1\r\n$3\r\nGET\r\n")
-			require.NoError(t, err)
-			go func() {
-				_, _ = io.WriteString(server, reply)
-				server.Close()
-			}()
-			got, err := io.ReadAll(s)
-			require.NoError(t, err, "%q", reply)
-			require.Equal(t, reply, string(got))
-			s.Close()
-		}
-	}
-}
-
-// What a Sentinel's client asks, and what comes of it: a push for each channel.
-func TestStrictLetsSentinelsTell(t *testing.T) {
-	const (
-		unsubscribe = "*3\r\n$11\r\nUNSUBSCRIBE\r\n$1\r\na\r\n$1\r\nb\r\n*1\r\n$4\r\nPING\r\n"
-		subscribe   = "*3\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n$1\r\nb\r\n"
-		ask         = "*1\r\n$8\r\nSENTINEL\r\n"
-
-		subscribed   = ">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"
-		unsubscribed = ">3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n"
-		news         = ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n"
-		pong, told   = "+PONG\r\n", "*1\r\n+x\r\n"
-	)
-	for name, c := range map[string]struct {
-		requests, replies string
-		ok                bool
-	}{
-		"all of it":              {unsubscribe + subscribe + ask, unsubscribed + unsubscribed + pong + subscribed + news + subscribed + told + news, true},
-		"answers between":        {unsubscribe + ask + subscribe, unsubscribed + unsubscribed + pong + told + subscribed + subscribed, true},
-		"twice":                  {subscribe + subscribe, strings.Repeat(subscribed, 4), true},
-		"not permitted":          {subscribe + ask, "-NOPERM\r\n" + told, true},
-		"loading":                {unsubscribe, unsubscribed + unsubscribed + "-LOADING\r\n", true},
-		"once too often":         {subscribe + ask, subscribed + subscribed + subscribed, false},
-		"unsubscribed too often": {unsubscribe, unsubscribed + unsubscribed + unsubscribed, false},
-		"unasked":                {ask, unsubscribed, false},
-		"in between":             {unsubscribe + subscribe, pong + subscribed + unsubscribed, false},
-		"no pong":                {unsubscribe + ask, unsubscribed + unsubscribed + told, false},
-		"refused":                {unsubscribe, "-NOPERM\r\n" + pong, false},
-		"a word further in":      {ask, ">2\r\n*1\r\n+subscribe\r\n:1\r\n" + told, true},
-		"a word not the first":   {ask, ">2\r\n$1\r\nx\r\n$9\r\nsubscribe\r\n" + told, true},
-		"a word with more":       {ask, ">1\r\n$16\r\nmail-unsubscribe\r\n" + told, true},
-		"verbatim":               {ask, ">3\r\n=13\r\ntxt:subscribe\r\n$1\r\na\r\n:1\r\n" + told, false},
-		"queued":                 {subscribe, "-QUEUED\r\n", false},
-		"other pushes unasked":   {ask, ">3\r\n$12\r\nsunsubscribe\r\n$1\r\na\r\n:0\r\n", false},
-		"pong in an array":       {unsubscribe, unsubscribed + unsubscribed + "*1\r\n+PONG\r\n", false},
-		"pong for two":           {unsubscribe, unsubscribed + unsubscribed + pong + pong, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			client, server := net.Pipe()
-			defer server.Close()
-			s := &strict{Conn: client}
-			defer s.Close()
-			go func() { _, _ = io.Copy(io.Discard, server) }()
-			_, err := io.WriteString(s, c.requests)
-			require.NoError(t, err)
-			go func() {
-				_, _ = io.WriteString(server, c.replies)
-				server.Close()
-			}()
-			_, err = io.ReadAll(s)
-			if c.ok {
-				require.NoError(t, err)
-			} else {
-				require.ErrorIs(t, err, errReply)
-			}
-		})
+		return nodeconn.Guard(c), nil
 	}
 }

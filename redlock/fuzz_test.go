@@ -12,46 +12,9 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
-
-// slotText is what a Redis Cluster hashes of a key, as its specification says it.
-func slotText(key string) string {
-	open := strings.IndexByte(key, '{')
-	if open < 0 {
-		return key
-	}
-	length := strings.IndexByte(key[open+1:], '}')
-	if length <= 0 {
-		return key
-	}
-	return key[open+1 : open+1+length]
-}
-
-// Two locks never share a name, nor a lock and a counter, and a lock and its counter
-// are in one slot where newKeys says so.
-func FuzzKeys(f *testing.F) {
-	for _, seed := range [][3]string{
-		{"redlock:", "a", "b"}, {"", "{a}b", "a}b"}, {"", "{}{a}", "}{a}"}, {"", "{a", "a"},
-		{"p{", "a}", "a}}"}, {"", "a{b}c", "{b}"}, {"lockkeeper:", "x", "fence:{lockkeeper:x}lockkeeper:x"},
-	} {
-		f.Add(seed[0], seed[1], seed[2])
-	}
-	f.Fuzz(func(t *testing.T, prefix, one, other string) {
-		if one == "" || other == "" {
-			t.Skip() // no keys
-		}
-		a, oneSlot := newKeys(prefix, one)
-		b, _ := newKeys(prefix, other)
-		require.Equal(t, one == other, a.lock == b.lock)
-		require.Equal(t, one == other, a.fence == b.fence)
-		if !strings.HasPrefix(b.lock, FencePrefix) { // those are refused
-			require.NotEqual(t, a.fence, b.lock)
-		}
-		if oneSlot {
-			require.Equal(t, slotText(a.lock), slotText(a.fence))
-		}
-	})
-}
 
 // FuzzReplies lets a server answer a script with anything: nothing panics, and only
 // an integer of the exact kind is a vote.
@@ -68,36 +31,38 @@ func FuzzReplies(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, reply []byte) {
 		a := answerOf(t, reply)
-		n, err := a.msg.ToInt64()
-		integer := a.err == nil && err == nil
+		n, err := a.Msg.ToInt64()
+		integer := a.Err == nil && err == nil
 		if integer {
 			require.Regexp(t, fmt.Sprintf(`(^|\n):-?0*%s\r\n`, strings.TrimPrefix(fmt.Sprint(n), "-")), string(reply))
 		}
-		if got := parseAcquire(a); got.kind == granted {
+		if got := replyOf(a, script.ParseAcquire); got.Kind == script.Granted {
 			require.True(t, integer && n != 0, "%q", reply)
-			require.Less(t, got.n, uint64(maxCount))
+			require.Less(t, got.Count, uint64(1<<53))
 		}
-		if parseCommit(a).kind == counted {
+		if replyOf(a, script.ParseCommit).Kind == script.Counted {
 			require.True(t, integer && n > 0, "%q", reply)
 		}
-		if parseExtend(a).kind == confirmed {
+		if replyOf(a, script.ParseExtend).Kind == script.Confirmed {
 			require.True(t, integer && n == 1, "%q", reply)
 		}
-		if parseRepair(a).kind == repaired {
+		if replyOf(a, script.ParseRepair).Kind == script.Repaired {
 			require.True(t, integer && n == 1, "%q", reply)
 		}
-		if parseRelease(a).kind != failed {
+		if replyOf(a, script.ParseRelease).Kind != script.Failed {
 			require.True(t, integer && n >= 0 && n <= 3, "%q", reply)
 		}
-		_, _ = parseWait(a)
-		if a.err == nil {
-			_, _ = parseSight(rueidis.NewResult(a.msg, nil))
+		if a.Err == nil {
+			_, _ = script.ParseInspect(a.Msg)
+			_, _ = script.ParseStand(a.Msg)
+			_, _ = script.ParseConfirm(a.Msg)
+			_, _ = script.ParseAgree(a.Msg)
 		}
 	})
 }
 
 // answerOf is what the client makes of a reply, after which the server hangs up.
-func answerOf(t *testing.T, reply []byte) answer {
+func answerOf(t *testing.T, reply []byte) node.Answer {
 	ours, theirs := net.Pipe()
 	served := make(chan struct{})
 	go func() {
@@ -134,6 +99,7 @@ func answerOf(t *testing.T, reply []byte) answer {
 	require.NoError(t, err)
 	defer func() { <-served }()
 	defer c.Close()
-	k, _ := newKeys("redlock:", "k")
-	return answered(releaseScript.eval(context.Background(), c, k, "me", "0"))
+	k, _ := script.NewKeys("redlock:", "k")
+	q := script.Release(k, "me", "", "1", script.Guard{Least: "0"}, false)
+	return node.AnswerOf(q.Eval(context.Background(), c))
 }

@@ -6,13 +6,16 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	"github.com/tonsurance/lockkeeper/redlock/internal/server"
 )
 
 var _ lock.HealthChecker = (*Locker)(nil)
@@ -29,7 +32,7 @@ var _ lock.HealthChecker = (*Locker)(nil)
 func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 	timeout := 2 * l.opts.NodeTimeout
 	if end, ok := ctx.Deadline(); ok { // who asks for a lock waits for a connection, too
-		timeout = max(timeout, min(time.Until(end), connectLimit))
+		timeout = max(timeout, min(time.Until(end), nodeconn.ConnectLimit))
 	}
 	all, errs, err := each(ctx, l, timeout, l.checkNode)
 	if err != nil {
@@ -38,12 +41,12 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 	h := lock.Health{Quorum: l.opts.Quorum, Nodes: make([]lock.NodeHealth, len(all))}
 	for i, n := range l.nodes {
 		h.Nodes[i] = all[i].NodeHealth
-		h.Nodes[i].Name = n.name
+		h.Nodes[i].Name = n.Name
 		if errs[i] != nil {
-			h.Nodes[i].Err = l.explain(errs[i])
+			h.Nodes[i].Err = nodeerr.Explain(errs[i], l.opts.NodeTimeout)
 		}
 		if len(h.Nodes[i].Facts) == 0 {
-			h.Nodes[i].Facts = []lock.Fact{{Name: "reachable", Value: yesNo(refusal(errs[i]) != nil)}}
+			h.Nodes[i].Facts = []lock.Fact{{Name: "reachable", Value: yesNo(nodeerr.Refusal(errs[i]) != nil)}}
 		}
 	}
 	refuseTwins(h.Nodes, all)
@@ -72,8 +75,8 @@ func refuseTwins(nodes []lock.NodeHealth, all []checkup) {
 func (l *Locker) refuseDifferent(nodes []lock.NodeHealth, all []checkup) {
 	members := make([]member, len(all))
 	for i, n := range l.nodes {
-		members[i] = member{Name: n.name}
-		if n.single() {
+		members[i] = member{Name: n.Name}
+		if n.Conn.Single() {
 			at := &all[i]
 			members[i].Run, members[i].Port, members[i].uptime = at.run, at.port, at.uptime
 		}
@@ -109,7 +112,7 @@ const probeTTL = time.Second
 // checkup is what a health check finds out about one node.
 type checkup struct {
 	lock.NodeHealth
-	clock clock
+	clock server.Clock
 	run   string // the server's run_id; "": not told, or a Cluster of many
 
 	agreed     string // the terms of the clients that use the locks; "": of none
@@ -118,14 +121,14 @@ type checkup struct {
 	uptime     time.Duration
 }
 
-func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (checkup, error) {
+func (l *Locker) checkNode(ctx context.Context, n *node.Node, c rueidis.Client) (checkup, error) {
 	start := time.Now()
 	err := c.Do(ctx, c.B().Ping().Build()).Error()
-	for stillConnecting(err) && ctx.Err() == nil {
+	for nodeconn.StillConnecting(err) && ctx.Err() == nil {
 		start = time.Now()
 		err = c.Do(ctx, c.B().Ping().Build()).Error()
 	}
-	if err != nil && !unknownCommand(err) {
+	if err != nil && !nodeerr.UnknownCommand(err) {
 		return checkup{}, err
 	}
 	h := checkup{NodeHealth: lock.NodeHealth{Latency: time.Since(start)}}
@@ -134,56 +137,61 @@ func (l *Locker) checkNode(ctx context.Context, n *node, c rueidis.Client) (chec
 		return h, err
 	}
 	rep := l.probeVote(ctx, n, c, k)
-	h.Err = l.explain(rep.reason(l.opts.NodeTimeout, true))
-	agreed, left, info, err := parseAgree(answered(agreeScript.eval(ctx, c, l.agreedKeys(), "", "", "0")))
-	h.port, h.uptime = info["tcp_port"], uptime(info)
-	if h.agreed, h.agreedLeft = agreed, left; err != nil && !keyForbidden(err) {
-		h.Err = cmp.Or(h.Err, l.explain(err))
+	h.Err = nodeerr.Explain(rep.reason(l.opts.NodeTimeout, true), l.opts.NodeTimeout)
+	look := script.Agree(l.opts.Prefix, "", "", script.ToMillis(0))
+	agreed, err := parseAgree(node.AnswerOf(look.Eval(ctx, c)))
+	info := server.ParseInfo(agreed.Info)
+	h.port, h.uptime = info["tcp_port"], info.Uptime()
+	if h.agreed, h.agreedLeft = agreed.Text, agreed.Left; err != nil && !nodeerr.KeyForbidden(err) {
+		h.Err = cmp.Or(h.Err, nodeerr.Explain(err, l.opts.NodeTimeout))
 	}
-	s := takeSurvey(ctx, c)
+	s := server.Take(ctx, c)
 	if c.Mode() != rueidis.ClientModeCluster && h.Err == nil { // it has the key of this check, and not all others
-		h.Err = n.misplaced(ctx, c, s.info["redis_mode"])
+		h.Err = l.misplaced(ctx, n, c, s.Info["redis_mode"])
 	}
-	if rep.kind == recovering && s.info["role"] == "slave" && s.info["slave_read_only"] == "1" {
+	if rep.Kind == script.Recovering && s.Info["role"] == "slave" && s.Info["slave_read_only"] == "1" {
 		// Its guard refuses first, and when that is over it will refuse all the same.
 		rep = reply{}
 		h.Err = errors.New("answers, but refuses writes: it is a read-only replica")
 	}
-	h.clock, h.run = s.clock, s.info["run_id"]
-	h.Facts = append([]lock.Fact{{Name: "reachable", Value: "yes"}}, s.facts()...)
+	h.clock, h.run = s.Clock, s.Info["run_id"]
+	h.Facts = append([]lock.Fact{{Name: "reachable", Value: "yes"}}, s.Facts()...)
 	if guard := l.guardFact(rep); guard != "" {
 		h.Facts = append(h.Facts, lock.Fact{Name: "guard", Value: guard})
 	}
-	h.Warnings = append(l.guardAdvice(rep.unguarded), s.advice(l.restartEffect())...)
-	h.Warnings = append(h.Warnings, l.counterAdvice(ctx, c, s, h.Err)...)
-	if keyForbidden(err) {
+	h.Facts = append(h.Facts, lock.Fact{Name: "functions", Value: n.Functions()})
+	h.Warnings = append(l.guardAdvice(rep.Unguarded), s.Advice(l.restartEffect())...)
+	h.Warnings = append(h.Warnings, s.CounterAdvice(ctx, c, FencePrefix, l.opts.Retention, h.Err)...)
+	if nodeerr.KeyForbidden(err) {
 		h.Warnings = append(h.Warnings, "it can't show whether all clients have the same nodes, quorum and restart guard: "+allowAgreed)
 	}
-	if err := proveDurable(s.conf, s.info); rep.kind == recovering && s.conf.durable() && err != nil {
-		h.Warnings = append(h.Warnings, fmt.Sprintf("durable now, but it votes only in %v: %v", rep.left, err))
+	if err := server.ProveDurable(s.Conf, s.Info); rep.Kind == script.Recovering && s.Conf.Durable() && err != nil {
+		h.Warnings = append(h.Warnings, fmt.Sprintf("durable now, but it votes only in %v: %v", rep.Left, err))
 	}
-	if took := n.connects(); took.total() > l.opts.NodeTimeout {
+	if took := n.Conn.Took(); took.Total() > l.opts.NodeTimeout {
 		h.Warnings = append(h.Warnings, fmt.Sprintf("to connect took %v: when a connection breaks, its vote is missing for so long", took))
 	}
 	return h, nil
 }
 
 // probeVote asks for a vote as an attempt does, and gives it back.
-func (l *Locker) probeVote(ctx context.Context, n *node, c rueidis.Client, k keys) reply {
-	ttl, run := ms(probeTTL), ""
+func (l *Locker) probeVote(ctx context.Context, n *node.Node, c rueidis.Client, k script.Keys) reply {
+	ttl, guard := script.ToMillis(probeTTL), script.Guard{Least: l.opts.least}
 	value := newValue(l.opts.Owner)
 	vote := func() reply {
-		return parseAcquire(answered(acquireScript.eval(ctx, c, k, value, ttl, ttl, l.opts.least, run)))
+		q := script.Acquire(k, value, ttl, ttl, guard, "")
+		return replyOf(n.Call(ctx, c, q), script.ParseAcquire)
 	}
 	rep := vote()
-	if rep.kind == recovering && n.probe(rep.run) {
-		run = rep.run
-		if rep = vote(); rep.kind == granted {
-			rep.run = run
+	if rep.Kind == script.Recovering && n.Probe(rep.Run) {
+		guard.Durable = rep.Run
+		if rep = vote(); rep.Kind == script.Granted {
+			rep.Run = guard.Durable
 		}
 	}
-	if rep.kind == granted {
-		_ = releaseScript.eval(ctx, c, k, value, "0").Error() // or its ttl ends it
+	if rep.Kind == script.Granted {
+		q := script.Release(k, value, "", l.opts.retention, n.Guard(), false)
+		n.Call(ctx, c, q) // or its ttl ends it
 	}
 	return rep
 }
@@ -192,17 +200,17 @@ func (l *Locker) probeVote(ctx context.Context, n *node, c rueidis.Client, k key
 // to that.
 func (l *Locker) guardFact(rep reply) string {
 	switch {
-	case rep.kind == recovering:
-		return fmt.Sprintf("votes in %v", rep.left)
-	case rep.kind != granted:
+	case rep.Kind == script.Recovering:
+		return fmt.Sprintf("votes in %v", rep.Left)
+	case rep.Kind != script.Granted:
 		return ""
 	case l.opts.RestartGuard == -1:
 		return "off"
 	case l.opts.AssumeDurable:
 		return "assumed durable"
-	case rep.unguarded:
+	case rep.Unguarded:
 		return "can't work"
-	case rep.run != "": // it would sit out else
+	case rep.Run != "": // it would sit out else
 		return "durable"
 	}
 	return "passed"
@@ -234,18 +242,18 @@ const far = 10 * time.Second
 func warnOfClocks(nodes []lock.NodeHealth, all []checkup) {
 	var known []int
 	for i := range all {
-		if all[i].clock.known() {
+		if all[i].clock.Known() {
 			known = append(known, i)
 		}
 	}
 	if len(known) < 2 {
 		return
 	}
-	slices.SortStableFunc(known, func(i, j int) int { return int(all[i].clock.ahead - all[j].clock.ahead) })
+	slices.SortStableFunc(known, func(i, j int) int { return int(all[i].clock.Ahead - all[j].clock.Ahead) })
 	middle := known[(len(known)-1)/2]
 	for _, i := range known {
-		apart := all[i].clock.ahead - all[middle].clock.ahead
-		if apart.Abs() <= far+all[i].clock.slack+all[middle].clock.slack {
+		apart := all[i].clock.Ahead - all[middle].clock.Ahead
+		if apart.Abs() <= far+all[i].clock.Slack+all[middle].clock.Slack {
 			continue
 		}
 		word := "ahead of"
@@ -256,67 +264,6 @@ func warnOfClocks(nodes []lock.NodeHealth, all []checkup) {
 			apart.Abs().Round(time.Second), word, nodes[middle].Name))
 	}
 }
-
-// refusal is a server's own error; nil if err is none.
-func refusal(err error) *rueidis.RedisError {
-	var refused *rueidis.RedisError
-	errors.As(err, &refused)
-	return refused
-}
-
-// explain puts before a node's error what it means for an operator.
-func (l *Locker) explain(err error) error {
-	slow, ok := errors.AsType[net.Error](err)
-	switch {
-	case ok && slow.Timeout(): // the connection was cut for it
-		return fmt.Errorf("%w within %v: it hangs, or the network does", errNoAnswer, l.opts.NodeTimeout)
-	case errors.Is(err, errNoAnswer):
-		return fmt.Errorf("%w: it hangs, or the network does", err)
-	case refusal(err) == nil:
-		return err
-	}
-	said := refusal(err).Error()
-	code := errorCode(said)
-	for _, m := range meanings {
-		switch {
-		case m.code != code && !(strings.Contains(m.code, " ") && strings.Contains(said, m.code)):
-		case m.code == "NOAUTH", m.code == "DENIED": // what follows is about the protocol, or long
-			return &explained{m.text + " (" + m.code + ")", err}
-		default:
-			return fmt.Errorf("%s: %w", m.text, err)
-		}
-	}
-	return fmt.Errorf("answers, but refuses: %w", err)
-}
-
-// meanings of the codes of servers' errors. Inside a script Redis 6.2 puts words of
-// its own before them.
-var meanings = []struct{ code, text string }{
-	{"NOAUTH", "asks for a password"},
-	{"WRONGPASS", "refuses the user or the password"},
-	{"NOPERM", "the user lacks a permission"},
-	{"run this command", "the user lacks a permission"}, // how a script is told
-	{"CLUSTERDOWN", "answers, but refuses writes: cluster mode is on and the cluster is not formed or not whole"},
-	{"READONLY", "answers, but refuses writes: it is a read-only replica"},
-	{"OOM", "answers, but refuses writes: its memory is full"},
-	{"MISCONF", "answers, but refuses writes: it can't save to disk"},
-	{"NOREPLICAS", "answers, but refuses writes: too few replicas are in sync"},
-	{"LOADING", "is still loading its data"},
-	{"MASTERDOWN", "answers, but refuses: it is a replica without its primary"},
-	{"MOVED", "answers, but has some of the keys only: it is one server of a Redis Cluster (write cluster=true once, for the whole Cluster as one vote)"},
-	{"ASK", "answers, but has some of the keys only: it is one server of a Redis Cluster (write cluster=true once, for the whole Cluster as one vote)"},
-	{"max number of clients", "has no room for another connection (see maxclients)"},
-	{"DENIED", "is in protected mode: without a password it takes connections from its own machine only"},
-}
-
-// explained is an error in other words.
-type explained struct {
-	text string
-	err  error
-}
-
-func (e *explained) Error() string { return e.text }
-func (e *explained) Unwrap() error { return e.err }
 
 func yesNo(b bool) string {
 	if b {

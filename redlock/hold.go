@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
+	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // hold is one attempt to take a key, and the lease that comes of it: its dealings
@@ -18,10 +20,10 @@ import (
 type hold struct {
 	l     *Locker
 	key   string
-	keys  keys
+	keys  script.Keys
 	value string // new for every attempt: nothing of one attempt touches another's
 
-	waiter string // this process in the key's queue, if it waits
+	stood *standing // the wait that this came of; nil: none
 
 	// wake is sent on when the outcome of a round may be certain. Calls on a hold
 	// follow one another, so one serves all its rounds.
@@ -31,8 +33,8 @@ type hold struct {
 	// node's.
 	mu        sync.Mutex
 	token     uint64        // 0 until it is certain
-	ttl       string        // ms, of the grant or the last extend that a quorum confirmed
-	until     time.Duration // since epoch: when that is over
+	ttl       script.Millis // of the grant or the last extend that a quorum confirmed
+	until     time.Duration // of node.Now: when that is over
 	releasing bool          // from here on nothing is healed or repaired
 	released  bool          // a release has been sent before: its reply may be lost
 	slots     []slot        // one a node
@@ -43,7 +45,7 @@ type hold struct {
 type slot struct {
 	busy  bool
 	round *round        // under way
-	call  *call         // its request, once there is one
+	call  *ask          // its request, once there is one
 	cut   chan struct{} // not nil: it is asked after a pause; closed to end that
 	next  *round        // waits for its turn; a newer round takes its place
 	asked bool          // something was sent to the node
@@ -54,9 +56,8 @@ type slot struct {
 
 // op is what a round asks of a node.
 type op struct {
-	script *script
-	args   func(h *hold, n *node, r *round, prev reply, c *call) // puts them into c
-	parse  func(answer) reply
+	request func(h *hold, n *node.Node, r *round, prev reply) script.Request
+	parse   func(rueidis.RedisMessage) (script.Reply, error) // nil: its answer is of no use
 	// sets the lock, so that its late arrival leaves one.
 	sets bool
 	// attempt: it is left out at a node where requests pile up.
@@ -64,19 +65,18 @@ type op struct {
 	// votes: the answer can be that the node may have forgotten. Its configuration is
 	// asked then, once a run, since a durable node has forgotten nothing.
 	votes bool
-	class class
+	class node.Class
 }
 
 // round asks all nodes the same in parallel.
 type round struct {
 	op      *op
-	ttl     string
+	ttl     script.Millis
 	token   uint64
 	frees   bool          // a release: not sent to a node that was never asked
-	calls   bool          // a release that tells the next waiter
 	full    []bool        // nodes that are left out, since they have no room; nil: none
 	pause   time.Duration // it is asked after that
-	until   time.Duration // since epoch: nobody wants it after that; 0: always wanted
+	until   time.Duration // of node.Now: nobody wants it after that; 0: always wanted
 	kept    time.Time     // of a keep: until when
 	enough  int
 	answers int
@@ -124,12 +124,12 @@ func (h *hold) recall(i int) {
 	switch {
 	case s.cut != nil:
 		close(s.cut)
-	case s.call != nil && s.call.class != freeing && h.l.nodes[i].withdraw(s.call):
+	case s.call != nil && s.call.Class != node.Freeing && h.l.nodes[i].Withdraw(&s.call.Call):
 		s.call.recycle()
 	default:
 		return
 	}
-	next, prev := h.record(i, s.round, reply{kind: failed, err: errRecalled, unsent: true})
+	next, prev := h.record(i, s.round, notAsked(errRecalled))
 	h.start(i, next, prev)
 }
 
@@ -142,7 +142,7 @@ func (h *hold) start(i int, r *round, prev reply) {
 	for r != nil {
 		s.round = r
 		if r.frees && !s.asked { // what was never asked for is not there
-			r, prev = h.record(i, r, reply{kind: missing, unsent: true})
+			r, prev = h.record(i, r, reply{Reply: script.Reply{Kind: script.Missing}, fate: node.NeverSent})
 			continue
 		}
 		if r.pause > 0 {
@@ -151,8 +151,8 @@ func (h *hold) start(i int, r *round, prev reply) {
 			go h.startLater(i, r, prev, s.cut)
 			return
 		}
-		if err := n.refuses(r, r.full != nil && r.full[i]); err != nil {
-			r, prev = h.record(i, r, reply{kind: failed, err: err, unsent: true})
+		if err := r.refused(n, r.full != nil && r.full[i]); err != nil {
+			r, prev = h.record(i, r, notAsked(err))
 			continue
 		}
 		h.ask(i, r, prev)
@@ -164,29 +164,33 @@ func (h *hold) start(i int, r *round, prev reply) {
 // ask sends node i the request of r. mu is held.
 func (h *hold) ask(i int, r *round, prev reply) {
 	n := h.l.nodes[i]
-	c := newCall(h, r.op.script, h.keys, r.op.class)
-	c.node, c.round, c.until = i, r, r.until
-	r.op.args(h, n, r, prev, c)
+	c := asks.Get().(*ask)
+	c.Call = node.Call{Request: r.op.request(h, n, r, prev), Who: c, Class: r.op.class, Until: r.until}
+	c.hold, c.node, c.round = h, i, r
 	h.slots[i].call = c
-	n.ask(c)
+	n.Ask(&c.Call)
+}
+
+// refused is why r must not be asked of the node; full: it has no room for it.
+func (r *round) refused(n *node.Node, full bool) error {
+	if !r.op.attempt {
+		return nil
+	}
+	return n.Refuses(full)
 }
 
 // startLater is start after a pause, unless that is cut short.
 func (h *hold) startLater(i int, r *round, prev reply, cut chan struct{}) {
 	defer h.l.wg.Done()
 	n := h.l.nodes[i]
-	n.pausing.Add(1)
-	defer n.pausing.Add(-1)
-	if r.frees { // what is to be cleaned up at a node counts against new attempts there
-		n.inflight.Add(1)
-		defer n.inflight.Add(-1)
-	}
+	n.Pause(r.frees)
+	defer n.EndPause(r.frees)
 	pause := time.NewTimer(r.pause)
 	defer pause.Stop()
 	var err error
 	select {
 	case <-pause.C:
-		err = n.refuses(r, !n.hasRoom())
+		err = r.refused(n, !n.HasRoom())
 	case <-h.l.done:
 		err = lock.ErrClosed
 	case <-cut:
@@ -202,7 +206,7 @@ func (h *hold) startLater(i int, r *round, prev reply, cut chan struct{}) {
 		h.ask(i, r, prev)
 		return
 	}
-	next, prev := h.record(i, r, reply{kind: failed, err: err, unsent: true})
+	next, prev := h.record(i, r, notAsked(err))
 	h.start(i, next, prev)
 }
 
@@ -210,11 +214,11 @@ func (h *hold) startLater(i int, r *round, prev reply, cut chan struct{}) {
 func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 	s := &h.slots[i]
 	s.round, s.call, s.cut = nil, nil, nil
-	s.asked = s.asked || !rep.unsent
+	s.asked = s.asked || rep.fate != node.NeverSent
 	switch {
-	case r.op.sets && broken(rep.err) && !rep.unsent:
+	case r.op.sets && rep.fate == node.MayArrive:
 		s.doubt = true
-	case rep.kind == freed:
+	case rep.Kind == script.Freed:
 		s.doubt = false // that was it
 	}
 	rep.doubt = s.doubt
@@ -234,10 +238,26 @@ func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 	return next, rep
 }
 
-// done implements caller.
-func (h *hold) done(c *call, a answer) {
-	rep := c.round.op.parse(a)
-	if c.round.op.votes && !c.probed && (rep.kind == recovering || rep.kind == prolonged) {
+// ask is a hold's request to a node.
+type ask struct {
+	node.Call
+	hold   *hold
+	node   int // its place
+	round  *round
+	probed bool // sent again after the node was found durable
+}
+
+var asks = sync.Pool{New: func() any { return new(ask) }}
+
+func (c *ask) recycle() {
+	*c = ask{}
+	asks.Put(c)
+}
+
+// Done implements [node.Caller].
+func (c *ask) Done(_ *node.Call, a node.Answer) {
+	h, rep := c.hold, replyOf(a, c.round.op.parse)
+	if c.round.op.votes && !c.probed && (rep.Kind == script.Recovering || rep.Kind == script.Prolonged) {
 		h.l.wg.Add(1)
 		go h.probe(c, rep) // it asks the node, and others wait behind this call
 		return
@@ -246,26 +266,52 @@ func (h *hold) done(c *call, a answer) {
 }
 
 // probe asks again if the node turns out to be durable.
-func (h *hold) probe(c *call, rep reply) {
+func (h *hold) probe(c *ask, rep reply) {
 	defer h.l.wg.Done()
-	if n := h.l.nodes[c.node]; n.probe(rep.run) {
-		c.probed, c.args[durableArg] = true, rep.run
-		n.ask(c)
+	if n := h.l.nodes[c.node]; n.Probe(rep.Run) {
+		h.mu.Lock()
+		c.probed, c.Request = true, c.round.op.request(h, n, c.round, reply{}) // with that run
+		h.mu.Unlock()
+		n.Ask(&c.Call)
 		return
 	}
 	h.answered(c, rep)
 }
 
-func (h *hold) answered(c *call, rep reply) {
+func (h *hold) answered(c *ask, rep reply) {
 	i, r := c.node, c.round
-	h.l.nodes[i].noted(c, rep)
+	h.l.nodes[i].Noted(h.keys.Lock, rep.Reply, rep.fate, rep.err)
 	if r.op.votes {
-		h.l.nodes[i].voted(rep)
+		h.l.nodes[i].Voted(rep.Reply)
+		if rep.Run != "" {
+			h.l.agreement.restarted(i, rep.Run)
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	next, prev := h.record(i, r, rep)
 	c.recycle() // not before: recall looks at it
+	h.start(i, next, prev)
+}
+
+// late takes in node i's answer to r that was asked for by the wait that this came of.
+func (h *hold) late(i int, r *round, rep reply) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	next, prev := h.record(i, r, rep)
+	h.start(i, next, prev)
+}
+
+// pushed takes in a notification that node i has granted what this hold asks again for.
+func (h *hold) pushed(i int, count uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := &h.slots[i]
+	if s.cut == nil {
+		return
+	}
+	close(s.cut)
+	next, prev := h.record(i, s.round, reply{Reply: script.Reply{Kind: script.Granted, Count: count}})
 	h.start(i, next, prev)
 }
 
@@ -317,14 +363,11 @@ func (h *hold) wait(ctx context.Context, r *round, decide func(last bool) bool) 
 	}
 }
 
-// ended is the error of a ctx that has ended.
-func ended(ctx context.Context) error { return lock.ContextError(ctx) }
-
 // count is how many nodes gave an answer of this kind. mu is held.
-func (r *round) count(k kind) int {
+func (r *round) count(k script.Kind) int {
 	n := 0
 	for i := range r.replies {
-		if r.replies[i].kind == k {
+		if r.replies[i].Kind == k {
 			n++
 		}
 	}
@@ -337,7 +380,7 @@ func (h *hold) unavailable(r *round, what string, n int, last bool) error {
 	var nodes *multierror.Error
 	for i, rep := range r.replies {
 		if err := rep.reason(h.l.opts.NodeTimeout, last); err != nil {
-			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", h.l.nodes[i].name, err))
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", h.l.nodes[i].Name, err))
 		}
 	}
 	err := fmt.Errorf("%w: %d of %d nodes %s, want %d", lock.ErrUnavailable, n, len(r.replies), what, h.l.opts.Quorum)
@@ -346,40 +389,4 @@ func (h *hold) unavailable(r *round, what string, n int, last bool) error {
 	}
 	nodes.ErrorFormat = oneLine
 	return fmt.Errorf("%w: %w", err, nodes)
-}
-
-func oneLine(errs []error) string {
-	s := ""
-	for i, err := range errs {
-		if i > 0 {
-			s += "; "
-		}
-		s += err.Error()
-	}
-	return s
-}
-
-// reason is why this answer is no vote; nil if it is one.
-func (rep *reply) reason(timeout time.Duration, waited bool) error {
-	switch rep.kind {
-	case silent:
-		if !waited {
-			return errors.New("not waited for: the others decided")
-		}
-		return fmt.Errorf("%w within %v", errNoAnswer, timeout)
-	case failed:
-		if errors.Is(rep.err, os.ErrDeadlineExceeded) { // the connection was cut for it
-			return fmt.Errorf("%w within %v", errNoAnswer, timeout)
-		}
-		return rep.err
-	case held:
-		return fmt.Errorf("held by %s", (&lock.HeldError{Holder: holderName(rep.value)}).By())
-	case recovering, prolonged:
-		return fmt.Errorf("restarted lately and may have forgotten locks: votes in %v (it is not known to be durable; see Options.RestartGuard)", rep.left)
-	case notMine, taken:
-		return fmt.Errorf("held by another")
-	case missing:
-		return fmt.Errorf("the lock is missing")
-	}
-	return nil
 }

@@ -2,10 +2,8 @@ package redlock
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,132 +12,41 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 var _ lock.Inspector = (*Locker)(nil)
 
 // sight is what one node shows of a key.
 type sight struct {
-	held  bool
-	value string // can be empty: anything is another client's
-	left  time.Duration
-	count uint64
-	err   error
-
-	waiters []string // in their order, if it was asked for
-}
-
-// each asks all nodes at once and returns when all have answered, or failed, or
-// ctx or the node timeout has ended. ask must not touch what its caller reads
-// after that: its result goes through the channel.
-func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func(ctx context.Context, n *node, c rueidis.Client) (T, error)) ([]T, []error, error) {
-	if err := l.begin(len(l.nodes)); err != nil {
-		return nil, nil, err
-	}
-	deadline, ok := ctx.Deadline()
-	// The deadline of the caller's ctx stays its own: an error then is the end of that ctx.
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	if ok {
-		timeout = min(timeout, max(0, time.Until(deadline).Round(time.Millisecond)))
-	}
-	type answer struct {
-		i   int
-		t   T
-		err error
-	}
-	answers := make(chan answer, len(l.nodes))
-	for i, n := range l.nodes {
-		go func() {
-			defer l.wg.Done()
-			a := answer{i: i}
-			if c, err := n.conn(); err != nil {
-				a.err = err
-			} else {
-				a.t, a.err = ask(ctx, n, c)
-			}
-			if slow, ok := errors.AsType[net.Error](a.err); ok && slow.Timeout() { // cut off, or ctx has ended
-				a.err = fmt.Errorf("%w within %v", errNoAnswer, min(timeout, l.opts.NodeTimeout))
-			} else {
-				a.err = ownTimeout(a.err)
-			}
-			answers <- a
-		}()
-	}
-	all, errs := make([]T, len(l.nodes)), make([]error, len(l.nodes))
-	for i := range errs {
-		errs[i] = fmt.Errorf("%w within %v", errNoAnswer, timeout)
-	}
-	answered := make([]bool, len(l.nodes))
-	for range l.nodes {
-		select {
-		case a := <-answers:
-			all[a.i], errs[a.i], answered[a.i] = a.t, a.err, true
-		case <-ctx.Done():
-			for i, n := range l.nodes {
-				if err := n.connecting(); err != nil && !answered[i] {
-					errs[i] = err
-				}
-			}
-			return all, errs, nil
-		}
-	}
-	return all, errs, nil
+	script.Inspected
+	err error
 }
 
 // absent are nodes that a listing could not list, and why: they are not asked for
 // each of its keys, which would take a node timeout a key.
-type absent map[*node]error
+type absent map[*node.Node]error
 
 // look asks all nodes but those that are absent for key, and for up to waiters of those
 // who wait for it.
-func (l *Locker) look(ctx context.Context, k keys, waiters int, gone absent) ([]sight, error) {
-	all, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, n *node, c rueidis.Client) (sight, error) {
+func (l *Locker) look(ctx context.Context, k script.Keys, waiters int, gone absent) ([]sight, error) {
+	all, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, n *node.Node, c rueidis.Client) (sight, error) {
 		if err := gone[n]; err != nil {
 			return sight{}, err
 		}
-		if waiters == 0 {
-			return parseSight(inspectScript.eval(ctx, c, k))
+		q := script.Inspect(k, waiters)
+		msg, err := q.Eval(ctx, c).ToMessage()
+		if err != nil {
+			return sight{}, err
 		}
-		return parseSight(inspectScript.eval(ctx, c, k, strconv.Itoa(waiters)))
+		shown, err := script.ParseInspect(msg)
+		return sight{Inspected: shown}, err
 	})
 	for i := range all {
 		all[i].err = errs[i]
 	}
 	return all, err
-}
-
-func parseSight(res rueidis.RedisResult) (sight, error) {
-	part, err := res.ToArray()
-	if err != nil {
-		return sight{}, err
-	}
-	if len(part) != 3 && len(part) != 4 {
-		return sight{}, errReply
-	}
-	var s sight
-	if s.value, err = part[0].ToString(); err != nil {
-		return sight{}, errReply
-	}
-	left, err := part[1].AsInt64()
-	if err != nil {
-		return sight{}, errReply
-	}
-	s.held = left != -2 // PTTL of a key that is not there
-	if s.left, err = milliseconds(&part[1]); err != nil {
-		return sight{}, errReply
-	}
-	count, err := part[2].ToString()
-	if err != nil {
-		return sight{}, errReply
-	}
-	s.count, _ = strconv.ParseUint(count, 10, 64) // "": never counted
-	if len(part) == 4 {
-		if s.waiters, err = part[3].AsStrSlice(); err != nil {
-			return sight{}, errReply
-		}
-	}
-	return s, nil
 }
 
 // Inspect tells who has a quorum of key's votes. Values on fewer nodes (leftovers
@@ -185,7 +92,7 @@ func (l *Locker) noQuorum(ctx context.Context, what string, sights []sight) erro
 	n := 0
 	for i, s := range sights {
 		if s.err != nil {
-			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", l.nodes[i].name, s.err))
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", l.nodes[i].Name, s.err))
 		} else {
 			n++
 		}
@@ -200,22 +107,22 @@ func (l *Locker) describe(key, value string, sights []sight) lock.Info {
 	counts := map[uint64]int{}
 	var left []time.Duration
 	for _, s := range sights {
-		if s.err != nil || !s.held || s.value != value {
+		if s.err != nil || !s.Held || s.Value != value {
 			continue
 		}
-		if counts[s.count]++; counts[s.count] >= l.opts.Quorum {
-			info.Token = s.count
+		if counts[s.Count]++; counts[s.Count] >= l.opts.Quorum {
+			info.Token = s.Count
 		}
-		if s.left == -1 {
-			s.left = maxDuration
+		if s.Left == -1 {
+			s.Left = script.MaxLeft
 		}
-		left = append(left, s.left)
+		left = append(left, s.Left)
 	}
 	slices.Sort(left)
 	if info.Holder == foreign {
 		info.Token = 0 // another library counts nothing: the count is an earlier holder's
 	}
-	if info.TTL = left[len(left)-l.opts.Quorum]; info.TTL == maxDuration {
+	if info.TTL = left[len(left)-l.opts.Quorum]; info.TTL == script.MaxLeft {
 		info.TTL = -1
 	}
 	return info
@@ -250,7 +157,7 @@ const listTimeout = 30 * time.Second
 // of nodes shows each.
 func (l *Locker) names(ctx context.Context, prefix string) ([]string, absent, error) {
 	pattern := escapeGlob(l.opts.Prefix+prefix) + "*"
-	lists, errs, err := each(ctx, l, listTimeout, func(ctx context.Context, _ *node, c rueidis.Client) ([]string, error) {
+	lists, errs, err := each(ctx, l, listTimeout, func(ctx context.Context, _ *node.Node, c rueidis.Client) ([]string, error) {
 		return scan(ctx, c, pattern)
 	})
 	if err != nil {

@@ -5,10 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 var (
@@ -27,24 +28,23 @@ func (l *Locker) MaxReleaseAfter() time.Duration {
 
 var (
 	// opKeep is an extend that also shortens.
-	opKeep = &op{script: extendScript, parse: parseExtend, votes: true, class: freeing,
-		args: func(h *hold, n *node, r *round, _ reply, c *call) {
-			least, durable := n.mayVote()
-			c.put(h.value, h.l.keepTTL(r.kept), n.opts.retention, least, durable, "exact")
+	opKeep = &op{parse: script.ParseExtend, votes: true, class: node.Freeing,
+		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
+			return script.ExtendExactly(h.keys, h.value, h.l.keepTTL(r.kept), h.l.opts.retention, n.Guard())
 		}}
-	opKeepRepair = &op{script: repairScript, parse: parseRepair, sets: true, class: freeing,
-		args: func(h *hold, n *node, r *round, prev reply, c *call) {
-			c.put(h.value, h.l.keepTTL(r.kept), n.opts.retention, strconv.FormatUint(h.token, 10), prev.run)
+	opKeepRepair = &op{parse: script.ParseRepair, sets: true, class: node.Freeing,
+		request: func(h *hold, n *node.Node, r *round, prev reply) script.Request {
+			return script.Repair(h.keys, h.value, h.l.keepTTL(r.kept), h.l.opts.retention, h.token, prev.Run)
 		}}
 )
 
-// keepTTL is what a node is asked for, in ms, to have the lock until then. It is counted
+// keepTTL is what a node is asked for, to have the lock until then. It is counted
 // when the request is made, so that one that arrives late, or is made again, ends the
 // hold no earlier. The node's clock may be faster by the drift. Never is more promised
 // than the guard allows for.
-func (l *Locker) keepTTL(until time.Time) string {
+func (l *Locker) keepTTL(until time.Time) script.Millis {
 	left := max(time.Until(until), 0)
-	return ms(max(time.Millisecond, min(left+l.opts.drift(left), l.MaxReleaseAfter())))
+	return script.ToMillis(max(time.Millisecond, min(left+l.opts.drift(left), l.MaxReleaseAfter())))
 }
 
 // ReleaseTermAfter implements [lock.TermAfterReleaser]. That no other lease begins before
@@ -58,16 +58,14 @@ func (h *hold) ReleaseTermAfter(ctx context.Context, _ string, _ uint64, until t
 		return err
 	}
 	defer h.l.wg.Done()
-	h.mu.Lock()
-	h.releasing, h.released = true, true // a release after it finds what is left, or nothing
-	h.mu.Unlock()
+	h.ends() // a release after it finds what is left, or nothing
 	r := h.newRound(opKeep)
 	r.kept = until
 	h.send(r)
 	n, q := len(h.l.nodes), h.l.opts.Quorum
 	var failed error
 	err := h.wait(ctx, r, func(last bool) bool {
-		yes, no, open := r.count(confirmed), r.count(missing)+r.count(taken), r.count(silent)
+		yes, no, open := r.count(script.Confirmed), r.count(script.Missing)+r.count(script.Taken), r.count(script.Silent)
 		if last {
 			open = 0
 		}
@@ -96,9 +94,9 @@ func completeKeep(until time.Time, tries int) func(*hold, int, reply) *round {
 		switch {
 		case tries == 0, errors.Is(rep.err, lock.ErrClosed), !time.Now().Before(until):
 			return nil
-		case rep.kind == missing:
+		case rep.Kind == script.Missing:
 			next = h.newRound(opKeepRepair)
-		case rep.kind == failed: // it may have promised more, and would be late to vote again
+		case rep.Kind == script.Failed: // it may have promised more, and would be late to vote again
 			next = h.newRound(opKeep)
 			next.pause = h.l.opts.NodeTimeout / 2
 		default:

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // Options change how a [Locker] works. All clients of the same locks must have the
@@ -118,7 +120,7 @@ type Options struct {
 type settings struct {
 	Options
 	least     string // uptime in seconds that a node must have to vote
-	retention string // ms
+	retention script.Millis
 }
 
 // drift that does not depend on the ttl: the granularity of Redis' expiry (1ms)
@@ -161,7 +163,7 @@ func (o *Options) withDefaults(nodes int) (settings, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	opts.least, opts.retention = opts.leastUptime(), ms(opts.Retention)
+	opts.least, opts.retention = opts.leastUptime(), script.ToMillis(opts.Retention)
 	return opts, opts.validate(nodes)
 }
 
@@ -209,7 +211,16 @@ func (o *Options) drift(ttl time.Duration) time.Duration {
 // plus one because uptime_in_seconds is rounded down. 0 switches the guard off.
 func (o *Options) leastUptime() string {
 	if o.RestartGuard == -1 || o.AssumeDurable {
-		return "0"
+		return node.NoGuard
 	}
 	return strconv.FormatInt(roundUp(o.RestartGuard, time.Second)+1, 10)
+}
+
+// roundUp is how many units d, 0 or more, takes.
+func roundUp(d, unit time.Duration) int64 {
+	n := int64(d / unit)
+	if d%unit > 0 {
+		n++
+	}
+	return n
 }

@@ -15,8 +15,8 @@ import (
 
 var (
 	keeperRules = []string{
-		"resetkeys", "~redlock:*", "~" + redlock.FencePrefix + "*", "~" + redlock.QueuePrefix + "*", "~" + redlock.AgreedPrefix + "*", "resetchannels", "&" + redlock.WakePrefix + "*",
-		"-@all", "+evalsha", "+eval", "+get", "+set", "+del", "+pttl", "+pexpire", "+hmget", "+hset", "+time", "+info", "+config|get", "+ping",
+		"resetkeys", "~redlock:*", "~" + redlock.FencePrefix + "*", "~" + redlock.StandingPrefix + "*", "~" + redlock.AgreedPrefix + "*", "resetchannels", "&" + redlock.WakePrefix + "*",
+		"-@all", "+evalsha", "+eval", "+get", "+set", "+del", "+pttl", "+pexpire", "+hget", "+hmget", "+hset", "+hdel", "+time", "+info", "+config|get", "+ping",
 		"+client|tracking", "+subscribe", "+publish", "+zadd", "+zrank", "+zrange", "+zrem",
 	}
 	sentinelRules = append(keeperRules[:len(keeperRules):len(keeperRules)], "+role")

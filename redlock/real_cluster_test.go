@@ -28,7 +28,7 @@ func TestRealClusterAsOneNode(t *testing.T) {
 	others := redistest.StartN(t, 2)
 	for name, test := range map[string]func(t *testing.T, c *redistest.Cluster, others []*redistest.Server){
 		"TakesRenewsAndFrees":                 clusterTakesRenewsAndFrees,
-		"IsWaitedForByAsking":                 clusterIsWaitedForByAsking,
+		"HandsOver":                           clusterHandsOver,
 		"BesideTwoServersItIsWaitedForByNews": clusterBesideTwoServers,
 		"ServesTheCallersClient":              clusterServesTheCallersClient,
 		"KeepsTheLockWhileItsSlotMoves":       clusterSlotMoves,
@@ -67,25 +67,17 @@ func clusterTakesRenewsAndFrees(t *testing.T, c *redistest.Cluster, _ []*rediste
 	require.ErrorContains(t, err, "without a hash tag")
 }
 
-// Alone, it tells nothing, so that waiters ask.
-func clusterIsWaitedForByAsking(t *testing.T, c *redistest.Cluster, _ []*redistest.Server) {
+// A notification reaches all servers of it.
+func clusterHandsOver(t *testing.T, c *redistest.Cluster, _ []*redistest.Server) {
 	l, other := dialURLs(t, []string{clusterURL(c)}, throwaway()), dialURLs(t, []string{clusterURL(c)}, throwaway())
-	held := acquire(t, l, "waited", longTTL)
-	_, err := other.Watch(within(t, patience), "waited", make(chan struct{}, 1))
-	require.ErrorIs(t, err, lock.ErrUnavailable)
-	require.ErrorContains(t, err, "a Redis Cluster has no one connection for that")
-	got := make(chan lock.Lease, 1)
-	go func() {
-		lease, err := lock.Acquire(within(t, patience), other, "waited", longTTL, nil)
-		if err != nil {
-			t.Error(err)
-		}
-		got <- lease
-	}()
-	release(t, held)
-	lease := <-got
-	require.NotNil(t, lease)
-	release(t, lease)
+	for i := range 6 { // in slots of several primaries
+		key := "waited" + strconv.Itoa(i)
+		held := acquire(t, l, key, longTTL)
+		primary := c.Owner(c.Slot(lockKey(key)))
+		wait := waiting(t, []*redistest.Server{primary}, other, key)
+		release(t, held)
+		release(t, wait())
+	}
 }
 
 func clusterBesideTwoServers(t *testing.T, c *redistest.Cluster, others []*redistest.Server) {

@@ -134,15 +134,13 @@ func TestRealAClustersServersAreAskedAcrossARenewal(t *testing.T) {
 	defer l.Close()
 	lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
 	require.NoError(t, err)
-	d := l.nodes[0].dial
-	client, err := l.nodes[0].conn()
+	client, err := l.nodes[0].Conn.Client()
 	require.NoError(t, err)
 	servers := client.Nodes()
 	require.Len(t, servers, 1)
 	for range 3 {
-		old := d.gen.Load()
 		require.NoError(t, l.begin(1))
-		require.True(t, d.renew(old))
+		require.True(t, l.nodes[0].Conn.Renew())
 		l.wg.Done()
 		for _, c := range servers {
 			names, err := c.Do(t.Context(), c.B().Arbitrary("SCAN", "0").Build()).AsScanEntry()
@@ -166,7 +164,7 @@ func TestRealAReplicaDoesNotTakeAPrimarysPlace(t *testing.T) {
 	renew := func() bool {
 		require.NoError(t, l.begin(1))
 		defer l.wg.Done()
-		return l.nodes[0].dial.renew(l.nodes[0].dial.gen.Load())
+		return l.nodes[0].Conn.Renew()
 	}
 	proxy.Target(replica.Addr())
 	require.False(t, renew())

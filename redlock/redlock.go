@@ -1,15 +1,17 @@
 package redlock
 
 import (
-	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // Locker takes locks on a quorum of independent nodes. It is safe for concurrent
@@ -18,7 +20,7 @@ type Locker struct {
 	lock.Waiters // one line a key for those who wait in this process
 
 	opts  settings
-	nodes []*node
+	nodes []*node.Node
 	owned bool // the clients are ours to close
 
 	// suspended starts a measurement of the time that this machine is suspended.
@@ -26,11 +28,12 @@ type Locker struct {
 
 	timers sync.Pool // of *time.Timer, stopped
 
-	journal   journal
+	journal   *node.Journal
+	nodeOpts  *node.Options
 	agreement *agreement // on the nodes, with other clients
 
-	desk *desk  // who waits
-	id   string // of this process in the queues of waiters
+	pushes *pushes      // the notifications of grants, for those who wait
+	trip   atomic.Int64 // the last round trip to a quorum, a duration
 
 	done   chan struct{} // closed by Close
 	mu     sync.RWMutex  // guards closed, and that wg grows only before Close waits
@@ -65,25 +68,22 @@ func New(nodes []rueidis.Client, o *Options) (*Locker, error) {
 				return nil, fmt.Errorf("redlock: %w: nodes %d and %d are the same client, want an independent server for each vote", lock.ErrInvalid, j+1, i+1)
 			}
 		}
-		n := l.addNode(clientName(client, i))
-		n.take(client)
+		l.addNode(clientName(client, i), nodeconn.Of(client, &l.wg))
 	}
 	return l, nil
 }
 
 func newLocker(opts settings) *Locker {
-	l := &Locker{opts: opts, suspended: lock.Suspension, done: make(chan struct{}), id: newValue(opts.Owner)}
-	l.desk, l.agreement = newDesk(l), newAgreement(l)
-	l.journal.wg = &l.wg
-	if to := opts.Logger.Handler(); to != slog.DiscardHandler {
-		l.journal.to = to
-	}
+	l := &Locker{opts: opts, suspended: lock.Suspension, done: make(chan struct{})}
+	l.pushes, l.agreement = newPushes(), newAgreement(l)
+	l.journal = node.NewJournal(opts.Logger, &l.wg)
+	l.nodeOpts = &node.Options{Timeout: opts.NodeTimeout, Least: opts.least, OnRequest: opts.OnRequest, Journal: l.journal, Group: &l.wg}
 	return l
 }
 
-func (l *Locker) addNode(name string) *node {
-	n := &node{name: name, opts: &l.opts, journal: &l.journal, wg: &l.wg, probing: make(chan struct{}, 1), agreement: l.agreement, place: len(l.nodes)}
-	n.agreed.Store(never)
+func (l *Locker) addNode(name string, conn *nodeconn.Conn) *node.Node {
+	n := node.New(name, conn, l.nodeOpts)
+	l.pushes.subscribe(l, n, len(l.nodes))
 	l.nodes = append(l.nodes, n)
 	return n
 }
@@ -103,11 +103,11 @@ func clientName(c rueidis.Client, i int) string {
 }
 
 // keysOf names key's lock and counter, and refuses a key that can't have both.
-func (l *Locker) keysOf(key string) (keys, error) {
-	k, oneSlot := newKeys(l.opts.Prefix, key)
+func (l *Locker) keysOf(key string) (script.Keys, error) {
+	k, oneSlot := script.NewKeys(l.opts.Prefix, key)
 	switch {
-	case strings.HasPrefix(k.lock, FencePrefix), strings.HasPrefix(k.lock, QueuePrefix), strings.HasPrefix(k.lock, AgreedPrefix):
-		return k, fmt.Errorf("%w: key %q would be %.64q in Redis, want no name that begins with %s, %s or %s: fence counters, queues and what clients agree on do", lock.ErrInvalid, key, k.lock, FencePrefix, QueuePrefix, AgreedPrefix)
+	case strings.HasPrefix(k.Lock, FencePrefix), strings.HasPrefix(k.Lock, StandingPrefix), strings.HasPrefix(k.Lock, QueuePrefix), strings.HasPrefix(k.Lock, AgreedPrefix):
+		return k, fmt.Errorf("%w: key %q would be %.64q in Redis, want no name that begins with %s, %s, %s or %s: fence counters, queues and what clients agree on do", lock.ErrInvalid, key, k.Lock, FencePrefix, StandingPrefix, QueuePrefix, AgreedPrefix)
 	case !oneSlot && l.hasCluster():
 		return k, fmt.Errorf("%w: key %q has a } without a hash tag {...} before it, so that a Redis Cluster can't keep its fence counter beside it", lock.ErrInvalid, key)
 	}
@@ -116,16 +116,11 @@ func (l *Locker) keysOf(key string) (keys, error) {
 
 func (l *Locker) hasCluster() bool {
 	for _, n := range l.nodes {
-		if n.isCluster() {
+		if n.Conn.Cluster() {
 			return true
 		}
 	}
 	return false
-}
-
-func (n *node) isCluster() bool {
-	c := n.client.Load()
-	return c != nil && (*c).Mode() == rueidis.ClientModeCluster || n.dial != nil && n.dial.cluster
 }
 
 // begin announces a call, or goroutines, unless the locker is closed. What begins
@@ -155,6 +150,9 @@ func (l *Locker) Close() error {
 	l.closed = true
 	close(l.done)
 	l.mu.Unlock()
+	for _, s := range l.pushes.all() {
+		s.closing()
+	}
 	if !l.owned {
 		l.wg.Wait()
 		return nil
@@ -178,5 +176,3 @@ func (l *Locker) Close() error {
 
 // closeGrace is how long Close lets requests be answered before it cuts them off.
 const closeGrace = time.Second
-
-var errClosed = errors.New("closed")

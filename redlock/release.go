@@ -7,43 +7,43 @@ import (
 	"fmt"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
-var opRelease = &op{script: releaseScript, parse: parseRelease, args: releaseArgs, class: freeing}
-
-func releaseArgs(h *hold, _ *node, r *round, _ reply, c *call) {
-	call := "0"
-	if r.calls {
-		call = "1"
-	}
-	c.put(h.value, call)
-}
+var opRelease = &op{parse: script.ParseRelease, class: node.Freeing,
+	request: func(h *hold, n *node.Node, _ *round, _ reply) script.Request {
+		waiter := ""
+		if h.stood != nil {
+			waiter = h.stood.id
+		}
+		return script.Release(h.keys, h.value, waiter, h.l.opts.retention, n.Guard(), false)
+	}}
 
 // retryRelease sends a release again to a node where it failed, or where it found
 // nothing although something may still arrive: a connection that died says nothing
 // of its last request, and the network can deliver it after a release on another
 // connection. After that the ttl ends it.
-func retryRelease(tries int, calls bool) func(*hold, int, reply) *round {
+func retryRelease(tries int) func(*hold, int, reply) *round {
 	return func(h *hold, _ int, rep reply) *round {
-		if tries == 0 || rep.kind != failed && !rep.doubt || errors.Is(rep.err, lock.ErrClosed) {
+		if tries == 0 || rep.Kind != script.Failed && !rep.doubt || errors.Is(rep.err, lock.ErrClosed) {
 			return nil
 		}
 		r := h.newRound(opRelease)
-		r.frees, r.calls = true, calls
+		r.frees = true
 		r.pause = h.l.opts.NodeTimeout / 2
-		r.tend = retryRelease(tries-1, calls)
+		r.tend = retryRelease(tries - 1)
 		return r
 	}
 }
 
 const releaseRetries = 3
 
-// newRelease is a round that frees the lock, and goes on where it failed. calls: it
-// was a lease, so that the next waiter is told.
-func (h *hold) newRelease(calls bool) *round {
+// newRelease is a round that frees the lock, and goes on where it failed.
+func (h *hold) newRelease() *round {
 	r := h.newRound(opRelease)
-	r.frees, r.calls = true, calls
-	r.tend = retryRelease(releaseRetries, calls)
+	r.frees = true
+	r.tend = retryRelease(releaseRetries)
 	return r
 }
 
@@ -57,20 +57,13 @@ func (h *hold) ReleaseTerm(ctx context.Context, _ string, _ uint64) error {
 		return err
 	}
 	defer h.l.wg.Done()
-	r, again := h.sendRelease(true)
+	r, again := h.sendRelease()
 	n, q := len(h.l.nodes), h.l.opts.Quorum
 	var failed error
-	awaited := 0
 	err := h.wait(ctx, r, func(last bool) bool {
-		freed, empty, others := r.count(freed), r.count(missing), r.count(notMine)
-		awaited = 0
-		for _, rep := range r.replies {
-			if rep.awaited {
-				awaited++
-			}
-		}
+		freed, empty, others := r.count(script.Freed), r.count(script.Missing), r.count(script.NotMine)
 		gone := empty + others
-		open := r.count(silent)
+		open := r.count(script.Silent)
 		if last {
 			open = 0
 		}
@@ -81,7 +74,7 @@ func (h *hold) ReleaseTerm(ctx context.Context, _ string, _ uint64) error {
 			// since the first may have been applied with its reply lost.
 			failed = fmt.Errorf("%w: gone from %d of %d nodes before it was released", lock.ErrLost, gone, n)
 		case freed+empty >= q:
-			// A quorum is free: whoever asks next can have it.
+			// A quorum was free, for whoever was next in its queue, or asks next.
 		case freed+gone >= q && open == 0:
 			// A quorum is without my value. Nodes with another's (it may be on its way
 			// out) count only now: with a majority that still has some value, the next
@@ -93,9 +86,6 @@ func (h *hold) ReleaseTerm(ctx context.Context, _ string, _ uint64) error {
 		}
 		return true
 	})
-	if 2*awaited >= q { // else those who wait are in line at few nodes only
-		h.l.desk.yield(h.keys.lock)
-	}
 	return cmp.Or(err, failed)
 }
 
@@ -109,19 +99,29 @@ func releaseContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return lock.ReleaseContext(ctx, lock.DefaultReleaseTimeout)
 }
 
-func (h *hold) sendRelease(calls bool) (r *round, again bool) {
-	h.mu.Lock()
-	again = h.released
-	h.releasing, h.released = true, true
-	h.mu.Unlock()
-	r = h.newRelease(calls)
+func (h *hold) sendRelease() (r *round, again bool) {
+	again = h.ends()
+	r = h.newRelease()
 	h.send(r)
 	return r, again
 }
 
+// ends notes that nothing of this hold is wanted any more, and reports whether that was
+// known before.
+func (h *hold) ends() (again bool) {
+	h.mu.Lock()
+	again = h.released
+	h.releasing, h.released = true, true
+	h.mu.Unlock()
+	if h.stood != nil && !again {
+		h.stood.released()
+	}
+	return again
+}
+
 // abandon frees whatever this hold has or may still get, on every node and in the
 // background: the cleanup of an attempt that failed or was cancelled.
-func (h *hold) abandon() { h.sendRelease(false) }
+func (h *hold) abandon() { h.sendRelease() }
 
 // letGo cleans up after an attempt that got no quorum: it frees every node that
 // granted, failed, or answers late, each after its answer. A node that refused has
@@ -131,10 +131,10 @@ func (h *hold) abandon() { h.sendRelease(false) }
 func (h *hold) letGo(ctx context.Context, votes *round) {
 	h.mu.Lock()
 	h.releasing = true
-	r := h.newRelease(false)
+	r := h.newRelease()
 	r.enough = 1
 	h.settle(votes, func(_ *hold, _ int, rep reply) *round {
-		if rep.kind == silent || rep.kind == held || rep.kind == recovering {
+		if rep.Kind == script.Silent || rep.Kind == script.Held || rep.Kind == script.Recovering {
 			return nil // silent: not before it has answered
 		}
 		return r
@@ -144,14 +144,14 @@ func (h *hold) letGo(ctx context.Context, votes *round) {
 			h.recall(i) // it was not sent: nothing will be there
 		}
 	}
-	grants := votes.count(granted)
+	grants := votes.count(script.Granted)
 	h.mu.Unlock()
 	if grants == 0 {
 		return
 	}
 	_ = h.wait(ctx, r, func(last bool) bool {
 		for i := range r.replies {
-			if votes.replies[i].kind == granted && r.replies[i].kind == silent {
+			if votes.replies[i].Kind == script.Granted && r.replies[i].Kind == script.Silent {
 				return last
 			}
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
 )
 
 // refused is the error of Dial for these URLs, which it gives before any I/O.
@@ -98,73 +99,16 @@ func TestTwoURLsOfOneServerAreOneVoteTooMany(t *testing.T) {
 	// The same Sentinels know several primaries, and other Sentinels others of that name.
 	seen := map[string]bool{}
 	for _, u := range []string{"redis://h:1?master_set=m", "redis://h:1?master_set=n", "redis://i:1?master_set=m", "redis://h:1"} {
-		n, err := parseURL(u)
+		n, err := nodeconn.ParseURL(u)
 		require.NoError(t, err)
-		require.Len(t, n.servers(), 1)
-		require.False(t, seen[n.servers()[0]], u)
-		seen[n.servers()[0]] = true
+		require.Len(t, n.Servers(), 1)
+		require.False(t, seen[n.Servers()[0]], u)
+		seen[n.Servers()[0]] = true
 	}
 }
 
-func TestURLsAreReadWithTheirParameters(t *testing.T) {
-	u, err := parseURL("rediss://us%40er:p%2F%3F%23%40w@Host:7000/3?dial_timeout=1s&write_timeout=2s&client_name=a%40b")
-	require.NoError(t, err)
-	require.Equal(t, "host:7000/3", u.name())
-	s, err := (*Options)(nil).withDefaults(1)
-	require.NoError(t, err)
-	o, g := u.client(&s), u.greeter(&s)
-	user, password, err := g.login(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, "us@er", user)
-	require.Equal(t, "p/?#@w", password)
-	require.Equal(t, 3, g.db)
-	require.Equal(t, "a@b", g.name)
-	require.Empty(t, o.Username+o.Password+o.ClientName, "the greeter says it")
-	require.Equal(t, "1s 2s", o.Dialer.Timeout.String()+" "+o.ConnWriteTimeout.String())
-	require.NotNil(t, o.TLSConfig)
-	require.True(t, o.ForceSingleClient)
-	require.Empty(t, o.TLSConfig.ServerName, "each server by the name that it is dialed by")
-
-	u, err = parseURL("rediss://h:26379?master_set=m&addr=i:1&sentinel_user=a&sentinel_password=b&client_name=c&dial_timeout=1s")
-	require.NoError(t, err)
-	o = u.client(&s)
-	require.Equal(t, []string{"h:26379", "i:1"}, o.InitAddress)
-	g = u.greeter(&s)
-	user, password, err = g.sentinelLogin(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, "m a b c 1s", strings.Join([]string{
-		o.Sentinel.MasterSet, user, password, g.name, o.Sentinel.Dialer.Timeout.String(),
-	}, " "))
-	require.True(t, forSentinel(&o.Sentinel.Dialer))
-	require.False(t, forSentinel(&o.Dialer))
-	require.Positive(t, o.Sentinel.TopologyRefreshInterval)
-	require.Positive(t, o.ClusterOption.MaxMovedRedirections)
-	require.NotNil(t, o.Sentinel.TLSConfig)
-	require.False(t, o.ForceSingleClient)
-}
-
-func TestSentinelsAndServersAreNamedWithTLSOnOneSideOnly(t *testing.T) {
-	s, err := (&Options{TLS: &tls.Config{ServerName: "own"}}).withDefaults(1)
-	require.NoError(t, err)
-	for url, want := range map[string][2]bool{ // servers, Sentinels
-		"redis://h:1?master_set=m":                     {false, false},
-		"rediss://h:1?master_set=m":                    {true, true},
-		"redis://h:1?master_set=m&sentinel_tls=true":   {false, true},
-		"rediss://h:1?master_set=m&sentinel_tls=false": {true, false},
-		"rediss://h:1?master_set=m&sentinel_tls=true":  {true, true},
-	} {
-		u, err := parseURL(url)
-		require.NoError(t, err, url)
-		o := u.client(&s)
-		require.Equal(t, want, [2]bool{o.TLSConfig != nil, o.Sentinel.TLSConfig != nil}, url)
-		for _, c := range []*tls.Config{o.TLSConfig, o.Sentinel.TLSConfig} {
-			if c != nil {
-				require.Equal(t, "own", c.ServerName)
-				require.GreaterOrEqual(t, c.MinVersion, uint16(tls.VersionTLS12))
-			}
-		}
-	}
-	_, err = Dial(t.Context(), []string{"redis://h"}, &Options{TLS: &tls.Config{}, GetTLS: func(context.Context) (*tls.Config, error) { return nil, nil }})
+func TestTLSAndGetTLSAreRefusedTogether(t *testing.T) {
+	_, err := Dial(t.Context(), []string{"redis://h"}, &Options{TLS: &tls.Config{}, GetTLS: func(context.Context) (*tls.Config, error) { return nil, nil }})
 	require.ErrorIs(t, err, lock.ErrInvalid)
 	require.ErrorContains(t, err, "TLS and GetTLS are both set")
 }

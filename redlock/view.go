@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // State is how a key stands on all nodes together.
@@ -104,13 +105,13 @@ func (l *Locker) view(ctx context.Context, key string, gone absent) (View, error
 	v.Waiters = waitersOf(sights, v.Holder)
 	terms := map[string]int{most: 1}
 	for i, s := range sights {
-		n := NodeView{Node: l.nodes[i].name, Err: s.err, Count: s.count}
-		if s.err == nil && s.held {
-			if terms[s.value] == 0 {
-				terms[s.value] = len(terms) + 1
+		n := NodeView{Node: l.nodes[i].Name, Err: s.err, Count: s.Count}
+		if s.err == nil && s.Held {
+			if terms[s.Value] == 0 {
+				terms[s.Value] = len(terms) + 1
 			}
-			n.value, n.Term, n.TTL = &s.value, terms[s.value], s.left
-			n.Holder = holderName(s.value)
+			n.value, n.Term, n.TTL = &s.Value, terms[s.Value], s.Left
+			n.Holder = holderName(s.Value)
 			n.Foreign = n.Holder == foreign
 		}
 		v.Nodes = append(v.Nodes, n)
@@ -143,7 +144,7 @@ func (l *Locker) Views(ctx context.Context, prefix string) iter.Seq2[View, error
 func votes(sights []sight, value string) int {
 	n := 0
 	for _, s := range sights {
-		if s.err == nil && s.held && s.value == value {
+		if s.err == nil && s.Held && s.Value == value {
 			n++
 		}
 	}
@@ -158,14 +159,14 @@ func judge(sights []sight, quorum int) (State, string) {
 		switch {
 		case s.err != nil:
 			unknown++
-		case s.held:
-			if held++; held == 1 || votes(sights, s.value) > votes(sights, most) {
-				most = s.value
+		case s.Held:
+			if held++; held == 1 || votes(sights, s.Value) > votes(sights, most) {
+				most = s.Value
 			}
 		}
 	}
 	for _, s := range sights {
-		different = different || s.err == nil && s.held && s.value != most
+		different = different || s.err == nil && s.Held && s.Value != most
 	}
 	n := votes(sights, most)
 	switch {
@@ -190,37 +191,38 @@ func judge(sights []sight, quorum int) (State, string) {
 // then may still have it: so an entry of the holder's name counts only where most of the
 // nodes that answer have it, which is somebody else in the holder's process who waits.
 func waitersOf(sights []sight, holder string) []string {
-	places, on := map[string]int{}, map[string]int{}
+	places, on, names := map[string]int{}, map[string]int{}, map[string]string{}
 	var ids []string
 	answered := 0
 	for _, s := range sights {
 		if s.err == nil {
 			answered++
 		}
-		for _, id := range s.waiters {
-			if on[id]++; on[id] == 1 {
-				ids = append(ids, id)
+		for _, w := range s.Waiters {
+			if on[w.ID]++; on[w.ID] == 1 {
+				ids = append(ids, w.ID)
+				names[w.ID] = holderName(w.Value)
 			}
 		}
 	}
 	ids = slices.DeleteFunc(ids, func(id string) bool {
-		return holder != "" && holderName(id) == holder && 2*on[id] <= answered
+		return holder != "" && names[id] == holder && 2*on[id] <= answered
 	})
 	for _, id := range ids {
 		places[id] = 0
 	}
 	for _, s := range sights {
 		for id := range places {
-			if at := slices.Index(s.waiters, id); at >= 0 {
+			if at := slices.IndexFunc(s.Waiters, func(w script.Waiter) bool { return w.ID == id }); at >= 0 {
 				places[id] += at
 			} else {
-				places[id] += len(s.waiters)
+				places[id] += len(s.Waiters)
 			}
 		}
 	}
 	slices.SortStableFunc(ids, func(a, b string) int { return cmp.Compare(places[a], places[b]) })
 	for i, id := range ids {
-		ids[i] = holderName(id)
+		ids[i] = names[id]
 	}
 	return ids
 }

@@ -83,8 +83,8 @@
 //   - That a process which is stopped, or slow, stops acting at its Expiry: it
 //     can't. Have the resource check the fencing token.
 //   - That a call ends while the disk itself does not answer.
-//   - Fairness, but among those who wait by [Locker.Watch], as lock.Acquire does: they
-//     are served in the order in which they came.
+//   - Fairness, but among those who wait in the queue ([Locker.Await]), as lock.Acquire
+//     does: they are served in the order in which they came.
 //   - A sign of life is kept by what the operating system takes for the same open
 //     file. Programs started with os/exec do not get it. A child made by fork
 //     without exec (C code linked in) does, and keeps its parent's locks until

@@ -49,7 +49,8 @@ type Locker struct {
 	stopTidy context.CancelFunc
 	tidying  sync.WaitGroup
 
-	hub hub
+	hub    hub
+	awaits awaits
 	lock.Waiters
 }
 
@@ -90,14 +91,18 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	if err := lock.Check(key, ttl); err != nil {
 		return nil, fmt.Errorf("file: acquire: %w", err)
 	}
-	lease, err := l.tryAcquire(ctx, key, ttl)
+	// The position that this Locker may have in the queue is that of its Await, which was
+	// there before.
+	lease, err := l.tryAcquire(ctx, key, ttl, !l.awaits.any(key))
 	if err != nil {
 		return nil, fmt.Errorf("file: acquire %q: %w", key, err)
 	}
 	return lease, nil
 }
 
-func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration) (_ lock.Lease, err error) {
+// tryAcquire makes an attempt, by this Locker's position in the queue or as somebody who
+// has none. With it, one that is refused while the key is watched enters the queue.
+func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration, queued bool) (_ lock.Lease, err error) {
 	if l.isClosed() {
 		return nil, lock.ErrClosed
 	}
@@ -116,7 +121,7 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		return nil, err
 	}
 	if r, err := readRecord(f.fd, l.boot); err == nil && r.Key == key {
-		if held := l.held(r); held != nil && !l.hub.wants(key, &r, l.place()) {
+		if held := l.held(r); held != nil && !(queued && l.hub.wants(key, &r, l.place())) {
 			f.close()
 			return nil, held
 		}
@@ -151,6 +156,9 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		return nil, err
 	}
 	me, found := placeOf(life), r
+	if !queued {
+		me = ""
+	}
 	if err := l.refusal(&r, me); err != nil {
 		f.refuse(&r, me, r.Life != found.Life || len(r.Line) != len(found.Line))
 		return nil, err

@@ -105,10 +105,10 @@ func (l *Locker) refusal(r *record, me place) error {
 	return nil
 }
 
-// refuse puts me in line if it waits, and writes what else was noted in r. If that
+// refuse puts me in line if it waits (an attempt with no position has me ""), and writes what else was noted in r. If that
 // fails, it only takes longer. f is locked.
 func (f *keyFile) refuse(r *record, me place, noted bool) {
-	joins := f.l.hub.wants(f.key, r, me)
+	joins := me != "" && f.l.hub.wants(f.key, r, me)
 	if joins {
 		r.Line = append(r.Line, me)
 	}

@@ -32,11 +32,9 @@ const (
 // Watch sends on wake when key becomes free: released, expired, broken, or left
 // by a process that died. Renewals wake nobody. Close wakes too.
 //
-// Lockers that wait are served in the order in which they came. One that is
-// refused while it watches the key stands in line from then on, in the key's
-// record. When the key becomes free it is kept for the first in line, for at most
-// 50ms, then for the second, and so on; all others are refused meanwhile. A Locker
-// that lets its turn pass is out of the line until it asks again.
+// A Locker that is refused while it watches the key enters the key's queue, as
+// [Locker.Await] does, and is woken when the key is free and kept for it. One that does
+// not ask then is out of the queue until it is refused again.
 //
 // On Linux the kernel tells of changes (inotify): a waiter reads nothing while
 // nothing changes. Elsewhere, and where the user's inotify instances are used up,

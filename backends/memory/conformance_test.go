@@ -39,8 +39,8 @@ func TestConformance(t *testing.T) {
 		Break: func(t *testing.T, l lock.Locker, key string) {
 			require.NoError(t, l.(*memory.Locker).ForceRelease(t.Context(), key, 0))
 		},
-		// A client has nothing of its own that could die with it.
-		Kill: func(*testing.T, lock.Locker) {},
+		// What it holds stays, and what it waits for is over.
+		Kill: func(t *testing.T, l lock.Locker) { require.NoError(t, l.(*memory.Locker).Close()) },
 		// There is no wall clock in it to set.
 		AllowSkips: []string{"Skew", "Repeat", "Conflict", "StaleReads", "Delete"}, // a request is a call, and nothing is kept of a key
 	})

@@ -17,8 +17,19 @@ import (
 // far as the store, of a lease that this client acquired. Inspect, List and
 // ForceRelease are the test's own view and always work; Health tells of the
 // failure to come without using it up.
+//
+// An Await that stands in a queue is a call, too: it ends with err.
 func (l *Locker) FailNext(n int, err error) {
 	l.faults.set(func(f *faults) { f.fail = fault{n, orUnavailable(err)} })
+	if n == 0 {
+		return
+	}
+	for i := range l.store.shards {
+		s := &l.store.shards[i]
+		s.mu.Lock()
+		s.expel(l, l.faults.next)
+		s.mu.Unlock()
+	}
 }
 
 // LoseReplies lets the store apply this client's next n calls, which then fail
@@ -139,6 +150,14 @@ func (f *faults) run(ctx context.Context) (spent time.Duration, lost, err error)
 		}
 	}
 	return spent, lost, err
+}
+
+// next is what a call that is under way fails with now; nil: nothing.
+func (f *faults) next() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer f.update()
+	return f.fail.take()
 }
 
 // due is what the next call would fail with.

@@ -119,14 +119,15 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 
 // Close refuses this client's later calls with [lock.ErrClosed]. Its held leases
 // stay valid until their Expiry and can be released, but not extended. It always
-// returns nil, and may be called again. Its waiters are woken, and learn of it.
+// returns nil, and may be called again. Its waits end, with the same.
 func (l *Locker) Close() error {
 	l.closed.Store(true)
 	// Those who looked at closed before are inside one of these.
 	for i := range l.store.shards {
 		s := &l.store.shards[i]
 		s.mu.Lock()
-		s.expel(l)
+		s.expel(l, func() error { return lock.ErrClosed })
+		s.wake(l)
 		s.mu.Unlock()
 	}
 	return nil

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -65,6 +66,11 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	if err := lock.Check(key, ttl); err != nil {
 		return nil, fmt.Errorf("memory: acquire: %w", err)
 	}
+	return l.acquire(ctx, key, ttl, nil)
+}
+
+// acquire makes an attempt or, with refused, waits.
+func (l *Locker) acquire(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
 	if err := lock.ContextError(ctx); err != nil {
 		return nil, fmt.Errorf("memory: acquire %q: %w", key, err)
 	}
@@ -73,14 +79,21 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		return nil, fmt.Errorf("memory: acquire %q: %w", key, err)
 	}
 	v := &l.views[shardOf(key)]
-	token, start, err := v.grant(key, ttl, spent)
+	token, start, r, err := v.grant(key, ttl, spent, refused != nil && lost == nil)
+	if r != nil {
+		held, _ := errors.AsType[*lock.HeldError](err)
+		refused(held)
+		token, start, err = v.wait(ctx, key, r)
+	}
+	if lost != nil && (err == nil || refused != nil) {
+		// The caller will not know that it holds the key, or waits.
+		if err == nil {
+			v.shard.free(key, token)
+		}
+		return nil, fmt.Errorf("memory: acquire %q: %w", key, lost)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if lost != nil {
-		// The caller will not know that it holds the key.
-		v.shard.free(key, token)
-		return nil, fmt.Errorf("memory: acquire %q: %w", key, lost)
 	}
 	return lock.NewLease(lock.Grant{
 		Key: key, Token: token, Expiry: start.Add(ttl), Start: start,
@@ -123,7 +136,7 @@ type shard struct {
 
 	mu     sync.Mutex // guards all below
 	terms  map[string]*term
-	queues map[string]*queue // of the keys that somebody watches
+	queues map[string]*queue // of the keys that somebody waits for or watches
 	spare  []*term           // of keys that were swept, to be used again
 	token  uint64            // of the latest grant: one counter serves all keys, freed ones cost nothing
 	grants int               // since the last sweep
@@ -143,30 +156,43 @@ type term struct {
 }
 
 // grant takes key for what is left of ttl after spent, and gives the moment from
-// which ttl counts.
-func (v *view) grant(key string, ttl, spent time.Duration) (uint64, time.Time, error) {
+// which ttl counts. Where it is refused and is to wait, it gives the request that
+// stands in the queue then, besides the refusal.
+func (v *view) grant(key string, ttl, spent time.Duration, waits bool) (uint64, time.Time, *request, error) {
 	if ttl <= spent {
-		return 0, time.Time{}, fmt.Errorf("memory: acquire %q: %w: answered after %v, the ttl is %v", key, lock.ErrUnavailable, spent, ttl)
+		return 0, time.Time{}, nil, fmt.Errorf("memory: acquire %q: %w: answered after %v, the ttl is %v", key, lock.ErrUnavailable, spent, ttl)
 	}
 	l, s := v.client, v.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l.closed.Load() {
-		return 0, time.Time{}, fmt.Errorf("memory: acquire %q: %w", key, lock.ErrClosed)
+		return 0, time.Time{}, nil, fmt.Errorf("memory: acquire %q: %w", key, lock.ErrClosed)
 	}
 	now := l.store.now() // inside the mutex: waiting for it costs the holder nothing
-	t, q := s.terms[key], s.queue(key)
-	if t != nil && t.live(now) {
-		if q != nil {
-			q.join(l)
-		}
-		return 0, time.Time{}, t.refusal(key, now)
-	}
+	q := s.queue(key)
 	if q != nil {
-		if err := q.admit(l, now); err != nil {
-			return 0, time.Time{}, err
-		}
+		q.settle(now) // its timer may be late
 	}
+	t := s.terms[key]
+	if t != nil && t.live(now) {
+		var r *request
+		if waits {
+			r = &request{client: l, ttl: ttl, spent: spent, done: make(chan struct{})}
+			q = s.queueFor(key)
+			q.requests = append(q.requests, r)
+			q.settle(now)
+		}
+		return 0, time.Time{}, r, t.refusal(key, now)
+	}
+	t = s.take(key, t, l.holder, now, now+ttl-spent)
+	if q != nil {
+		q.settle(now)
+	}
+	return t.token, l.store.base.Add(now - spent), nil, nil
+}
+
+// take begins a term of a free key, whose last term, if there is one, is t. mu is held.
+func (s *shard) take(key string, t *term, holder string, now, expiry time.Duration) *term {
 	// As many grants as there are terms pay for looking at each.
 	if s.grants++; s.grants > max(minSweep, s.kept) {
 		s.sweep(now)
@@ -176,11 +202,8 @@ func (v *view) grant(key string, ttl, spent time.Duration) (uint64, time.Time, e
 		t = s.insert(key)
 	}
 	s.token++
-	*t = term{token: s.token, expiry: now + ttl - spent, began: now, holder: l.holder}
-	if q != nil {
-		q.settle(now)
-	}
-	return t.token, l.store.base.Add(now - spent), nil
+	*t = term{token: s.token, expiry: expiry, began: now, holder: holder}
+	return t
 }
 
 // minSweep is how many terms that are over a shard may keep at least.

@@ -281,8 +281,8 @@ func (b *bencher) handoff(ctx context.Context, lease lock.Lease, waiter lock.Loc
 	return next, got.Sub(began), nil
 }
 
-// refusals tells when a waiter has been refused twice: before it has listened for
-// news, and after.
+// refusals notices when a waiter is in place: its request stands in the store's queue,
+// or it has been refused twice, before it watched the key and after.
 type refusals struct {
 	lock.Locker
 	n      atomic.Int64
@@ -292,12 +292,44 @@ type refusals struct {
 // Unwrap lets Acquire find what the locker offers.
 func (r *refusals) Unwrap() lock.Locker { return r.Locker }
 
+// As lets Acquire stand in the store's own queue.
+func (r *refusals) As(target any) bool {
+	t, ok := target.(*lock.Awaiter)
+	if !ok {
+		return false
+	}
+	inner, ok := lock.As[lock.Awaiter](r.Locker)
+	if ok {
+		*t = queuedRefusals{r, inner}
+	}
+	return ok
+}
+
 func (r *refusals) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
 	lease, err := r.Locker.TryAcquire(ctx, key, ttl)
-	if errors.Is(err, lock.ErrHeld) && r.n.Add(1) == 2 {
-		close(r.second)
+	if errors.Is(err, lock.ErrHeld) {
+		r.refused(1)
 	}
 	return lease, err
+}
+
+// refused counts n refusals more.
+func (r *refusals) refused(n int64) {
+	if now := r.n.Add(n); now >= 2 && now-n < 2 {
+		close(r.second)
+	}
+}
+
+type queuedRefusals struct {
+	r     *refusals
+	inner lock.Awaiter
+}
+
+func (q queuedRefusals) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
+	return q.inner.Await(ctx, key, ttl, func(held *lock.HeldError) {
+		q.r.refused(2)
+		refused(held)
+	})
 }
 
 // progress is a bar on standard error, nil if that is no terminal.

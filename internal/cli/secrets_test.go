@@ -142,10 +142,12 @@ func (s *secrets) all(what string, l *redlock.Locker) {
 	for info, err := range l.List(ctx, "") {
 		s.hear(what+" list", info, err)
 	}
-	stop, err := l.Watch(ctx, "k", make(chan struct{}, 1))
-	s.hear(what+" watch", err)
+	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	awaited, err := l.Await(short, "foreign", time.Second, func(held *lock.HeldError) { s.hear(what+" waits", held, held.Holder) })
+	s.hear(what+" await", err)
 	if err == nil {
-		stop()
+		_ = awaited.Release(ctx)
 	}
 	_, err = lock.Acquire(ctx, l, "foreign", time.Second, &lock.AcquireOptions{Timeout: 50 * time.Millisecond})
 	s.hear(what+" wait", err)

@@ -20,8 +20,41 @@ type standby struct {
 // Unwrap lets Acquire find what the locker offers.
 func (s *standby) Unwrap() lock.Locker { return s.Locker }
 
+// As lets Acquire stand in the store's own queue.
+func (s *standby) As(target any) bool {
+	t, ok := target.(*lock.Awaiter)
+	if !ok {
+		return false
+	}
+	inner, ok := lock.As[lock.Awaiter](s.Locker)
+	if ok {
+		*t = queuedStandby{s, inner}
+	}
+	return ok
+}
+
 func (s *standby) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
 	lease, err := s.Locker.TryAcquire(ctx, key, ttl)
+	s.answered(ctx, key, err)
+	return lease, err
+}
+
+type queuedStandby struct {
+	s     *standby
+	inner lock.Awaiter
+}
+
+func (q queuedStandby) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
+	lease, err := q.inner.Await(ctx, key, ttl, func(held *lock.HeldError) {
+		q.s.answered(ctx, key, held)
+		refused(held)
+	})
+	q.s.answered(ctx, key, err)
+	return lease, err
+}
+
+// answered says why the lease was not granted.
+func (s *standby) answered(ctx context.Context, key string, err error) {
 	var held *lock.HeldError
 	switch {
 	case s.r.once || ctx.Err() != nil:
@@ -30,7 +63,6 @@ func (s *standby) TryAcquire(ctx context.Context, key string, ttl time.Duration)
 	case errors.Is(err, lock.ErrUnavailable):
 		s.tell("unavailable", "waiting for the store: "+words(err)+" ")
 	}
-	return lease, err
 }
 
 // tell compares what, and says how and what.

@@ -15,7 +15,7 @@ for server in "$@"; do
   version=$("$server" --version) || { echo "compat: $server can't be run" >&2; exit 1; }
   echo "== $version"
   if LOCKKEEPER_REDIS_SERVER=$server LOCKKEEPER_REQUIRE_SERVERS=1 \
-    "${GO:-go}" test -race -count=1 -timeout=15m -run 'Real|Fails?Over|TheUserMay' ./redlock ./internal/redistest ./internal/readme; then
+    "${GO:-go}" test -race -count=1 -timeout=15m -run 'Real|Fails?Over|TheUserMay' ./redlock ./redlock/internal/script ./internal/redistest ./internal/readme; then
     result+=("passed: $version")
   else
     result+=("FAILED: $version")

@@ -31,15 +31,20 @@ type node struct {
 	snapshot data // an earlier state, for a restart from stale files
 	scripts  map[string]string
 
+	// publish sends a message to those who listen on a channel, and says how many they
+	// are. nil: nobody does.
+	publish func(channel, message string) int
+
 	down bool
 	hung time.Time // until when it answers nothing
 }
 
-// data is what a node keeps: values only, so that a clone is a snapshot.
+// data is what a node keeps. A clone shares nothing with it, so that it is a snapshot.
 type data struct {
 	locks  map[string]lockEntry
 	fences map[string]fenceEntry
 	agreed map[string]lockEntry
+	queues map[string]*queued // by the name of the fence
 }
 
 type lockEntry struct {
@@ -49,15 +54,21 @@ type lockEntry struct {
 
 type fenceEntry struct {
 	count, run string // "": unset
+	standing   string // "1": there may be a queue
+	granted    string // of the last grant from the queue: stamp, position, waiter and value
 	until      time.Duration
 }
 
 func emptyData() data {
-	return data{map[string]lockEntry{}, map[string]fenceEntry{}, map[string]lockEntry{}}
+	return data{map[string]lockEntry{}, map[string]fenceEntry{}, map[string]lockEntry{}, map[string]*queued{}}
 }
 
 func (d data) clone() data {
-	return data{maps.Clone(d.locks), maps.Clone(d.fences), maps.Clone(d.agreed)}
+	queues := map[string]*queued{}
+	for fence, q := range d.queues {
+		queues[fence] = q.clone()
+	}
+	return data{maps.Clone(d.locks), maps.Clone(d.fences), maps.Clone(d.agreed), queues}
 }
 
 func newNode(name string, now func() time.Time) *node {

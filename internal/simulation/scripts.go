@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The scripts of redlock/scripts, line by line, but for what concerns wake-ups.
+// The scripts of redlock/internal/script, line by line, but for what concerns wake-ups.
 
 const maxCount = 1 << 53
 
@@ -42,12 +42,22 @@ func (n *node) call(name, lock, fence string, a []string) any {
 		return n.acquire(lock, fence, a[0], a[1], a[2], a[3], a[4])
 	case "commit":
 		return n.commit(lock, fence, a[0], a[1], a[2])
+	case "confirm":
+		return n.confirm(lock, fence, a[0], a[1], a[2], a[3], a[4], a[5])
 	case "extend":
 		return n.extend(lock, fence, a[0], a[1], a[2], a[3], a[4], len(a) > 5)
 	case "repair":
 		return n.repair(lock, fence, a[0], a[1], a[2], a[3], a[4])
 	case "release":
-		return n.release(lock, a[0], len(a) > 2 && a[2] == "1")
+		return n.release(lock, fence, a[0], a[1], a[2], a[3], a[4], len(a) > 5 && a[5] == "1")
+	case "leave":
+		n.queue(fence).withdraw(a[4])
+		return n.release(lock, fence, a[0], a[1], a[2], a[3], "", false)
+	case "stand":
+		return n.stand(lock, fence, standing{
+			value: a[0], claim: a[1], retention: a[2], least: a[3], durable: a[4], waiter: a[5], waited: a[6],
+			push: a[7], channel: a[8], take: a[9] == "1", instead: a[10], to: a[11],
+		})
 	case "agree":
 		return n.agree(lock, a[0], a[1], a[2])
 	}
@@ -62,8 +72,8 @@ func (n *node) server() (run string, uptime int64, known bool) {
 	return n.run, n.uptime(), true
 }
 
-// number reads a count as the scripts do: digits only.
-func number(s string) (float64, bool) {
+// digits reads a number without a sign.
+func digits(s string) (float64, bool) {
 	for _, c := range []byte(s) {
 		if c < '0' || c > '9' {
 			return 0, false
@@ -73,48 +83,83 @@ func number(s string) (float64, bool) {
 	return f, err == nil
 }
 
+// number reads a count as F has it: 0 if there is none; ok is false if it is no count.
+func number(s string) (count float64, ok bool) {
+	if s == "" {
+		return 0, true
+	}
+	f, ok := digits(s)
+	return f, ok && f >= 1 && f < maxCount
+}
+
+func whole(f float64) string { return strconv.FormatFloat(f, 'f', 0, 64) }
+
+// vote is the run, the sign of counts, and for how many seconds the node does not vote.
+func (n *node) vote(least, durable string) (run string, sign, short int64) {
+	run, uptime, known := n.server()
+	if sign = 1; !known {
+		sign = -1
+	}
+	if min, _ := strconv.ParseInt(least, 10, 64); min > 0 && known && uptime < min && run != durable {
+		short = min - uptime
+	}
+	return run, sign, short
+}
+
+// following is the count of the next grant.
+func (n *node) following(count float64, f fenceEntry, run string) float64 {
+	if f.count != "" && f.run == run {
+		return count + 1
+	}
+	return math.Max(count+1, float64(n.micros()))
+}
+
+var (
+	errCount   = redisError("ERR lockkeeper: the fence count is not a number from 1 to 2^53")
+	errGone    = redisError("ERR lockkeeper: the fence count is gone")
+	errReached = redisError("ERR lockkeeper: the fence count has reached 2^53")
+)
+
 func millis(s string) time.Duration {
 	f, _ := strconv.ParseFloat(s, 64)
 	return time.Duration(f) * time.Millisecond
 }
 
 func (n *node) acquire(lock, fence, value, ttl, retention, least, durable string) any {
-	holder, isHeld := n.lock(lock)
-	if isHeld && holder.value != value {
+	held := func() any {
+		holder, _ := n.lock(lock)
 		return []any{int64(0), holder.value, n.pttl(lock)}
 	}
-	run, uptime, known := n.server()
-	sign := int64(1)
-	if !known {
-		sign = -1
+	holder, isHeld := n.lock(lock)
+	if isHeld && holder.value != value {
+		return held()
 	}
+	run, sign, short := n.vote(least, durable)
 	counted, _ := n.fence(fence)
-	count, has := float64(0), counted.count != ""
-	if has {
-		f, ok := number(counted.count)
-		if !ok || f < 1 || f >= maxCount {
-			return redisError("ERR lockkeeper: the fence count is not a number from 1 to 2^53")
-		}
-		count = f
-	}
-	if isHeld {
-		if !has {
-			return redisError("ERR lockkeeper: the fence count is gone")
-		}
+	count, ok := number(counted.count)
+	switch {
+	case !ok:
+		return errCount
+	case isHeld && counted.count == "":
+		return errGone
+	case isHeld:
 		return sign * int64(count)
+	case short > 0:
+		return []any{int64(1), short, run}
 	}
-	if min, _ := strconv.ParseInt(least, 10, 64); min > 0 && known && uptime < min && run != durable {
-		return []any{int64(1), min - uptime, run}
+	first, leftTo := n.passOn(lock, fence, run, retention, "", "")
+	if first != "" {
+		return held()
 	}
-	if has && counted.run == run {
-		count++
-	} else {
-		count = math.Max(count+1, float64(n.micros()))
+	if leftTo != nil {
+		return []any{int64(0), leftTo.value, int64(math.Ceil((leftTo.fresh - float64(n.micros())) / 1000))}
 	}
-	if count >= maxCount {
-		return redisError("ERR lockkeeper: the fence count has reached 2^53")
+	if count = n.following(count, counted, run); count >= maxCount {
+		return errReached
 	}
-	n.data.fences[fence] = fenceEntry{strconv.FormatFloat(count, 'f', 0, 64), run, n.clock() + millis(retention)}
+	f, _ := n.fence(fence)
+	f.count, f.run, f.until = whole(count), run, n.clock()+millis(retention)
+	n.data.fences[fence] = f
 	n.data.locks[lock] = lockEntry{value, n.clock() + millis(ttl)}
 	return sign * int64(count)
 }
@@ -129,14 +174,26 @@ func (n *node) commit(lock, fence, value, token, retention string) any {
 		return int64(0)
 	}
 	count, ok := number(counted.count)
-	if counted.count == "" || !ok || count >= maxCount {
-		return redisError("ERR lockkeeper: the fence count is not a number from 1 to 2^53")
+	if counted.count == "" || !ok {
+		return errCount
 	}
 	if t, _ := strconv.ParseFloat(token, 64); count < t {
 		count = t
-		n.data.fences[fence] = fenceEntry{strconv.FormatFloat(count, 'f', 0, 64), run, n.clock() + millis(retention)}
+		counted.count, counted.until = whole(count), n.clock()+millis(retention)
+		n.data.fences[fence] = counted
 	}
 	return int64(count)
+}
+
+func (n *node) confirm(lock, fence, value, ttl, retention, least, durable, token string) any {
+	count := n.commit(lock, fence, value, token, retention)
+	if n, ok := count.(int64); !ok || n == 0 {
+		return count
+	}
+	if confirmed := n.extend(lock, fence, value, ttl, retention, least, durable, false); confirmed != any(int64(1)) {
+		return confirmed
+	}
+	return count
 }
 
 func (n *node) extend(lock, fence, value, ttl, retention, least, durable string, exact bool) any {
@@ -144,7 +201,7 @@ func (n *node) extend(lock, fence, value, ttl, retention, least, durable string,
 	if isHeld && holder.value != value {
 		return []any{int64(3)}
 	}
-	run, uptime, known := n.server()
+	run, _, short := n.vote(least, durable)
 	if !isHeld {
 		return []any{int64(2), run}
 	}
@@ -155,8 +212,8 @@ func (n *node) extend(lock, fence, value, ttl, retention, least, durable string,
 		f.until = n.clock() + millis(retention)
 		n.data.fences[fence] = f
 	}
-	if min, _ := strconv.ParseInt(least, 10, 64); min > 0 && known && uptime < min && run != durable {
-		return []any{int64(1), min - uptime, run}
+	if short > 0 {
+		return []any{int64(1), short, run}
 	}
 	return int64(1)
 }
@@ -171,7 +228,7 @@ func (n *node) repair(lock, fence, value, ttl, retention, token, seen string) an
 	}
 	f, _ := n.fence(fence)
 	if f.count != "" {
-		count, ok := number(f.count)
+		count, ok := digits(f.count)
 		if !ok {
 			return int64(0)
 		}
@@ -196,14 +253,24 @@ func (n *node) agree(key, mine, known, ttl string) any {
 	return []any{there.value, n.pttlOf(n.data.agreed, key), info}
 }
 
-func (n *node) release(lock, value string, anybody bool) any {
+func (n *node) release(lock, fence, value, retention, least, durable, waiter string, anybody bool) any {
 	holder, isHeld := n.lock(lock)
-	switch {
-	case !isHeld:
-		return int64(0)
-	case holder.value != value && !anybody:
+	if r, ok := n.queue(fence).asked(waiter); ok && r.value == value {
+		n.queue(fence).withdraw(waiter)
+	}
+	if isHeld && holder.value != value && !anybody {
 		return int64(2)
 	}
 	delete(n.data.locks, lock)
+	passed := ""
+	if run, _, short := n.vote(least, durable); short == 0 {
+		passed, _ = n.passOn(lock, fence, run, retention, "", "")
+	}
+	switch {
+	case !isHeld:
+		return int64(0)
+	case passed != "":
+		return int64(3)
+	}
 	return int64(1)
 }

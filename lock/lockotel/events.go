@@ -43,7 +43,9 @@ func (t *Telemetry) Event(e lock.Event) {
 // measure tells of one call, which is over.
 func (t *Telemetry) measure(ctx context.Context, h metric.Float64Histogram, e lock.Event, end time.Time) {
 	result := outcome(e.Err)
-	h.Record(ctx, e.Duration.Seconds(), t.common, t.named(e.Key, lockOutcome.String(result)))
+	// How long an attempt took says how quick the store is; the time in its queue is the
+	// wait's.
+	h.Record(ctx, (e.Duration - e.Queued).Seconds(), t.common, t.named(e.Key, lockOutcome.String(result)))
 	attrs := []attribute.KeyValue{lockOutcome.String(result)}
 	if e.Kind == lock.EventWait {
 		attrs = append(attrs, waitTries.Int(e.Attempts))

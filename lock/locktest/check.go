@@ -254,6 +254,17 @@ func (c *check) lost(err error, what string, args ...any) {
 	}
 }
 
+// grows reports whether lease is held until then: one that waited in the store's queue
+// may start with less, and take the rest by itself.
+func (c *check) grows(lease lock.Lease, until time.Time) bool {
+	for deadline := time.Now().Add(c.bound()); lease.Expiry().Before(until); time.Sleep(c.poll()) {
+		if now := time.Now(); !now.Before(lease.Expiry()) || now.After(deadline) {
+			return false
+		}
+	}
+	return true
+}
+
 // passExpiry lets time pass until lease is over.
 func (c *check) passExpiry(lease lock.Lease) {
 	expiry := lease.Expiry()

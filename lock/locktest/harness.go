@@ -120,7 +120,7 @@ type Harness struct {
 	IgnoreGoroutine func(stack string) bool
 
 	// AllowSkips lists what may be missing, by the name of a field above ("Delay",
-	// "Wrap") or of what the locker does not offer ("Watcher", "Inspector",
+	// "Wrap") or of what the locker does not offer ("Awaiter", "Watcher", "Inspector",
 	// "ForceReleaser", "HealthChecker", "io.Closer", "HeldError", "Waiters",
 	// "ReleaseAfter"). A case that skips for anything else fails. nil allows every skip; []string{} allows none, which
 	// is what a project's own CI should use.
@@ -137,6 +137,7 @@ const (
 	needBreak         = "Break"
 	needKill          = "Kill"
 	needSkew          = "Skew"
+	needAwaiter       = "Awaiter"
 	needWatcher       = "Watcher"
 	needInspector     = "Inspector"
 	needList          = "Inspector.List"
@@ -156,7 +157,7 @@ const (
 var needs = []string{
 	needWrap, needPeer, needDelay, needLoseReply, needOutage, needBreak, needKill, needSkew,
 	needCut, needRepeat, needConflict, needStaleReads, needDelete,
-	needWatcher, needInspector, needList, needForceReleaser, needHealthChecker, needCloser, needHeldError, needWaiters, needReleaseAfter,
+	needAwaiter, needWatcher, needInspector, needList, needForceReleaser, needHealthChecker, needCloser, needHeldError, needWaiters, needReleaseAfter,
 }
 
 // withDefaults returns h filled up, or what is wrong with it.

@@ -20,6 +20,7 @@ var shows = map[string]string{
 	needConflict:      "that a conflict which is none, as drivers that retry make it, loses no lease",
 	needStaleReads:    "that old states, as replicas show them, are not believed",
 	needDelete:        "that tokens rise although the record of a key is deleted",
+	needAwaiter:       "that a release hands the key over to the first who waits, whatever became of those ahead",
 	needWatcher:       "that waiters learn of a release at once, without polling",
 	needInspector:     "that operators see who holds what",
 	needList:          "that operators can list who holds what",

@@ -39,7 +39,7 @@ func reference(b bug) Harness {
 		Outage:    func(_ *testing.T, l lock.Locker, on bool) { set(l, func(l *refLocker) { l.outage = on }) },
 		Break:     func(_ *testing.T, l lock.Locker, key string) { ref(l).store.remove(key, ref(l).id, "") },
 		Kill: func(_ *testing.T, l lock.Locker) {
-			set(l, func(l *refLocker) { l.closed = true })
+			set(l, func(l *refLocker) { l.closed, l.dead = true, true })
 			ref(l).store.bury(ref(l).id)
 		},
 		Skew: func(_ *testing.T, l lock.Locker, d time.Duration) {
@@ -244,7 +244,7 @@ func TestWhatTheLockerLacksIsSkippedInsideABubbleToo(t *testing.T) {
 	h.AllowSkips = nil
 	for name, need := range map[string]string{
 		"Optional/ClosedIsErrClosed": needCloser, "Optional/InspectTellsWhoHolds": needInspector,
-		"Optional/HealthSeesTheStore": needHealthChecker, "Watch/ReleaseWakes": needWatcher,
+		"Optional/HealthSeesTheStore": needHealthChecker, "Watch/ReleaseWakes": needWatcher, "Await/AnAttemptThatComesLaterIsRefused": needAwaiter,
 		"Optional/TokensRiseAcrossForceRelease": needForceReleaser,
 	} {
 		h.Peer = nil

@@ -29,6 +29,7 @@ type refStore struct {
 	dead    map[string]bool // values whose attempt was given up: their requests may come yet
 	seen    map[string]refSight
 	watches map[*refWatch]struct{}
+	waits   map[string][]*refWait // first come, first served
 	skew    time.Duration
 }
 
@@ -42,7 +43,7 @@ type refHold struct {
 }
 
 func newRefStore(b bug) *refStore {
-	return &refStore{bug: b, holds: map[string]refHold{}, counts: map[string]uint64{}, dead: map[string]bool{}, seen: map[string]refSight{}, watches: map[*refWatch]struct{}{}}
+	return &refStore{bug: b, holds: map[string]refHold{}, counts: map[string]uint64{}, dead: map[string]bool{}, seen: map[string]refSight{}, watches: map[*refWatch]struct{}{}, waits: map[string][]*refWait{}}
 }
 
 // name is where key's hold is kept.
@@ -111,6 +112,10 @@ func (s *refStore) grant(key, client, value string, ttl time.Duration) (refHold,
 		held = false
 	default:
 		return refHold{}, false
+	}
+	if s.bug != "a key that has a queue is anybody's" && s.bug != "nobody is handed the key" && !held && len(s.waits[name]) > 0 && !s.dead[value] {
+		s.passOn(name)
+		h, held = s.live(name)
 	}
 	if held && h.value == value && s.bug != "a doubled request is refused by itself" {
 		return h, true // it was sent twice
@@ -205,6 +210,9 @@ func (s *refStore) remove(key, client, value string) (removed bool) {
 	if s.bug != "no wake on release" {
 		s.wake(key)
 	}
+	if s.bug != "a key that has a queue is anybody's" && s.bug != "nobody is handed the key" {
+		s.passOn(name)
+	}
 	return true
 }
 
@@ -221,7 +229,8 @@ type refLocker struct {
 	lose   bool
 	outage bool
 	closed bool
-	cut    int // the request whose reply is lost; 0: none
+	dead   bool // killed, and closed
+	cut    int  // the request whose reply is lost; 0: none
 	repeat bool
 	clash  bool // the next request meets a false conflict
 	stale  bool

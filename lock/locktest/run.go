@@ -33,6 +33,7 @@ var groups = []group{
 	{"Acquire", acquireCases},
 	{"Optional", optionalCases},
 	{"Watch", watchCases},
+	{"Await", awaitCases},
 	{"Waiting", waitingCases},
 	{"Composition", compositionCases},
 	{"Leak", leakCases},

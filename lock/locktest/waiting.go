@@ -10,8 +10,8 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// These cases have several wait for one key in one client. Those about order skip
-// where the locker has no lock.Waiters.
+// These cases have several wait for one key in one client, by lock.Acquire. Those about
+// order skip where the locker has no lock.Waiters.
 var waitingCases = []testCase{
 	{"WaitersGetItInTheOrderInWhichTheyCame", nil, waitersGetItInTheOrderInWhichTheyCame},
 	{"WhoLeavesTheLineDelaysNobody", nil, whoLeavesTheLineDelaysNobody},
@@ -33,6 +33,34 @@ func (l *counted) TryAcquire(ctx context.Context, key string, ttl time.Duration)
 	l.attempts.Add(1)
 	defer l.answered.Add(1)
 	return l.Locker.TryAcquire(ctx, key, ttl)
+}
+
+// As lets Acquire stand in the store's own queue. A request there counts as one attempt,
+// which is answered when it is refused or ends.
+func (l *counted) As(target any) bool {
+	t, ok := target.(*lock.Awaiter)
+	if !ok {
+		return false
+	}
+	inner, ok := lock.As[lock.Awaiter](l.Locker)
+	if ok {
+		*t = countedAwaiter{l, inner}
+	}
+	return ok
+}
+
+type countedAwaiter struct {
+	l     *counted
+	inner lock.Awaiter
+}
+
+func (a countedAwaiter) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
+	a.l.attempts.Add(1)
+	defer a.l.answered.Add(1)
+	return a.inner.Await(ctx, key, ttl, func(held *lock.HeldError) {
+		a.l.answered.Add(1)
+		refused(held)
+	})
 }
 
 // inLine is one waiter.

@@ -66,6 +66,32 @@ func (s spoiled) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	return s.spoil(lease), nil
 }
 
+// As lets Acquire stand in the store's own queue.
+func (s spoiled) As(target any) bool {
+	t, ok := target.(*lock.Awaiter)
+	if !ok {
+		return false
+	}
+	inner, ok := lock.As[lock.Awaiter](s.Locker)
+	if ok {
+		*t = queuedSpoiled{s, inner}
+	}
+	return ok
+}
+
+type queuedSpoiled struct {
+	s     spoiled
+	inner lock.Awaiter
+}
+
+func (q queuedSpoiled) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
+	lease, err := q.inner.Await(ctx, key, ttl, refused)
+	if err != nil {
+		return nil, err
+	}
+	return q.s.spoil(lease), nil
+}
+
 type ownerless struct {
 	lock.Lease
 	nodes []rueidis.Client

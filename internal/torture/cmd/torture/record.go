@@ -24,14 +24,43 @@ func (r recorder) Unwrap() lock.Locker { return r.Locker }
 func (r recorder) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
 	asked := mono()
 	lease, err := r.Locker.TryAcquire(ctx, key, ttl)
+	return r.record(key, asked, lease, err)
+}
+
+// As lets Acquire stand in the store's own queue.
+func (r recorder) As(target any) bool {
+	t, ok := target.(*lock.Awaiter)
+	if !ok {
+		return false
+	}
+	inner, ok := lock.As[lock.Awaiter](r.Locker)
+	if ok {
+		*t = queuedRecorder{r, inner}
+	}
+	return ok
+}
+
+type queuedRecorder struct {
+	r     recorder
+	inner lock.Awaiter
+}
+
+func (q queuedRecorder) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
+	asked := mono()
+	lease, err := q.inner.Await(ctx, key, ttl, refused)
+	return q.r.record(key, asked, lease, err)
+}
+
+// record says that a lease was granted, if it was.
+func (r recorder) record(key string, asked int64, lease lock.Lease, err error) (lock.Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &recorded{Lease: lease, say: r.say, id: r.last.Add(1)}
 	got, until := mono(), monoOf(lease.Expiry())
 	if _, ok := lease.(looker); ok {
 		until = got
 	}
+	l := &recorded{Lease: lease, say: r.say, id: r.last.Add(1), until: until}
 	r.say(said{What: saidLease, ID: l.id, Key: key, Token: lease.Token(), Asked: asked, At: got, Until: until})
 	return l, nil
 }
@@ -46,6 +75,28 @@ type recorded struct {
 	id  int64
 
 	mu sync.Mutex // one at a time extends, so that what is told is in order
+
+	saying sync.Mutex // guards until
+	until  int64      // what was said last
+}
+
+// renewed says until when the lease holds.
+func (l *recorded) renewed(until int64) {
+	l.saying.Lock()
+	defer l.saying.Unlock()
+	l.until = until
+	l.say(said{What: saidUntil, ID: l.id, Until: until})
+}
+
+// grown says that the lease holds for longer than was said: one that waited in the
+// store's queue may grow by itself.
+func (l *recorded) grown(until int64) {
+	l.saying.Lock()
+	defer l.saying.Unlock()
+	if until > l.until {
+		l.until = until
+		l.say(said{What: saidUntil, ID: l.id, Until: until})
+	}
 }
 
 func (l *recorded) Extend(ctx context.Context, ttl time.Duration) error {
@@ -59,7 +110,7 @@ func (l *recorded) Extend(ctx context.Context, ttl time.Duration) error {
 	}
 	switch {
 	case err == nil && !expiry.IsZero(): // zero: a release has begun meanwhile
-		l.say(said{What: saidUntil, ID: l.id, Until: monoOf(expiry)})
+		l.renewed(monoOf(expiry))
 	case errors.Is(err, lock.ErrLost):
 		l.say(said{What: saidLost, ID: l.id, At: mono()})
 	}
@@ -81,8 +132,10 @@ func (l *recorded) sure() int64 {
 		l.say(said{What: saidUntil, ID: l.id, Until: monoOf(at)})
 		return monoOf(at)
 	}
-	if !time.Now().Before(l.Expiry()) {
+	expiry := l.Expiry()
+	if !time.Now().Before(expiry) {
 		return 0
 	}
+	l.grown(monoOf(expiry))
 	return monoOf(at)
 }

@@ -1,0 +1,60 @@
+package lock
+
+import (
+	"context"
+	"time"
+)
+
+// growth is what a lease that starts short has to do by itself.
+type growth struct {
+	ttl   time.Duration
+	timer *time.Timer // runs lease.grow
+}
+
+// leastGrowth is the part of the ttl by which a lease must be short to grow: a drift is
+// not worth a request.
+const leastGrowth = 8
+
+// startGrowth lets l extend itself to ttl when a quarter of what it starts with has
+// gone: most leases are released before, and need no request. l is not shared yet.
+func (l *lease) startGrowth(ttl time.Duration) {
+	left := time.Until(l.expiry)
+	if ttl-left < ttl/leastGrowth {
+		return
+	}
+	l.growth = &growth{ttl: ttl}
+	l.mu.Lock() // the timer may be quick
+	defer l.mu.Unlock()
+	l.growth.timer = time.AfterFunc(left/4, l.grow)
+}
+
+// endGrowth leaves it at the expiry that the lease has. mu is held.
+func (l *lease) endGrowth() {
+	if l.growth != nil {
+		l.growth.timer.Stop()
+		l.growth = nil
+	}
+}
+
+// grow makes one try. One that fails is followed by another when a quarter of what is
+// left has gone: the lease is held until the end of what it has, whatever comes of it.
+func (l *lease) grow() {
+	l.mu.Lock()
+	g := l.growth
+	left := time.Until(l.deadline())
+	l.mu.Unlock()
+	if g == nil || left <= 0 {
+		return
+	}
+	// A store that hangs must leave time for another try, and must not keep a user's
+	// Extend waiting for ever.
+	ctx, cancel := context.WithTimeout(context.Background(), left/2)
+	defer cancel()
+	_ = l.extend(ctx, g.ttl, g) // a loss is noted in l; anything else says nothing
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if left = time.Until(l.deadline()); l.growth == g && left > minPause {
+		g.timer.Reset(left / 4)
+	}
+}

@@ -1,0 +1,92 @@
+-- Stands before each script that passes a lock on, or queues for one, behind vote.lua.
+-- A lock's queue is two keys: a sorted set of the waiters by their position, and a
+-- hash with what each of them asked for. A position is the microsecond of this node's
+-- clock at which the waiter's wait began. A member is the waiter, not the attempt: it
+-- keeps its position when it hands a grant back.
+local function queue_of(fence)
+  local name = string.sub(fence, #FENCE + 1)
+  return STANDING .. name, ASKED .. name
+end
+
+-- What a waiter asked for, or nil. fresh is until when it counts as alive, by this
+-- node's clock: that decides who is passed over, never who holds.
+local function asked_by(asked, waiter)
+  local position, stamp, fresh, claim, push, channel, value =
+    string.match(redis.call('HMGET', asked, waiter)[1] or '', '^(%d+) (%d+) (%d+) (%d+) (%d) (%S+) (.*)$')
+  if not value then return nil end
+  return {position = position, stamp = tonumber(stamp), fresh = tonumber(fresh), claim = claim, push = push, channel = channel, value = value}
+end
+
+local function withdraw(queue, asked, waiter)
+  redis.call('ZREM', queue, waiter)
+  redis.call('HDEL', asked, waiter)
+end
+
+-- Grant the free lock to a waiter that stands, and notify it. Returns false, with the
+-- lock as good as free, if nobody listens: that waiter has died, or is cut off.
+local function grant(lock, fence, count, run, retention, waiter, request, silent)
+  -- The count before the lock: a script stopped in between leaves a higher count and
+  -- no lock. What is said of the grant later names the value, so that it is not taken
+  -- for a word about another holder's.
+  redis.call('HSET', fence, 'count', whole(count), 'run', run,
+    'granted', whole(request.stamp) .. ' ' .. request.position .. ' ' .. waiter .. ' ' .. request.value)
+  redis.call('PEXPIRE', fence, retention)
+  redis.call('SET', lock, request.value, 'PX', request.claim)
+  if silent then return true end
+  -- The lock is set by now: no notification is ever ahead of its grant. It does not
+  -- have the value: whoever knows that can free the lock. Where it may not be sent, the
+  -- waiter finds its grant by asking.
+  local listeners = redis.pcall('PUBLISH', request.channel, waiter .. ' ' .. whole(count) .. ' ' .. whole(request.stamp) .. ' ' .. request.position)
+  return listeners ~= 0 or request.push == PUSH_UNCOUNTED
+end
+
+-- A free lock with a live queue belongs to its head: grant it. counted is what F has
+-- (count, run, standing); the node may vote, and L is free. me is the waiter that asks
+-- right now, whose answer carries the grant. With only, that waiter or nobody gets it.
+-- Returns the waiter with the grant; or nil and, if the lock stays free for a head that
+-- can't be notified until it asks again, what that one asked for.
+local function pass_on(lock, fence, counted, run, retention, me, only)
+  if counted[3] ~= '1' then return nil end -- nobody stands: most locks never have a queue
+  local count = number(counted[1])
+  if count == false then return nil end
+  count = following(count, counted[2], run)
+  if count >= MAX_COUNT then return nil end
+  local queue, asked = queue_of(fence)
+  local now, taken, left_to = micros(), false, nil
+  for _ = 1, 100 do -- the dead are many at times, and this call stops the server
+    local waiter = only or redis.call('ZRANGE', queue, 0, 0)[1]
+    if not waiter then
+      redis.call('HSET', fence, 'standing', '0')
+      break
+    end
+    local request = asked_by(asked, waiter)
+    local alive = request and (waiter == me or request.fresh >= now)
+    if alive and request.push == PUSH_NONE and waiter ~= me then
+      left_to = request
+      break
+    end
+    withdraw(queue, asked, waiter)
+    if alive then
+      -- Under the same count if the one before did not listen: nobody knows of that.
+      taken = true
+      if grant(lock, fence, count, run, retention, waiter, request, waiter == me) then return waiter end
+    end
+    if only then break end
+  end
+  if taken then redis.call('DEL', lock) end
+  return nil, left_to
+end
+
+-- Pass the lock on, which is free, unless this node may have forgotten who holds it. The
+-- queue decides nothing but who is next: what forbids or breaks it must not break what
+-- the caller has done. Returns whether somebody has it now.
+local function pass_on_freed(lock, fence, retention, least, durable)
+  local ok, waiter = pcall(function()
+    local counted = redis.call('HMGET', fence, 'count', 'run', 'standing')
+    if counted[3] ~= '1' then return nil end
+    local run, _, short = vote(least, durable)
+    return not short and pass_on(lock, fence, counted, run, retention)
+  end)
+  return ok and waiter
+end
+

@@ -1,0 +1,141 @@
+package script
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// Request is one script with its keys and arguments: a value, so that to make one takes
+// no memory but that of its texts.
+type Request struct {
+	Keys   Keys
+	script *Script
+	args   [maxArgs]string
+	n      int
+}
+
+const maxArgs = 12
+
+func request(s *Script, k Keys, args ...string) Request {
+	q := Request{Keys: k, script: s}
+	q.n = copy(q.args[:], args)
+	return q
+}
+
+// Name is that of the script.
+func (q *Request) Name() string { return q.script.Name }
+
+// AboutLock reports whether it concerns a lock, not what the clients agree on.
+func (q *Request) AboutLock() bool { return q.script != agree }
+
+// Millis is a duration as scripts take it: whole milliseconds in decimal.
+type Millis string
+
+// ToMillis rounds d, 0 or more, up: a node never holds for less than was asked.
+func ToMillis(d time.Duration) Millis {
+	n := int64(d / time.Millisecond)
+	if d%time.Millisecond > 0 {
+		n++
+	}
+	return Millis(strconv.FormatInt(n, 10))
+}
+
+// Guard is by what a script knows whether its node may vote.
+type Guard struct {
+	Least   string // the uptime in seconds that a vote needs; 0: no guard
+	Durable string // a run that needs none; "": none
+}
+
+// Acquire asks for a vote. waiter is this process in the queue of those who wait; "": it
+// is not there. See [ParseAcquire].
+func Acquire(k Keys, value string, ttl, retention Millis, guard Guard, waiter string) Request {
+	q := request(acquire, k, value, string(ttl), string(retention), guard.Least, guard.Durable, waiter)
+	if waiter == "" {
+		q.n--
+	}
+	return q
+}
+
+// Commit raises the count to the token. See [ParseCommit].
+func Commit(k Keys, value string, token uint64, retention Millis) Request {
+	return request(commit, k, value, strconv.FormatUint(token, 10), string(retention))
+}
+
+// Extend makes the lock last for ttl at least. See [ParseExtend].
+func Extend(k Keys, value string, ttl, retention Millis, guard Guard) Request {
+	return request(extend, k, value, string(ttl), string(retention), guard.Least, guard.Durable)
+}
+
+// ExtendExactly is Extend, and the lock ends when ttl is over, also if it would have
+// lasted longer.
+func ExtendExactly(k Keys, value string, ttl, retention Millis, guard Guard) Request {
+	return request(extend, k, value, string(ttl), string(retention), guard.Least, guard.Durable, "exact")
+}
+
+// Repair gives the lock back to a node that answered in this run that it is missing. See
+// [ParseRepair].
+func Repair(k Keys, value string, ttl, retention Millis, token uint64, run string) Request {
+	return request(repair, k, value, string(ttl), string(retention), strconv.FormatUint(token, 10), run)
+}
+
+// Release frees the lock if it has this value, and passes it on to the first who stands.
+// waiter is the wait that led to this hold: its request with this value is out of the
+// queue; "": there was none. retention and guard are for the next holder. notify: the
+// next in the old queue is notified. See [ParseRelease].
+func Release(k Keys, value, waiter string, retention Millis, guard Guard, notify bool) Request {
+	q := request(release, k, value, string(retention), guard.Least, guard.Durable, waiter)
+	if notify {
+		q = request(release, k, value, string(retention), guard.Least, guard.Durable, waiter, "0", "1")
+	}
+	return q
+}
+
+// ForceRelease frees the lock whoever has it, and passes it on. See [ParseRelease].
+func ForceRelease(k Keys, retention Millis, guard Guard) Request {
+	return request(release, k, "", string(retention), guard.Least, guard.Durable, "", "1", "1")
+}
+
+// Inspect asks who holds the lock, and for up to waiters of those who wait for it. See
+// [ParseInspect].
+func Inspect(k Keys, waiters int) Request {
+	if waiters == 0 {
+		return request(inspect, k)
+	}
+	return request(inspect, k, strconv.Itoa(waiters))
+}
+
+// Wait puts id into the queue of those who wait for the lock: at the position that it had
+// there before in this wait, or, if that is "", as the last. The queue is kept for so
+// long. See [ParseWait].
+func Wait(k Keys, id, position string, keep Millis) Request {
+	return request(wait, k.queue(), id, position, string(keep))
+}
+
+// Dequeue takes id out of that queue, if it has this position there, or any if that is "".
+func Dequeue(k Keys, id, position string) Request {
+	if position == "" {
+		return request(dequeue, k.queue(), id)
+	}
+	return request(dequeue, k.queue(), id, position)
+}
+
+// Agree offers mine for what the clients of the prefix agree on, in place of known; "" as
+// mine only asks what is there. See [ParseAgree].
+func Agree(prefix, mine, known string, ttl Millis) Request {
+	name := AgreedPrefix + prefix
+	return request(agree, Keys{name, name}, mine, known, string(ttl))
+}
+
+// Eval runs the request alone, as a script, by its hash first: one round trip unless the
+// node has not seen it since it started.
+func (q *Request) Eval(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
+	g := group{requests: []*Request{q}}
+	res := c.Do(ctx, g.command(c, false))
+	if err, ok := rueidis.IsRedisErr(res.Error()); ok && err.IsNoScript() {
+		res = c.Do(ctx, g.command(c, true))
+	}
+	return res
+}

@@ -1,0 +1,544 @@
+// Package waiting is a waiter's side of direct hand-off: its request stands in the queue of
+// every node, and whatever frees a node's lock grants it there to the first of that queue.
+//
+// [Machine] is one wait, from the first request to the lease or the end of the cleanup. It
+// is a pure state machine: events and the time go in, requests to send and the next deadline
+// come out. It has no clock, no goroutine, no I/O and no randomness of its own, and is not
+// safe for concurrent use. The numbers of rules in comments are those of the page on the
+// algorithm (internal/docs/redlock-algorithm.md, "Hand-off").
+package waiting
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+type phase uint8
+
+const (
+	waits phase = iota
+	leased
+	over
+)
+
+const (
+	minAsk    = 2 * time.Millisecond  // after the first grant, before the others are asked
+	minLate   = 20 * time.Millisecond // after that, before the silent count as not granting
+	minPatch  = 50 * time.Millisecond // for a confirmation
+	poll      = 50 * time.Millisecond // between requests of the first at a node that can't notify it
+	rankDelay = 10 * time.Millisecond // between waiters that look at a lock whose time is over
+	afterTTL  = 2 * time.Millisecond  // how late the first of them is, since keys go a little late
+	retry     = 10 * time.Millisecond // before a hand-back that failed is tried again, times 4 each time
+	maxTries  = 4
+	maxOwed   = 8 // values to hand back at one node: older ones have ended by themselves
+	never     = time.Duration(math.MaxInt64)
+)
+
+// Remembered is of how many attempts, the latest, reports are known.
+const Remembered = 64
+
+// Machine is one wait. Make it with New, and call Begin once.
+type Machine struct {
+	cfg   Config
+	now   time.Duration // of the latest event
+	phase phase
+	out   []Action
+	nodes []node
+	lease Lease
+
+	attempt  int
+	starts   []time.Duration // the first stamps of the latest attempts
+	last     time.Duration   // the latest stamp
+	ahead    time.Duration   // how far a stamp was ahead of the clock, at most
+	handed   int             // hand-backs without a lease of anybody seen in between
+	looked   int             // looks at what is free, as above
+	stood    bool            // a quorum has answered
+	reached  time.Duration   // when that could be said last
+	released bool            // the lease is over
+	hasty    bool            // nothing is tried again
+
+	refreshAt time.Duration
+	lookAt    time.Duration // take what is free, after a pause: 0: not planned
+
+	// From the first grant of an attempt on.
+	since time.Duration // answers to requests from before that are of the last holder
+	askAt time.Duration // when the others are asked; 0: not planned
+	asked int           // how often they were
+	late  bool          // who has not answered that is not waited for
+
+	// The confirmation under way: token is 0 if there is none.
+	token     uint64
+	confirmed time.Duration // when its round began
+	confirmAt time.Duration // when it has failed
+	lateAt    time.Duration // when the silent are late; 0: not planned
+	rounds    int
+}
+
+type node struct {
+	busy bool
+	open Action
+	sent time.Duration // when that was
+	rtt  time.Duration // of the last answer; 0: none yet
+
+	pushes    bool // it can notify this waiter
+	due, take bool // to stand again
+	asked     bool // for the present attempt
+	before    bool // what asked was before the request that is open
+	owed      []owed
+	retryAt   time.Duration // 0: at once
+	confirm   verdict
+
+	granted  bool
+	grant    Grant
+	standing time.Duration // the latest stamp answered "standing" for this attempt; -1: none
+
+	known    bool // an answer of this attempt, not of failure, is below
+	failed   bool // the last answer was
+	noVote   bool
+	rank     int
+	holder   Holder
+	seen     time.Duration // when the request was sent that was answered so
+	until    time.Duration // when the holder's time is over; never: it does not end
+	expireAt time.Duration // when to look for that; 0: not planned
+	pollAt   time.Duration // when to ask this node for lack of notifications; 0: not planned
+}
+
+// owed is the value of an attempt that nobody wants any more, and that the node may have.
+type owed struct {
+	attempt int
+	to      string
+	tries   int
+}
+
+type verdict uint8
+
+const (
+	undecided verdict = iota
+	unasked
+	yes
+	no
+)
+
+// New makes the machine of one wait.
+func New(cfg Config) *Machine {
+	m := &Machine{cfg: cfg, nodes: make([]node, cfg.Nodes)}
+	m.last = -time.Microsecond
+	return m
+}
+
+// Begin asks all nodes. now is 0 or a little more: the clock runs since the wait began.
+func (m *Machine) Begin(now time.Duration) {
+	m.reached = now
+	m.begin(now)
+	m.standAll(true)
+	m.scheduleRefresh(now)
+	m.pump(now)
+}
+
+// begin starts an attempt: with a value of its own, and stamps above all earlier ones, so
+// that a report names its attempt.
+func (m *Machine) begin(now time.Duration) {
+	m.attempt++
+	m.last = max(floor(now), m.last+time.Microsecond)
+	m.ahead = max(m.ahead, m.last-now)
+	m.starts = append(m.starts, m.last)
+	if len(m.starts) > Remembered {
+		m.starts = slices.Delete(m.starts, 0, 1)
+	}
+	m.since, m.askAt, m.lateAt, m.asked, m.late = 0, 0, 0, 0, false
+	m.token, m.rounds = 0, 0
+	for i := range m.nodes {
+		n := &m.nodes[i]
+		n.granted, n.standing, n.known, n.asked, n.confirm = false, -1, false, false, undecided
+		n.expireAt, n.pollAt = 0, 0
+	}
+}
+
+func floor(d time.Duration) time.Duration { return d.Truncate(time.Microsecond) }
+
+// attemptOf is the attempt that a stamp belongs to; 0 if that is not known any more.
+func (m *Machine) attemptOf(stamp time.Duration) int {
+	for k := len(m.starts) - 1; k >= 0; k-- {
+		if stamp >= m.starts[k] {
+			return m.attempt - (len(m.starts) - 1 - k)
+		}
+	}
+	return 0
+}
+
+// standAll lets all nodes be asked that have not granted.
+// refresh is rule 8, and asks a node about an old grant, too: its time may be over.
+// outOfReach is how many nodes that do not grant leave no quorum.
+// blocked counts the nodes that, as far as is known, grant nothing now. A holder whose time
+// is over is none: if it has renewed meanwhile, asking does no harm.
+// pump sends each node that has nothing open what it is to be asked next.
+func (m *Machine) pump(now time.Duration) {
+	for i := range m.nodes {
+		if n := &m.nodes[i]; !n.busy {
+			m.next(now, i, n)
+		}
+	}
+}
+
+func (m *Machine) next(now time.Duration, i int, n *node) {
+	a := Action{Kind: Stand, Node: i, Attempt: m.attempt}
+	first := len(n.owed) > 0 && now >= n.retryAt
+	switch {
+	case m.phase != waits && first:
+		a.Kind, a.Attempt = Leave, n.owed[0].attempt
+	case m.phase != waits:
+		return
+	case n.confirm == unasked && m.token != 0:
+		n.confirm = undecided
+		a.Kind, a.Token = Confirm, m.token
+	case first, n.due:
+		if len(n.owed) > 0 {
+			a.Instead, a.To = n.owed[0].attempt, n.owed[0].to
+		}
+		a.Take, a.Stamp = n.take, m.stamp(now)
+		n.due, n.before, n.asked = false, n.asked, true
+	default:
+		return
+	}
+	n.busy, n.open, n.sent = true, a, now
+	m.out = append(m.out, a)
+}
+
+// stamp is for how long the wait has lasted, rounded down: it is from before the request.
+func (m *Machine) stamp(now time.Duration) time.Duration {
+	m.last = max(floor(now), m.last)
+	m.ahead = max(m.ahead, m.last-now)
+	return m.last
+}
+
+// Pushed takes in a report of a grant by push: it comes early, late, twice, or never.
+func (m *Machine) Pushed(now time.Duration, i int, g Grant) {
+	m.report(now, now, i, g)
+	m.settle(now)
+}
+
+// report takes in a grant; since is from when answers of others count if it is the first.
+func (m *Machine) report(now, since time.Duration, i int, g Grant) {
+	n := &m.nodes[i]
+	attempt := m.attemptOf(g.Stamp)
+	switch {
+	case attempt == 0:
+		return // so old that it has ended
+	case attempt < m.attempt, m.phase == over, m.released:
+		m.unwanted(now, n, attempt)
+		return
+	case m.phase != waits:
+		return // the lease has it
+	case g.Stamp < n.standing:
+		return // rule 1: it was over when the node answered that request
+	case n.granted && g.Count <= n.grant.Count:
+		return // known
+	}
+	if m.grants() == 0 {
+		m.since = since
+	}
+	n.granted, n.grant = true, g
+}
+
+// unwanted is rule 7: a grant that nobody wants any more is released at once.
+// owe notes that the value of an attempt is to be freed at a node.
+// paid notes the answer to a request that freed an attempt's value.
+// Answered takes in the answer to the node's open request.
+func (m *Machine) Answered(now time.Duration, i int, a Answer) {
+	n := &m.nodes[i]
+	if !n.busy {
+		return
+	}
+	n.busy = false
+	o := n.open
+	switch {
+	case o.Kind == Leave:
+		m.paid(now, n, o.Attempt, a.Result, m.cfg.NodeTimeout/4)
+	case o.Instead != 0:
+		m.paid(now, n, o.Instead, a.Result, retry)
+	}
+	if n.failed = a.Result == Failed; !n.failed {
+		n.rtt = max(now-n.sent, time.Microsecond)
+	}
+	if a.Unsent && o.Kind == Stand && o.Attempt == m.attempt {
+		n.asked = n.before
+	}
+	if m.phase == waits {
+		switch {
+		case o.Kind == Confirm && o.Attempt == m.attempt && o.Token == m.token:
+			m.counted(now, n, a)
+		case o.Kind == Stand && o.Attempt == m.attempt:
+			m.stands(now, i, o, a)
+		}
+	}
+	m.settle(now)
+}
+
+// stands takes in the answer to a request to stand, of the present attempt.
+func (m *Machine) stands(now time.Duration, i int, o Action, a Answer) {
+	n := &m.nodes[i]
+	switch {
+	case a.Result == Granted:
+		m.report(now, n.sent, i, a.Grant)
+		return
+	case a.Result == Failed:
+		n.seen = n.sent
+		return
+	case a.Result != Standing:
+		return
+	case n.granted && n.grant.Stamp >= o.Stamp:
+		return // rule 1: the push of this very request was faster
+	}
+	n.granted, n.standing = false, o.Stamp
+	n.known, n.noVote, n.rank, n.holder, n.seen = true, a.NoVote, a.Rank, a.Holder, n.sent
+	n.until, n.expireAt, n.pollAt = never, 0, 0
+	if n.rank == 0 && !n.pushes {
+		n.pollAt = now + min(poll, m.cfg.Refresh) // nobody else can be granted a free lock meanwhile
+	}
+	if n.holder.Value != "" && n.holder.Left >= 0 {
+		n.until = now + n.holder.Left
+		n.expireAt = n.until + afterTTL + time.Duration(n.rank)*rankDelay
+	}
+	if k := n.holder.Attempt; k != 0 && k != m.attempt {
+		m.unwanted(now, n, k)
+	}
+	if m.leaseSeen() {
+		m.handed, m.looked = 0, 0
+	}
+	// Free, but not taken, or left to others: those may have died.
+	if (!o.Take || n.holder.Value == "") && m.grants() == 0 && m.blocked(now) < m.outOfReach() {
+		m.look(now)
+	}
+}
+
+// leaseSeen reports whether one holder has a quorum.
+// look plans to take what is free, after a pause that doubles: rule 6. Who hands back and
+// takes again at once sends a free node's vote round for ever.
+// quorumTime is the round trip to the slowest node of the fastest quorum, as last seen.
+// settle draws conclusions, and sends what follows of them.
+func (m *Machine) settle(now time.Duration) {
+	m.now = now
+	if m.phase == waits && m.token == 0 {
+		m.decide(now)
+	}
+	m.reach(now)
+	m.pump(now)
+}
+
+// hold is rule 2: a quorum has granted.
+// confirm begins a round of phase 2, which extends to the full ttl as well: the lease counts
+// from here, so that grants and stamps decide nothing any more (rules 3 and 4).
+// counted takes in an answer to the present round.
+// split is what to do with fewer grants than a quorum: wait, ask, or hand back (rules 5, 6).
+// winner is who keeps what it has: who has most votes, then who has waited longest, as the
+// nodes recorded it with the grants, then by name. All contenders see the same records, so
+// that they agree. A holder that is no waiter does not hand back: it comes before them.
+// handBack ends an attempt and begins the next, which takes nothing for now.
+// Subscribed is called when pushes of a node arrive from now on: what was granted before is
+// not known (rule 9).
+func (m *Machine) Subscribed(now time.Duration, i int) {
+	n := &m.nodes[i]
+	n.pushes, n.pollAt = true, 0
+	if m.phase == waits && m.attempt > 0 {
+		if !n.due {
+			n.due, n.take = true, m.blocked(now) < m.outOfReach()
+		}
+		m.pump(now)
+	}
+}
+
+// Unsubscribed is called when pushes of a node may be lost from now on.
+func (m *Machine) Unsubscribed(i int) { m.nodes[i].pushes = false }
+
+// Tick does what is due: see Deadline.
+func (m *Machine) Tick(now time.Duration) {
+	if m.phase == waits {
+		m.tick(now)
+	}
+	m.settle(now)
+}
+
+func (m *Machine) tick(now time.Duration) {
+	if m.token != 0 && now >= m.confirmAt {
+		m.handBack(now, "")
+	}
+	expired := false
+	for i := range m.nodes {
+		n := &m.nodes[i]
+		expired = expired || n.expireAt != 0 && now >= n.expireAt
+		if n.pollAt != 0 && now >= n.pollAt {
+			n.pollAt = 0
+			n.due, n.take = true, m.blocked(now) < m.outOfReach()
+		}
+	}
+	if expired {
+		for i := range m.nodes { // one round asks about all of them
+			m.nodes[i].expireAt = 0
+		}
+	}
+	if now >= m.refreshAt || expired {
+		m.refresh(now)
+	}
+	if now >= m.refreshAt {
+		m.scheduleRefresh(now)
+	}
+	if m.lookAt != 0 && now >= m.lookAt {
+		if m.lookAt = 0; m.grants() == 0 && m.blocked(now) < m.outOfReach() {
+			m.looked++
+			m.standAll(true)
+		}
+	}
+	if m.lateAt != 0 && now >= m.lateAt {
+		m.lateAt, m.late = 0, true
+	}
+	if m.askAt != 0 && now >= m.askAt {
+		m.askAt, m.late, m.asked = 0, false, m.asked+1
+		m.lateAt = now + m.lateAfter()
+		m.standAll(true)
+	}
+}
+
+// reach notes whether a quorum can be reached at all.
+// absent counts the nodes that neither grant nor are held, since they can't say.
+// Unavailable reports whether no quorum can be had for now: at once at the beginning, where
+// nobody stands yet, and later if it has been so for the node timeout.
+func (m *Machine) Unavailable(now time.Duration) bool {
+	return m.phase == waits && m.absent(now) >= m.outOfReach() && (!m.stood || now-m.reached >= m.cfg.NodeTimeout)
+}
+
+// End gives up: nothing of this wait is wanted any more, nor of its lease, which its holder
+// releases. What may stand or be held is left at every node, behind what is open there.
+func (m *Machine) End(now time.Duration) {
+	switch m.phase {
+	case leased:
+		m.released = true
+	case waits:
+		m.phase, m.token = over, 0
+		for i := range m.nodes {
+			if n := &m.nodes[i]; n.asked {
+				m.owe(n, m.attempt, "")
+			}
+		}
+	}
+	m.pump(now)
+}
+
+// Held is who holds the lock, as a quorum's answers have it, with Left until when at the
+// latest a quorum could be free; false if that is not so.
+func (m *Machine) Held(now time.Duration) (Holder, bool) {
+	held := 0
+	votes := map[string]int{}
+	var best Holder
+	var free []time.Duration
+	for i := range m.nodes {
+		n := &m.nodes[i]
+		switch {
+		case n.known && n.heldByAnother() && now < n.until:
+			held++
+			if votes[n.holder.Value]++; votes[n.holder.Value] > votes[best.Value] {
+				best = n.holder
+			}
+			if n.until != never {
+				free = append(free, n.until-now)
+			}
+		case n.granted, n.known && !n.noVote:
+			free = append(free, 0)
+		}
+	}
+	best.Left = -1
+	if slices.Sort(free); len(free) >= m.cfg.Quorum {
+		best.Left = free[m.cfg.Quorum-1]
+	}
+	return best, held >= m.outOfReach() && m.phase == waits
+}
+
+// Hurry ends what is tried again: what could not be freed so far ends by itself.
+func (m *Machine) Hurry() {
+	m.hasty = true
+	for i := range m.nodes {
+		n := &m.nodes[i]
+		if n.retryAt != 0 && !n.busy && m.phase != waits {
+			n.owed, n.retryAt = nil, 0
+		}
+	}
+}
+
+// Lease is what the wait has come to, if it has.
+func (m *Machine) Lease() (Lease, bool) { return m.lease, m.phase == leased }
+
+// Node is what is known of one node.
+type Node struct {
+	Open     bool   // a request of the present attempt to stand, or to confirm, is open there
+	Asked    bool   // one was sent
+	Granted  bool   // to the present attempt
+	Count    uint64 // under this count
+	Standing bool   // it stands there, as the last answer had it
+	Failed   bool   // it has not answered the last one
+}
+
+// Node tells what is known of node i, for the lease to go on from.
+func (m *Machine) Node(i int) Node {
+	n := &m.nodes[i]
+	return Node{
+		Open: n.busy && n.open.Kind != Leave && n.open.Attempt == m.attempt, Asked: n.asked,
+		Granted: n.granted, Count: n.grant.Count, Standing: !n.granted && n.known && !n.noVote, Failed: n.failed,
+	}
+}
+
+// QuorumTime is the round trip to the slowest node of the fastest quorum, as last seen; 0 if
+// it is not known.
+func (m *Machine) QuorumTime() time.Duration { return m.quorumTime() }
+
+// Done reports whether nothing is open and nothing is left to free.
+func (m *Machine) Done() bool {
+	for i := range m.nodes {
+		if n := &m.nodes[i]; n.busy || len(n.owed) > 0 {
+			return false
+		}
+	}
+	return m.phase != waits
+}
+
+// Actions are the requests to send since the last call.
+func (m *Machine) Actions() []Action {
+	out := m.out
+	m.out = nil
+	return out
+}
+
+// Deadline is when Tick is due next; false if nothing is.
+func (m *Machine) Deadline() (time.Duration, bool) {
+	at := never
+	due := func(d time.Duration) {
+		if d != 0 {
+			at = min(at, d)
+		}
+	}
+	for i := range m.nodes {
+		if n := &m.nodes[i]; !n.busy && len(n.owed) > 0 {
+			due(n.retryAt)
+		}
+	}
+	if m.phase == waits {
+		due(m.refreshAt)
+		due(m.lookAt)
+		due(m.askAt)
+		due(m.lateAt)
+		if m.token != 0 {
+			due(m.confirmAt)
+		}
+		if late := m.reached + m.cfg.NodeTimeout; m.stood && late > m.now {
+			due(late)
+		}
+		for i := range m.nodes {
+			n := &m.nodes[i]
+			due(n.expireAt)
+			due(n.pollAt)
+			if late := n.sent + m.cfg.NodeTimeout; n.busy && !m.stood && late > m.now {
+				due(late)
+			}
+		}
+	}
+	return at, at != never
+}

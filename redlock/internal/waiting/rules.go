@@ -1,0 +1,324 @@
+package waiting
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+func (m *Machine) standAll(take bool) {
+	for i := range m.nodes {
+		if n := &m.nodes[i]; !n.granted {
+			n.due, n.take = true, take
+		}
+	}
+}
+
+func (m *Machine) refresh(now time.Duration) {
+	take := m.blocked(now) < m.outOfReach()
+	m.standAll(take)
+	for i := range m.nodes {
+		if n := &m.nodes[i]; n.granted && now-n.grant.Stamp >= m.cfg.Refresh {
+			n.due, n.take = true, take
+		}
+	}
+}
+
+func (m *Machine) scheduleRefresh(now time.Duration) {
+	x := 0.5
+	if m.cfg.Spread != nil {
+		x = m.cfg.Spread()
+	}
+	m.refreshAt = now + time.Duration(float64(m.cfg.Refresh)*(0.9+0.2*x))
+}
+
+func (m *Machine) outOfReach() int { return m.cfg.Nodes - m.cfg.Quorum + 1 }
+
+func (m *Machine) blocked(now time.Duration) int {
+	b := 0
+	for i := range m.nodes {
+		n := &m.nodes[i]
+		if !n.granted && (n.failed || n.known && (n.noVote || n.heldByAnother() && now < n.until)) {
+			b++
+		}
+	}
+	return b
+}
+
+func (n *node) heldByAnother() bool { return n.holder.Value != "" && n.holder.Attempt == 0 }
+
+func (m *Machine) unwanted(now time.Duration, n *node, attempt int) {
+	m.owe(n, attempt, "")
+	if !n.due {
+		n.take = m.blocked(now) < m.outOfReach() // to whoever is first
+	}
+}
+
+func (m *Machine) owe(n *node, attempt int, to string) {
+	for _, o := range n.owed {
+		if o.attempt == attempt {
+			return
+		}
+	}
+	if n.owed = append(n.owed, owed{attempt: attempt, to: to}); len(n.owed) == 1 {
+		n.retryAt = 0
+	}
+	if len(n.owed) > maxOwed {
+		n.owed = slices.Delete(n.owed, 0, 1)
+	}
+}
+
+func (m *Machine) paid(now time.Duration, n *node, attempt int, r Result, pause time.Duration) {
+	if len(n.owed) == 0 || n.owed[0].attempt != attempt {
+		return
+	}
+	o := &n.owed[0]
+	if o.tries++; r == Failed && o.tries < maxTries && !m.hasty {
+		n.retryAt = now + pause<<(2*(o.tries-1)) // it may not have arrived
+		return
+	}
+	n.owed, n.retryAt = slices.Delete(n.owed, 0, 1), 0
+}
+
+func (m *Machine) leaseSeen() bool {
+	for i := range m.nodes {
+		same := 0
+		for j := range m.nodes {
+			if m.nodes[j].known && m.nodes[j].heldByAnother() && m.nodes[j].holder.Value == m.nodes[i].holder.Value {
+				same++
+			}
+		}
+		if same >= m.cfg.Quorum {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Machine) look(now time.Duration) {
+	if m.lookAt == 0 {
+		m.lookAt = now + min(m.askAfter()<<min(max(m.handed, m.looked), 10), m.cfg.Refresh)
+	}
+}
+
+func (m *Machine) quorumTime() time.Duration {
+	var all []time.Duration
+	for i := range m.nodes {
+		if m.nodes[i].rtt > 0 {
+			all = append(all, m.nodes[i].rtt)
+		}
+	}
+	if slices.Sort(all); len(all) < m.cfg.Quorum {
+		return 0
+	}
+	return all[m.cfg.Quorum-1]
+}
+
+func (m *Machine) askAfter() time.Duration {
+	return min(max(2*m.quorumTime(), minAsk), m.cfg.Refresh)
+}
+
+func (m *Machine) lateAfter() time.Duration {
+	return min(max(8*m.quorumTime(), minLate), m.cfg.Refresh)
+}
+
+func (m *Machine) grants() int {
+	g := 0
+	for i := range m.nodes {
+		if m.nodes[i].granted {
+			g++
+		}
+	}
+	return g
+}
+
+func (m *Machine) decide(now time.Duration) {
+	switch g := m.grants(); {
+	case g >= m.cfg.Quorum:
+		m.hold(now)
+	case g > 0:
+		m.split(now)
+	default:
+		m.since, m.askAt, m.lateAt, m.asked, m.late = 0, 0, 0, 0, false
+	}
+}
+
+func (m *Machine) hold(now time.Duration) {
+	highest := uint64(0)
+	for i := range m.nodes {
+		n := &m.nodes[i]
+		if !n.granted {
+			continue
+		}
+		highest = max(highest, n.grant.Count)
+		// A quorum endorses this count, so it is the token, and the lease counts from the
+		// quorum's latest requests: from those of nodes with this very count. A node with
+		// another one endorses nothing of this lease, however fresh its grant is.
+		var sent []time.Duration
+		for j := range m.nodes {
+			if m.nodes[j].granted && m.nodes[j].grant.Count == n.grant.Count {
+				sent = append(sent, m.nodes[j].grant.Stamp)
+			}
+		}
+		if len(sent) < m.cfg.Quorum {
+			continue
+		}
+		slices.Sort(sent)
+		start := sent[len(sent)-m.cfg.Quorum] - m.ahead
+		// The nodes keep it for the claim, counted from when the request arrived or later.
+		expiry := start + m.cfg.Claim - m.cfg.ClaimDrift
+		if expiry-now >= m.cfg.Claim/4 {
+			m.issue(Lease{Token: n.grant.Count, Attempt: m.attempt, Start: start, Expiry: expiry, Full: m.cfg.Claim == m.cfg.TTL})
+			return
+		}
+		m.confirm(now, n.grant.Count) // rule 4
+		return
+	}
+	m.confirm(now, highest)
+}
+
+func (m *Machine) issue(l Lease) {
+	m.phase, m.lease = leased, l
+	m.token, m.askAt, m.lateAt, m.lookAt = 0, 0, 0, 0
+}
+
+func (m *Machine) confirm(now time.Duration, token uint64) {
+	if m.rounds++; m.rounds > m.cfg.Nodes+1 {
+		m.handBack(now, "")
+		return
+	}
+	m.token, m.confirmed = token, now
+	m.confirmAt = now + max(minPatch, 8*m.quorumTime())
+	m.askAt, m.lateAt, m.lookAt = 0, 0, 0
+	for i := range m.nodes {
+		m.nodes[i].confirm = unasked // answers of an earlier round count no more
+	}
+}
+
+func (m *Machine) counted(now time.Duration, n *node, a Answer) {
+	switch {
+	case a.Result == Confirmed && a.Count > m.token:
+		m.confirm(now, a.Count)
+		return
+	case a.Result == Confirmed && a.Count == m.token:
+		n.confirm = yes // it endorses the token, and keeps the lock for the ttl from now on
+	default:
+		n.confirm = no
+	}
+	agreed, against := 0, 0
+	for i := range m.nodes {
+		switch m.nodes[i].confirm {
+		case yes:
+			agreed++
+		case no:
+			against++
+		}
+	}
+	switch {
+	case agreed >= m.cfg.Quorum:
+		expiry := m.confirmed + m.cfg.TTL - m.cfg.TTLDrift
+		if expiry-now < m.cfg.Claim/4 { // so slow that little is left
+			m.handBack(now, "")
+			return
+		}
+		m.issue(Lease{Token: m.token, Attempt: m.attempt, Start: m.confirmed, Expiry: expiry, Full: true})
+	case against >= m.outOfReach():
+		m.handBack(now, "")
+	}
+}
+
+func (m *Machine) split(now time.Duration) {
+	against := 0
+	for i := range m.nodes {
+		n := &m.nodes[i]
+		// Answers from before the first grant name the last holder: at every hand-off they
+		// would look as if others had been faster.
+		fresh := n.seen >= m.since && (n.known || n.failed)
+		switch {
+		case n.granted:
+		case fresh && (n.failed || n.noVote || n.heldByAnother()), m.late && n.busy:
+			against++
+		}
+	}
+	if against >= m.outOfReach() {
+		if to, me := m.winner(); !me {
+			m.handBack(now, to)
+			return
+		}
+	}
+	if m.askAt == 0 && m.lateAt == 0 {
+		m.askAt = now + min(m.askAfter()<<min(m.asked, 10), m.cfg.Refresh)
+	}
+}
+
+func (m *Machine) winner() (waiter string, me bool) {
+	type contender struct {
+		name, waiter string
+		votes        int
+		position     int64
+	}
+	mine := contender{m.cfg.ID, m.cfg.ID, 0, math.MaxInt64}
+	var all []contender
+	for i := range m.nodes {
+		n := &m.nodes[i]
+		if n.granted {
+			mine.votes++
+			mine.position = min(mine.position, n.grant.Position)
+		} else if n.known && n.heldByAnother() && n.seen >= m.since {
+			c := contender{n.holder.Value, "", 1, math.MinInt64}
+			if n.holder.Waiter != "" {
+				c = contender{n.holder.Waiter, n.holder.Waiter, 1, n.holder.Position}
+			}
+			if k := slices.IndexFunc(all, func(o contender) bool { return o.name == c.name }); k >= 0 {
+				all[k].votes++
+				all[k].position = min(all[k].position, c.position)
+			} else {
+				all = append(all, c)
+			}
+		}
+	}
+	best := mine
+	for _, c := range all {
+		if c.votes > best.votes || c.votes == best.votes && (c.position < best.position || c.position == best.position && c.name < best.name) {
+			best = c
+		}
+	}
+	return best.waiter, best == mine
+}
+
+func (m *Machine) handBack(now time.Duration, to string) {
+	m.handed++
+	for i := range m.nodes {
+		if n := &m.nodes[i]; n.asked {
+			m.owe(n, m.attempt, to)
+		}
+	}
+	m.begin(now)
+	m.standAll(false)
+	m.look(now)
+}
+
+func (m *Machine) reach(now time.Duration) {
+	if m.absent(now) >= m.outOfReach() {
+		return
+	}
+	m.reached = now
+	answered := 0
+	for i := range m.nodes {
+		if m.nodes[i].rtt > 0 {
+			answered++
+		}
+	}
+	m.stood = m.stood || answered >= m.cfg.Quorum
+}
+
+func (m *Machine) absent(now time.Duration) int {
+	absent := 0
+	for i := range m.nodes {
+		n := &m.nodes[i]
+		if !n.granted && (n.failed || n.busy && now-n.sent >= m.cfg.NodeTimeout || n.known && n.noVote && n.holder.Value == "") {
+			absent++
+		}
+	}
+	return absent
+}

@@ -1,0 +1,576 @@
+package redlock_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock"
+)
+
+// waiting starts an Await and returns once its request stands on all servers.
+func waiting(t *testing.T, servers []*redistest.Server, l *redlock.Locker, key string) (wait func() lock.Lease) {
+	t.Helper()
+	before := queued(servers, key)
+	got := make(chan lock.Lease, 1)
+	ctx := within(t, patience)
+	go func() {
+		lease, err := l.Await(ctx, key, longTTL, func(*lock.HeldError) {})
+		if err != nil {
+			t.Error(err)
+		}
+		got <- lease
+	}()
+	eventually(t, "the request in the queues", func() bool { return queued(servers, key) == before+len(servers) })
+	return func() lock.Lease {
+		lease := <-got
+		if lease == nil {
+			t.FailNow()
+		}
+		return lease
+	}
+}
+
+// queued is how many requests stand in the queues of all servers.
+func queued(servers []*redistest.Server, key string) int {
+	n := 0
+	for _, s := range servers {
+		count, _ := strconv.Atoi(s.Do("ZCARD", queueKey(key)))
+		n += count
+	}
+	return n
+}
+
+func queueKey(key string) string {
+	return redlock.StandingPrefix + "{redlock:" + key + "}redlock:" + key
+}
+
+func askedKey(key string) string {
+	return redlock.StandingPrefix + "asked:{redlock:" + key + "}redlock:" + key
+}
+
+// calls is how often the servers ran each command, without the tests' own.
+func calls(servers []*redistest.Server) map[string]int {
+	all := map[string]int{}
+	for _, s := range servers {
+		for line := range strings.Lines(s.Do("INFO", "commandstats")) {
+			name, rest, ok := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":calls=")
+			if ok {
+				count, _, _ := strings.Cut(rest, ",")
+				n, _ := strconv.Atoi(count)
+				all[name] += n
+			}
+		}
+	}
+	return all
+}
+
+func TestRealWhateverFreesTheLockLetsAWaiterHaveIt(t *testing.T) {
+	for name, free := range map[string]func(t *testing.T, servers []*redistest.Server, held lock.Lease){
+		"ARelease": func(t *testing.T, _ []*redistest.Server, held lock.Lease) { release(t, held) },
+		"AnOperatorsForceRelease": func(t *testing.T, servers []*redistest.Server, _ lock.Lease) {
+			require.NoError(t, dial(t, servers, throwaway()).ForceRelease(within(t, patience), "k", 0))
+		},
+		"ADEL": func(_ *testing.T, servers []*redistest.Server, _ lock.Lease) {
+			for _, s := range servers {
+				s.Do("DEL", lockKey("k"))
+			}
+		},
+		"ADELOnAQuorum": func(_ *testing.T, servers []*redistest.Server, _ lock.Lease) {
+			for _, s := range servers[:2] {
+				s.Do("DEL", lockKey("k"))
+			}
+		},
+		"FLUSHALL": func(_ *testing.T, servers []*redistest.Server, _ lock.Lease) {
+			for _, s := range servers {
+				s.Do("FLUSHALL")
+			}
+		},
+		"ItsExpiry": func(_ *testing.T, servers []*redistest.Server, _ lock.Lease) {
+			for _, s := range servers {
+				s.Do("PEXPIRE", lockKey("k"), "50")
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			servers := redistest.StartN(t, 3)
+			held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+			wait := waiting(t, servers, dial(t, servers, throwaway()), "k")
+			free(t, servers, held)
+			require.Greater(t, wait().Token(), held.Token())
+		})
+	}
+}
+
+// A hand-over is one message to each node and, to the next holder, one from each.
+func TestRealAHandOverCostsTheSameHoweverManyWait(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	const waiters = 12
+	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+	var waits []func() lock.Lease
+	for range waiters {
+		waits = append(waits, waiting(t, servers, dial(t, servers, throwaway()), "k"))
+	}
+	published := func() int { return calls(servers)["publish"] }
+	for i, wait := range waits {
+		before := published()
+		release(t, held)
+		held = wait()
+		eventually(t, "the lease on all nodes", func() bool { return queued(servers, "k") == (waiters-i-1)*len(servers) })
+		require.Equal(t, len(servers), published()-before, "the others receive nothing")
+	}
+	release(t, held)
+}
+
+func TestRealWhoWaitsLongestIsNext(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+	l := []*redlock.Locker{dial(t, servers, throwaway()), dial(t, servers, throwaway()), dial(t, servers, throwaway())}
+	var waits []func() lock.Lease
+	for i := range l {
+		waits = append(waits, waiting(t, servers, l[i], "k"))
+	}
+	v, err := l[0].View(within(t, patience), "k")
+	require.NoError(t, err)
+	require.Len(t, v.Waiters, 3)
+	last := held.Token()
+	for _, wait := range waits {
+		release(t, held)
+		held = wait()
+		require.Greater(t, held.Token(), last)
+		last = held.Token()
+	}
+	release(t, held)
+}
+
+func TestRealADeadWaiterCostsNothing(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+	var proxies []*redistest.Proxy
+	var addrs []string
+	for _, s := range servers {
+		p := redistest.NewProxy(t, s.Addr())
+		proxies, addrs = append(proxies, p), append(addrs, p.Addr())
+	}
+	o := throwaway()
+	o.NodeTimeout = 500 * time.Millisecond
+	dead, err := redlock.Dial(within(t, patience), urls(addrs), o)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(within(t, patience))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = dead.Await(ctx, "k", longTTL, func(*lock.HeldError) {})
+	}()
+	eventually(t, "its request, with notifications", func() bool {
+		for _, s := range servers {
+			if !strings.Contains(s.Do("HVALS", askedKey("k")), redlock.WakePrefix) {
+				return false
+			}
+		}
+		return true
+	})
+	for _, p := range proxies {
+		p.Close()
+	}
+	wait := waiting(t, servers, dial(t, servers, throwaway()), "k")
+	start := time.Now()
+	release(t, held)
+	wait()
+	require.Less(t, time.Since(start), 500*time.Millisecond, "less than its claim")
+	eventually(t, "an empty queue", func() bool { return queued(servers, "k") == 0 })
+	cancel()
+	<-ended
+	require.NoError(t, dead.Close())
+}
+
+// It is granted, and does not come: the others wait for its claim, once.
+func TestRealAHungWaiterCostsAClaimOnce(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	var proxies []*redistest.Proxy
+	var addrs []string
+	for _, s := range servers {
+		p := redistest.NewProxy(t, s.Addr())
+		proxies, addrs = append(proxies, p), append(addrs, p.Addr())
+	}
+	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+	hung := dialURLs(t, urls(addrs), throwaway())
+	ctx, cancel := context.WithCancel(within(t, patience))
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = lock.Acquire(ctx, hung, "k", longTTL, nil) })
+	eventually(t, "its request", func() bool { return queued(servers, "k") == 3 })
+	first := waiting(t, servers, dial(t, servers, throwaway()), "k")
+	second := waiting(t, servers, dial(t, servers, throwaway()), "k")
+	for _, p := range proxies {
+		p.Hold(true)
+	}
+	release(t, held)
+	lease := first()
+	release(t, lease)
+	release(t, second())
+	cancel()
+	for _, p := range proxies {
+		p.Hold(false)
+	}
+	wg.Wait()
+	eventually(t, "nothing of it", func() bool { return queued(servers, "k")+votes(servers, "k") == 0 })
+}
+
+func TestRealWhoGivesUpLeavesNothing(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+	ctx, cancel := context.WithCancel(within(t, patience))
+	l := dial(t, servers, throwaway())
+	done := make(chan error, 1)
+	go func() {
+		_, err := l.Await(ctx, "k", longTTL, func(*lock.HeldError) {})
+		done <- err
+	}()
+	eventually(t, "its request", func() bool { return queued(servers, "k") == 3 })
+	cancel()
+	require.ErrorIs(t, <-done, context.Canceled)
+	eventually(t, "an empty queue", func() bool { return queued(servers, "k") == 0 })
+	release(t, held)
+	require.Zero(t, votes(servers, "k"))
+}
+
+func TestRealCloseEndsAWait(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+	l, err := redlock.Dial(within(t, patience), urls(redistest.Addrs(servers)), throwaway())
+	require.NoError(t, err)
+	done := make(chan error, 1)
+	go func() {
+		_, err := l.Await(within(t, patience), "k", longTTL, func(*lock.HeldError) {})
+		done <- err
+	}()
+	eventually(t, "its request", func() bool { return queued(servers, "k") == 3 })
+	require.NoError(t, l.Close())
+	require.ErrorIs(t, <-done, lock.ErrClosed)
+	require.Zero(t, queued(servers, "k"))
+}
+
+// The holder renews, the waiter waits: besides renewals and PINGs the servers see a refresh
+// of the request, all 0.4 s.
+func TestRealAnIdleWaiterCostsItsRefreshesOnly(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	held := acquire(t, dial(t, servers, throwaway()), "k", 3*time.Second)
+	wait := waiting(t, servers, dial(t, servers, throwaway()), "k")
+	standsOn(t, servers, "k", 3)
+	eventually(t, "refreshes", func() bool { return calls(servers)["evalsha"] > 20 })
+	before, begun := calls(servers), time.Now()
+	for range 3 {
+		time.Sleep(time.Second) // between renewals
+		require.NoError(t, extend(t, held, 3*time.Second))
+	}
+	after := calls(servers)
+	most := len(servers) * (3 + int(time.Since(begun)/(350*time.Millisecond)) + 2)
+	require.LessOrEqual(t, after["evalsha"]-before["evalsha"], most)
+	for _, name := range []string{"publish", "subscribe", "client|tracking", "hello", "set"} {
+		require.Equal(t, before[name], after[name], name)
+	}
+	release(t, held)
+	wait()
+}
+
+func TestRealALeaseThatStartsShortGrowsAndStandsOnAllNodes(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+	wait := waiting(t, servers, dial(t, servers, throwaway()), "k")
+	release(t, held)
+	lease := wait()
+	eventually(t, "the whole ttl", func() bool { return time.Until(lease.Expiry()) > longTTL/2 })
+	for _, s := range servers {
+		eventually(t, "the whole ttl on every node", func() bool {
+			left, _ := strconv.Atoi(s.Do("PTTL", lockKey("k")))
+			return time.Duration(left)*time.Millisecond > longTTL/2
+		})
+	}
+	release(t, lease)
+	require.True(t, lease.Expiry().IsZero())
+}
+
+func TestRealWaitersOutliveABlackout(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	var proxies []*redistest.Proxy
+	var addrs []string
+	for _, s := range servers {
+		p := redistest.NewProxy(t, s.Addr())
+		proxies, addrs = append(proxies, p), append(addrs, p.Addr())
+	}
+	acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+	l := dialURLs(t, urls(addrs), throwaway())
+	ctx := within(t, patience)
+	got := make(chan error, 1)
+	go func() {
+		_, err := lock.Acquire(ctx, l, "k", longTTL, nil)
+		got <- err
+	}()
+	eventually(t, "the waiter's request", func() bool { return queued(servers, "k") == 3 })
+	for _, p := range proxies {
+		p.Blackhole(true)
+	}
+	for _, s := range servers {
+		s.Do("DEL", lockKey("k"))
+	}
+	time.Sleep(2 * time.Second) // the black-out
+	for _, p := range proxies {
+		p.Blackhole(false)
+	}
+	start := time.Now()
+	require.NoError(t, <-got)
+	t.Logf("%v after the connections' return", time.Since(start))
+}
+
+// Whatever a server refuses, waiting works: by asking.
+func TestRealWaitingWorksWhateverANodeRefuses(t *testing.T) {
+	for name, rules := range map[string][]string{
+		"notifications": {"~*", "resetchannels", "+@all"},
+		"to publish":    {"~*", "&*", "+@all", "-publish"},
+		"to subscribe":  {"~*", "&*", "+@all", "-subscribe"},
+		"the queue":     {"~redlock:*", "~lockkeeper:fence:*", "~lockkeeper:agreed:*", "&*", "+@all"},
+		"queueing":      {"~*", "&*", "+@all", "-zadd"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			servers := redistest.StartN(t, 3)
+			var as []string
+			for _, s := range servers {
+				s.Do(append([]string{"ACL", "SETUSER", "keeper", "on", ">secret"}, rules...)...)
+				as = append(as, fmt.Sprintf("redis://keeper:secret@%s", s.Addr()))
+			}
+			one, two := dialURLs(t, as, throwaway()), dialURLs(t, as, throwaway())
+			held := acquire(t, one, "k", longTTL)
+			got := make(chan lock.Lease, 1)
+			waits := make(chan struct{}, 1)
+			go func() {
+				lease, err := lock.Acquire(within(t, patience), two, "k", longTTL, &lock.AcquireOptions{OnWait: func(error) {
+					select {
+					case waits <- struct{}{}:
+					default:
+					}
+				}})
+				if err != nil {
+					t.Error(err)
+				}
+				got <- lease
+			}()
+			<-waits
+			release(t, held)
+			lease := <-got
+			require.NotNil(t, lease)
+			release(t, lease)
+		})
+	}
+}
+
+// lines are a log's messages.
+type lines struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (l *lines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, string(line))
+	return len(line), nil
+}
+
+func (l *lines) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, line := range l.all {
+		if strings.Contains(line, what) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestRealANodeThatMayNotQueueIsNoOutageAndNeedsNoVoteLess(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	as := urls(redistest.Addrs(servers))
+	servers[1].Do("ACL", "SETUSER", "keeper", "on", ">secret", "~*", "&*", "+@all", "-zadd")
+	as[1] = "redis://keeper:secret@" + servers[1].Addr()
+	log := new(lines)
+	o := throwaway()
+	o.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+	l := dialURLs(t, as, o)
+	got := make(chan lock.Lease, 1)
+	go func() {
+		lease, err := l.Await(within(t, patience), "k", longTTL, func(*lock.HeldError) {})
+		if err != nil {
+			t.Error(err)
+		}
+		got <- lease
+	}()
+	eventually(t, "its request on the others", func() bool { return queued(servers, "k") == 2 })
+	release(t, held)
+	lease := <-got
+	require.NotNil(t, lease)
+	standsOn(t, servers, "k", 3)
+	release(t, lease)
+	require.NoError(t, l.Close())
+	require.Equal(t, 1, log.count("keeps no queue of waiters"))
+	require.Zero(t, log.count("level=WARN"))
+}
+
+func TestRealTheConnectionForNotificationsServesAllKeysAndIsNotMadeWithoutNeed(t *testing.T) {
+	servers := redistest.StartN(t, 1)
+	l := dial(t, servers, throwaway())
+	clients := func() int { return strings.Count(servers[0].Do("CLIENT", "LIST"), "name=lockkeeper") }
+	for range 3 {
+		release(t, acquire(t, l, "free", longTTL))
+	}
+	require.Equal(t, 1, clients(), "nobody waited")
+	one := acquire(t, dial(t, servers, throwaway()), "one", longTTL)
+	two := acquire(t, dial(t, servers, throwaway()), "two", longTTL)
+	first, second := waiting(t, servers, l, "one"), waiting(t, servers, l, "two")
+	require.Equal(t, 4, clients())
+	release(t, one)
+	release(t, two)
+	first()
+	second()
+}
+
+// The waiters of keys that begin with each other do not wake each other (edge 15.11), nor do those
+// of another database of the same server (15.10).
+func TestRealOtherKeysAndDatabasesConcernNobody(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	held := acquire(t, dial(t, servers, throwaway()), "k1", longTTL)
+	var mu sync.Mutex
+	asked := 0
+	o := throwaway()
+	o.OnRequest = func(string, time.Duration, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked++
+	}
+	wait := waiting(t, servers, dial(t, servers, o), "k1")
+	var elsewhere []string
+	for _, u := range urls(redistest.Addrs(servers)) {
+		elsewhere = append(elsewhere, u+"/1")
+	}
+	other, away := dial(t, servers, throwaway()), dialURLs(t, elsewhere, throwaway())
+	mu.Lock()
+	asked = 0
+	mu.Unlock()
+	begun := time.Now()
+	for i := range 100 {
+		release(t, acquire(t, other, "k10"+strconv.Itoa(i%3), longTTL))
+		release(t, acquire(t, away, "k1", longTTL))
+	}
+	mu.Lock()
+	refreshes := int(time.Since(begun)/(350*time.Millisecond)) + 1
+	require.LessOrEqual(t, asked, len(servers)*(refreshes+1))
+	mu.Unlock()
+	for _, s := range servers { // the holder has died
+		s.Do("PEXPIRE", lockKey("k1"), "300")
+	}
+	start := time.Now()
+	for range 20 {
+		renewed := acquire(t, away, "k1", longTTL)
+		require.NoError(t, extend(t, renewed, longTTL))
+		release(t, renewed)
+	}
+	require.Greater(t, wait().Token(), held.Token())
+	t.Logf("%v after its crash", time.Since(start))
+}
+
+// Tens of thousands of waiters have died: a release stops the server for a moment only.
+func TestRealReleaseOfAKeyWithManyDeadWaitersIsBounded(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	l := dial(t, []*redistest.Server{s}, throwaway())
+	const dead = 1000
+	held := acquire(t, l, "k", longTTL)
+	args := []string{"ZADD", queueKey("k")}
+	for i := range dead {
+		args = append(args, strconv.Itoa(i+1), "dead"+strconv.Itoa(i))
+	}
+	s.Do(args...)
+	s.Do("HSET", fenceKey("k"), "standing", "1")
+	release(t, held)
+	left, err := strconv.Atoi(s.Do("ZCARD", queueKey("k")))
+	require.NoError(t, err)
+	require.Positive(t, left, "it stops somewhere")
+	require.Less(t, left, dead, "and goes on each time")
+	for range 15 {
+		release(t, acquire(t, l, "k", longTTL))
+	}
+	require.Equal(t, "0", s.Do("ZCARD", queueKey("k")))
+}
+
+// Sixteen processes take turns: nobody is overtaken by who came later, but for the split votes of
+// a burst.
+func TestRealWaitersTakeTurns(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	const processes, terms = 8, 25
+	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+	var mu sync.Mutex
+	var order []int
+	var wg sync.WaitGroup
+	for i := range processes {
+		l := dial(t, servers, throwaway())
+		wg.Go(func() {
+			for range terms {
+				lease, err := l.Await(within(t, 2*patience), "k", longTTL, func(*lock.HeldError) {})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				order = append(order, i)
+				mu.Unlock()
+				if err := lease.Release(context.Background()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	eventually(t, "everybody's request", func() bool { return queued(servers, "k") == processes*len(servers) })
+	release(t, held)
+	wg.Wait()
+	require.Len(t, order, processes*terms)
+	// A process that took the lock as soon as it had released it would be done before some
+	// had it once.
+	had, apart := make([]int, processes), 0
+	for _, i := range order {
+		had[i]++
+		apart = max(apart, had[i]-slices.Min(had))
+	}
+	t.Log("apart", apart)
+	require.LessOrEqual(t, apart, terms/4)
+}
+
+func TestRealAReleaseHandsTheLockOver(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	a, b := dial(t, servers, throwaway()), dial(t, servers, throwaway())
+	var took []time.Duration
+	for range 100 {
+		held := acquire(t, a, "k", longTTL)
+		eventually(t, "an empty queue", func() bool { return queued(servers, "k") == 0 })
+		wait := waiting(t, servers, b, "k")
+		start := time.Now()
+		release(t, held)
+		lease := wait()
+		took = append(took, time.Since(start))
+		require.Greater(t, lease.Token(), held.Token())
+		release(t, lease)
+	}
+	slices.Sort(took)
+	t.Logf("from release to lease: p50 %v, p99 %v", took[50], took[98])
+}

@@ -1,0 +1,501 @@
+package redlock
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	mathrand "math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	"github.com/tonsurance/lockkeeper/redlock/internal/waiting"
+)
+
+// standing is one wait: the I/O of its state machine, which decides everything.
+type standing struct {
+	l         *Locker
+	key       string
+	keys      script.Keys
+	id        string // of the wait, in the nodes' queues
+	ttl       time.Duration
+	claim     time.Duration
+	start     time.Time
+	suspended func() time.Duration
+	changed   chan struct{} // outcome may give something else
+
+	mu      sync.Mutex // guards all below; taken before a hold's, and that before a node's
+	m       *waiting.Machine
+	values  map[int]string // of the attempts
+	timer   *time.Timer
+	open    []*standCall    // at each node
+	errs    []error         // of each node's last answer
+	counted bool            // in the locker's wait group: until nothing is open and nothing owed
+	held    *lock.HeldError // to be reported
+	toldAt  time.Time
+	told    string // the value of which that was
+	h       *hold  // of the lease
+	votes   *round // what the nodes answered to it
+
+	rests, gone bool // of pushes, whose mutex guards them
+}
+
+// Claims are for a second, so that a waiter that hangs delays those behind it by no more;
+// where the network is slow, for several round trips.
+const (
+	usualClaim = time.Second
+	claimTrips = 4
+	// refreshShare of a claim is between two refreshes: a request that is granted at any
+	// moment leaves more than a quarter of the claim.
+	refreshShare = 0.4
+)
+
+func (l *Locker) newStanding(ctx context.Context, key string, ttl time.Duration) (*standing, error) {
+	if err := lock.Check(key, ttl); err != nil {
+		return nil, err
+	}
+	if err := l.checkTTL(ttl); err != nil {
+		return nil, fmt.Errorf("%w (key %q)", err, key)
+	}
+	k, err := l.keysOf(key)
+	if err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%q: %w", key, ended(ctx))
+	}
+	// Whole milliseconds, as the nodes have it: rounded down here and up there.
+	claim := min(ttl, max(usualClaim, claimTrips*time.Duration(l.trip.Load())))
+	n := len(l.nodes)
+	s := &standing{
+		l: l, key: key, keys: k, id: rand.Text(), ttl: ttl, claim: claim,
+		start: time.Now(), suspended: l.suspended(), changed: make(chan struct{}, 1),
+		values: map[int]string{}, open: make([]*standCall, n), errs: make([]error, n),
+	}
+	s.m = waiting.New(waiting.Config{
+		Nodes: n, Quorum: l.opts.Quorum, ID: s.id, TTL: ttl, Claim: claim,
+		TTLDrift: l.opts.drift(ttl), ClaimDrift: l.opts.drift(claim),
+		Refresh: time.Duration(refreshShare * float64(claim)), NodeTimeout: l.opts.NodeTimeout, Spread: mathrand.Float64,
+	})
+	return s, nil
+}
+
+// now is for how long the wait has lasted. Durations are counted by the monotonic clock and
+// by what the machine was suspended, since the nodes' clocks go on then.
+func (s *standing) now() time.Duration { return time.Since(s.start) + s.suspended() }
+
+// begin asks all nodes.
+func (s *standing) begin() {
+	live := s.l.pushes.add(s)
+	s.do(func(now time.Duration) {
+		for i, ok := range live {
+			if ok {
+				s.m.Subscribed(now, i)
+			}
+		}
+		s.m.Begin(now)
+	})
+}
+
+// do lets the machine take an event in, and does what follows.
+func (s *standing) do(event func(now time.Duration)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	event(s.now())
+	s.follow()
+}
+
+// follow sends what the machine asks for, and notes its outcome. mu is held.
+func (s *standing) follow() {
+	for acts := s.m.Actions(); len(acts) > 0; acts = s.m.Actions() {
+		for _, a := range acts {
+			s.send(a)
+		}
+	}
+	now := s.now()
+	if issued, ok := s.m.Lease(); ok && s.h == nil {
+		s.leased(issued, now)
+		s.signal()
+	}
+	if s.h == nil && s.m.Unavailable(now) {
+		s.signal()
+	}
+	s.report(now)
+	if at, ok := s.m.Deadline(); ok {
+		if s.timer == nil {
+			s.timer = time.AfterFunc(at-now, func() { s.do(s.m.Tick) })
+		} else {
+			s.timer.Reset(at - now)
+		}
+	} else if s.timer != nil {
+		s.timer.Stop()
+	}
+	if s.counted && s.m.Done() {
+		s.counted = false
+		s.l.wg.Done()
+	}
+}
+
+func (s *standing) signal() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// report notes who holds the lock: when that changes, and now and then. mu is held.
+func (s *standing) report(now time.Duration) {
+	h, ok := s.m.Held(now)
+	if !ok || h.Value == s.told && time.Since(s.toldAt) < time.Second {
+		return
+	}
+	s.told, s.toldAt = h.Value, time.Now()
+	s.held = &lock.HeldError{Key: s.key, Holder: holderName(h.Value)}
+	if h.Left >= 0 {
+		s.held.RetryAfter = max(h.Left, time.Millisecond)
+	}
+	s.l.agreement.keep(s.ttl) // for those who agreed not to be asked again at the hand-over
+	s.signal()
+}
+
+// outcome is who holds the lock, if that is to be reported; what the wait has come to; or
+// why there is no quorum.
+func (s *standing) outcome() (held *lock.HeldError, issued *waiting.Lease, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held, s.held = s.held, nil
+	if s.h != nil {
+		l, _ := s.m.Lease()
+		return nil, &l, nil
+	}
+	if s.m.Unavailable(s.now()) {
+		err = s.unavailable()
+	}
+	return held, nil, err
+}
+
+// unavailable says why, node by node. mu is held.
+func (s *standing) unavailable() error {
+	nodes := &multierror.Error{ErrorFormat: oneLine}
+	failed, refused := 0, 0
+	for i, n := range s.l.nodes {
+		err := s.errs[i]
+		if s.open[i] != nil && err == nil {
+			err = fmt.Errorf("%w within %v", nodeerr.ErrNoAnswer, s.l.opts.NodeTimeout)
+		}
+		if err != nil {
+			failed++
+			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.Name, err))
+		}
+		if nodeerr.Refusal(err) != nil {
+			refused++
+		}
+	}
+	if refused > 0 && refused > len(s.l.nodes)-s.l.opts.Quorum {
+		return errNoQueue
+	}
+	return fmt.Errorf("%w: %d of %d nodes let it wait, want %d: %w", lock.ErrUnavailable, len(s.l.nodes)-failed, len(s.l.nodes), s.l.opts.Quorum, nodes)
+}
+
+// giveUp ends the wait, or the lease that it has come to. The rest goes on in the background.
+func (s *standing) giveUp() {
+	s.mu.Lock()
+	h := s.h
+	if h == nil {
+		s.end()
+	}
+	s.mu.Unlock()
+	if h != nil {
+		h.abandon()
+	}
+}
+
+// end is called when nothing of the wait is wanted any more, except by the hold that came
+// of it. mu is held.
+func (s *standing) end() {
+	s.l.pushes.remove(s)
+	s.m.End(s.now())
+	for _, c := range s.open {
+		// What nobody wants and was not sent is not sent.
+		if c != nil && c.a.Kind == waiting.Stand && s.h == nil && s.l.nodes[c.a.Node].Withdraw(&c.Call) {
+			s.answered(c, waiting.Answer{Unsent: true}, notAsked(errRecalled))
+		}
+	}
+	s.follow()
+}
+
+// closing ends what is left when the locker closes: nothing is tried again.
+func (s *standing) closing() {
+	s.do(func(time.Duration) { s.m.Hurry() })
+}
+
+// pushed takes in a notification of a grant at node i.
+func (s *standing) pushed(i int, p script.Push) {
+	s.do(func(now time.Duration) {
+		s.m.Pushed(now, i, waiting.Grant{Count: p.Count, Stamp: p.Stamp, Position: int64(p.Position)})
+		if s.h != nil {
+			s.h.pushed(i, p.Count)
+		}
+	})
+}
+
+// subscribed: notifications of node i arrive from now on, or no more.
+func (s *standing) subscribed(i int, live bool) {
+	s.do(func(now time.Duration) {
+		if live {
+			s.m.Subscribed(now, i)
+		} else {
+			s.m.Unsubscribed(i)
+		}
+	})
+}
+
+// value is that of an attempt; "" if there is none. mu is held.
+func (s *standing) value(attempt int) string {
+	if attempt == 0 {
+		return ""
+	}
+	if s.values[attempt] == "" {
+		s.values[attempt] = newValue(s.l.opts.Owner)
+		delete(s.values, attempt-waiting.Remembered)
+	}
+	return s.values[attempt]
+}
+
+// standCall is one request of a wait to one node.
+type standCall struct {
+	node.Call
+	s      *standing
+	a      waiting.Action
+	probed bool
+	leased bool // it was open when the lease was issued, and belongs to that
+}
+
+// send asks a node. mu is held.
+func (s *standing) send(a waiting.Action) {
+	n := s.l.nodes[a.Node]
+	c := &standCall{s: s, a: a}
+	s.open[a.Node] = c
+	if !s.counted {
+		if s.l.begin(1) != nil {
+			s.answered(c, waiting.Answer{Unsent: true}, notAsked(lock.ErrClosed))
+			return
+		}
+		s.counted = true
+	}
+	if a.Kind == waiting.Stand && a.Instead == 0 {
+		if err := n.Hangs(); err != nil {
+			s.answered(c, waiting.Answer{Unsent: true}, notAsked(err))
+			return
+		}
+	}
+	s.ask(c)
+}
+
+// again is a request for the lease that the wait has come to, at a node where it stands.
+func (s *standing) again(n *node.Node, value string, ttl script.Millis) script.Request {
+	channel := s.l.pushes.heard(slices.Index(s.l.nodes, n))
+	return script.Stand{
+		Waiter: s.id, Value: value, Waited: s.now(), Claim: ttl, Channel: channel, Cluster: n.Conn.Cluster(), Take: true,
+	}.Request(s.keys, s.l.opts.retention, n.Guard())
+}
+
+// ask hands the request in. mu is held.
+func (s *standing) ask(c *standCall) {
+	n, a, class := s.l.nodes[c.a.Node], c.a, node.Voting
+	until := node.Now() + s.claim // a request that waited for so long is for nothing
+	var req script.Request
+	switch value := s.value(a.Attempt); a.Kind {
+	case waiting.Stand:
+		if a.Instead != 0 {
+			class, until = node.Freeing, 0
+		}
+		req = script.Stand{
+			Waiter: s.id, Value: value, Waited: a.Stamp, Claim: script.ToMillis(s.claim),
+			Channel: s.l.pushes.heard(a.Node), Cluster: n.Conn.Cluster(), Take: a.Take, Instead: s.value(a.Instead), To: a.To,
+		}.Request(s.keys, s.l.opts.retention, n.Guard())
+	case waiting.Confirm:
+		class = node.Renewing
+		req = script.Confirm(s.keys, value, script.ToMillis(s.ttl), s.l.opts.retention, n.Guard(), a.Token)
+	case waiting.Leave:
+		class, until = node.Freeing, 0
+		req = script.Leave(s.keys, s.id, value, s.l.opts.retention, n.Guard())
+	}
+	c.Call = node.Call{Request: req, Who: c, Class: class, Until: until}
+	n.Ask(&c.Call)
+}
+
+// Done implements [node.Caller].
+func (c *standCall) Done(_ *node.Call, a node.Answer) {
+	ans, rep := c.parse(a)
+	if (rep.Kind == script.Recovering || rep.Kind == script.Prolonged) && !c.probed {
+		c.s.l.wg.Add(1)
+		go c.probe(ans, rep) // it asks the node, and others wait behind this call
+		return
+	}
+	c.answered(ans, rep)
+}
+
+// probe asks again if the node turns out to be durable: then it votes at once.
+func (c *standCall) probe(ans waiting.Answer, rep reply) {
+	defer c.s.l.wg.Done()
+	c.probed = true
+	if c.s.l.nodes[c.a.Node].Probe(rep.Run) {
+		c.s.mu.Lock()
+		defer c.s.mu.Unlock()
+		c.s.ask(c)
+		return
+	}
+	c.answered(ans, rep)
+}
+
+func (c *standCall) answered(ans waiting.Answer, rep reply) {
+	s, n := c.s, c.s.l.nodes[c.a.Node]
+	if c.a.Kind == waiting.Stand && nodeerr.ForbiddenWithin(rep.err) {
+		n.KeepsNoQueue(rep.err) // it may vote all the same
+	} else {
+		n.Noted(s.keys.Lock, rep.Reply, rep.fate, rep.err)
+	}
+	n.Voted(rep.Reply)
+	if rep.Run != "" {
+		s.l.agreement.restarted(c.a.Node, rep.Run)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answered(c, ans, rep)
+	s.follow()
+}
+
+// parse is what an answer says to the machine, and to the node and the hold.
+func (c *standCall) parse(a node.Answer) (waiting.Answer, reply) {
+	failed := func(err error) (waiting.Answer, reply) {
+		rep := failure(err)
+		rep.fate = a.Fate
+		return waiting.Answer{Unsent: a.Fate == node.NeverSent}, rep
+	}
+	if a.Err != nil {
+		return failed(a.Err)
+	}
+	switch c.a.Kind {
+	case waiting.Leave:
+		rep, err := script.ParseRelease(a.Msg)
+		if err != nil {
+			return failed(err)
+		}
+		return waiting.Answer{Result: waiting.Left}, reply{Reply: rep, fate: node.Answered}
+	case waiting.Confirm:
+		rep, err := script.ParseConfirm(a.Msg)
+		switch {
+		case err != nil:
+			return failed(err)
+		case rep.Kind == script.Counted:
+			return waiting.Answer{Result: waiting.Confirmed, Grant: waiting.Grant{Count: rep.Count}}, reply{Reply: rep, fate: node.Answered}
+		}
+		return waiting.Answer{Result: waiting.Denied}, reply{Reply: rep, fate: node.Answered}
+	}
+	st, err := script.ParseStand(a.Msg)
+	if err != nil {
+		return failed(err)
+	}
+	rep := reply{Reply: voteOf(st), fate: node.Answered}
+	if st.Granted {
+		return waiting.Answer{Result: waiting.Granted, Grant: waiting.Grant{Count: st.Count, Stamp: st.Stamp, Position: int64(st.Position)}}, rep
+	}
+	ans := waiting.Answer{Result: waiting.Standing, Rank: st.Rank, NoVote: st.SitsOut > 0}
+	if !st.Free {
+		ans.Holder = waiting.Holder{Value: st.Holder, Waiter: st.HolderWaiter, Position: int64(st.HolderPosition), Left: st.Left}
+		if st.Holder == "" { // another client's can be anything
+			ans.Holder.Value = foreign
+		}
+	}
+	return ans, rep
+}
+
+// voteOf is what an answer to a request that stands is as a vote.
+func voteOf(st script.Standing) script.Reply {
+	switch {
+	case st.Granted:
+		return script.Reply{Kind: script.Granted, Count: st.Count, Unguarded: st.Unguarded}
+	case st.SitsOut > 0:
+		return script.Reply{Kind: script.Recovering, Left: st.SitsOut, Run: st.Run}
+	}
+	return script.Reply{Kind: script.Held, Value: st.Holder, Left: st.Left, Run: st.Run}
+}
+
+func parseStand(msg rueidis.RedisMessage) (script.Reply, error) {
+	st, err := script.ParseStand(msg)
+	return voteOf(st), err
+}
+
+// answered gives the machine an answer, and the lease, if the request was open when that
+// was issued. mu is held.
+func (s *standing) answered(c *standCall, a waiting.Answer, rep reply) {
+	i := c.a.Node
+	s.open[i], s.errs[i] = nil, nil
+	switch {
+	case a.Result == waiting.Failed, a.NoVote:
+		s.errs[i] = rep.reason(s.l.opts.NodeTimeout, true)
+	case a.Result == waiting.Standing:
+		for k, v := range s.values {
+			if a.Holder.Value == v {
+				a.Holder.Attempt = k
+			}
+		}
+		s.l.pushes.start() // somebody waits: only now is a connection for that worth its cost
+	}
+	s.m.Answered(s.now(), i, a)
+	if c.leased {
+		s.h.late(i, s.votes, rep)
+	}
+}
+
+// leased makes the hold of what the wait has come to. What the nodes have answered, and
+// what they will, is to it what the answers to a vote are. mu is held.
+func (s *standing) leased(issued waiting.Lease, now time.Duration) {
+	l := s.l
+	l.trip.Store(int64(s.m.QuorumTime()))
+	l.pushes.rests(s)
+	h := l.emptyHold(s.key, s.keys, s.value(issued.Attempt))
+	h.stood, h.token, h.ttl = s, issued.Token, script.ToMillis(s.claim)
+	if issued.Full {
+		h.ttl = script.ToMillis(s.ttl)
+	}
+	h.until = node.Now() + issued.Expiry - now + l.opts.drift(s.ttl)
+	votes := h.newRound(opStand)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range votes.replies {
+		n := s.m.Node(i)
+		h.slots[i].asked = n.Asked || n.Open
+		switch {
+		case n.Open:
+			s.open[i].leased = true
+			h.slots[i].busy, h.slots[i].round = true, votes
+			l.wg.Add(1)
+		case n.Granted:
+			votes.replies[i] = reply{Reply: script.Reply{Kind: script.Granted, Count: n.Count}}
+		case n.Standing:
+			votes.replies[i] = reply{Reply: script.Reply{Kind: script.Held}}
+		case n.Failed:
+			votes.replies[i] = reply{Reply: script.Reply{Kind: script.Failed}, err: s.errs[i]}
+		}
+		if votes.replies[i].Kind != script.Silent {
+			votes.answers++
+		}
+	}
+	s.h, s.votes = h, votes
+	h.settle(votes, completeGrant(0))
+}
+
+// released is called when the lease is.
+func (s *standing) released() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end()
+}
