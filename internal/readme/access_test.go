@@ -66,7 +66,7 @@ func everyday(t *testing.T, s *redistest.Server, url string) (trouble []string) 
 				waited <- err
 			}()
 			for range 200 { // until it stands in line, or is seen not to be able to
-				if s.Do("ZCARD", redlock.QueuePrefix+"{redlock:k}redlock:k") == "1" || s.Do("ACL", "LOG") != "" {
+				if s.Do("ZCARD", redlock.StandingPrefix+"{redlock:k}redlock:k") == "1" || s.Do("ACL", "LOG") != "" {
 					break
 				}
 				time.Sleep(10 * time.Millisecond)
