@@ -164,7 +164,7 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 var (
 	opAcquire = &op{parse: script.ParseAcquire, sets: true, attempt: true, votes: true, class: node.Voting,
 		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
-			return script.Acquire(h.keys, h.value, r.ttl, h.l.opts.retention, n.Guard(), "")
+			return script.Acquire(h.keys, h.value, r.ttl, h.l.opts.retention, n.Guard())
 		}}
 	opCommit = &op{parse: script.ParseCommit, class: node.Renewing,
 		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {

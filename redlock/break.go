@@ -104,7 +104,7 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 		if values != nil {
 			requests = nil
 			for _, value := range values {
-				requests = append(requests, script.Release(k, value, "", retention, guard, false))
+				requests = append(requests, script.Release(k, value, "", retention, guard))
 			}
 		}
 		// A request outlives who gave it up: one that waits for a connection must not free

@@ -2,6 +2,7 @@ package redlock
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,6 +96,15 @@ func TestViewTellsHowAKeyStands(t *testing.T) {
 	}
 }
 
+// stands puts a request for this value, of a waiter with the same name, into the queue of
+// a node.
+func stands(t *testing.T, n *fakeNode, k script.Keys, value string, position int) {
+	name := strings.TrimPrefix(k.Fence, FencePrefix)
+	_, err := n.redis.ZAdd(StandingPrefix+name, float64(position), value)
+	require.NoError(t, err)
+	n.redis.HSet(StandingPrefix+"asked:"+name, value, fmt.Sprintf("%d 1 9000000000000000 1000 1 channel %s", position, value))
+}
+
 func TestViewNamesThoseWhoWaitInTheOrderOfMostNodes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)
@@ -103,16 +113,16 @@ func TestViewNamesThoseWhoWaitInTheOrderOfMostNodes(t *testing.T) {
 		k, _ := script.NewKeys("redlock:", "k")
 		for i, order := range [][]string{{a, b}, {b, a}, {c, a, b}} {
 			for place, id := range order {
-				_, err := q.nodes[i].redis.ZAdd(k.Queue(), float64(place+1), id)
-				require.NoError(t, err)
+				stands(t, q.nodes[i], k, id, place+1)
 			}
 		}
 		v, err := l.View(t.Context(), "k")
 		require.NoError(t, err)
 		require.Equal(t, []string{"a:1", "b:2", "c:3"}, v.Waiters)
 		require.Equal(t, StateFree, v.State)
-		q.nodes[0].redis.Del(k.Queue())
-		require.NoError(t, q.nodes[0].redis.Set(k.Queue(), "no queue")) // is no reason to hide the lock
+		queue := StandingPrefix + strings.TrimPrefix(k.Fence, FencePrefix)
+		q.nodes[0].redis.Del(queue)
+		require.NoError(t, q.nodes[0].redis.Set(queue, "no queue")) // is no reason to hide the lock
 		nets[1].set(refuse)
 		v, err = l.View(t.Context(), "k")
 		require.NoError(t, err)
@@ -132,8 +142,7 @@ func TestViewDoesNotNameTheHolderAmongThoseWhoWait(t *testing.T) {
 		waits := func(owner string, nodes ...int) {
 			id := ours(owner)
 			for _, i := range nodes {
-				_, err := q.nodes[i].redis.ZAdd(k.Queue(), 1, id)
-				require.NoError(t, err)
+				stands(t, q.nodes[i], k, id, 1)
 			}
 		}
 		waiters := func() []string {

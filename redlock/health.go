@@ -179,7 +179,7 @@ func (l *Locker) probeVote(ctx context.Context, n *node.Node, c rueidis.Client, 
 	ttl, guard := script.ToMillis(probeTTL), script.Guard{Least: l.opts.least}
 	value := newValue(l.opts.Owner)
 	vote := func() reply {
-		q := script.Acquire(k, value, ttl, ttl, guard, "")
+		q := script.Acquire(k, value, ttl, ttl, guard)
 		return replyOf(n.Call(ctx, c, q), script.ParseAcquire)
 	}
 	rep := vote()
@@ -190,7 +190,7 @@ func (l *Locker) probeVote(ctx context.Context, n *node.Node, c rueidis.Client, 
 		}
 	}
 	if rep.Kind == script.Granted {
-		q := script.Release(k, value, "", l.opts.retention, n.Guard(), false)
+		q := script.Release(k, value, "", l.opts.retention, n.Guard())
 		n.Call(ctx, c, q) // or its ttl ends it
 	}
 	return rep

@@ -16,8 +16,8 @@ import (
 var (
 	keeperRules = []string{
 		"resetkeys", "~redlock:*", "~" + redlock.FencePrefix + "*", "~" + redlock.StandingPrefix + "*", "~" + redlock.AgreedPrefix + "*", "resetchannels", "&" + redlock.WakePrefix + "*",
-		"-@all", "+evalsha", "+eval", "+get", "+set", "+del", "+pttl", "+pexpire", "+hget", "+hmget", "+hset", "+hdel", "+time", "+info", "+config|get", "+ping",
-		"+client|tracking", "+subscribe", "+publish", "+zadd", "+zrank", "+zrange", "+zrem",
+		"-@all", "+evalsha", "+eval", "+fcall", "+function|load", "+get", "+set", "+del", "+pttl", "+pexpire", "+hmget", "+hset", "+hdel", "+time", "+info", "+config|get", "+ping",
+		"+subscribe", "+publish", "+zadd", "+zrank", "+zrange", "+zrem",
 	}
 	sentinelRules = append(keeperRules[:len(keeperRules):len(keeperRules)], "+role")
 	clusterRules  = append(keeperRules[:len(keeperRules):len(keeperRules)], "+cluster|shards", "+cluster|slots", "+asking")
@@ -58,8 +58,10 @@ func TestRealReleaseSucceedsWhereTheQueueMayNotBeChanged(t *testing.T) {
 		}
 	}
 	l := dialURLs(t, []string{"redis://keeper:secret@" + s.Addr()}, o)
+	lease, err := l.TryAcquire(within(t, patience), "k", longTTL)
+	require.NoError(t, err)
 	s.Do("ZADD", queueKey("k"), "1", "dead")
-	lease := acquire(t, l, "k", longTTL)
+	s.Do("HSET", fenceKey("k"), "standing", "1")
 	require.NoError(t, lease.Release(within(t, patience)))
 	require.Zero(t, failed.Load())
 	require.Empty(t, s.Do("GET", lockKey("k")))

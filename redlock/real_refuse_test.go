@@ -42,7 +42,7 @@ func TestRealNodeThatRefusesCountsAsFailed(t *testing.T) {
 		}},
 		{name: "password wanted", args: []string{"--requirepass", "pass-of-the-node"}, reason: "NOAUTH: it asks for a password"},
 		{name: "no permission", reason: "NOPERM", refuse: func(_ *testing.T, s *redistest.Server) {
-			s.Do("ACL", "SETUSER", "default", "-evalsha")
+			s.Do("ACL", "SETUSER", "default", "-evalsha", "-fcall")
 		}},
 		{name: "full memory", reason: "OOM", refuse: func(_ *testing.T, s *redistest.Server) {
 			s.Do("CONFIG", "SET", "maxmemory", "1")

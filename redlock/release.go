@@ -17,7 +17,7 @@ var opRelease = &op{parse: script.ParseRelease, class: node.Freeing,
 		if h.stood != nil {
 			waiter = h.stood.id
 		}
-		return script.Release(h.keys, h.value, waiter, h.l.opts.retention, n.Guard(), false)
+		return script.Release(h.keys, h.value, waiter, h.l.opts.retention, n.Guard())
 	}}
 
 // retryRelease sends a release again to a node where it failed, or where it found

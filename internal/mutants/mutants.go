@@ -46,7 +46,7 @@ var quorumMutants = []mutant{
 			{File: "redlock/extend.go", Old: "return start.Add(ttl - h.l.opts.drift(ttl)), nil", New: "_ = start\n\treturn time.Now().Add(ttl - h.l.opts.drift(ttl)), nil"},
 		}},
 	{name: "no-owner-check", what: "release deletes whatever is there",
-		changes: one("redlock/release.go", "return script.Release(h.keys, h.value, \"\", n.opts.retention, n.guard(), r.calls)", "return script.ForceRelease(h.keys, n.opts.retention, n.guard())")},
+		changes: one("redlock/release.go", "return script.Release(h.keys, h.value, waiter, h.l.opts.retention, n.Guard())", "return script.ForceRelease(h.keys, h.l.opts.retention, n.Guard())")},
 	{name: "no-cleanup", what: "a failed attempt leaves its votes",
 		changes: []overlay.Change{
 			{File: "redlock/release.go", Old: "func (h *hold) abandon() { h.sendRelease(false) }", New: "func (h *hold) abandon() {}"},

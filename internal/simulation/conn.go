@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -27,8 +28,21 @@ func (k *conn) Mode() rueidis.ClientMode                    { return rueidis.Cli
 func (k *conn) Nodes() map[string]rueidis.Client            { return map[string]rueidis.Client{k.n.name: k} }
 func (k *conn) Close()                                      {}
 func (k *conn) Dedicate() (rueidis.DedicatedClient, func()) { panic("not simulated") }
-func (k *conn) DoMulti(context.Context, ...rueidis.Completed) []rueidis.RedisResult {
-	panic("not simulated")
+
+// DoMulti sends requests on one connection: when it dies, it does so for all that follow.
+func (k *conn) DoMulti(ctx context.Context, cmds ...rueidis.Completed) []rueidis.RedisResult {
+	results := make([]rueidis.RedisResult, 0, len(cmds))
+	broken := false
+	for _, cmd := range cmds {
+		if broken {
+			results = append(results, failed(errBroken))
+			continue
+		}
+		res := k.Do(ctx, cmd)
+		broken = res.NonRedisError() != nil
+		results = append(results, res)
+	}
+	return results
 }
 
 // flight is what happens to one message and its reply.
@@ -161,10 +175,14 @@ func (k *conn) deliverLater(args []string, after time.Duration) {
 
 // told notes what a node answered to a script. mu is held.
 func (k *conn) told(args []string, answer any) {
-	if refused, ok := answer.([]any); args[0] != "EVALSHA" || ok && len(refused) == 3 && refused[0] == int64(0) {
+	if refused, ok := answer.([]any); args[0] != "EVALSHA" && args[0] != "FCALL" || ok && len(refused) == 3 && refused[0] == int64(0) {
 		return // refusals would fill the timeline
 	}
-	k.w.note("c%d -> %s: %s = %v", k.c.id, k.n.name, call{k.n.scripts[args[1]], args}, answer)
+	name := k.n.scripts[args[1]]
+	if args[0] == "FCALL" {
+		name = strings.TrimPrefix(args[1], k.n.library+"_")
+	}
+	k.w.note("c%d -> %s: %s = %v", k.c.id, k.n.name, call{name, args}, answer)
 }
 
 // call prints a script's call.
@@ -174,7 +192,7 @@ type call struct {
 }
 
 func (c call) String() string {
-	if c.script == "batch" || len(c.args) < 6 {
+	if c.script == "batch" || c.script == "keeps" || c.script == "takes" || len(c.args) < 6 {
 		return c.script
 	}
 	// A value is "c/" and 26 random letters, of which a few tell it apart.

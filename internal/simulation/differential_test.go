@@ -24,15 +24,27 @@ type sources struct {
 
 func (s *sources) Do(_ context.Context, cmd rueidis.Completed) rueidis.RedisResult {
 	args := cmd.Commands()
-	if args[0] == "EVAL" {
+	switch args[0] {
+	case "EVAL":
 		s.seen[scriptName(args[1])] = args[1]
+	case "FUNCTION":
+		s.seen["library"] = args[2]
 	}
 	return answered(s.n.do(args))
 }
 
-// scripts are the Lua sources, as redlock sends them on a lock's way.
-func scripts(t *testing.T) map[string]string {
+func (s *sources) DoMulti(ctx context.Context, cmds ...rueidis.Completed) (all []rueidis.RedisResult) {
+	for _, cmd := range cmds {
+		all = append(all, s.Do(ctx, cmd))
+	}
+	return all
+}
+
+// scripts are the Lua sources, as redlock sends them on a lock's way to a server with
+// functions or without.
+func scripts(t *testing.T, functions bool) map[string]string {
 	n := newNode("n1", time.Now)
+	n.noFunctions = !functions
 	s := &sources{&conn{n: n}, map[string]string{}}
 	l, err := redlock.New([]rueidis.Client{s}, nil)
 	require.NoError(t, err)
@@ -44,7 +56,11 @@ func scripts(t *testing.T) map[string]string {
 		require.NoError(t, lease.Release(ctx))
 	}
 	require.NoError(t, l.Close())
-	for _, name := range []string{"acquire", "extend", "release", "agree"} {
+	sent := []string{"library", "agree"}
+	if !functions {
+		sent = []string{"acquire", "extend", "release", "agree"}
+	}
+	for _, name := range sent {
 		require.Contains(t, s.seen, name)
 	}
 	return s.seen
@@ -55,12 +71,19 @@ func TestTheSimulatedScriptsAnswerAsTheLuaDoes(t *testing.T) {
 	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{server.Addr()}, DisableCache: true})
 	require.NoError(t, err)
 	defer c.Close()
-	lua := scripts(t)
+	lua := scripts(t, false)
 	for _, name := range []string{"commit", "confirm", "repair", "stand", "leave"} { // what an undisturbed lock does not send
 		lua[name] = loadLua(t, lua["extend"], name)
 	}
 	d := &differential{t: t, c: c, n: newNode("n1", time.Now), lua: lua, rng: rand.New(rand.NewPCG(1, 2))}
 	d.n.run = field(mustString(t, d.do("INFO", "server")), "run_id")
+	library := scripts(t, true)["library"]
+	if err := d.do("FUNCTION", "LOAD", library).Error(); err == nil {
+		d.library = libraryName(library)
+		d.n.do([]string{"FUNCTION", "LOAD", library})
+	} else {
+		require.ErrorContains(t, err, "unknown command") // before Redis 7
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	listening := make(chan error, 1)
 	go func() {
@@ -89,6 +112,8 @@ type differential struct {
 	n   *node
 	lua map[string]string
 	rng *rand.Rand
+
+	library string // of functions; "": the server has none
 }
 
 func (d *differential) do(args ...string) rueidis.RedisResult {
@@ -176,6 +201,9 @@ func (d *differential) step(i int) string {
 		return name
 	}
 	eval := append([]string{"EVAL", d.lua[name], "2", lock, fence}, args...)
+	if d.library != "" && name != "agree" && d.rng.IntN(2) == 0 { // the same as a function
+		eval[0], eval[1] = "FCALL", d.library+"_"+name
+	}
 	real, err := d.do(eval...).ToMessage()
 	if name == "agree" { // the rest is INFO
 		want, err := real.ToArray()

@@ -31,6 +31,14 @@ type node struct {
 	snapshot data // an earlier state, for a restart from stale files
 	scripts  map[string]string
 
+	// The library of functions, which is kept as data are, and what its upvalues have,
+	// which end with the process.
+	noFunctions bool   // it has none, as before Redis 7
+	library     string // its name; "": not loaded
+	known       string
+	reached     int64
+	calling     bool // a function
+
 	// publish sends a message to those who listen on a channel, and says how many they
 	// are. nil: nobody does.
 	publish func(channel, message string) int
@@ -109,11 +117,12 @@ func (n *node) start(m memory) {
 	n.runs++
 	n.run = fmt.Sprintf("%sr%d", n.name, n.runs)
 	n.started, n.scripts, n.down, n.hung = n.clock(), map[string]string{}, false, time.Time{}
+	n.known, n.reached = "", 0
 	switch m {
 	case keepsStale:
 		n.data = n.snapshot.clone()
 	case keepsNothing:
-		n.data = emptyData()
+		n.data, n.library = emptyData(), ""
 	}
 }
 
@@ -179,6 +188,30 @@ func (n *node) do(args []string) any {
 		sum := sha1.Sum([]byte(args[1]))
 		n.scripts[hex.EncodeToString(sum[:])] = name
 		return n.eval(name, args[2:])
+	case "FUNCTION":
+		if n.noFunctions {
+			break
+		}
+		name := libraryName(args[2])
+		if name == n.library {
+			return redisError("ERR Library '" + name + "' already exists")
+		}
+		n.library, n.known, n.reached = name, "", 0
+		return name
+	case "FCALL":
+		if n.noFunctions {
+			break
+		}
+		name, ok := strings.CutPrefix(args[1], n.library+"_")
+		if !ok || n.library == "" {
+			return redisError("ERR Function not found")
+		}
+		if name == "keeps" || name == "takes" {
+			name = "batch"
+		}
+		n.calling = true
+		defer func() { n.calling = false }()
+		return n.eval(name, args[2:])
 	case "CONFIG":
 		return map[string]string{args[2]: n.config(args[2])}
 	case "INFO":
@@ -202,6 +235,13 @@ func (n *node) config(name string) string {
 		return "no"
 	}
 	return map[string]string{"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}[name]
+}
+
+// libraryName is that of the text of a library.
+func libraryName(source string) string {
+	_, name, _ := strings.Cut(source, "name=")
+	name, _, _ = strings.Cut(name, "\n")
+	return name
 }
 
 // scriptName knows a script by the call that ends it.

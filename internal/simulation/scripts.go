@@ -64,10 +64,17 @@ func (n *node) call(name, lock, fence string, a []string) any {
 	return redisError("ERR unknown script (simulated): " + name)
 }
 
-// server is run and uptime; known is false where INFO is not to be had.
-func (n *node) server() (run string, uptime int64, known bool) {
+// server is run and uptime; known is false where INFO is not to be had. A function gives
+// what it knows from before if that is an uptime of least.
+func (n *node) server(least int64) (run string, uptime int64, known bool) {
+	if n.calling && n.known != "" && n.reached >= least {
+		return n.known, n.reached, true
+	}
 	if n.noInfo {
 		return "-", 0, false
+	}
+	if n.calling {
+		n.known, n.reached = n.run, n.uptime()
 	}
 	return n.run, n.uptime(), true
 }
@@ -96,11 +103,12 @@ func whole(f float64) string { return strconv.FormatFloat(f, 'f', 0, 64) }
 
 // vote is the run, the sign of counts, and for how many seconds the node does not vote.
 func (n *node) vote(least, durable string) (run string, sign, short int64) {
-	run, uptime, known := n.server()
+	min, _ := strconv.ParseInt(least, 10, 64)
+	run, uptime, known := n.server(min)
 	if sign = 1; !known {
 		sign = -1
 	}
-	if min, _ := strconv.ParseInt(least, 10, 64); min > 0 && known && uptime < min && run != durable {
+	if min > 0 && known && uptime < min && run != durable {
 		short = min - uptime
 	}
 	return run, sign, short
@@ -168,7 +176,7 @@ func (n *node) commit(lock, fence, value, token, retention string) any {
 	if holder, ok := n.lock(lock); !ok || holder.value != value {
 		return int64(0)
 	}
-	run, _, _ := n.server()
+	run, _, _ := n.server(0)
 	counted, _ := n.fence(fence)
 	if counted.run != run {
 		return int64(0)
@@ -222,7 +230,7 @@ func (n *node) repair(lock, fence, value, ttl, retention, token, seen string) an
 	if _, held := n.lock(lock); held {
 		return int64(0)
 	}
-	run, _, _ := n.server()
+	run, _, _ := n.server(0)
 	if run != seen {
 		return int64(0)
 	}

@@ -182,6 +182,7 @@ func Run(cfg Config) *Result {
 	for i := range count {
 		n := newNode(fmt.Sprintf("n%d", i+1), time.Now)
 		n.durable = w.profile.Durable
+		n.noFunctions = i == 0 && cfg.Seed%2 == 0 // it is asked by scripts
 		if !w.profile.Steps {
 			n.wall = time.Duration(rng.Int64N(int64(2*maxWall))) - maxWall
 		}

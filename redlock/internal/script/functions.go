@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -24,6 +25,8 @@ var (
 	// Library is the name of the library of functions: one for each text, so that versions
 	// of lockkeeper that differ in it stand beside each other.
 	Library, library = newLibrary()
+
+	functionKeeps, functionTakes = Library + "_keeps", Library + "_takes"
 )
 
 // LibraryPrefix begins the name of each version's library of functions.
@@ -37,7 +40,6 @@ func newLibrary() (name, source string) {
 	b.WriteString(knownLua)
 	b.WriteString(voteLua)
 	b.WriteString(passOnLua)
-	b.WriteString(turnLua)
 	for _, s := range batched {
 		if s.way != asScript {
 			b.WriteString(s.body)
@@ -59,6 +61,9 @@ func newLibrary() (name, source string) {
 	}
 	sum := sha256.Sum256([]byte(b.String()))
 	name = LibraryPrefix + hex.EncodeToString(sum[:6])
+	for _, s := range batched {
+		s.function = name + "_" + s.Name
+	}
 	return name, "#!lua name=" + name + "\nlocal LIBRARY = '" + name + "'\n" + b.String()
 }
 
@@ -119,23 +124,23 @@ func (f *Functions) usable() bool {
 // several requests go in one call, and that is refused, each of them has that error.
 func (f *Functions) Run(ctx context.Context, c rueidis.Client, requests []*Request, out []Result) []Result {
 	n := len(out)
-	out = append(out, make([]Result, len(requests))...)
+	out = slices.Grow(out, len(requests))[:n+len(requests)]
 	results := out[n:]
 	usable := f.usable()
-	how := func(q *Request) way {
-		if usable {
-			return q.script.way
-		}
-		return asScript
-	}
 	if len(requests) == 1 { // the usual case, without more memory
-		g := group{how(requests[0]), requests, []int{0}}
+		g := group{requests: requests, at: first}
+		if usable {
+			g.way = requests[0].script.way
+		}
 		g.hand(f.settle(ctx, c, &g, c.Do(ctx, g.command(c, false))), results)
 		return out
 	}
 	var groups [3]group
 	for i, q := range requests {
-		w := how(q)
+		w := asScript
+		if usable {
+			w = q.script.way
+		}
 		g := &groups[(w+2)%3] // keeps, takes, scripts
 		g.way = w
 		g.requests, g.at = append(g.requests, q), append(g.at, i)
@@ -156,6 +161,8 @@ func (f *Functions) Run(ctx context.Context, c rueidis.Client, requests []*Reque
 	}
 	return out
 }
+
+var first = []int{0}
 
 // settle gives the answer to a group, which it asks for in another way if the first one
 // was not to be had: nothing was run then.
@@ -229,19 +236,20 @@ type group struct {
 
 // command is the call, with the whole source if the server does not know the script.
 func (g *group) command(c rueidis.Client, whole bool) rueidis.Completed {
-	name, script, ops := "EVALSHA", batch, "_keeps"
+	script := batch
 	if len(g.requests) == 1 {
 		script = g.requests[0].script
-		ops = "_" + script.Name
-	} else if g.way == takes {
-		ops = "_takes"
 	}
-	text := script.SHA
+	name, text := "FCALL", functionTakes
 	switch {
-	case g.way != asScript:
-		name, text = "FCALL", Library+ops
-	case whole:
+	case g.way == asScript && whole:
 		name, text = "EVAL", script.Source
+	case g.way == asScript:
+		name, text = "EVALSHA", script.SHA
+	case len(g.requests) == 1:
+		text = script.function
+	case g.way == keeps:
+		text = functionKeeps
 	}
 	cmd := c.B().Arbitrary(name, text, strconv.Itoa(2*len(g.requests)))
 	for _, q := range g.requests {

@@ -5,14 +5,13 @@ import "strings"
 // What the names of keys and channels begin with.
 const (
 	FencePrefix = "lockkeeper:fence:" // of fence counters
-	QueuePrefix = "lockkeeper:queue:" // of queues of waiters
+	QueuePrefix = "lockkeeper:queue:" // of the queues of clients before direct hand-off
 	// StandingPrefix begins the names of the queue of a lock: the waiters, and what each
 	// of them asked for.
 	StandingPrefix = "lockkeeper:standing:"
 	askedPrefix    = StandingPrefix + "asked:"
 	WakePrefix     = "lockkeeper:wake:"   // of the channel on which a process is notified that it is next
 	AgreedPrefix   = "lockkeeper:agreed:" // of what the clients of a prefix agree on
-	turnPrefix     = QueuePrefix + "turn:"
 )
 
 // Keys are the two names that one lock has on each node.
@@ -31,13 +30,6 @@ func NewKeys(prefix, key string) (k Keys, oneSlot bool) {
 	k.Fence = FencePrefix + "{" + tag + "}" + k.Lock
 	return k, oneSlot
 }
-
-// Queue names the lock's queue of waiters: a sorted set in the same hash slot as the
-// counter.
-func (k Keys) Queue() string { return QueuePrefix + strings.TrimPrefix(k.Fence, FencePrefix) }
-
-// queue are the keys of the scripts about the queue.
-func (k Keys) queue() Keys { return Keys{k.Lock, k.Queue()} }
 
 // hashTag gives what a Redis Cluster hashes of a key (Redis Cluster
 // specification, "Hash tags"): what is between the first { and the next }, if it

@@ -25,7 +25,7 @@ func needFunctions(b *bench) {
 
 func (b *bench) vote(value string, g Guard) Reply {
 	b.t.Helper()
-	msg, err := b.call(Acquire(b.k, value, claim, retention, g, ""))
+	msg, err := b.call(Acquire(b.k, value, claim, retention, g))
 	require.NoError(b.t, err)
 	r, err := ParseAcquire(msg)
 	require.NoError(b.t, err)
@@ -34,7 +34,7 @@ func (b *bench) vote(value string, g Guard) Reply {
 
 func (b *bench) free(value string) {
 	b.t.Helper()
-	_, err := b.call(Release(b.k, value, "", retention, unguarded, false))
+	_, err := b.call(Release(b.k, value, "", retention, unguarded))
 	require.NoError(b.t, err)
 }
 
@@ -222,7 +222,7 @@ func TestRealFunctionsFlushedUnderLoadCostRoundTripsOnly(t *testing.T) {
 	for i := range 300 {
 		value := fmt.Sprint("v", i)
 		k, _ := NewKeys("redlock:", "other")
-		requests := []Request{Acquire(b.k, value, claim, retention, unguarded, ""), Release(k, value, "", retention, unguarded, false), Extend(k, value, claim, retention, unguarded)}
+		requests := []Request{Acquire(b.k, value, claim, retention, unguarded), Release(k, value, "", retention, unguarded), Extend(k, value, claim, retention, unguarded)}
 		res := b.f.Run(ctx, b.c, []*Request{&requests[0], &requests[1], &requests[2]}, nil)
 		for _, r := range res {
 			require.NoError(t, r.Err)
@@ -271,7 +271,7 @@ func TestRealAFullNodeExtendsReleasesAndPassesOn(t *testing.T) {
 			// What needs memory is refused, and takes nothing else with it.
 			k, _ := NewKeys("redlock:", "new")
 			requests := []Request{
-				Acquire(k, "v", claim, retention, unguarded, ""), Release(b.k, "mine", "", retention, unguarded, false),
+				Acquire(k, "v", claim, retention, unguarded), Release(b.k, "mine", "", retention, unguarded),
 				waiterRequest(b, "B"), Extend(k, "v", claim, retention, unguarded),
 			}
 			res := b.f.Run(t.Context(), b.c, []*Request{&requests[0], &requests[1], &requests[2], &requests[3]}, nil)
@@ -285,7 +285,7 @@ func TestRealAFullNodeExtendsReleasesAndPassesOn(t *testing.T) {
 			require.Equal(t, count+1, b.pushed(pushes).Count)
 			require.Equal(t, Counted, ask(Confirm(b.k, "vA", claim, retention, unguarded, count+1), ParseConfirm).Kind)
 			require.Equal(t, Freed, ask(Leave(b.k, "A", "vA", retention, unguarded), ParseRelease).Kind)
-			_, err := b.call(Acquire(b.k, "v", claim, retention, unguarded, ""))
+			_, err := b.call(Acquire(b.k, "v", claim, retention, unguarded))
 			require.ErrorContains(t, err, "OOM")
 
 			b.s.Do("CONFIG", "SET", "maxmemory", "0")
@@ -360,7 +360,7 @@ func TestRealALibraryThatIsThereAlreadyServes(t *testing.T) {
 		all.Go(func() {
 			var f Functions
 			k, _ := NewKeys("redlock:", fmt.Sprint(i))
-			q := Acquire(k, "v", claim, retention, unguarded, "")
+			q := Acquire(k, "v", claim, retention, unguarded)
 			res := f.Run(t.Context(), b.c, []*Request{&q}, nil)
 			if res[0].Err != nil || f.String() != "yes ("+Library+")" {
 				panic(fmt.Sprint(res[0].Err, f.String()))

@@ -25,7 +25,7 @@ func TestRealReleaseGrantsTheLockToTheHeadOfTheQueue(t *testing.T) {
 	require.Equal(t, []string{"A", "B"}, b.queue())
 	require.Equal(t, 1, b.stand(waiter("B", 2*time.Second)).Rank)
 
-	require.Equal(t, Reply{Kind: Freed, Notified: true}, b.release("mine", ""))
+	require.Equal(t, Reply{Kind: Freed, Passed: true}, b.release("mine", ""))
 	require.Equal(t, "vA", b.holder())
 	require.InDelta(t, time.Hour, b.pttl(), float64(time.Minute))
 	require.Equal(t, []string{"B"}, b.queue())
@@ -279,8 +279,8 @@ func TestRealANodeThatMayHaveForgottenQueuesAndPassesNothingOn(t *testing.T) {
 	require.True(t, s.Free)
 	require.InDelta(t, 1e6, s.SitsOut.Seconds(), 1000)
 	require.Equal(t, b.run(), s.Run)
-	require.Equal(t, Recovering, b.asked(Acquire(b.k, "other", claim, retention, sitsOut, ""), ParseAcquire).Kind)
-	require.Equal(t, Missing, b.asked(Release(b.k, "other", "", retention, sitsOut, false), ParseRelease).Kind)
+	require.Equal(t, Recovering, b.asked(Acquire(b.k, "other", claim, retention, sitsOut), ParseAcquire).Kind)
+	require.Equal(t, Missing, b.asked(Release(b.k, "other", "", retention, sitsOut), ParseRelease).Kind)
 	require.Equal(t, Missing, b.asked(Leave(b.k, "B", "vB", retention, sitsOut), ParseRelease).Kind)
 	require.Empty(t, b.holder())
 	b.notPushed(pushes, WakePrefix+"A")
@@ -304,7 +304,7 @@ func TestRealLeaveTakesTheRequestOutAndFreesTheLock(t *testing.T) {
 	require.Equal(t, NotMine, b.asked(Leave(b.k, "A", "another attempt's", retention, unguarded), ParseRelease).Kind)
 	require.Equal(t, []string{"B"}, b.queue())
 	require.Equal(t, "mine", b.holder())
-	require.Equal(t, Reply{Kind: Freed, Notified: true}, b.asked(Leave(b.k, "C", "mine", retention, unguarded), ParseRelease))
+	require.Equal(t, Reply{Kind: Freed, Passed: true}, b.asked(Leave(b.k, "C", "mine", retention, unguarded), ParseRelease))
 	require.Equal(t, "vB", b.holder())
 	b.pushed(pushes)
 	require.Equal(t, Reply{Kind: Freed}, b.asked(Leave(b.k, "B", "vB", retention, unguarded), ParseRelease))
@@ -442,7 +442,7 @@ func TestRealACountThatIsNoNumberIsAnErrorAndGrantsNothing(t *testing.T) {
 	for _, count := range []string{"", "0", "-1", "1x", "9007199254740992"} {
 		b.s.Do("HSET", b.k.Fence, "count", count)
 		for _, q := range []Request{
-			waiterRequest(b, "A"), waiterRequest(b, "B"), Acquire(b.k, "mine", claim, retention, unguarded, ""),
+			waiterRequest(b, "A"), waiterRequest(b, "B"), Acquire(b.k, "mine", claim, retention, unguarded),
 			Commit(b.k, "mine", 5, retention), Confirm(b.k, "mine", claim, retention, unguarded, 5),
 		} {
 			_, err := b.try(q)
@@ -454,7 +454,7 @@ func TestRealACountThatIsNoNumberIsAnErrorAndGrantsNothing(t *testing.T) {
 	b.s.Do("HSET", b.k.Fence, "count", "9007199254740991")
 	require.True(t, b.stand(waiter("A", time.Minute)).Free)
 	for range 2 {
-		_, err := b.try(Acquire(b.k, "mine", claim, retention, unguarded, ""))
+		_, err := b.try(Acquire(b.k, "mine", claim, retention, unguarded))
 		require.ErrorContains(t, err, "has reached 2^53")
 	}
 }

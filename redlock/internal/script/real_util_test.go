@@ -79,12 +79,12 @@ func (b *bench) asked(q Request, parse func(rueidis.RedisMessage) (Reply, error)
 
 func (b *bench) acquire(value string) Reply {
 	b.t.Helper()
-	return b.asked(Acquire(b.k, value, claim, retention, unguarded, ""), ParseAcquire)
+	return b.asked(Acquire(b.k, value, claim, retention, unguarded), ParseAcquire)
 }
 
 func (b *bench) release(value, waiter string) Reply {
 	b.t.Helper()
-	return b.asked(Release(b.k, value, waiter, retention, unguarded, false), ParseRelease)
+	return b.asked(Release(b.k, value, waiter, retention, unguarded), ParseRelease)
 }
 
 func (b *bench) stand(s Stand) Standing {

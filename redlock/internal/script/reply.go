@@ -36,7 +36,7 @@ type Reply struct {
 	Count uint64
 	// Unguarded: the node does not tell its run, so that the guard can't work.
 	Unguarded bool
-	Notified  bool // Freed: the next waiter was notified
+	Passed    bool // Freed: the lock was passed on to the first who stands
 	Value     string
 	Left      time.Duration // -1: for ever
 	Run       string
@@ -136,7 +136,7 @@ func ParseRelease(msg rueidis.RedisMessage) (Reply, error) {
 	case n == 0:
 		return Reply{Kind: Missing}, nil
 	case n == 1, n == 3:
-		return Reply{Kind: Freed, Notified: n == 3}, nil
+		return Reply{Kind: Freed, Passed: n == 3}, nil
 	case n == 2:
 		return Reply{Kind: NotMine}, nil
 	}
@@ -225,30 +225,6 @@ func parseWaiters(msg *rueidis.RedisMessage) ([]Waiter, error) {
 		waiters = append(waiters, Waiter{id, value, max(0, waited)})
 	}
 	return waiters, nil
-}
-
-// Waiting is where a process stands in a node's queue.
-type Waiting struct {
-	Before   int    // how many come first
-	Position string // what it stands there with
-	Free     bool   // there is no lock
-	Counter  bool   // the counter was written: the notification of that can hide one of a release
-}
-
-// ParseWait parses the answer to [Wait].
-func ParseWait(msg rueidis.RedisMessage) (Waiting, error) {
-	part, err := fields(&msg, 4)
-	if err != nil {
-		return Waiting{}, err
-	}
-	before, err1 := integer(&part[0])
-	position, err2 := part[1].ToString()
-	pttl, err3 := integer(&part[2])
-	wrote, err4 := integer(&part[3])
-	if err1 != nil || err2 != nil || err3 != nil || err4 != nil || before < 0 || len(position) > 32 {
-		return Waiting{}, nodeerr.ErrReply
-	}
-	return Waiting{Before: int(before), Position: position, Free: pttl == -2, Counter: wrote == 1}, nil
 }
 
 // Agreed is what stands on a node for the clients of a prefix.

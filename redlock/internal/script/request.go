@@ -49,14 +49,9 @@ type Guard struct {
 	Durable string // a run that needs none; "": none
 }
 
-// Acquire asks for a vote. waiter is this process in the queue of those who wait; "": it
-// is not there. See [ParseAcquire].
-func Acquire(k Keys, value string, ttl, retention Millis, guard Guard, waiter string) Request {
-	q := request(acquire, k, value, string(ttl), string(retention), guard.Least, guard.Durable, waiter)
-	if waiter == "" {
-		q.n--
-	}
-	return q
+// Acquire asks for a vote. See [ParseAcquire].
+func Acquire(k Keys, value string, ttl, retention Millis, guard Guard) Request {
+	return request(acquire, k, value, string(ttl), string(retention), guard.Least, guard.Durable)
 }
 
 // Commit raises the count to the token. See [ParseCommit].
@@ -83,19 +78,15 @@ func Repair(k Keys, value string, ttl, retention Millis, token uint64, run strin
 
 // Release frees the lock if it has this value, and passes it on to the first who stands.
 // waiter is the wait that led to this hold: its request with this value is out of the
-// queue; "": there was none. retention and guard are for the next holder. notify: the
-// next in the old queue is notified. See [ParseRelease].
-func Release(k Keys, value, waiter string, retention Millis, guard Guard, notify bool) Request {
-	q := request(release, k, value, string(retention), guard.Least, guard.Durable, waiter)
-	if notify {
-		q = request(release, k, value, string(retention), guard.Least, guard.Durable, waiter, "0", "1")
-	}
-	return q
+// queue; "": there was none. retention and guard are for the next holder. See
+// [ParseRelease].
+func Release(k Keys, value, waiter string, retention Millis, guard Guard) Request {
+	return request(release, k, value, string(retention), guard.Least, guard.Durable, waiter)
 }
 
 // ForceRelease frees the lock whoever has it, and passes it on. See [ParseRelease].
 func ForceRelease(k Keys, retention Millis, guard Guard) Request {
-	return request(release, k, "", string(retention), guard.Least, guard.Durable, "", "1", "1")
+	return request(release, k, "", string(retention), guard.Least, guard.Durable, "", "1")
 }
 
 // Inspect asks who holds the lock, and for up to waiters of those who wait for it. See
@@ -105,21 +96,6 @@ func Inspect(k Keys, waiters int) Request {
 		return request(inspect, k)
 	}
 	return request(inspect, k, strconv.Itoa(waiters))
-}
-
-// Wait puts id into the queue of those who wait for the lock: at the position that it had
-// there before in this wait, or, if that is "", as the last. The queue is kept for so
-// long. See [ParseWait].
-func Wait(k Keys, id, position string, keep Millis) Request {
-	return request(wait, k.queue(), id, position, string(keep))
-}
-
-// Dequeue takes id out of that queue, if it has this position there, or any if that is "".
-func Dequeue(k Keys, id, position string) Request {
-	if position == "" {
-		return request(dequeue, k.queue(), id)
-	}
-	return request(dequeue, k.queue(), id, position)
 }
 
 // Agree offers mine for what the clients of the prefix agree on, in place of known; "" as

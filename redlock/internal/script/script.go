@@ -24,8 +24,7 @@ const ErrorPrefix = "ERR lockkeeper: "
 
 // constants stand before each script, which has the names of keys, the bound of counts
 // and what concerns the queue from here.
-var constants = fmt.Sprintf("local FENCE, QUEUE, TURN, WAKE = '%s', '%s', '%s', '%s'\nlocal MAX_COUNT, ERROR = %d, '%s'\n",
-	FencePrefix, QueuePrefix, turnPrefix, WakePrefix, maxCount, ErrorPrefix) +
+var constants = fmt.Sprintf("local FENCE, MAX_COUNT, ERROR = '%s', %d, '%s'\n", FencePrefix, maxCount, ErrorPrefix) +
 	fmt.Sprintf("local STANDING, ASKED, FRESH, KEEP = '%s', '%s', %v, %d\nlocal PUSH_NONE, PUSH_UNCOUNTED = '%s', '%s'\n",
 		StandingPrefix, askedPrefix, freshness, queueKept.Milliseconds(), pushNone, pushUncounted)
 
@@ -36,8 +35,6 @@ var (
 	voteLua string
 	//go:embed lua/pass_on.lua
 	passOnLua string
-	//go:embed lua/turn.lua
-	turnLua string
 	//go:embed lua/acquire.lua
 	acquireLua string
 	//go:embed lua/commit.lua
@@ -46,8 +43,6 @@ var (
 	confirmLua string
 	//go:embed lua/stand.lua
 	standLua string
-	//go:embed lua/dequeue.lua
-	dequeueLua string
 	//go:embed lua/extend.lua
 	extendLua string
 	//go:embed lua/repair.lua
@@ -56,8 +51,6 @@ var (
 	releaseLua string
 	//go:embed lua/inspect.lua
 	inspectLua string
-	//go:embed lua/wait.lua
-	waitLua string
 	//go:embed lua/leave.lua
 	leaveLua string
 	//go:embed lua/agree.lua
@@ -69,7 +62,7 @@ var (
 	votes   = serverLua + voteLua
 	passing = votes + passOnLua
 
-	acquire = newScript("acquire", takes, passing+turnLua, acquireLua)
+	acquire = newScript("acquire", takes, passing, acquireLua)
 	commit  = newScript("commit", keeps, votes, commitLua)
 	extend  = newScript("extend", keeps, votes, extendLua)
 	confirm = newScript("confirm", keeps, votes+commitLua+extendLua, confirmLua)
@@ -78,22 +71,21 @@ var (
 	leave   = newScript("leave", keeps, passing+releaseLua, leaveLua)
 	stand   = newScript("stand", takes, passing, standLua)
 	inspect = newScript("inspect", asScript, passing, inspectLua)
-	wait    = newScript("wait", takes, "", waitLua)
-	dequeue = newScript("dequeue", keeps, "", dequeueLua)
 	agree   = newScript("agree", asScript, "", agreeLua)
 
 	// What is asked of a node on a lock's way, several at a time.
-	batched = []*Script{acquire, commit, extend, confirm, repair, release, leave, stand, wait, dequeue, agree}
+	batched = []*Script{acquire, commit, extend, confirm, repair, release, leave, stand, agree}
 	batch   = named("batch", asScript, "", batchSource())
 )
 
 // Script is one function of a node's side.
 type Script struct {
-	Name   string
-	Source string // as EVAL takes it
-	SHA    string // as EVALSHA takes it
-	way    way    // where the server has functions
-	body   string // the function alone
+	Name     string
+	Source   string // as EVAL takes it
+	SHA      string // as EVALSHA takes it
+	way      way    // where the server has functions
+	function string // its name there
+	body     string // the function alone
 }
 
 // All gives every script.
@@ -107,7 +99,7 @@ func newScript(name string, way way, head, body string) *Script {
 
 func named(name string, way way, body, source string) *Script {
 	sum := sha1.Sum([]byte(source)) // the name that Redis gives a script, not a protection
-	return &Script{name, source, hex.EncodeToString(sum[:]), way, body}
+	return &Script{name, source, hex.EncodeToString(sum[:]), way, "", body}
 }
 
 // batchSource makes one script of several. The server is asked for its run once.
@@ -115,7 +107,6 @@ func batchSource() string {
 	var b strings.Builder
 	b.WriteString(constants)
 	b.WriteString(passing)
-	b.WriteString(turnLua)
 	b.WriteString("local asked, run, uptime = false, nil, nil\nlocal once = server\n" +
 		"server = function() if not asked then asked, run, uptime = true, once() end return run, uptime end\n")
 	for _, s := range batched {

@@ -1,15 +1,14 @@
 -- Vote for a holder: one node's part of phase 1.
 -- lock (string) and fence (hash: count, run) are the keys; value is mine; ttl and
 -- retention (of the counter) are in ms; least is the uptime in s that a vote needs
--- (0: no guard), durable a run that needs none; waiter, if any, stands in the queue
--- of those who wait for the lock.
+-- (0: no guard), durable a run that needs none.
 -- Reply: count            granted, under this count
 --        -count           granted by a node that tells no run: the guard can't work
 --        {0, holder, pttl}        refused, held; or passed on to the first who stands
 --        {1, seconds, run}        refused, may have forgotten: votes in so many seconds
 -- All checks come before the first write, and the counter is written before the
 -- lock: a script stopped in between leaves a higher count and no lock.
-local function acquire(lock, fence, value, ttl, retention, least, durable, waiter)
+local function acquire(lock, fence, value, ttl, retention, least, durable)
   local holder = redis.call('GET', lock)
   local function held(by)
     if #by > 512 then by = string.sub(by, 1, 512) .. '...' end -- not lockkeeper's
@@ -18,7 +17,7 @@ local function acquire(lock, fence, value, ttl, retention, least, durable, waite
   if holder and holder ~= value then return held(holder) end
 
   local run, sign, short = vote(least, durable)
-  local counted = redis.call('HMGET', fence, 'count', 'run', 'standing', 'line')
+  local counted = redis.call('HMGET', fence, 'count', 'run', 'standing')
   local count = number(counted[1])
   if count == false then
     return redis.error_reply(ERROR .. 'the fence count is not a number from 1 to 2^53')
@@ -39,13 +38,6 @@ local function acquire(lock, fence, value, ttl, retention, least, durable, waite
     if ok and left_to then return {0, left_to.value, math.ceil((left_to.fresh - micros()) / 1000)} end
   end
 
-  local late = {}
-  if counted[4] then -- there was a line of waiters
-    local left, first
-    left, first, late = turn(fence, waiter)
-    if left > 0 then return {0, first, left} end
-  end
-
   count = following(count, counted[2], run)
   if count >= MAX_COUNT then
     return redis.error_reply(ERROR .. 'the fence count has reached 2^53')
@@ -53,10 +45,5 @@ local function acquire(lock, fence, value, ttl, retention, least, durable, waite
   redis.call('HSET', fence, 'count', whole(count), 'run', run)
   redis.call('PEXPIRE', fence, retention)
   redis.call('SET', lock, value, 'PX', ttl)
-  -- The queue is a hint: what forbids or breaks it must not break the grant.
-  late[#late + 1] = waiter
-  for _, id in ipairs(late) do
-    redis.pcall('ZREM', QUEUE .. string.sub(fence, #FENCE + 1), id)
-  end
   return sign * count
 end

@@ -23,8 +23,6 @@ local function inspect(lock, fence, waiters)
         end
       end
     end)
-    local old = redis.pcall('ZRANGE', QUEUE .. string.sub(fence, #FENCE + 1), 0, waiters - 1)
-    for _, id in ipairs(old.err and {} or old) do table.insert(reply[4], {id, id, 0}) end
   end
   return reply
 end

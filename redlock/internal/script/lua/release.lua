@@ -5,7 +5,7 @@
 -- whoever has it: an operator's force release.
 -- Reply: 1 freed; 3 freed, and passed on to the first who stands; 0 it was free; 2 it is
 -- another's
-local function release(lock, fence, value, retention, least, durable, waiter, anybody, call)
+local function release(lock, fence, value, retention, least, durable, waiter, anybody)
   local holder = redis.call('GET', lock)
   if waiter ~= '' then
     -- A late grant of this value would hold for nobody. What forbids or breaks the queue
@@ -22,25 +22,5 @@ local function release(lock, fence, value, retention, least, durable, waiter, an
   local passed = pass_on_freed(lock, fence, retention, least, durable)
   if not holder then return 0 end
   if passed then return 3 end
-  if call ~= '1' then return 1 end
-  -- The queue of waiters has the counter's name with its own beginning. It is a
-  -- hint: what forbids or breaks it must not break the release.
-  local queue = QUEUE .. string.sub(fence, #FENCE + 1)
-  for _ = 1, 100 do -- the dead are many at times, and this call stops the server
-    local first = redis.pcall('ZRANGE', queue, 0, 0)[1]
-    if not first then return 1 end
-    local listeners = redis.pcall('PUBLISH', WAKE .. first, lock)
-    if type(listeners) ~= 'number' then return 1 end
-    if listeners > 0 then
-      -- The lock is left to each of the line in turn: see turn.lua.
-      local line = redis.pcall('ZRANGE', queue, 0, 15, 'WITHSCORES')
-      local turns = #line / 2
-      if turns > 0 then
-        redis.pcall('SET', TURN .. string.sub(fence, #FENCE + 1), turns .. ':' .. line[#line], 'PX', turns * 25 + 500)
-      end
-      return 3
-    end
-    if redis.pcall('ZREM', queue, first) ~= 1 then return 1 end -- it has died, or is cut off
-  end
-  return 1 -- the next release goes on; who waits here is notified by the key itself
+  return 1
 end
