@@ -205,7 +205,9 @@ func TestAcquireAllStandsInTheQueueOfTheKeyThatIsHeld(t *testing.T) {
 		require.NoError(t, err)
 		var set *lock.Set
 		var wg sync.WaitGroup
-		wg.Go(func() { set, err = lock.AcquireAll(t.Context(), base.Client("all"), []string{"c", "b", "a"}, time.Minute, nil) })
+		wg.Go(func() {
+			set, err = lock.AcquireAll(t.Context(), base.Client("all"), []string{"c", "b", "a"}, time.Minute, nil)
+		})
 		time.Sleep(time.Second) // it steps aside for a moment first
 		for _, key := range []string{"a", "c"} {
 			info, err := base.Inspect(t.Context(), key)

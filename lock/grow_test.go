@@ -143,3 +143,78 @@ func TestALeaseThatStartsShort(t *testing.T) {
 		require.Zero(t, s.extends)
 	})
 }
+
+// An observer goes by what the lease has when it is lost, and not by what it began with.
+func TestObserveTellsALossOfAGrownLeaseRightly(t *testing.T) {
+	for name, c := range map[string]struct {
+		after   time.Duration
+		expired bool
+		held    time.Duration
+	}{
+		"taken away":  {5 * time.Second, false, 5 * time.Second},
+		"not renewed": {time.Hour, true, time.Second/4 + ttl},
+	} {
+		bubble(name, t, func(t *testing.T) {
+			var e events
+			s := &store{}
+			l, err := lock.Observe(grantsOf(func() lock.Lease { return s.lease(short) }), e.tell).TryAcquire(t.Context(), "k", ttl)
+			require.NoError(t, err)
+			time.Sleep(c.after)
+			s.extend = func(context.Context, time.Duration) (time.Time, error) { return time.Time{}, lock.ErrLost }
+			requireLoss(t, l.Extend(t.Context(), ttl))
+			for _, event := range e.take() {
+				if event.Kind == lock.EventLost {
+					require.Equal(t, c.expired, event.Expired)
+					require.Equal(t, c.held, event.Held)
+					return
+				}
+			}
+			require.Fail(t, "no loss was told")
+		})
+	}
+}
+
+type grantsOf func() lock.Lease
+
+func (g grantsOf) TryAcquire(context.Context, string, time.Duration) (lock.Lease, error) {
+	return g(), nil
+}
+
+func TestASetOfLeasesThatStartShort(t *testing.T) {
+	bubble("IsExtendedWhileTheOthersAreAcquired", t, func(t *testing.T) {
+		s := &store{}
+		set, err := lock.AcquireAll(t.Context(), grantsOf(func() lock.Lease { return s.lease(short) }), []string{"a", "b", "c"}, ttl, nil)
+		require.NoError(t, err)
+		require.Equal(t, time.Now().Add(ttl), set.Expiry())
+		require.Equal(t, 3, s.extends)
+		time.Sleep(ttl - 1)
+		require.Equal(t, 3, s.extends, "a member grew although it was extended")
+		require.NoError(t, set.Extend(t.Context(), ttl))
+		require.NoError(t, set.Release(t.Context()))
+	})
+	bubble("NeverHoldsForLongerThanAMember", t, func(t *testing.T) {
+		s := &store{}
+		n := time.Duration(0)
+		most := func() lock.Lease {
+			n++
+			return s.lease(func(g *lock.Grant) { g.Expiry, g.GrowTo = time.Now().Add(6*time.Second+n*time.Second/10), ttl })
+		}
+		set, err := lock.AcquireAll(t.Context(), grantsOf(most), []string{"a", "b", "c"}, ttl, nil)
+		require.NoError(t, err)
+		require.Zero(t, s.extends)
+		before := set.Expiry()
+		for range 100 {
+			time.Sleep(20 * time.Millisecond)
+			expiry := set.Expiry()
+			require.False(t, expiry.Before(before))
+			before = expiry
+			for _, m := range set.Leases() {
+				require.False(t, expiry.After(m.Expiry()))
+			}
+		}
+		require.Equal(t, 3, s.extends, "they grow one by one")
+		require.NoError(t, set.Extend(t.Context(), ttl))
+		require.Equal(t, time.Now().Add(ttl), set.Expiry())
+		require.NoError(t, set.Release(t.Context()))
+	})
+}

@@ -168,7 +168,7 @@ func (l *Locker) reach(ctx context.Context, n *node.Node, again bool) (run strin
 		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !nodeconn.Slow(err, l.opts.NodeTimeout):
 			return run, err
 		case !nodeerr.Silence(err):
-			told = err
+			told = nodeerr.Shown(err)
 		case told != nil:
 			err = fmt.Errorf("%w; before that: %w", nodeerr.Shown(err), told)
 		}

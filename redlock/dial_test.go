@@ -61,26 +61,31 @@ func TestDialsErrorTellsTheEndOfCtxFromANodesTimeout(t *testing.T) {
 }
 
 func TestDialsErrorKeepsWhatANodeSaidBeforeItFellSilent(t *testing.T) {
-	m := miniredis.RunT(t)
-	ended := make(chan struct{})
-	t.Cleanup(func() { close(ended) })
-	var pings atomic.Int32
-	m.Server().SetPreHook(func(c *server.Peer, cmd string, _ ...string) bool {
-		if cmd != "PING" {
-			return false
-		}
-		if pings.Add(1) > 1 {
-			<-ended
-		}
-		c.WriteError("ERR out of order")
-		return true
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	_, err := Dial(ctx, []string{"redis://" + m.Addr()}, &Options{NodeTimeout: 50 * time.Millisecond})
-	require.ErrorIs(t, err, lock.ErrUnavailable)
-	require.Greater(t, pings.Load(), int32(1))
-	require.ErrorContains(t, err, "before that: out of order")
+	for said, want := range map[string]string{
+		"ERR out of order":                "before that: out of order",
+		"NOAUTH Authentication required.": "before that: NOAUTH: it asks for a password",
+	} {
+		m := miniredis.RunT(t)
+		ended := make(chan struct{})
+		t.Cleanup(func() { close(ended) })
+		var pings atomic.Int32
+		m.Server().SetPreHook(func(c *server.Peer, cmd string, _ ...string) bool {
+			if cmd != "PING" {
+				return false
+			}
+			if pings.Add(1) > 1 {
+				<-ended
+			}
+			c.WriteError(said)
+			return true
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := Dial(ctx, []string{"redis://" + m.Addr()}, &Options{NodeTimeout: 50 * time.Millisecond})
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		require.Greater(t, pings.Load(), int32(1))
+		require.ErrorContains(t, err, want)
+	}
 }
 
 // Nothing needs to be cleaned up at a node that could not be connected to.

@@ -35,6 +35,7 @@ var layers = []struct{ pkg, imports string }{
 	{"redlock/internal/nodeconn", "redlock/internal/nodeerr"},
 	{"redlock/internal/script", "redlock/internal/nodeerr"},
 	{"redlock/internal/server", "lock redlock/internal/nodeerr"},
+	{"redlock/internal/waiting", "redlock/internal/nodeerr"},
 	{"redlock/internal/nodeerr", ""},
 	{"backends", "lock redlock backends/* internal/*"},
 	{"backends/record/recordtest", "lock lock/locktest backends/record"},

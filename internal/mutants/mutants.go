@@ -61,7 +61,7 @@ var quorumMutants = []mutant{
 	{name: "no-guard", what: "a node votes at once after a restart",
 		changes: one("redlock/options.go", "if o.RestartGuard == -1 || o.AssumeDurable {", "if o.RestartGuard != 0 {"), profile: "guarded"},
 	{name: "no-deadline", what: "a keeper ends its context only when the store says so",
-		changes: one("keepalive/renew.go", "return min(k.deadline.Sub(now), expiry.Sub(now)-k.opts.margin)", "return k.ttl")},
+		changes: one("keepalive/renew.go", "return min(k.deadline.Sub(now), expiry.Sub(now)-k.margin)", "return k.ttl")},
 	{name: "early-release", what: "a leader releases when its context ends, while fn runs",
 		changes: one("leader/leader.go", "\te.setEnding(k)\n\tselect {\n\tcase <-k.Lost():", "\te.setEnding(k)\n\t_ = k.Release(context.Background())\n\tselect {\n\tcase <-k.Lost():")},
 	{name: "recreating-extend", what: "an extend makes the lock anew where it is missing", tests: true,
