@@ -65,8 +65,9 @@ func everyday(t *testing.T, s *redistest.Server, url string) (trouble []string) 
 				}
 				waited <- err
 			}()
-			for range 200 { // until it stands in line, or is seen not to be able to
-				if s.Do("ZCARD", redlock.StandingPrefix+"{redlock:k}redlock:k") == "1" || s.Do("ACL", "LOG") != "" {
+			for range 200 { // until it stands in the queue and listens, or is seen not to be able to
+				stands := s.Do("ZCARD", redlock.StandingPrefix+"{redlock:k}redlock:k") == "1" && s.Do("PUBSUB", "CHANNELS") != ""
+				if stands || s.Do("ACL", "LOG") != "" {
 					break
 				}
 				time.Sleep(10 * time.Millisecond)
