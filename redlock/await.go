@@ -35,7 +35,7 @@ func (l *Locker) Await(ctx context.Context, key string, ttl time.Duration, refus
 	return lease, nil
 }
 
-// errNoQueue says that fewer nodes than a quorum let requests stand.
+// errNoQueue says that no quorum lets requests stand, and that some node refuses to.
 var errNoQueue = errors.New("the nodes keep no queue of those who wait")
 
 func (l *Locker) await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
@@ -51,6 +51,7 @@ func (l *Locker) await(ctx context.Context, key string, ttl time.Duration, refus
 		return nil, fmt.Errorf("%q: %w", key, err)
 	}
 	s.begin()
+	l.agreement.keep(ttl)
 	agreed := false
 	for {
 		select {

@@ -21,13 +21,14 @@ type pushes struct {
 	mu    sync.Mutex // guards all below; nothing is taken while it is held
 	waits map[string]*standing
 	many  int // of them that wait
-	// ended are those that wait no more, in the order in which they are forgotten: until
-	// then a late grant of theirs is released at once. After it, the claim has ended it.
+	// ended are those that wait no more, and those whose lease is over, in the order in
+	// which they are forgotten: until then a late grant of theirs is released at once.
+	// After it, the claim has ended that.
 	ended []endedWait
 }
 
 type endedWait struct {
-	id    string
+	s     *standing
 	until time.Time
 }
 
@@ -100,7 +101,16 @@ func (p *pushes) rests(s *standing) {
 	if !s.rests {
 		s.rests = true
 		p.many--
+		p.end(s)
 	}
+}
+
+// end keeps s for a while. mu is held.
+func (p *pushes) end(s *standing) {
+	p.forget()
+	p.waits[s.id] = s
+	s.until = time.Now().Add(2*s.claim + 6*s.l.opts.NodeTimeout) // its last try to leave a node, too
+	p.ended = append(p.ended, endedWait{s, s.until})
 }
 
 // remove notes that nothing of s is wanted any more.
@@ -112,14 +122,16 @@ func (p *pushes) remove(s *standing) {
 		return
 	}
 	s.gone = true
-	p.forget()
-	p.ended = append(p.ended, endedWait{s.id, time.Now().Add(2 * s.claim)})
+	p.end(s)
 }
 
 // forget drops those that ended long ago. mu is held.
 func (p *pushes) forget() {
 	for len(p.ended) > 0 && time.Now().After(p.ended[0].until) {
-		delete(p.waits, p.ended[0].id)
+		if e := p.ended[0]; e.s.until.Equal(e.until) { // else it ended once more
+			delete(p.waits, e.s.id)
+		}
+		p.ended[0] = endedWait{}
 		p.ended = p.ended[1:]
 	}
 }

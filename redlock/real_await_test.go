@@ -350,6 +350,13 @@ func TestRealWaitingWorksWhateverANodeRefuses(t *testing.T) {
 				as = append(as, fmt.Sprintf("redis://keeper:secret@%s", s.Addr()))
 			}
 			one, two := dialURLs(t, as, throwaway()), dialURLs(t, as, throwaway())
+			h, err := one.Health(within(t, patience))
+			require.NoError(t, err)
+			require.True(t, h.HasQuorum())
+			for _, n := range h.Nodes {
+				said := slices.ContainsFunc(n.Warnings, func(w string) bool { return strings.Contains(w, "those who wait") })
+				require.Equal(t, name != "to subscribe", said, "%v", n.Warnings)
+			}
 			held := acquire(t, one, "k", longTTL)
 			got := make(chan lock.Lease, 1)
 			waits := make(chan struct{}, 1)

@@ -43,7 +43,10 @@ type standing struct {
 	h       *hold  // of the lease
 	votes   *round // what the nodes answered to it
 
-	rests, gone bool // of pushes, whose mutex guards them
+	// Of pushes, whose mutex guards them: it has its lease, nothing of it is wanted, and
+	// until when it is known.
+	rests, gone bool
+	until       time.Time
 }
 
 // Claims are for a second, so that a waiter that hangs delays those behind it by no more;
@@ -71,7 +74,8 @@ func (l *Locker) newStanding(ctx context.Context, key string, ttl time.Duration)
 		return nil, fmt.Errorf("%q: %w", key, ended(ctx))
 	}
 	// Whole milliseconds, as the nodes have it: rounded down here and up there.
-	claim := min(ttl, max(usualClaim, claimTrips*time.Duration(l.trip.Load())))
+	trip := min(time.Duration(l.trip.Load()), l.opts.NodeTimeout)
+	claim := min(ttl, max(usualClaim, claimTrips*trip))
 	n := len(l.nodes)
 	s := &standing{
 		l: l, key: key, keys: k, id: rand.Text(), ttl: ttl, claim: claim,
@@ -183,7 +187,7 @@ func (s *standing) outcome() (held *lock.HeldError, issued *waiting.Lease, err e
 // unavailable says why, node by node. mu is held.
 func (s *standing) unavailable() error {
 	nodes := &multierror.Error{ErrorFormat: oneLine}
-	failed, refused := 0, 0
+	failed, refused := 0, false
 	for i, n := range s.l.nodes {
 		err := s.errs[i]
 		if s.open[i] != nil && err == nil {
@@ -193,12 +197,10 @@ func (s *standing) unavailable() error {
 			failed++
 			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.Name, err))
 		}
-		if nodeerr.Refusal(err) != nil {
-			refused++
-		}
+		refused = refused || nodeerr.Refusal(err) != nil
 	}
-	if refused > 0 && refused > len(s.l.nodes)-s.l.opts.Quorum {
-		return errNoQueue
+	if refused {
+		return errNoQueue // it may vote all the same
 	}
 	return fmt.Errorf("%w: %d of %d nodes let it wait, want %d: %w", lock.ErrUnavailable, len(s.l.nodes)-failed, len(s.l.nodes), s.l.opts.Quorum, nodes)
 }
@@ -238,8 +240,9 @@ func (s *standing) closing() {
 // pushed takes in a notification of a grant at node i.
 func (s *standing) pushed(i int, p script.Push) {
 	s.do(func(now time.Duration) {
-		s.m.Pushed(now, i, waiting.Grant{Count: p.Count, Stamp: p.Stamp, Position: int64(p.Position)})
-		if s.h != nil {
+		g := waiting.Grant{Count: p.Count, Stamp: p.Stamp, Position: int64(p.Position)}
+		s.m.Pushed(now, i, g)
+		if s.h != nil && s.m.Present(g) {
 			s.h.pushed(i, p.Count)
 		}
 	})

@@ -25,7 +25,6 @@ const (
 const (
 	minAsk    = 2 * time.Millisecond  // after the first grant, before the others are asked
 	minLate   = 20 * time.Millisecond // after that, before the silent count as not granting
-	minPatch  = 50 * time.Millisecond // for a confirmation
 	poll      = 50 * time.Millisecond // between requests of the first at a node that can't notify it
 	rankDelay = 10 * time.Millisecond // between waiters that look at a lock whose time is over
 	afterTTL  = 2 * time.Millisecond  // how late the first of them is, since keys go a little late
@@ -463,6 +462,9 @@ func (m *Machine) Hurry() {
 		}
 	}
 }
+
+// Present reports whether a grant is the present attempt's, or the lease's.
+func (m *Machine) Present(g Grant) bool { return m.attemptOf(g.Stamp) == m.attempt }
 
 // Lease is what the wait has come to, if it has.
 func (m *Machine) Lease() (Lease, bool) { return m.lease, m.phase == leased }

@@ -188,7 +188,7 @@ func (m *Machine) confirm(now time.Duration, token uint64) {
 		return
 	}
 	m.token, m.confirmed = token, now
-	m.confirmAt = now + max(minPatch, 8*m.quorumTime())
+	m.confirmAt = now + max(min(m.cfg.NodeTimeout, m.cfg.Claim)/4, m.lateAfter())
 	m.askAt, m.lateAt, m.lookAt = 0, 0, 0
 	for i := range m.nodes {
 		m.nodes[i].confirm = unasked // answers of an earlier round count no more
