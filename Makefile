@@ -45,6 +45,10 @@ test: servers ## all tests but the evidence of make check, with -race and real s
 servers: ## install the servers that the tests need, if missing
 	@./internal/scripts/install-servers.sh
 
+.PHONY: conformance
+conformance: servers ## write the tables of what each store has shown, in backends/README.md
+	LOCKKEEPER_UPDATE_CONFORMANCE=1 LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -count=1 -p 1 -run='^(TestStore|Test(Real)?Conformance.*)$$' $$($(GO) list $(addsuffix /...,$(PUBLISHED)) | grep -E '/(backends|redlock)/?')
+
 .PHONY: compat
 compat: ## redlock's tests on other versions of Redis and Valkey: SERVERS, or what can be fetched
 	@./internal/scripts/compat.sh $(SERVERS)

@@ -37,6 +37,7 @@ var layers = []struct{ pkg, imports string }{
 	{"examples/*", "lock keepalive leader leader/leaderhttp redlock backends backends/*"},
 	{"cmd/*", "internal/cli"},
 	{"internal/cli", "lock keepalive leader redlock backends backends/file internal/*"},
+	{"internal/conformtest", "lock/locktest backends/record backends/record/recordtest internal/*"},
 	{"internal/simulation/records", "lock backends/record backends/record/recordtest"},
 	{"internal/simulation", "lock keepalive leader redlock internal/*"},
 	{"internal/*", "lock internal/*"},
