@@ -18,6 +18,7 @@ type checks struct {
 	passed atomic.Bool   // conditional writes are honoured, and the clocks were compared
 
 	clocksAgree atomic.Bool
+	hashes      atomic.Bool  // an ETag is the MD5 of the content
 	difference  atomic.Int64 // of the store's clocks at least, in ns
 }
 
@@ -143,6 +144,7 @@ func (s *store) checkReplacement(ctx context.Context, before sight) (sight, erro
 	}
 	after, err := s.look(ctx)
 	if err == nil && after.object.etag != before.object.etag {
+		s.checks.hashes.Store(after.object.hashed())
 		// It was put after before was asked for.
 		s.compareClocks(after.object, time.Since(before.asked))
 	}

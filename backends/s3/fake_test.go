@@ -31,12 +31,14 @@ type fake struct {
 	noETag, versioned            bool
 	dateAhead                    time.Duration // Date before Last-Modified, as a proxy's clock
 
-	mu       sync.Mutex // guards all below
-	objects  map[string]fakeObject
-	ahead    time.Duration // of the store's clock
-	requests map[string]int
-	fail     func(*http.Request) (status int, code string) // 0: does not
-	lose     int                                           // so many next writes are done and answered with 500
+	mu        sync.Mutex // guards all below
+	objects   map[string]fakeObject
+	ahead     time.Duration // of the store's clock
+	requests  map[string]int
+	fail      func(*http.Request) (status int, code string) // 0: does not
+	meanwhile func()                                        // called once within a GET, after it has taken the time
+	tornETag  bool                                          // and has it take the ETag after the content, else before
+	lose      int                                           // so many next writes are done and answered with 500
 }
 
 type fakeObject struct {
@@ -144,11 +146,21 @@ func (f *fake) serve(w http.ResponseWriter, req *http.Request) {
 	case req.Method == http.MethodGet && !there:
 		refuse(http.StatusNotFound, "NoSuchKey")
 	case req.Method == http.MethodGet:
+		now, body := o, o.body
+		if between := f.meanwhile; between != nil {
+			f.meanwhile = nil
+			f.mu.Unlock()
+			between()
+			f.mu.Lock()
+			if now = f.objects[name]; !f.tornETag {
+				body = now.body
+			}
+		}
 		if !f.noETag {
-			w.Header().Set("ETag", o.etag())
+			w.Header().Set("ETag", now.etag())
 		}
 		w.Header().Set("Last-Modified", o.put.UTC().Format(http.TimeFormat))
-		_, _ = w.Write(o.body)
+		_, _ = w.Write(body)
 	default:
 		refuse(http.StatusMethodNotAllowed, "MethodNotAllowed")
 	}

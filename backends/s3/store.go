@@ -3,6 +3,8 @@ package s3
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -42,10 +44,11 @@ type store struct {
 	prefix string
 	skew   time.Duration
 	checks *checks
+	seen   seen
 }
 
 func newStore(client *awss3.Client, bucket string, o Options) *store {
-	return &store{client, bucket, o.Prefix, o.Skew, newChecks()}
+	return &store{client: client, bucket: bucket, prefix: o.Prefix, skew: o.Skew, checks: newChecks()}
 }
 
 // object is one as a GET shows it.
@@ -58,7 +61,25 @@ type object struct {
 // maxBody is far more than a record has.
 const maxBody = 1 << 20
 
-func (s *store) read(ctx context.Context, name string) (object, error) {
+// read returns an object whose ETag is that of its content. A gateway over a file system may read
+// the two one after another, with a write in between; where the ETag is a hash, that shows.
+func (s *store) read(ctx context.Context, name string) (o object, err error) {
+	for range 5 {
+		o, err = s.readOnce(ctx, name)
+		if err != nil || o.etag == "" || !s.checks.hashes.Load() || o.hashed() {
+			return o, err
+		}
+	}
+	return object{}, fmt.Errorf("%s shows the ETag of one state of %s, and the content of another", s, name)
+}
+
+// hashed reports whether the ETag is the content's MD5, as it is of most stores.
+func (o object) hashed() bool {
+	sum := md5.Sum(o.body)
+	return strings.Trim(o.etag, `"`) == hex.EncodeToString(sum[:])
+}
+
+func (s *store) readOnce(ctx context.Context, name string) (object, error) {
 	out, err := s.client.GetObject(ctx, &awss3.GetObjectInput{Bucket: &s.bucket, Key: &name})
 	if err != nil {
 		if f := failureOf(err); f.code == "NoSuchKey" {
@@ -115,11 +136,59 @@ func (s *store) Get(ctx context.Context, name string) (record.Entry, error) {
 	if err := s.check(ctx); err != nil {
 		return record.Entry{}, err
 	}
-	o, err := s.read(ctx, name)
+	o, err := s.readAged(ctx, name)
 	if err != nil {
 		return record.Entry{}, err
 	}
 	return s.entry(o)
+}
+
+// readAged returns an object whose time is that of its content, or that has none. A gateway may
+// take the time first, of a state that is replaced before the content is read: a hold that has just
+// begun would look as old as what was there before it. A read that began after another one has
+// shown the same ETag has the time of no earlier state.
+func (s *store) readAged(ctx context.Context, name string) (object, error) {
+	shown := s.seen.last(name)
+	o, err := s.read(ctx, name)
+	if err != nil || o.etag == "" {
+		return o, err
+	}
+	if o.etag != shown && s.age(o) > 1 {
+		again, err := s.read(ctx, name)
+		if err != nil {
+			return object{}, err
+		}
+		if again.etag != o.etag {
+			again.put = again.date // of now at least, as far as is known
+		}
+		o = again
+	}
+	s.seen.note(name, o.etag)
+	return o, nil
+}
+
+// seen has the ETag that the last read of a name has shown.
+type seen struct {
+	mu    sync.Mutex // guards all below
+	etags map[string]string
+}
+
+// maxSeen names are remembered; to forget one costs a request.
+const maxSeen = 4096
+
+func (s *seen) last(name string) (etag string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.etags[name]
+}
+
+func (s *seen) note(name, etag string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.etags == nil || len(s.etags) >= maxSeen {
+		s.etags = map[string]string{}
+	}
+	s.etags[name] = etag
 }
 
 // entry is the record that an object has.
@@ -191,7 +260,7 @@ func (s *store) readAll(ctx context.Context, listed []types.Object) ([]object, e
 	var wg sync.WaitGroup
 	for i, o := range listed {
 		if name := aws.ToString(o.Key); !strings.HasPrefix(name, internal(s.prefix, "")) {
-			wg.Go(func() { objects[i], errs[i] = s.read(ctx, name) })
+			wg.Go(func() { objects[i], errs[i] = s.readAged(ctx, name) })
 		}
 	}
 	wg.Wait()
