@@ -136,6 +136,29 @@ func TestAgesByClocksThatDifferAreNotUsed(t *testing.T) {
 	}
 }
 
+func TestClocksAgreeOnlyIfThatIsShown(t *testing.T) {
+	const s = time.Second
+	for _, c := range []struct {
+		told, within, skew time.Duration
+		agree, conclusive  bool
+	}{
+		{0, s / 100, 2 * s, true, true},
+		{s, s / 100, 2 * s, true, true},     // a new second has begun
+		{2 * s, 3 * s, 2 * s, false, false}, // two seconds have passed, or a clock is ahead
+		{4 * s, 20 * s, 5 * s, true, true},
+		{4 * s, s / 100, 2 * s, false, true},
+		{2 * s, s / 100, 2 * s, false, false},
+		{-s, s / 100, 2 * s, true, true},
+		{-4 * s, 20 * s, 2 * s, false, true},
+		{s, s / 100, 1, true, true},
+	} {
+		st := newStore(nil, "b", Options{Skew: c.skew})
+		now := time.Now()
+		require.Equal(t, c.conclusive, st.compareClocks(object{date: now.Add(c.told), put: now}, c.within), c)
+		require.Equal(t, c.agree, st.checks.clocksAgree.Load(), c)
+	}
+}
+
 func TestAJobThatRunsOnceTakesOverAfterACrashByTheStoresClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
