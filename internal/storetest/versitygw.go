@@ -1,6 +1,8 @@
 package storetest
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,18 +100,21 @@ func (s *S3) AddUser(name string) {
 // RemoveObjects deletes every object of the bucket behind the server's back, as an operator
 // may who cleans up.
 func (s *S3) RemoveObjects() error {
-	dir := filepath.Join(s.dir, "data", Bucket)
-	found, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range found {
-		if strings.HasPrefix(e.Name(), ".") { // the server's own
-			continue
+	bucket := filepath.Join(s.dir, "data", Bucket)
+	return filepath.WalkDir(bucket, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // replaced meanwhile
+			return nil
+		case err != nil:
+			return err
+		case entry.IsDir() && strings.HasPrefix(entry.Name(), "."): // the server's own
+			return filepath.SkipDir
+		case entry.IsDir(): // a prefix, in which the server may just be making an object
+			return nil
 		}
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-	}
-	return nil
+		return nil
+	})
 }
