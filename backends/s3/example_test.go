@@ -14,8 +14,8 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// A job that many machines start at the same time, and one of them does. It needs a bucket, so
-// it is compiled and not run.
+// A job that many machines start at about the same time, and one of them does: nobody does it again
+// within the hour. It needs a bucket, so it is compiled and not run.
 func ExampleNew() {
 	ctx := context.Background()
 	cfg, err := config.LoadDefaultConfig(ctx)
@@ -28,10 +28,10 @@ func ExampleNew() {
 	}
 	defer l.Close()
 	report := func(ctx context.Context) error { return nil } // ctx ends before another can have the key
-	once := &keepalive.Options{Acquire: &lock.AcquireOptions{Attempts: 1}}
+	once := &keepalive.Options{Acquire: &lock.AcquireOptions{Attempts: 1}, AtLeast: time.Hour}
 	switch err := keepalive.Do(ctx, l, "nightly-report", time.Minute, report, once); {
 	case errors.Is(err, lock.ErrHeld):
-		log.Print("another machine does it")
+		log.Print("another machine does it, or has done it")
 	case err != nil:
 		log.Fatal(err)
 	}
