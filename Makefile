@@ -45,6 +45,10 @@ test: servers ## all tests but the evidence of make check, with -race and real s
 servers: ## install the servers that the tests need, if missing
 	@./internal/scripts/install-servers.sh
 
+.PHONY: conformance
+conformance: servers ## write the tables of what each store has shown, in backends/README.md
+	LOCKKEEPER_UPDATE_CONFORMANCE=1 LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -count=1 -p 1 -run='^(TestStore|Test(Real)?Conformance.*)$$' $$($(GO) list $(addsuffix /...,$(PUBLISHED)) | grep -E '/(backends|redlock)/?')
+
 .PHONY: compat
 compat: ## redlock's tests on other versions of Redis and Valkey: SERVERS, or what can be fetched
 	@./internal/scripts/compat.sh $(SERVERS)
@@ -83,7 +87,7 @@ fuzz: ## hostile input: each fuzz target for FUZZTIME
 	while read -r pkg name; do echo "== $$pkg $$name"; $(GO) test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(FUZZTIME) "$$pkg"; done
 
 .PHONY: torture
-torture: servers ## faults on real servers and processes: STORE=redlock (half an hour), file, sqlite, postgres, mysql, etcd (10 minutes); TORTURE='-seed 404'
+torture: servers ## faults on real servers and processes: STORE=redlock (half an hour), file, sqlite, postgres, mysql, etcd, s3 (10 minutes); TORTURE='-seed 404'
 	cd internal/torture && $(GO) run ./cmd/torture -store $(STORE) -clients 8 $(if $(filter redlock,$(STORE)),-duration 30m -nodes 5,-duration 10m) $(TORTURE)
 
 .PHONY: allocs
@@ -138,4 +142,4 @@ alone: ## the library with its own requirements, without those of the workspace
 
 .PHONY: cross
 cross: ## vet this module for the other systems
-	@set -e; for os in $(SYSTEMS); do echo "== GOOS=$$os go vet"; GOOS=$$os CGO_ENABLED=0 $(GO) vet ./... ./backends/etcd ./backends/mysql ./backends/postgres; done
+	@set -e; for os in $(SYSTEMS); do echo "== GOOS=$$os go vet"; GOOS=$$os CGO_ENABLED=0 $(GO) vet ./... ./backends/etcd ./backends/mysql ./backends/postgres ./backends/s3; done

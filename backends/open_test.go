@@ -113,6 +113,7 @@ func TestBadURLsAreRefusedByNameAndWithoutSecrets(t *testing.T) {
 		"localhost:6379":                                 "such as file:///run/locks or redlock://host1:6379",
 		secret:                                           "redlock:",
 		secret + "://h":                                  "redlock:",
+		"s3://bucket":                                    `want it imported: _ "github.com/tonsurance/lockkeeper/backends/s3"`,
 		"etcd://h1":                                      `want it imported: _ "github.com/tonsurance/lockkeeper/backends/etcd"`,
 		"postgresql://u:" + secret + "@h/d":              `want it imported: _ "github.com/tonsurance/lockkeeper/backends/postgres"`,
 		"mysql://u:" + secret + "@h/d":                   `want it imported: _ "github.com/tonsurance/lockkeeper/backends/mysql"`,

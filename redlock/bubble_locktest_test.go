@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tonsurance/lockkeeper/internal/conformtest"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/lock/locktest"
 )
@@ -37,7 +38,7 @@ func TestConformanceInABubble(t *testing.T) {
 			w.set(change)
 		}
 	}
-	locktest.Run(t, locktest.Harness{
+	conformtest.Locks(t, "redlock, on fake time", locktest.Harness{
 		New:  func(t *testing.T) lock.Locker { return add(newQuorum(t, 3)) },
 		Peer: func(_ *testing.T, l lock.Locker) lock.Locker { return add(of(l).q) },
 		Wrap: synctest.Test,

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tonsurance/lockkeeper/internal/conformtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/lock/locktest"
@@ -39,7 +40,7 @@ func TestRealConformance(t *testing.T) {
 			change(p)
 		}
 	}
-	locktest.Run(t, locktest.Harness{
+	conformtest.Locks(t, "redlock, three real nodes", locktest.Harness{
 		New:  add,
 		Peer: func(t *testing.T, _ lock.Locker) lock.Locker { return add(t) },
 		TTL:  500 * time.Millisecond,

@@ -13,10 +13,10 @@ import (
 
 	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
+	"github.com/tonsurance/lockkeeper/internal/conformtest"
 	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/leader"
 	"github.com/tonsurance/lockkeeper/lock"
-	"github.com/tonsurance/lockkeeper/lock/locktest"
 )
 
 func locker(t *testing.T, client *clientv3.Client, o *Options) *Locker {
@@ -34,7 +34,7 @@ func ofClient(stack string) bool {
 
 func TestStore(t *testing.T) {
 	c := storetest.StartEtcd(t, 1)
-	recordtest.Run(t, recordtest.Stores{
+	conformtest.Store(t, "etcd", recordtest.Stores{
 		Dial:  func(t *testing.T) record.Store { return &store{client: dialed(t, c)} },
 		Names: names(DefaultPrefix),
 	})
@@ -44,7 +44,7 @@ func TestConformance(t *testing.T) {
 	c := storetest.StartEtcd(t, 1)
 	a, b := dialed(t, c), dialed(t, c)
 	n := 0
-	locktest.Run(t, recordtest.Locks{
+	conformtest.Locks(t, "etcd", recordtest.Locks{
 		Open: func(t *testing.T) func(t *testing.T) record.Store {
 			return func(*testing.T) record.Store {
 				n++

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tonsurance/lockkeeper/internal/conformtest"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/lock/locktest"
 )
@@ -25,7 +26,7 @@ func TestConformance(t *testing.T) {
 		dirs[l] = dir
 		return l
 	}
-	locktest.Run(t, locktest.Harness{
+	conformtest.Locks(t, "files", locktest.Harness{
 		New:  func(t *testing.T) lock.Locker { return over(t, t.TempDir()) },
 		Peer: func(t *testing.T, l lock.Locker) lock.Locker { return over(t, dirs[l.(*Locker)]) },
 		Outage: func(t *testing.T, l lock.Locker, on bool) {

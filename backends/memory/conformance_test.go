@@ -8,12 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tonsurance/lockkeeper/backends/memory"
+	"github.com/tonsurance/lockkeeper/internal/conformtest"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/lock/locktest"
 )
 
 func TestConformance(t *testing.T) {
-	locktest.Run(t, locktest.Harness{
+	conformtest.Locks(t, "memory", locktest.Harness{
 		Wrap: synctest.Test,
 		New:  func(*testing.T) lock.Locker { return memory.New() },
 		Peer: func(_ *testing.T, l lock.Locker) lock.Locker {

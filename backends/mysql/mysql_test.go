@@ -12,10 +12,10 @@ import (
 	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
 	rows "github.com/tonsurance/lockkeeper/backends/sql"
+	"github.com/tonsurance/lockkeeper/internal/conformtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/lock"
-	"github.com/tonsurance/lockkeeper/lock/locktest"
 )
 
 func newLocker(t *testing.T, dsn string, o *Options) *Locker {
@@ -36,13 +36,13 @@ func dial(dsn, table string) func(t *testing.T) record.Store {
 
 func TestStore(t *testing.T) {
 	s := storetest.StartMySQL(t)
-	recordtest.Run(t, recordtest.Stores{Dial: dial(s.DSN("app"), ""), Names: names, Ages: true})
+	conformtest.Store(t, "MariaDB", recordtest.Stores{Dial: dial(s.DSN("app"), ""), Names: names, Ages: true})
 }
 
 func TestConformance(t *testing.T) {
 	s := storetest.StartMySQL(t)
 	n := 0
-	locktest.Run(t, recordtest.Locks{
+	conformtest.Locks(t, "MariaDB", recordtest.Locks{
 		Open: func(t *testing.T) func(t *testing.T) record.Store {
 			n++
 			return dial(s.DSN("app"), "locks_"+strings.Repeat("x", n%7))

@@ -13,10 +13,10 @@ import (
 
 	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
+	"github.com/tonsurance/lockkeeper/internal/conformtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/lock"
-	"github.com/tonsurance/lockkeeper/lock/locktest"
 )
 
 func newLocker(t *testing.T, dsn string, o *Options) *Locker {
@@ -42,12 +42,12 @@ func dial(dsn, table string) func(t *testing.T) record.Store {
 
 func TestStore(t *testing.T) {
 	s := storetest.StartPostgres(t)
-	recordtest.Run(t, recordtest.Stores{Dial: dial(s.URL("admin", "app"), ""), Names: names, Ages: true})
+	conformtest.Store(t, "Postgres", recordtest.Stores{Dial: dial(s.URL("admin", "app"), ""), Names: names, Ages: true})
 }
 
 func TestConformance(t *testing.T) {
 	s := storetest.StartPostgres(t)
-	locktest.Run(t, recordtest.Locks{
+	conformtest.Locks(t, "Postgres", recordtest.Locks{
 		Open: func(t *testing.T) func(t *testing.T) record.Store {
 			return dial(s.URL("admin", "app"), "")
 		},

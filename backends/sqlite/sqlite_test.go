@@ -13,8 +13,8 @@ import (
 	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
 	rows "github.com/tonsurance/lockkeeper/backends/sql"
+	"github.com/tonsurance/lockkeeper/internal/conformtest"
 	"github.com/tonsurance/lockkeeper/lock"
-	"github.com/tonsurance/lockkeeper/lock/locktest"
 )
 
 // dial opens one more client of the database at path.
@@ -33,11 +33,11 @@ func dial(path string) func(t *testing.T) record.Store {
 }
 
 func TestStore(t *testing.T) {
-	recordtest.Run(t, recordtest.Stores{Dial: dial(filepath.Join(t.TempDir(), "locks.db")), Names: record.Names{Max: 1000}, Ages: true})
+	conformtest.Store(t, "SQLite", recordtest.Stores{Dial: dial(filepath.Join(t.TempDir(), "locks.db")), Names: record.Names{Max: 1000}, Ages: true})
 }
 
 func TestConformance(t *testing.T) {
-	locktest.Run(t, recordtest.Locks{
+	conformtest.Locks(t, "SQLite", recordtest.Locks{
 		Open: func(t *testing.T) func(t *testing.T) record.Store {
 			return dial(filepath.Join(t.TempDir(), "locks.db"))
 		},

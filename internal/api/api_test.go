@@ -87,5 +87,6 @@ func TestThisModulesPackagesAreListed(t *testing.T) {
 	for _, line := range lines {
 		require.NotContains(t, line, "pkg internal/")
 		require.NotContains(t, line, "pkg cmd/")
+		require.NotContains(t, line, "pkg examples/")
 	}
 }

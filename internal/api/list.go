@@ -15,7 +15,7 @@ import (
 )
 
 // exported lists what the packages below root export on Linux: those that others can
-// import, so neither main packages nor internal ones.
+// import, so neither main packages nor internal ones, nor examples, which are to be copied.
 func exported(root string) ([]string, error) {
 	var lines []string
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -24,7 +24,7 @@ func exported(root string) ([]string, error) {
 			return err
 		case !d.IsDir():
 			return nil
-		case path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "internal" || d.Name() == "testdata"):
+		case path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "internal" || d.Name() == "testdata" || d.Name() == "examples"):
 			return filepath.SkipDir
 		}
 		rel, err := filepath.Rel(root, path)

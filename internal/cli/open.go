@@ -88,7 +88,7 @@ func (a *app) storeURL(name, raw string) (store, error) {
 	s := store{url: raw, named: true}
 	for _, tls := range [][2]string{{"tls-ca", tlsCA}, {"tls-cert", tlsCert}, {"tls-key", tlsKey}} {
 		if path := a.getenv(tls[1]); path != "" {
-			s.param(tls[0], path, "redlock", "redlocks", "etcd", "etcds", "mysql", "postgres", "postgresql")
+			s.param(tls[0], path, "redlock", "redlocks", "etcd", "etcds", "mysql", "postgres", "postgresql", "s3")
 		}
 	}
 	if file := a.getenv(passwordFile); file != "" && !hasPassword(raw) {
@@ -99,6 +99,8 @@ func (a *app) storeURL(name, raw string) (store, error) {
 			if !strings.Contains(rest, "passfile=") { // Postgres' own
 				return store{}, usage("%s is set, which %s: URLs do not take: want the password in %s", passwordFile, strings.ToLower(scheme), name)
 			}
+		case "s3":
+			return store{}, usage("%s is set, which s3: URLs do not take: credentials are those of the AWS SDK, as in AWS_SHARED_CREDENTIALS_FILE", passwordFile)
 		}
 	}
 	return s, nil

@@ -77,7 +77,7 @@ func TestFilesOfTheEnvironmentReachEachStoreOrAreRefused(t *testing.T) {
 		require.NoError(t, err, url)
 		require.Equal(t, want, s.url)
 	}
-	for _, url := range []string{"mysql://u@h/d", "postgres://h/d", "etcd://h"} {
+	for _, url := range []string{"mysql://u@h/d", "postgres://h/d", "etcd://h", "s3://b"} {
 		_, err := a.storeURL("LOCKKEEPER_URL", url)
 		require.Equal(t, exitUsage, codeOf(err))
 		require.ErrorContains(t, err, "LOCKKEEPER_PASSWORD_FILE is set, which")

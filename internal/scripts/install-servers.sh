@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks: Redis, Postgres, PgBouncer and MariaDB,
-# and a C compiler for the race detector, by apt-get or brew; etcd is built of its Go module,
-# once, into the user's cache. Leaves alone what is there, and starts nothing.
+# and a C compiler for the race detector, by apt-get or brew; etcd and versitygw are built of
+# their Go modules, once, into the user's cache; dynalite comes by npm, where that is there. Leaves
+# alone what is there, and starts nothing.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -90,5 +91,8 @@ if [ ${#missing[@]} -gt 0 ]; then
     has "$program" || { say "$program is still missing" >&2; exit 1; }
   done
 fi
-etcd=$(./build-etcd.sh)
-say "${programs[*]} are there, and $etcd"
+built=$(./build-etcd.sh; ./build-versitygw.sh)
+if command -v npm >/dev/null && command -v node >/dev/null; then
+  built+=" $(./install-dynalite.sh)" # of an example
+fi
+say "${programs[*]} are there, and" $built

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -36,13 +35,8 @@ func (m *Member) Inbound() *redistest.Proxy { return m.inbound }
 // etcdProgram is the server, which make servers builds.
 func etcdProgram(t testing.TB) string {
 	t.Helper()
-	if cache, err := os.UserCacheDir(); err == nil {
-		found, _ := filepath.Glob(filepath.Join(cache, "lockkeeper", "etcd-v*"))
-		for _, path := range found {
-			if !strings.HasSuffix(path, ".part") {
-				return path
-			}
-		}
+	if path, ok := built("etcd"); ok {
+		return path
 	}
 	path, err := exec.LookPath("etcd")
 	if err != nil {

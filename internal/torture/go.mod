@@ -14,6 +14,24 @@ require (
 
 require (
 	filippo.io/edwards25519 v1.2.0 // indirect
+	github.com/aws/aws-sdk-go-v2 v1.48.0 // indirect
+	github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream v1.7.27 // indirect
+	github.com/aws/aws-sdk-go-v2/config v1.33.18 // indirect
+	github.com/aws/aws-sdk-go-v2/credentials v1.21.0 // indirect
+	github.com/aws/aws-sdk-go-v2/feature/ec2/imds v1.20.9 // indirect
+	github.com/aws/aws-sdk-go-v2/internal/configsources v1.5.12 // indirect
+	github.com/aws/aws-sdk-go-v2/internal/endpoints/v2 v2.8.12 // indirect
+	github.com/aws/aws-sdk-go-v2/internal/v4a v1.5.12 // indirect
+	github.com/aws/aws-sdk-go-v2/service/internal/accept-encoding v1.13.25 // indirect
+	github.com/aws/aws-sdk-go-v2/service/internal/checksum v1.11.13 // indirect
+	github.com/aws/aws-sdk-go-v2/service/internal/presigned-url v1.14.12 // indirect
+	github.com/aws/aws-sdk-go-v2/service/internal/s3shared v1.20.12 // indirect
+	github.com/aws/aws-sdk-go-v2/service/s3 v1.114.10 // indirect
+	github.com/aws/aws-sdk-go-v2/service/signin v1.13.1 // indirect
+	github.com/aws/aws-sdk-go-v2/service/sso v1.39.5 // indirect
+	github.com/aws/aws-sdk-go-v2/service/ssooidc v1.44.5 // indirect
+	github.com/aws/aws-sdk-go-v2/service/sts v1.52.0 // indirect
+	github.com/aws/smithy-go v1.28.9 // indirect
 	github.com/coreos/go-semver v0.3.1 // indirect
 	github.com/coreos/go-systemd/v22 v22.5.0 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
@@ -53,6 +71,7 @@ require (
 	github.com/tonsurance/lockkeeper/backends/etcd v0.2.0
 	github.com/tonsurance/lockkeeper/backends/mysql v0.2.0
 	github.com/tonsurance/lockkeeper/backends/postgres v0.2.0
+	github.com/tonsurance/lockkeeper/backends/s3 v0.2.0
 	github.com/tonsurance/lockkeeper/backends/sqlite v0.2.0
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 )
@@ -66,3 +85,5 @@ replace github.com/tonsurance/lockkeeper/backends/mysql => ../../backends/mysql
 replace github.com/tonsurance/lockkeeper/backends/postgres => ../../backends/postgres
 
 replace github.com/tonsurance/lockkeeper/backends/etcd => ../../backends/etcd
+
+replace github.com/tonsurance/lockkeeper/backends/s3 => ../../backends/s3

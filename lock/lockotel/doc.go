@@ -29,7 +29,7 @@
 //	closed       the locker was closed
 //	error        anything else
 //
-// A key is no attribute of a metric, since there may be any number of keys:
+// The attribute lock.store names the store ([Options].Store). A key is no attribute of a metric, since there may be any number of keys:
 // [Options].KeyName maps them to a bounded number of names.
 //
 // # Spans

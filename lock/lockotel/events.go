@@ -14,10 +14,21 @@ import (
 // Observe returns a locker that works as l does and tells of every attempt, wait,
 // renewal, release and loss. Put it directly on the store: above a
 // [lock.Semaphore] it would tell of the semaphore, not of its slots.
-func (t *Telemetry) Observe(l lock.Locker) lock.Locker { return lock.Observe(l, t.Event) }
+func (t *Telemetry) Observe(l lock.Locker) lock.Locker {
+	o := observer{t, t.of(l)}
+	return lock.Observe(l, o.event)
+}
 
 // Event measures e: for [lock.Observe], where a program has an observer of its own.
-func (t *Telemetry) Event(e lock.Event) {
+func (t *Telemetry) Event(e lock.Event) { observer{t, nil}.event(e) }
+
+// observer tells of the locks of one store.
+type observer struct {
+	*Telemetry
+	store []attribute.KeyValue // names it, where the common attributes do not
+}
+
+func (t observer) event(e lock.Event) {
 	ctx, now := e.Context, time.Now()
 	switch e.Kind {
 	case lock.EventAttempt:
@@ -41,11 +52,11 @@ func (t *Telemetry) Event(e lock.Event) {
 }
 
 // measure tells of one call, which is over.
-func (t *Telemetry) measure(ctx context.Context, h metric.Float64Histogram, e lock.Event, end time.Time) {
+func (t observer) measure(ctx context.Context, h metric.Float64Histogram, e lock.Event, end time.Time) {
 	result := outcome(e.Err)
 	// How long an attempt took says how quick the store is; the time in its queue is the
 	// wait's.
-	h.Record(ctx, (e.Duration - e.Queued).Seconds(), t.common, t.named(e.Key, lockOutcome.String(result)))
+	h.Record(ctx, (e.Duration - e.Queued).Seconds(), t.common, t.named(e.Key, lockOutcome.String(result)), metric.WithAttributes(t.store...))
 	attrs := []attribute.KeyValue{lockOutcome.String(result)}
 	if e.Kind == lock.EventWait {
 		attrs = append(attrs, waitTries.Int(e.Attempts))
@@ -54,17 +65,20 @@ func (t *Telemetry) measure(ctx context.Context, h metric.Float64Histogram, e lo
 }
 
 // ended tells of a lease that is over.
-func (t *Telemetry) ended(ctx context.Context, e lock.Event, how string, end time.Time) {
-	t.hold.Record(ctx, e.Held.Seconds(), t.common, t.named(e.Key, holdEnd.String(how)))
+func (t observer) ended(ctx context.Context, e lock.Event, how string, end time.Time) {
+	t.hold.Record(ctx, e.Held.Seconds(), t.common, t.named(e.Key, holdEnd.String(how)), metric.WithAttributes(t.store...))
 	t.span(ctx, e, "hold", end.Add(-e.Held), end, []attribute.KeyValue{holdEnd.String(how)}, outcome(e.Err))
 }
 
 // span makes a span of what is over, below that of the call if it has one.
-func (t *Telemetry) span(ctx context.Context, e lock.Event, name string, start, end time.Time, attrs []attribute.KeyValue, result string) {
+func (t observer) span(ctx context.Context, e lock.Event, name string, start, end time.Time, attrs []attribute.KeyValue, result string) {
 	if !trace.SpanContextFromContext(ctx).IsValid() {
 		return
 	}
-	attrs = append(attrs, lockKey.String(e.Key))
+	attrs = append(append(attrs, lockKey.String(e.Key)), t.store...)
+	if t.opts.Store != "" {
+		attrs = append(attrs, lockStore.String(t.opts.Store))
+	}
 	if e.Token != 0 {
 		attrs = append(attrs, lockToken.Int64(int64(e.Token)))
 	}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/leader"
 	"github.com/tonsurance/lockkeeper/lock"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 )
 
@@ -70,7 +72,7 @@ func (t *Telemetry) Health(l lock.Locker, every time.Duration) (stop func() erro
 		every = DefaultHealthInterval
 	}
 	var last atomic.Pointer[lock.Health]
-	unregister, err := t.registerHealth(&last)
+	unregister, err := t.registerHealth(&last, t.of(l))
 	if err != nil {
 		t.hasHealth.Store(false)
 		return nil, fmt.Errorf("lockotel: health: %w", err)
@@ -103,7 +105,7 @@ func (t *Telemetry) Health(l lock.Locker, every time.Duration) (stop func() erro
 	}, nil
 }
 
-func (t *Telemetry) registerHealth(last *atomic.Pointer[lock.Health]) (metric.Registration, error) {
+func (t *Telemetry) registerHealth(last *atomic.Pointer[lock.Health], store []attribute.KeyValue) (metric.Registration, error) {
 	voting, err1 := t.meter.Int64ObservableUpDownCounter(nodeVoting.Name, metric.WithUnit(nodeVoting.Unit), metric.WithDescription(nodeVoting.Description))
 	latency, err2 := t.meter.Float64ObservableGauge(nodeLatency.Name, metric.WithUnit(nodeLatency.Unit), metric.WithDescription(nodeLatency.Description))
 	warnings, err3 := t.meter.Int64ObservableUpDownCounter(nodeWarnings.Name, metric.WithUnit(nodeWarnings.Unit), metric.WithDescription(nodeWarnings.Description))
@@ -117,14 +119,14 @@ func (t *Telemetry) registerHealth(last *atomic.Pointer[lock.Health]) (metric.Re
 			return nil
 		}
 		for _, n := range h.Nodes {
-			name := metric.WithAttributes(nodeName.String(n.Name))
+			name := metric.WithAttributes(append(slices.Clip(store), nodeName.String(n.Name))...)
 			o.ObserveInt64(voting, one(n.Err == nil), t.common, name)
 			o.ObserveInt64(warnings, int64(len(n.Warnings)), t.common, name)
 			if n.Latency > 0 {
 				o.ObserveFloat64(latency, n.Latency.Seconds(), t.common, name)
 			}
 		}
-		o.ObserveInt64(spare, int64(h.Voting()-h.Quorum), t.common)
+		o.ObserveInt64(spare, int64(h.Voting()-h.Quorum), t.common, metric.WithAttributes(store...))
 		return nil
 	}, voting, latency, warnings, spare)
 }

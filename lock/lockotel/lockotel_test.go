@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,11 +82,16 @@ func (s *scraped) value(name string, labels ...string) (value, sum float64) {
 	return value, sum
 }
 
+// hasLabels leaves lock_store to the tests that ask for it.
 func hasLabels(m *dto.Metric, labels []string) bool {
-	if len(m.GetLabel()) != len(labels)/2 {
+	has := m.GetLabel()
+	if !slices.Contains(labels, "lock_store") {
+		has = slices.DeleteFunc(slices.Clone(has), func(l *dto.LabelPair) bool { return l.GetName() == "lock_store" })
+	}
+	if len(has) != len(labels)/2 {
 		return false
 	}
-	for _, l := range m.GetLabel() {
+	for _, l := range has {
 		found := false
 		for i := 0; i < len(labels); i += 2 {
 			found = found || l.GetName() == labels[i] && l.GetValue() == labels[i+1]
@@ -229,6 +235,40 @@ func TestKeysAreNoAttributeUnlessMapped(t *testing.T) {
 	event(s, "other")
 	s.requireCount(100, "lock_attempt_duration_seconds", "lock_outcome", "ok", "lock_name", "account", "lock_store", "main")
 	s.requireCount(1, "lock_attempt_duration_seconds", "lock_outcome", "ok", "lock_store", "main")
+}
+
+func TestMetricsNameTheStore(t *testing.T) {
+	prefixed := lock.Prefix(lock.Observe(memory.New(), func(lock.Event) {}), "p:")
+	main := []attribute.KeyValue{attribute.String("lock.store", "main")}
+	for _, c := range []struct {
+		l       lock.Locker
+		options lockotel.Options
+		want    string
+	}{
+		{memory.New(), lockotel.Options{}, "memory"},
+		{prefixed, lockotel.Options{}, "memory"},
+		{memory.New(), lockotel.Options{Store: "orders"}, "orders"},
+		{memory.New(), lockotel.Options{Attributes: main}, "main"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := scrape(t, c.options)
+			l := s.Observe(c.l)
+			stop, err := s.Health(l, 0)
+			require.NoError(t, err)
+			lease, err := l.TryAcquire(t.Context(), key, ttl)
+			require.NoError(t, err)
+			require.NoError(t, lease.Release(t.Context()))
+			synctest.Wait()
+			s.requireCount(1, "lock_attempt_duration_seconds", "lock_outcome", "ok", "lock_store", c.want)
+			s.requireCount(1, "lock_hold_duration_seconds", "lock_hold_end", "released", "lock_store", c.want)
+			s.requireCount(0, "lock_quorum_spare", "lock_store", c.want)
+			s.requireCount(1, "lock_node_voting", "lock_node_name", "memory", "lock_store", c.want)
+			if c.options.Store != "" { // what sees no locker
+				s.requireCount(0, "lock_keeper_losses_total", "lock_loss_cause", "taken", "lock_store", c.want)
+			}
+			require.NoError(t, stop())
+		})
+	}
 }
 
 func TestLosses(t *testing.T) {

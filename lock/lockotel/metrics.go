@@ -11,12 +11,13 @@ type Metric struct {
 	Name        string
 	Unit        string // UCUM
 	Description string
-	Attributes  []string // besides lock.name and Options.Attributes
+	Attributes  []string // besides lock.store, lock.name and Options.Attributes
 }
 
 // Attributes of metrics and spans.
 const (
 	lockName    = attribute.Key("lock.name")
+	lockStore   = attribute.Key("lock.store")
 	lockKey     = attribute.Key("lock.key")
 	lockToken   = attribute.Key("lock.token")
 	lockOutcome = attribute.Key("lock.outcome")

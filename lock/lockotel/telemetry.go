@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -33,8 +37,13 @@ type Options struct {
 	// use. nil means that metrics do not tell keys apart.
 	KeyName func(key string) string
 
-	// Attributes are added to every metric: where a program has several stores,
-	// give each a Telemetry with a name of its own.
+	// Store names the store in the attribute lock.store of each metric and span: "s3", or "orders"
+	// where a program has two of a kind. Defaults to the package of the locker that is given to
+	// Observe or Health ("redlock", "postgres", "s3") in what these tell; what Lost, Elector,
+	// Request and Event tell has none then, because they see no locker.
+	Store string
+
+	// Attributes are added to every metric. lock.store among them stands in for Store.
 	Attributes []attribute.KeyValue
 }
 
@@ -66,7 +75,15 @@ func New(o *Options) (*Telemetry, error) {
 	}
 	t.meter = t.opts.MeterProvider.Meter(scope)
 	t.tracer = t.opts.TracerProvider.Tracer(scope)
-	t.common = metric.WithAttributeSet(attribute.NewSet(t.opts.Attributes...))
+	given := slices.Clone(t.opts.Attributes)
+	if t.opts.Store != "" {
+		given = append(given, lockStore.String(t.opts.Store))
+	}
+	set := attribute.NewSet(given...)
+	if v, ok := set.Value(lockStore); ok {
+		t.opts.Store = v.AsString()
+	}
+	t.common = metric.WithAttributeSet(set)
 
 	var errs []error
 	seconds := func(m Metric, buckets []float64) metric.Float64Histogram {
@@ -109,6 +126,27 @@ func (t *Telemetry) named(key string, attrs ...attribute.KeyValue) metric.Measur
 		}
 	}
 	return metric.WithAttributes(attrs...)
+}
+
+// of names the store of l in what is measured of it: as the options say, else by l's package.
+func (t *Telemetry) of(l lock.Locker) []attribute.KeyValue {
+	if t.opts.Store != "" {
+		return nil // in all metrics
+	}
+	var store any = l
+	for {
+		below, ok := store.(interface{ Unwrap() lock.Locker })
+		if !ok {
+			break
+		}
+		store = below.Unwrap()
+	}
+	// Below a decorator that changes keys and so has no Unwrap, what closes is the store.
+	if c, ok := lock.As[io.Closer](l); ok {
+		store = c
+	}
+	name, _, _ := strings.Cut(strings.TrimLeft(reflect.TypeOf(store).String(), "*"), ".")
+	return []attribute.KeyValue{lockStore.String(name)}
 }
 
 // Lost counts a loss that a keeper has seen: for [keepalive.Options].OnLost.

@@ -125,6 +125,11 @@ type Harness struct {
 	// "ReleaseAfter"). A case that skips for anything else fails. nil allows every skip; []string{} allows none, which
 	// is what a project's own CI should use.
 	AllowSkips []string
+
+	// OnCase is called after each case with its name ("Expiry/TheWholeTTLIsHeld") and what it
+	// lacked ("Wrap"), or "" if it was not skipped: for a table of what a suite has shown.
+	// Calls do not overlap. nil means that nobody asks.
+	OnCase func(name, missing string)
 }
 
 // What a case can need. The names are those that AllowSkips takes.

@@ -62,8 +62,26 @@ func reference(b bug) Harness {
 	}
 }
 
+// cases has the harness keep what each case lacked, by the case's name.
+func cases(h *Harness) map[string]string {
+	all := map[string]string{}
+	h.OnCase = func(name, missing string) { all[name] = missing }
+	return all
+}
+
 func TestTheReferencePassesWithNothingSkipped(t *testing.T) {
-	Run(t, reference(""))
+	h := reference("")
+	ran := cases(&h)
+	Run(t, h)
+	require.Contains(t, ran, "Expiry/TheWholeTTLIsHeld")
+	n := 0
+	for _, g := range groups {
+		n += len(g.cases)
+	}
+	require.Len(t, ran, n)
+	for name, missing := range ran {
+		require.Empty(t, missing, name)
+	}
 }
 
 func TestTheReferencePassesOnLiveTime(t *testing.T) {
@@ -71,7 +89,10 @@ func TestTheReferencePassesOnLiveTime(t *testing.T) {
 	h.Wrap = nil
 	h.TTL = 100 * time.Millisecond
 	h.AllowSkips = []string{"Wrap"}
+	ran := cases(&h)
 	Run(t, h)
+	require.Equal(t, "Wrap", ran["Expiry/TheWholeTTLIsHeld"])
+	require.Empty(t, ran["Expiry/SlowSuccessDoesNotLengthenTheLease"])
 }
 
 // recorder takes a case's outcome in place of a *testing.T.

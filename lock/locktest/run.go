@@ -52,7 +52,13 @@ func Run(t *testing.T, h Harness) {
 		t.Run(g.name, func(t *testing.T) {
 			for _, tc := range g.cases {
 				t.Run(tc.name, func(t *testing.T) {
-					runCase(t, h, tc, func(missing string) { out.add(missing, g.name+"/"+tc.name) })
+					runCase(t, h, tc, func(missing string) {
+						name := g.name + "/" + tc.name
+						out.add(missing, name)
+						if h.OnCase != nil {
+							h.OnCase(name, missing)
+						}
+					})
 				})
 			}
 		})

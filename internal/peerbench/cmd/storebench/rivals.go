@@ -18,6 +18,7 @@ import (
 	_ "github.com/tonsurance/lockkeeper/backends/etcd"
 	_ "github.com/tonsurance/lockkeeper/backends/mysql"
 	_ "github.com/tonsurance/lockkeeper/backends/postgres"
+	_ "github.com/tonsurance/lockkeeper/backends/s3"
 	_ "github.com/tonsurance/lockkeeper/backends/sqlite"
 	"github.com/tonsurance/lockkeeper/internal/registry"
 	"github.com/tonsurance/lockkeeper/internal/storetest"
@@ -41,6 +42,7 @@ func startAll(h *storetest.Host, only string) ([]rival, error) {
 		{"postgres", func() []rival { return startPostgres(h) }},
 		{"mysql", func() []rival { return startMySQL(h) }},
 		{"etcd", func() []rival { return startEtcd(h) }},
+		{"s3", func() []rival { return startS3(h) }},
 		{"sqlite", func() []rival { return []rival{ours("sqlite", "sqlite:"+filepath.Join(dir, "locks.db"))} }},
 		{"file", func() []rival { return []rival{ours("file", "file://"+filepath.Join(dir, "locks"))} }},
 	} {
@@ -49,7 +51,7 @@ func startAll(h *storetest.Host, only string) ([]rival, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("-store is %q, want postgres, mysql, etcd, sqlite or file", only)
+		return nil, fmt.Errorf("-store is %q, want postgres, mysql, etcd, s3, sqlite or file", only)
 	}
 	return all, nil
 }
@@ -100,6 +102,20 @@ func startEtcd(h *storetest.Host) []rival {
 			}
 			return mutexes{client, s}, nil
 		}}}
+}
+
+// startS3 has no recipe beside it: S3 is known for none.
+func startS3(h *storetest.Host) []rival {
+	s := storetest.StartS3(h)
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": storetest.RootUser, "AWS_SECRET_ACCESS_KEY": storetest.Password,
+		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull} {
+		if err := os.Setenv(name, value); err != nil {
+			h.Fatal(err)
+		}
+	}
+	r := ours("s3", "s3://"+storetest.Bucket+"?endpoint="+s.Endpoint())
+	r.notes = "waiters ask each second"
+	return []rival{r}
 }
 
 // ours is a store of this project, opened as programs do.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/internal/torture/history"
 )
 
@@ -77,6 +78,16 @@ func etcdKinds() []kind {
 		{name: "members: a majority stopped (SIGSTOP)", weight: 2, target: everyNode, shortest: 100 * ms, longest: 4000 * ms, impair: history.OneNode, do: stopMost},
 		{name: "members: the records are deleted", weight: 8, target: aNode, unsafe: true, do: deleteRange},
 	})
+}
+
+func s3Kinds() []kind {
+	return append(aServer(), []kind{
+		{name: "server: the objects are deleted", weight: 8, target: aNode, unsafe: true, do: removeObjects},
+	}...)
+}
+
+func removeObjects(t *torture, f planned, _ func()) (string, error) {
+	return "", t.nodes[f.node].server.(*storetest.S3).RemoveObjects()
 }
 
 // database opens the store's database for one fault.

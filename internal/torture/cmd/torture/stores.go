@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	_ "github.com/tonsurance/lockkeeper/backends/etcd"
 	_ "github.com/tonsurance/lockkeeper/backends/mysql"
 	_ "github.com/tonsurance/lockkeeper/backends/postgres"
+	_ "github.com/tonsurance/lockkeeper/backends/s3"
 	_ "github.com/tonsurance/lockkeeper/backends/sqlite"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/internal/registry"
@@ -54,6 +56,8 @@ var stores = []store{
 		leftOut: "a fail-over; a server's clock that is set; a disk that loses what was synced"},
 	{name: "etcd", nodes: 3, some: true, start: startEtcd, kinds: etcdKinds, require: func(t testing.TB) { storetest.EtcdVersion(t) },
 		leftOut: "members that come back without their data, which etcd does not survive: they must be removed and added"},
+	{name: "s3", nodes: 1, start: startS3, kinds: s3Kinds, require: func(t testing.TB) { storetest.S3Version(t) },
+		leftOut: "servers that share a bucket; a server's clock that is set; a disk that loses what was synced"},
 }
 
 // storeNamed is nil if there is none.
@@ -140,5 +144,20 @@ func startEtcd(t *torture) (nodes []*node, _ place, err error) {
 			hosts = append(hosts, x.Addr())
 		}
 		return []string{"etcd://" + strings.Join(hosts, ",")}
+	}}, nil
+}
+
+// startS3 has the clients ask more often than is worth paying for elsewhere, and rely on the
+// server's clock, which is this machine's.
+func startS3(t *torture) ([]*node, place, error) {
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": storetest.RootUser, "AWS_SECRET_ACCESS_KEY": storetest.Password,
+		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull} {
+		if err := os.Setenv(name, value); err != nil {
+			return nil, place{}, err
+		}
+	}
+	s := storetest.StartS3(t.h)
+	return []*node{{server: s, restart: s.Restart, program: storetest.S3Version(t.h)}}, place{urls: func(p *process) []string {
+		return []string{"s3://" + storetest.Bucket + "?poll=100ms&skew=1ms&endpoint=http://" + p.proxies[0].Addr()}
 	}}, nil
 }
