@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -54,7 +53,7 @@ func (s *store) bind(ctx context.Context) error {
 		return nil // by the call before
 	}
 	info, err := s.info(ctx)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
+	if is(err, jetstream.JSErrCodeStreamNotFound) {
 		if err = s.make(ctx); err == nil {
 			info, err = s.info(ctx)
 		}
@@ -71,22 +70,11 @@ func (s *store) bind(ctx context.Context) error {
 
 // info is the stream's, as its leader has it.
 func (s *store) info(ctx context.Context) (*jetstream.StreamInfo, error) {
-	var reply struct {
-		Error *jetstream.APIError `json:"error"`
-		*jetstream.StreamInfo
-	}
-	err := s.conn.ask(ctx, "STREAM.INFO."+s.stream, nil, &reply)
-	switch {
-	case err != nil:
+	var reply jetstream.StreamInfo
+	if err := s.conn.ask(ctx, "STREAM.INFO."+s.stream, nil, &reply); err != nil {
 		return nil, err
-	case reply.Error != nil && reply.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound:
-		return nil, jetstream.ErrStreamNotFound
-	case reply.Error != nil:
-		return nil, reply.Error
-	case reply.StreamInfo == nil:
-		return nil, fmt.Errorf("%w: the server has sent neither the stream's info nor an error", lock.ErrUnavailable)
 	}
-	return reply.StreamInfo, nil
+	return &reply, nil
 }
 
 // codeNotClustered is the server's for "replicas > 1 not supported in non-clustered mode".
@@ -106,11 +94,11 @@ func (s *store) make(ctx context.Context) error {
 		cfg.Replicas = 3
 	}
 	err := s.conn.makeStream(ctx, cfg)
-	if e, ok := errors.AsType[*jetstream.APIError](err); ok && e.ErrorCode == codeNotClustered && s.replicas == 0 {
+	if is(err, codeNotClustered) && s.replicas == 0 {
 		cfg.Replicas = 1
 		err = s.conn.makeStream(ctx, cfg)
 	}
-	if e, ok := errors.AsType[*jetstream.APIError](err); ok && e.ErrorCode == jetstream.JSErrCodeStreamNameInUse {
+	if is(err, jetstream.JSErrCodeStreamNameInUse) {
 		return nil // another process was quicker
 	}
 	return err

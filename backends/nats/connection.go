@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,11 +21,14 @@ import (
 type connection struct {
 	dial    func(ctx context.Context) (jetstream.JetStream, error)
 	hangUp  func(js jetstream.JetStream) // closes what dial has made
+	own     bool                         // it may choose another server
 	closing context.Context              // ends when close begins
 	end     context.CancelFunc
 	ready   chan struct{} // closed when dial has returned
 	once    sync.Once     // begins dialing
 	done    sync.WaitGroup
+
+	noted chan struct{} // receives after noteFailure, and keeps one
 
 	js  jetstream.JetStream // with err, to be read after ready
 	api string              // begins the subjects of JetStream's API
@@ -32,18 +36,22 @@ type connection struct {
 
 	mu       sync.Mutex // guards all below
 	requests map[*request]struct{}
-	failure  error // why the latest attempt to connect has failed; nil: it has not, or is not known
+	failing  time.Time // when the first of the requests began that have failed since the latest answer; zero: none
+	failure  error     // why the latest attempt to connect has failed; nil: it has not, or is not known
 }
 
 // request is one under way.
 type request struct {
-	subject string
+	c       *connection
+	ctx     context.Context // ends with the caller's, and when the request is interrupted
 	cancel  context.CancelCauseFunc
+	subject string
+	began   time.Time
 }
 
 func newConnection(dial func(ctx context.Context) (jetstream.JetStream, error), hangUp func(jetstream.JetStream)) *connection {
 	closing, end := context.WithCancel(context.Background())
-	return &connection{dial: dial, hangUp: hangUp, closing: closing, end: end, ready: make(chan struct{}), requests: map[*request]struct{}{}}
+	return &connection{dial: dial, hangUp: hangUp, closing: closing, end: end, ready: make(chan struct{}), noted: make(chan struct{}, 1), requests: map[*request]struct{}{}}
 }
 
 // existing is a connection that is the caller's.
@@ -116,46 +124,57 @@ func (c *connection) interrupt(why error, match func(*request) bool) {
 	}
 }
 
-// begin registers a request, after open; end must be called. An error of it means that
+// begin registers a request, after open; its end must be called. An error of it means that
 // nothing was sent.
-func (c *connection) begin(ctx context.Context, subject string) (_ context.Context, end func(), err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	r := &request{subject, cancel}
+func (c *connection) begin(ctx context.Context, subject string) (*request, error) {
+	r := &request{c: c, subject: subject, began: time.Now()}
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	c.mu.Lock()
 	c.requests[r] = struct{}{}
 	c.mu.Unlock()
-	end = func() {
-		c.mu.Lock()
-		delete(c.requests, r)
-		c.mu.Unlock()
-		cancel(nil)
-	}
 	// After it was registered, so that no loss of the connection is missed. What is sent
 	// without a connection is kept by the client until there is one, and comes late.
 	if !c.js.Conn().IsConnected() {
-		end()
-		return nil, nil, c.explain(errLost)
+		r.end()
+		return nil, c.explain(errLost)
 	}
-	return ctx, end, nil
+	return r, nil
 }
 
-// ask sends a request to JetStream's API and decodes its reply.
+func (r *request) end() {
+	r.c.mu.Lock()
+	delete(r.c.requests, r)
+	r.c.mu.Unlock()
+	r.cancel(nil)
+}
+
+// codeNoLeader is the server's for "JetStream system temporarily unavailable".
+const codeNoLeader = 10008
+
+// ask sends a request to JetStream's API and decodes its reply. An error that the server
+// replies is a *jetstream.APIError.
 func (c *connection) ask(ctx context.Context, what string, body []byte, reply any) error {
 	if err := c.open(ctx); err != nil {
 		return err
 	}
-	subject := c.api + what
-	ctx, end, err := c.begin(ctx, subject)
+	r, err := c.begin(ctx, c.api+what)
 	if err != nil {
 		return err
 	}
-	defer end()
-	m, err := c.js.Conn().RequestWithContext(ctx, subject, body)
+	defer r.end()
+	m, err := c.js.Conn().RequestWithContext(r.ctx, r.subject, body)
 	if err != nil {
-		return c.failed(ctx, subject, err)
+		return r.failed(err)
 	}
-	if err := json.Unmarshal(m.Data, reply); err != nil {
-		return fmt.Errorf("%w: the reply to %s can't be understood: %v", lock.ErrUnavailable, what, err)
+	var outcome struct {
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := errors.Join(json.Unmarshal(m.Data, &outcome), json.Unmarshal(m.Data, reply)); err != nil {
+		return fmt.Errorf("the reply to %s can't be understood: %v", what, err)
+	}
+	c.answered(r.began, outcome.Error == nil || outcome.Error.ErrorCode != codeNoLeader)
+	if outcome.Error != nil {
+		return outcome.Error
 	}
 	return nil
 }
@@ -169,16 +188,17 @@ func (c *connection) publish(ctx context.Context, subject string, data []byte, h
 	if c.api != jetstream.DefaultAPIPrefix {
 		subject = c.api + subject // as the client does: into another domain or account
 	}
-	ctx, end, err := c.begin(ctx, subject)
+	r, err := c.begin(ctx, subject)
 	if err != nil {
 		return 0, err
 	}
-	defer end()
+	defer r.end()
 	if h == nil {
 		h = natsgo.Header{}
 	}
-	ack, err := c.js.PublishMsg(ctx, &natsgo.Msg{Subject: subject, Header: h, Data: data}, jetstream.WithExpectLastSequencePerSubject(expected))
+	ack, err := c.js.PublishMsg(r.ctx, &natsgo.Msg{Subject: subject, Header: h, Data: data}, jetstream.WithExpectLastSequencePerSubject(expected))
 	if e, ok := errors.AsType[*jetstream.APIError](err); ok {
+		c.answered(r.began, e.ErrorCode != codeNoLeader)
 		switch e.ErrorCode {
 		case jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant:
 			return 0, record.ErrChanged
@@ -186,8 +206,9 @@ func (c *connection) publish(ctx context.Context, subject string, data []byte, h
 		return 0, judge(e)
 	}
 	if err != nil {
-		return 0, c.failed(ctx, subject, err) // applied or not, now or later
+		return 0, r.failed(err) // applied or not, now or later
 	}
+	c.answered(r.began, true)
 	return ack.Sequence, nil
 }
 
@@ -197,33 +218,52 @@ func (c *connection) makeStream(ctx context.Context, cfg jetstream.StreamConfig)
 	if err != nil {
 		return err
 	}
-	var reply struct {
-		Error *jetstream.APIError `json:"error"`
-	}
-	if err := c.ask(ctx, "STREAM.CREATE."+cfg.Name, body, &reply); err != nil {
-		return err
-	}
-	if reply.Error != nil {
-		return reply.Error
-	}
-	return nil
+	var reply struct{}
+	return c.ask(ctx, "STREAM.CREATE."+cfg.Name, body, &reply)
 }
 
-// failed is what an error of the client means for a request to subject.
-func (c *connection) failed(ctx context.Context, subject string, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, errLost) || errors.Is(cause, errDenied) {
+// failed is what an error of the client means.
+func (r *request) failed(err error) error {
+	c := r.c
+	if cause := context.Cause(r.ctx); errors.Is(cause, errLost) || errors.Is(cause, errDenied) {
 		err = cause // interrupted by it
 	}
-	if denial := c.denial(c.js.Conn().LastError(), subject); denial != nil {
+	if denial := c.denial(c.js.Conn().LastError(), r.subject); denial != nil {
 		return denial
 	}
 	switch {
 	case errors.Is(err, natsgo.ErrNoResponders):
-		return fmt.Errorf("%w: no JetStream answers there: start the servers with it, and enable it for the account", lock.ErrUnavailable)
+		return errors.New("no JetStream answers there: start the servers with it, and enable it for the account")
 	case !c.js.Conn().IsConnected():
 		return c.explain(err)
 	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		c.answered(r.began, false)
+	}
 	return err
+}
+
+// answerLimit is for how long requests may fail on one server before the connection leaves
+// it for another. A server that the others do not reach answers pings, but no request.
+const answerLimit = 2 * time.Second
+
+// answered notes whether a request that began then was answered by a server that reaches its
+// cluster.
+func (c *connection) answered(began time.Time, ok bool) {
+	c.mu.Lock()
+	if ok {
+		c.failing = time.Time{}
+	} else if c.failing.IsZero() {
+		c.failing = began
+	}
+	leave := c.own && !ok && time.Since(c.failing) >= answerLimit
+	if leave {
+		c.failing = time.Time{}
+	}
+	c.mu.Unlock()
+	if conn := c.js.Conn(); leave && len(conn.Servers()) > 1 {
+		_ = conn.ForceReconnect()
+	}
 }
 
 // denial is what it means that the server denied this user something, for a request to
@@ -237,7 +277,7 @@ func (c *connection) denial(err error, subject string) error {
 		inbox = own
 	}
 	switch text := err.Error(); {
-	case strings.Contains(text, `"`+subject+`"`):
+	case strings.Contains(text, `"`+subject+`"`), strings.Contains(text, `"`+subject+`.`):
 		return fmt.Errorf("%w: this user may not publish to %s; permit what the page of backends/nats lists", lock.ErrRefused, subject)
 	case strings.Contains(text, `"`+inbox):
 		return fmt.Errorf("%w: this user may not subscribe to %s, where replies come; permit it, or give the prefix that it may use", lock.ErrRefused, inbox+">")
@@ -255,6 +295,10 @@ func (c *connection) noteFailure(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.failure = err
+	select {
+	case c.noted <- struct{}{}:
+	default:
+	}
 }
 
 // explain says why there is no connection, as far as is known.
@@ -267,12 +311,16 @@ func (c *connection) explain(err error) error {
 	}
 	switch {
 	case why == nil:
-		return fmt.Errorf("%w: not connected: %w", lock.ErrUnavailable, err)
+		return fmt.Errorf("not connected: %w", err)
 	case errors.Is(why, natsgo.ErrAuthorization), errors.Is(why, natsgo.ErrAuthExpired), errors.Is(why, natsgo.ErrAuthRevoked),
 		strings.Contains(strings.ToLower(why.Error()), "authorization violation"):
 		return fmt.Errorf("%w: %v; check user and password, or the credentials", lock.ErrRefused, why)
 	}
-	return fmt.Errorf("%w: can't connect: %v", lock.ErrUnavailable, why)
+	hint := ""
+	if strings.Contains(why.Error(), "after TLS handshake") {
+		hint = "; the server may want a client's certificate, or another one"
+	}
+	return fmt.Errorf("can't connect: %v%s", why, hint)
 }
 
 // The server's codes for what asking again does not mend, and what does. All others count as
@@ -288,13 +336,14 @@ var codes = map[jetstream.ErrorCode]string{
 
 // judge says what an error of JetStream means.
 func judge(err error) error {
-	e, ok := errors.AsType[*jetstream.APIError](err)
-	if !ok {
+	of, ok := errors.AsType[jetstream.JetStreamError](err)
+	if !ok || of.APIError() == nil {
 		return err
 	}
+	e := of.APIError()
 	text := fmt.Sprintf("%s (JetStream's code %d)", e.Description, e.ErrorCode)
 	if do, ok := codes[e.ErrorCode]; ok {
 		return fmt.Errorf("%w: %s; %s", lock.ErrRefused, text, do)
 	}
-	return fmt.Errorf("%w: %s", lock.ErrUnavailable, text)
+	return fmt.Errorf("%s", text)
 }

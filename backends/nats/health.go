@@ -43,8 +43,10 @@ func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 			switch {
 			case r.Offline:
 				warn("replica %s is offline", r.Name)
-			case !r.Current:
-				warn("replica %s lags", r.Name)
+			case r.Current:
+				fact("replica "+r.Name, "current")
+			default: // for a moment, or for long
+				fact("replica "+r.Name, fmt.Sprintf("%d operations behind", r.Lag))
 			}
 		}
 	}

@@ -179,25 +179,28 @@ func (s *store) last(ctx context.Context, name string) (*message, error) {
 			return nil, err
 		}
 		var reply struct {
-			Error   *jetstream.APIError `json:"error"`
-			Message *message            `json:"message"`
+			Message *message `json:"message"`
 		}
 		err := s.conn.ask(ctx, "STREAM.MSG.GET."+s.stream, body, &reply)
 		switch {
-		case err != nil:
-			return nil, err
-		case reply.Error == nil && reply.Message != nil:
+		case err == nil && reply.Message != nil:
 			return reply.Message, nil
-		case reply.Error == nil:
-			return nil, fmt.Errorf("%w: the server has sent neither a message nor an error", lock.ErrUnavailable)
-		case reply.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		case err == nil:
+			return nil, errors.New("the server has sent neither a message nor an error")
+		case is(err, jetstream.JSErrCodeMessageNotFound):
 			return nil, nil
-		case reply.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound && again:
+		case is(err, jetstream.JSErrCodeStreamNotFound) && again:
 			s.binding.forget() // somebody has deleted the bucket
 		default:
-			return nil, judge(reply.Error)
+			return nil, judge(err)
 		}
 	}
+}
+
+// is reports whether err is the server's with this code.
+func is(err error, code jetstream.ErrorCode) bool {
+	e, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && e.ErrorCode == code
 }
 
 // deleted reports whether a message marks the deletion of a key: by the client's Delete or
@@ -261,7 +264,7 @@ func (s *store) publish(ctx context.Context, name string, data []byte, h natsgo.
 	seq, err := s.conn.publish(ctx, s.prefix+name, data, h, expected)
 	if errors.Is(err, jetstream.ErrNoStreamResponse) {
 		s.binding.forget() // it may have been deleted
-		return 0, fmt.Errorf("%w: no stream takes writes of %s*: the bucket is gone, or its servers can't be reached", lock.ErrUnavailable, s.prefix)
+		return 0, fmt.Errorf("no stream takes writes of %s*: the bucket is gone, or its servers can't be reached", s.prefix)
 	}
 	return seq, err
 }

@@ -13,6 +13,7 @@ import (
 )
 
 func TestStore(t *testing.T) {
+	t.Parallel()
 	c := storetest.StartNats(t, 1, storetest.NatsConfig{})
 	recordtest.Run(t, recordtest.Stores{
 		Dial:  func(t *testing.T) record.Store { return opened(t, dialed(t, c), DefaultBucket) },
@@ -21,6 +22,7 @@ func TestStore(t *testing.T) {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	c := storetest.StartNats(t, 1, storetest.NatsConfig{})
 	a, b := dialed(t, c), dialed(t, c)
 	n := 0

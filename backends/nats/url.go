@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -76,13 +77,20 @@ func openURL(scheme, rest string) (lock.Locker, error) {
 		}
 	}
 	o := &Options{Bucket: p.Text("bucket"), Record: record.Options{Owner: p.Text("owner"), HeadStart: p.Duration("head-start"), Grace: p.Duration("grace")}}
-	if p.Has("replicas") {
-		o.Replicas = p.Int("replicas")
-	}
+	o.Replicas = urlparams.Read(p, "replicas", "1 to 5", func(text string) (int, error) {
+		n, err := strconv.Atoi(text)
+		if n < 1 || n > 5 {
+			err = errors.New("out of range")
+		}
+		return n, err
+	})
 	domain, inbox, creds, nkey := p.Text("domain"), p.Text("inbox"), p.Text("creds"), p.Text("nkey")
 	ca, cert, key := p.Text("tls-ca"), p.Text("tls-cert"), p.Text("tls-key")
 	if err := p.Done(); err != nil {
 		return nil, err
+	}
+	if strings.ContainsFunc(domain, func(r rune) bool { return r >= 0x80 || !word(byte(r)) }) {
+		return nil, fmt.Errorf("%w: domain is %.64q, want letters, digits, - and _", lock.ErrInvalid, domain)
 	}
 	for _, file := range []string{creds, nkey} {
 		if _, err := os.Stat(file); file != "" && err != nil {
@@ -143,13 +151,26 @@ func dialing(servers string, options []natsgo.Option, domain string) *connection
 		options := append(options,
 			natsgo.SetCustomDialer(&dialer{ctx, net.Dialer{Timeout: dialTimeout}}),
 			natsgo.ReconnectErrHandler(func(_ *natsgo.Conn, err error) { c.noteFailure(err) }),
+			natsgo.DisconnectErrHandler(func(_ *natsgo.Conn, err error) {
+				if err != nil {
+					c.noteFailure(err)
+				}
+			}),
 			natsgo.ConnectHandler(func(*natsgo.Conn) { c.noteFailure(nil) }),
 			natsgo.ReconnectHandler(func(*natsgo.Conn) { c.noteFailure(nil) }),
 			natsgo.ErrorHandler(func(_ *natsgo.Conn, _ *natsgo.Subscription, err error) { c.deny(err) }),
 		)
 		conn, err := natsgo.Connect(servers, options...)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %v", lock.ErrUnavailable, err)
+			return nil, fmt.Errorf("%v", err)
+		}
+		if !conn.IsConnected() {
+			// It goes on trying. Why the first attempt failed comes a moment later.
+			select {
+			case <-c.noted:
+			case <-time.After(dialTimeout):
+			case <-ctx.Done():
+			}
 		}
 		if domain != "" {
 			return jetstream.NewWithDomain(conn, domain)
@@ -157,6 +178,7 @@ func dialing(servers string, options []natsgo.Option, domain string) *connection
 		return jetstream.New(conn)
 	}
 	c = newConnection(dial, func(js jetstream.JetStream) { js.Conn().Close() })
+	c.own = true
 	return c
 }
 

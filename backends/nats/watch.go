@@ -36,32 +36,32 @@ func (s *store) follow(ctx context.Context, filter string) (*feed, error) {
 	if err := s.bind(ctx); err != nil {
 		return nil, err
 	}
-	subject := s.conn.api + "CONSUMER.CREATE." + s.stream
-	ctx, end, err := s.conn.begin(ctx, subject)
+	r, err := s.conn.begin(ctx, s.conn.api+"CONSUMER.CREATE."+s.stream)
 	if err != nil {
 		return nil, err
 	}
-	defer end()
+	defer r.end()
 	conn := s.conn.js.Conn()
 	sub, err := conn.SubscribeSync(conn.NewInbox())
 	if err != nil {
-		return nil, s.conn.failed(ctx, subject, err)
+		return nil, r.failed(err)
 	}
 	_ = sub.SetPendingLimits(-1, -1) // a record for each key, when all are listed
-	consumer, err := s.conn.js.CreatePushConsumer(ctx, s.stream, jetstream.ConsumerConfig{
+	consumer, err := s.conn.js.CreatePushConsumer(r.ctx, s.stream, jetstream.ConsumerConfig{
 		DeliverSubject: sub.Subject, FilterSubject: filter, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy,
 		AckPolicy: jetstream.AckNonePolicy, MaxDeliver: 1, IdleHeartbeat: heartbeat,
 		MemoryStorage: true, Replicas: 1, // a lost one is made anew
 	})
 	if err != nil {
 		_ = sub.Unsubscribe()
-		if e, ok := errors.AsType[*jetstream.APIError](err); ok {
-			return nil, judge(e)
+		switch {
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+			s.binding.forget() // somebody has deleted the bucket
+			return nil, errors.New("the bucket is gone")
+		case errors.As(err, new(jetstream.JetStreamError)):
+			return nil, judge(err)
 		}
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			s.binding.forget()
-		}
-		return nil, s.conn.failed(ctx, subject, err)
+		return nil, r.failed(err)
 	}
 	return &feed{conn: s.conn, sub: sub, pending: consumer.CachedInfo().NumPending}, nil
 }
@@ -127,13 +127,13 @@ func (s *store) Watch(ctx context.Context, name string, changed func(*record.Ent
 // pass hands on what a feed receives, until messages are missing.
 func (s *store) pass(ctx context.Context, f *feed, changed func(*record.Entry)) {
 	// The loss of the connection is noticed at once, not by silence.
-	ctx, end, err := s.conn.begin(ctx, f.sub.Subject)
+	r, err := s.conn.begin(ctx, f.sub.Subject)
 	if err != nil {
 		return
 	}
-	defer end()
+	defer r.end()
 	for {
-		m, at, err := f.next(ctx)
+		m, at, err := f.next(r.ctx)
 		if err != nil {
 			return
 		}
@@ -174,14 +174,14 @@ func (s *store) List(ctx context.Context, prefix string) iter.Seq2[record.Entry,
 			return
 		}
 		defer f.stop()
-		receiving, end, err := s.conn.begin(ctx, f.sub.Subject)
+		r, err := s.conn.begin(ctx, f.sub.Subject)
 		if err != nil {
 			yield(record.Entry{}, err)
 			return
 		}
-		defer end()
+		defer r.end()
 		for left := f.pending; left > 0; {
-			m, at, err := f.next(receiving)
+			m, at, err := f.next(r.ctx)
 			if err != nil {
 				if ctx.Err() != nil {
 					err = ctx.Err()

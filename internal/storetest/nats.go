@@ -29,12 +29,17 @@ type NatsMember struct {
 	routes  int // port for the other servers
 	// links are the ways to and from the other members, each of which dials through one.
 	links []*redistest.Proxy
+
+	cfg  NatsConfig
+	dial []string // the other members, as this one dials them
 }
 
 // NatsConfig is what the servers have beside the defaults.
 type NatsConfig struct {
 	// SyncInterval is JetStream's: "always", or "" for the server's default of 2m.
 	SyncInterval string
+	// Domain is JetStream's.
+	Domain string
 	// Extra is appended to each server's configuration: accounts, TLS.
 	Extra string
 	// Dir is where one server keeps its data. Defaults to a directory of the test.
@@ -76,15 +81,15 @@ func StartNats(t testing.TB, n int, cfg NatsConfig) *Nats {
 		})
 	}
 	for _, m := range c.Members {
-		var routes []string
+		m.cfg = cfg
 		for _, other := range c.Members {
 			if other != m {
 				link := redistest.NewProxy(t, fmt.Sprint("127.0.0.1:", other.routes))
 				m.links, other.links = append(m.links, link), append(other.links, link)
-				routes = append(routes, "nats-route://"+link.Addr())
+				m.dial = append(m.dial, "nats-route://"+link.Addr())
 			}
 		}
-		m.write(cfg, routes)
+		m.Configure(cfg.Extra)
 		m.command = func() *exec.Cmd { return exec.Command(program, "-c", m.config()) }
 		m.ready = m.listening // JetStream would need the others
 		m.Restart()
@@ -101,26 +106,30 @@ func StartNats(t testing.TB, n int, cfg NatsConfig) *Nats {
 
 func (m *NatsMember) config() string { return filepath.Join(m.dir, "nats.conf") }
 
-// write makes the server's configuration file.
-func (m *NatsMember) write(cfg NatsConfig, routes []string) {
+// Configure writes the server's configuration, with this in place of NatsConfig.Extra, for
+// the next start.
+func (m *NatsMember) Configure(extra string) {
 	m.t.Helper()
 	var b strings.Builder
-	dir := cfg.Dir
+	dir := m.cfg.Dir
 	if dir == "" {
 		dir = filepath.Join(m.dir, "data")
 	}
 	fmt.Fprintf(&b, "server_name: %s\nlisten: %q\nhttp: \"127.0.0.1:%d\"\n", m.name, m.Addr(), m.monitor)
 	fmt.Fprintf(&b, "jetstream { store_dir: %q, max_memory_store: 64MB, max_file_store: 1GB", dir)
-	if cfg.SyncInterval != "" {
-		fmt.Fprintf(&b, ", sync_interval: %s", cfg.SyncInterval)
+	if m.cfg.SyncInterval != "" {
+		fmt.Fprintf(&b, ", sync_interval: %s", m.cfg.SyncInterval)
+	}
+	if m.cfg.Domain != "" {
+		fmt.Fprintf(&b, ", domain: %s", m.cfg.Domain)
 	}
 	b.WriteString(" }\n")
-	if len(routes) > 0 {
+	if len(m.dial) > 0 {
 		// What is advertised leads nowhere: the others come by their own links alone.
 		fmt.Fprintf(&b, "cluster { name: test, listen: \"127.0.0.1:%d\", cluster_advertise: \"127.0.0.1:1\", no_advertise: true, pool_size: -1, routes: [%s] }\n",
-			m.routes, strings.Join(routes, ", "))
+			m.routes, strings.Join(m.dial, ", "))
 	}
-	b.WriteString(cfg.Extra)
+	b.WriteString(extra)
 	if err := os.WriteFile(m.config(), []byte(b.String()), 0o600); err != nil {
 		m.t.Fatalf("storetest: %v", err)
 	}
