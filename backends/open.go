@@ -63,7 +63,7 @@ func init() {
 //	                          default port
 //	redlocks://...            the same over TLS
 //
-// Others register when they are imported: sqlite:, mysql:, postgres:, etcd: and etcds: by the
+// Others register when they are imported: sqlite:, mysql:, postgres:, etcd:, etcds:, nats: and natss: by the
 // packages below this one, which are modules of their own.
 //
 // redlock takes user:password@ before the first host, for all nodes, and these
@@ -98,7 +98,7 @@ func Open(ctx context.Context, rawURL string) (lock.Locker, error) {
 // modules are the stores that have a module of their own, by their schemes: a program that
 // wants one imports it, and so registers it.
 var modules = map[string]string{
-	"sqlite": "sqlite", "mysql": "mysql", "postgres": "postgres", "postgresql": "postgres", "etcd": "etcd", "etcds": "etcd",
+	"sqlite": "sqlite", "mysql": "mysql", "postgres": "postgres", "postgresql": "postgres", "etcd": "etcd", "etcds": "etcd", "nats": "nats", "natss": "nats",
 }
 
 // wanted says what to write in place of a URL that names no store. It is not quoted:

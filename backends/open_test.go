@@ -114,6 +114,7 @@ func TestBadURLsAreRefusedByNameAndWithoutSecrets(t *testing.T) {
 		secret:                                           "redlock:",
 		secret + "://h":                                  "redlock:",
 		"etcd://h1":                                      `want it imported: _ "github.com/tonsurance/lockkeeper/backends/etcd"`,
+		"natss://" + secret + "@h1":                      `want it imported: _ "github.com/tonsurance/lockkeeper/backends/nats"`,
 		"postgresql://u:" + secret + "@h/d":              `want it imported: _ "github.com/tonsurance/lockkeeper/backends/postgres"`,
 		"mysql://u:" + secret + "@h/d":                   `want it imported: _ "github.com/tonsurance/lockkeeper/backends/mysql"`,
 		"nosuch://h1":                                    "memory:",

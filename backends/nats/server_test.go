@@ -1,6 +1,8 @@
 package nats
 
 import (
+	"flag"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,16 @@ import (
 
 	"github.com/tonsurance/lockkeeper/internal/storetest"
 )
+
+// TestMain lets more tests wait at the same time than there are processors: all that they do
+// is wait, for elections and timeouts.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = flag.Set("test.parallel", "6")
+	}
+	os.Exit(m.Run())
+}
 
 // dialed opens a client of all servers, as the page says.
 func dialed(t testing.TB, c *storetest.Nats, options ...natsgo.Option) jetstream.JetStream {

@@ -95,7 +95,7 @@ func requireExported(t *testing.T, dir string, s *ast.SelectorExpr) {
 		"lock": "lock", "leader": "leader", "keepalive": "keepalive", "redlock": "redlock", "backends": "backends",
 		"file": "backends/file", "memory": "backends/memory", "locktest": "lock/locktest", "lockotel": "lock/lockotel",
 		"leaderhttp": "leader/leaderhttp", "record": "backends/record", "recordtest": "backends/record/recordtest",
-		"sqlite": "backends/sqlite", "mysql": "backends/mysql", "postgres": "backends/postgres", "etcd": "backends/etcd",
+		"sqlite": "backends/sqlite", "mysql": "backends/mysql", "postgres": "backends/postgres", "etcd": "backends/etcd", "nats": "backends/nats",
 	}[of.Name]
 	if !ok {
 		return
@@ -106,7 +106,7 @@ func requireExported(t *testing.T, dir string, s *ast.SelectorExpr) {
 
 // needServer are the packages whose stores are servers that are not in every machine: their
 // examples are compiled, and have no output.
-var needServer = map[string]bool{"backends/etcd": true, "backends/mysql": true, "backends/postgres": true}
+var needServer = map[string]bool{"backends/etcd": true, "backends/mysql": true, "backends/nats": true, "backends/postgres": true}
 
 // The examples of go doc are for those who have read that far.
 func TestEachPackageHasExamplesThatRun(t *testing.T) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks: Redis, Postgres, PgBouncer and MariaDB,
-# and a C compiler for the race detector, by apt-get or brew; etcd is built of its Go module,
-# once, into the user's cache. Leaves alone what is there, and starts nothing.
+# and a C compiler for the race detector, by apt-get or brew; etcd and NATS are built of
+# their Go modules, once, into the user's cache. Leaves alone what is there, and starts nothing.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -91,4 +91,5 @@ if [ ${#missing[@]} -gt 0 ]; then
   done
 fi
 etcd=$(./build-etcd.sh)
-say "${programs[*]} are there, and $etcd"
+nats=$(./build-nats.sh)
+say "${programs[*]} are there, $etcd and $nats"

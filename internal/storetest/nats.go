@@ -91,7 +91,7 @@ func StartNats(t testing.TB, n int, cfg NatsConfig) *Nats {
 		}
 		m.Configure(cfg.Extra)
 		m.command = func() *exec.Cmd { return exec.Command(program, "-c", m.config()) }
-		m.ready = m.listening // JetStream would need the others
+		m.ready = m.accepts // JetStream would need the others
 		m.Restart()
 	}
 	for _, m := range c.Members {
@@ -146,12 +146,7 @@ func (m *NatsMember) Cut(on bool) {
 	}
 }
 
-// listening reports that the server takes clients, of JetStream or not.
-func (m *NatsMember) listening(ctx context.Context) error {
-	_, err := m.get(ctx, "/varz")
-	return err
-}
-
+// healthy reports whether JetStream works.
 func (m *NatsMember) healthy() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()

@@ -17,6 +17,7 @@ import (
 	"github.com/tonsurance/lockkeeper/backends"
 	_ "github.com/tonsurance/lockkeeper/backends/etcd"
 	_ "github.com/tonsurance/lockkeeper/backends/mysql"
+	_ "github.com/tonsurance/lockkeeper/backends/nats"
 	_ "github.com/tonsurance/lockkeeper/backends/postgres"
 	_ "github.com/tonsurance/lockkeeper/backends/sqlite"
 	"github.com/tonsurance/lockkeeper/internal/registry"
@@ -41,6 +42,7 @@ func startAll(h *storetest.Host, only string) ([]rival, error) {
 		{"postgres", func() []rival { return startPostgres(h) }},
 		{"mysql", func() []rival { return startMySQL(h) }},
 		{"etcd", func() []rival { return startEtcd(h) }},
+		{"nats", func() []rival { return startNats(h) }},
 		{"sqlite", func() []rival { return []rival{ours("sqlite", "sqlite:"+filepath.Join(dir, "locks.db"))} }},
 		{"file", func() []rival { return []rival{ours("file", "file://"+filepath.Join(dir, "locks"))} }},
 	} {
@@ -49,7 +51,7 @@ func startAll(h *storetest.Host, only string) ([]rival, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("-store is %q, want postgres, mysql, etcd, sqlite or file", only)
+		return nil, fmt.Errorf("-store is %q, want postgres, mysql, etcd, nats, sqlite or file", only)
 	}
 	return all, nil
 }
@@ -100,6 +102,12 @@ func startEtcd(h *storetest.Host) []rival {
 			}
 			return mutexes{client, s}, nil
 		}}}
+}
+
+// startNats starts three servers. NATS has no recipe for a lock: what its users write by hand
+// is a key with a ttl.
+func startNats(h *storetest.Host) []rival {
+	return []rival{ours("nats", "nats://"+strings.Join(storetest.StartNats(h, 3, storetest.NatsConfig{SyncInterval: "always"}).Addrs(), ","))}
 }
 
 // ours is a store of this project, opened as programs do.
