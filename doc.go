@@ -28,8 +28,8 @@
 //   - [github.com/tonsurance/lockkeeper/backends/file]: in a directory, for the
 //     processes of one machine, with nothing to install.
 //   - [github.com/tonsurance/lockkeeper/backends/memory]: in one process, for tests.
-//   - Postgres, MySQL, SQLite and etcd: backends/postgres, backends/mysql,
-//     backends/sqlite and backends/etcd, each a module of its own.
+//   - Postgres, MySQL, SQLite, etcd and NATS: backends/postgres, backends/mysql,
+//     backends/sqlite, backends/etcd and backends/nats, each a module of its own.
 //   - [github.com/tonsurance/lockkeeper/backends]: any of these by its URL.
 //   - [github.com/tonsurance/lockkeeper/backends/record]: a store of your own in two
 //     methods; [github.com/tonsurance/lockkeeper/backends/record/recordtest] and
