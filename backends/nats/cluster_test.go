@@ -3,13 +3,17 @@ package nats
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	natsgo "github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/tonsurance/lockkeeper/backends/record"
+	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
 	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/lock"
 )
@@ -49,6 +53,58 @@ func release(ctx context.Context, t *testing.T, lease lock.Lease) {
 	}
 }
 
+// Conflicts have another code in a cluster, and each client asks another server.
+func TestStoreOfACluster(t *testing.T) {
+	t.Parallel()
+	c := storetest.StartNats(t, 3, storetest.NatsConfig{})
+	n := 0
+	dial := func(t *testing.T) record.Store {
+		n++
+		one := &storetest.Nats{Members: c.Members[n%3 : n%3+1]}
+		return opened(t, dialed(t, one), DefaultBucket)
+	}
+	recordtest.Run(t, recordtest.Stores{Dial: dial, Names: names})
+
+	// Of writes that meet, the leader refuses all but the first before that one is applied.
+	clients := []record.Store{dial(t), dial(t), dial(t)}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for round := range 20 {
+		var meet sync.WaitGroup
+		results := make([]error, 2*len(clients))
+		for i := range results {
+			meet.Go(func() {
+				_, results[i] = clients[i%len(clients)].Put(ctx, fmt.Sprint("round", round), record.Record{Key: "k", Seq: uint64(i)}, "")
+			})
+		}
+		meet.Wait()
+		won := 0
+		for _, err := range results {
+			if err == nil {
+				won++
+			} else {
+				require.ErrorIs(t, err, record.ErrChanged, "a conflict is no outage")
+			}
+		}
+		require.Equal(t, 1, won)
+	}
+}
+
+// beginningAt is a locker as a URL makes it, but that it tries this server first.
+func beginningAt(t *testing.T, first *storetest.NatsMember, c *storetest.Nats) *Locker {
+	servers := []string{first.Addr()}
+	for _, addr := range c.Addrs() {
+		if addr != first.Addr() {
+			servers = append(servers, addr)
+		}
+	}
+	options := append(options(), natsgo.DontRandomize())
+	l, err := newLocker(dialing("nats://"+strings.Join(servers, ",nats://"), options, ""), nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	return l
+}
+
 func TestALeaseSurvivesTheLossOfTheStreamsLeader(t *testing.T) {
 	for name, fault := range map[string]func(m *storetest.NatsMember) (mend func()){
 		"killed":  func(m *storetest.NatsMember) func() { m.Kill(); return m.Restart },
@@ -58,12 +114,14 @@ func TestALeaseSurvivesTheLossOfTheStreamsLeader(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := storetest.StartNats(t, 3, storetest.NatsConfig{})
-			hosts := "//" + strings.Join(c.Addrs(), ",")
-			l, other := atURL(t, "nats", hosts), atURL(t, "nats", hosts)
-			const ttl = time.Minute
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
-			lease, err := lock.Acquire(ctx, l, "k", ttl, nil) // the bucket is made
+			require.NoError(t, opened(t, dialed(t, c), DefaultBucket).bind(ctx))
+			// Both clients are connected to the leader: they have to leave it.
+			leader := c.Leader(stream)
+			l, other := beginningAt(t, leader, c), beginningAt(t, leader, c)
+			const ttl = time.Minute
+			lease, err := lock.Acquire(ctx, l, "k", ttl, nil)
 			require.NoError(t, err)
 			h, err := l.Health(ctx)
 			require.NoError(t, err)
@@ -71,7 +129,9 @@ func TestALeaseSurvivesTheLossOfTheStreamsLeader(t *testing.T) {
 			require.Empty(t, h.Nodes[0].Warnings, "of a bucket with three replicas")
 			stop, kept := make(chan struct{}), make(chan error, 1)
 			go func() { kept <- keep(t, lease, ttl, stop) }()
-			mend := fault(c.Leader(stream))
+			_, err = other.TryAcquire(ctx, "k", ttl) // it connects
+			require.ErrorIs(t, err, lock.ErrHeld)
+			mend := fault(leader)
 			began := time.Now()
 			for { // a minority is away: the key is refused, and others can be had
 				_, err = other.TryAcquire(ctx, "k", ttl)

@@ -179,6 +179,10 @@ func (c *connection) ask(ctx context.Context, what string, body []byte, reply an
 	return nil
 }
 
+// errUndecided is why a leader refuses a write while another one of the same subject is on its
+// way to the replicas. The refused one is never applied.
+var errUndecided = errors.New("another write of this key is not decided")
+
 // publish writes a message to a stream in place of the one with this sequence number, and
 // returns its own.
 func (c *connection) publish(ctx context.Context, subject string, data []byte, h natsgo.Header, expected uint64) (uint64, error) {
@@ -198,12 +202,16 @@ func (c *connection) publish(ctx context.Context, subject string, data []byte, h
 	}
 	ack, err := c.js.PublishMsg(r.ctx, &natsgo.Msg{Subject: subject, Header: h, Data: data}, jetstream.WithExpectLastSequencePerSubject(expected))
 	if e, ok := errors.AsType[*jetstream.APIError](err); ok {
-		c.answered(r.began, e.ErrorCode != codeNoLeader)
 		switch e.ErrorCode {
-		case jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant:
-			return 0, record.ErrChanged
+		case jetstream.JSErrCodeStreamWrongLastSequenceConstant:
+			return 0, errUndecided
+		case jetstream.JSErrCodeStreamWrongLastSequence:
+			err = record.ErrChanged
+		default:
+			err = judge(e)
 		}
-		return 0, judge(e)
+		c.answered(r.began, e.ErrorCode != codeNoLeader)
+		return 0, err
 	}
 	if err != nil {
 		return 0, r.failed(err) // applied or not, now or later

@@ -261,12 +261,28 @@ func (s *store) publish(ctx context.Context, name string, data []byte, h natsgo.
 	if err := s.bind(ctx); err != nil {
 		return 0, err
 	}
-	seq, err := s.conn.publish(ctx, s.prefix+name, data, h, expected)
-	if errors.Is(err, jetstream.ErrNoStreamResponse) {
-		s.binding.forget() // it may have been deleted
-		return 0, fmt.Errorf("no stream takes writes of %s*: the bucket is gone, or its servers can't be reached", s.prefix)
+	began := time.Now()
+	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		seq, err := s.conn.publish(ctx, s.prefix+name, data, h, expected)
+		switch {
+		case errors.Is(err, jetstream.ErrNoStreamResponse):
+			s.binding.forget() // it may have been deleted
+			return 0, fmt.Errorf("no stream takes writes of %s*: the bucket is gone, or its servers can't be reached", s.prefix)
+		case !errors.Is(err, errUndecided):
+			return seq, err
+		case time.Since(began) >= answerLimit:
+			// Nothing was written. A leader that is cut off from the replicas goes on like
+			// this until it notices.
+			s.conn.answered(began, false)
+			return 0, err
+		}
+		// Whether it is a conflict shows when the other write is decided.
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
 	}
-	return seq, err
 }
 
 // Delete marks the key as deleted, as the client's Purge does, so that who watches is

@@ -64,12 +64,7 @@ func openURL(scheme, rest string) (lock.Locker, error) {
 		}
 		servers = append(servers, u.String())
 	}
-	options := []natsgo.Option{
-		natsgo.Name("lockkeeper"), natsgo.Timeout(dialTimeout), natsgo.PingInterval(pingInterval), natsgo.MaxPingsOutstanding(pingsOut),
-		natsgo.RetryOnFailedConnect(true), natsgo.MaxReconnects(-1), natsgo.ReconnectWait(redial), natsgo.ReconnectJitter(redial, redial),
-		natsgo.ReconnectBufSize(-1),   // a request fails without a connection, instead of being sent late
-		natsgo.IgnoreAuthErrorAbort(), // a password that is mended in the servers works again
-	}
+	options := options()
 	if named {
 		options, err = withCredentials(options, credentials)
 		if err != nil {
@@ -129,6 +124,16 @@ func openURL(scheme, rest string) (lock.Locker, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// options are those of each connection that is made here.
+func options() []natsgo.Option {
+	return []natsgo.Option{
+		natsgo.Name("lockkeeper"), natsgo.Timeout(dialTimeout), natsgo.PingInterval(pingInterval), natsgo.MaxPingsOutstanding(pingsOut),
+		natsgo.RetryOnFailedConnect(true), natsgo.MaxReconnects(-1), natsgo.ReconnectWait(redial), natsgo.ReconnectJitter(redial, redial),
+		natsgo.ReconnectBufSize(-1),   // a request fails without a connection, instead of being sent late
+		natsgo.IgnoreAuthErrorAbort(), // a password that is mended in the servers works again
+	}
 }
 
 func withCredentials(options []natsgo.Option, credentials string) ([]natsgo.Option, error) {
