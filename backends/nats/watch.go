@@ -183,10 +183,7 @@ func (s *store) List(ctx context.Context, prefix string) iter.Seq2[record.Entry,
 		for left := f.pending; left > 0; {
 			m, at, err := f.next(r.ctx)
 			if err != nil {
-				if ctx.Err() != nil {
-					err = ctx.Err()
-				}
-				yield(record.Entry{}, err)
+				yield(record.Entry{}, r.failed(err))
 				return
 			}
 			left = at.NumPending
