@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -66,6 +67,26 @@ func (s *store) bind(ctx context.Context) error {
 	}
 	s.binding.set(true)
 	return nil
+}
+
+// inBucket does something with the bucket, and once more if somebody has deleted it.
+func (s *store) inBucket(ctx context.Context, do func() error) error {
+	for again := true; ; again = false {
+		if err := s.bind(ctx); err != nil {
+			return err
+		}
+		err := do()
+		if !again || !is(err, jetstream.JSErrCodeStreamNotFound) {
+			return err
+		}
+		s.binding.forget()
+	}
+}
+
+// is reports whether err is the server's with this code.
+func is(err error, code jetstream.ErrorCode) bool {
+	e, ok := errors.AsType[jetstream.JetStreamError](err)
+	return ok && e.APIError() != nil && e.APIError().ErrorCode == code
 }
 
 // info is the stream's, as its leader has it.

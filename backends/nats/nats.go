@@ -174,33 +174,19 @@ func (s *store) last(ctx context.Context, name string) (*message, error) {
 	if err != nil {
 		return nil, err
 	}
-	for again := true; ; again = false {
-		if err := s.bind(ctx); err != nil {
-			return nil, err
-		}
-		var reply struct {
-			Message *message `json:"message"`
-		}
-		err := s.conn.ask(ctx, "STREAM.MSG.GET."+s.stream, body, &reply)
-		switch {
-		case err == nil && reply.Message != nil:
-			return reply.Message, nil
-		case err == nil:
-			return nil, errors.New("the server has sent neither a message nor an error")
-		case is(err, jetstream.JSErrCodeMessageNotFound):
-			return nil, nil
-		case is(err, jetstream.JSErrCodeStreamNotFound) && again:
-			s.binding.forget() // somebody has deleted the bucket
-		default:
-			return nil, judge(err)
-		}
+	var reply struct {
+		Message *message `json:"message"`
 	}
-}
-
-// is reports whether err is the server's with this code.
-func is(err error, code jetstream.ErrorCode) bool {
-	e, ok := errors.AsType[*jetstream.APIError](err)
-	return ok && e.ErrorCode == code
+	err = s.inBucket(ctx, func() error { return s.conn.ask(ctx, "STREAM.MSG.GET."+s.stream, body, &reply) })
+	switch {
+	case is(err, jetstream.JSErrCodeMessageNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, judge(err)
+	case reply.Message == nil:
+		return nil, errors.New("the server has sent neither a message nor an error")
+	}
+	return reply.Message, nil
 }
 
 // deleted reports whether a message marks the deletion of a key: by the client's Delete or
@@ -266,7 +252,6 @@ func (s *store) publish(ctx context.Context, name string, data []byte, h natsgo.
 		seq, err := s.conn.publish(ctx, s.prefix+name, data, h, expected)
 		switch {
 		case errors.Is(err, jetstream.ErrNoStreamResponse):
-			s.binding.forget() // it may have been deleted
 			return 0, fmt.Errorf("no stream takes writes of %s*: the bucket is gone, or its servers can't be reached", s.prefix)
 		case !errors.Is(err, errUndecided):
 			return seq, err

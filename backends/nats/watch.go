@@ -32,10 +32,16 @@ type feed struct {
 }
 
 // follow begins a feed.
-func (s *store) follow(ctx context.Context, filter string) (*feed, error) {
-	if err := s.bind(ctx); err != nil {
-		return nil, err
-	}
+func (s *store) follow(ctx context.Context, filter string) (f *feed, err error) {
+	err = s.inBucket(ctx, func() error {
+		f, err = s.consume(ctx, filter)
+		return err
+	})
+	return f, judge(err)
+}
+
+// consume makes a consumer, whose error may be the server's.
+func (s *store) consume(ctx context.Context, filter string) (*feed, error) {
 	r, err := s.conn.begin(ctx, s.conn.api+"CONSUMER.CREATE."+s.stream)
 	if err != nil {
 		return nil, err
@@ -52,18 +58,14 @@ func (s *store) follow(ctx context.Context, filter string) (*feed, error) {
 		AckPolicy: jetstream.AckNonePolicy, MaxDeliver: 1, IdleHeartbeat: heartbeat,
 		MemoryStorage: true, Replicas: 1, // a lost one is made anew
 	})
-	if err != nil {
-		_ = sub.Unsubscribe()
-		switch {
-		case errors.Is(err, jetstream.ErrStreamNotFound):
-			s.binding.forget() // somebody has deleted the bucket
-			return nil, errors.New("the bucket is gone")
-		case errors.As(err, new(jetstream.JetStreamError)):
-			return nil, judge(err)
-		}
-		return nil, r.failed(err)
+	if err == nil {
+		return &feed{conn: s.conn, sub: sub, pending: consumer.CachedInfo().NumPending}, nil
 	}
-	return &feed{conn: s.conn, sub: sub, pending: consumer.CachedInfo().NumPending}, nil
+	_ = sub.Unsubscribe()
+	if e, ok := errors.AsType[jetstream.JetStreamError](err); ok && e.APIError() != nil {
+		return nil, err
+	}
+	return nil, r.failed(err)
 }
 
 func (f *feed) stop() { _ = f.sub.Unsubscribe() }
