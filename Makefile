@@ -87,7 +87,7 @@ fuzz: ## hostile input: each fuzz target for FUZZTIME
 	while read -r pkg name; do echo "== $$pkg $$name"; $(GO) test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(FUZZTIME) "$$pkg"; done
 
 .PHONY: torture
-torture: servers ## faults on real servers and processes: STORE=redlock (half an hour), file, sqlite, postgres, mysql, etcd, s3 (10 minutes); TORTURE='-seed 404'
+torture: servers ## faults on real servers and processes: STORE=redlock (half an hour), file, sqlite, mysql, postgres, etcd, nats, s3 (10 minutes); TORTURE='-seed 404'
 	cd internal/torture && $(GO) run ./cmd/torture -store $(STORE) -clients 8 $(if $(filter redlock,$(STORE)),-duration 30m -nodes 5,-duration 10m) $(TORTURE)
 
 .PHONY: allocs
@@ -142,4 +142,4 @@ alone: ## the library with its own requirements, without those of the workspace
 
 .PHONY: cross
 cross: ## vet this module for the other systems
-	@set -e; for os in $(SYSTEMS); do echo "== GOOS=$$os go vet"; GOOS=$$os CGO_ENABLED=0 $(GO) vet ./... ./backends/etcd ./backends/mysql ./backends/postgres ./backends/s3; done
+	@set -e; for os in $(SYSTEMS); do echo "== GOOS=$$os go vet"; GOOS=$$os CGO_ENABLED=0 $(GO) vet ./... ./backends/sqlite ./backends/mysql ./backends/postgres ./backends/etcd ./backends/nats ./backends/s3; done

@@ -28,8 +28,9 @@
 //   - [github.com/tonsurance/lockkeeper/backends/file]: in a directory, for the
 //     processes of one machine, with nothing to install.
 //   - [github.com/tonsurance/lockkeeper/backends/memory]: in one process, for tests.
-//   - Postgres, MySQL, SQLite, etcd and S3: backends/postgres, backends/mysql,
-//     backends/sqlite, backends/etcd and backends/s3, each a module of its own.
+//   - SQLite, MySQL, Postgres, etcd, NATS and S3: backends/sqlite, backends/mysql,
+//     backends/postgres, backends/etcd, backends/nats and backends/s3, each a module of its
+//     own.
 //   - [github.com/tonsurance/lockkeeper/backends]: any of these by its URL.
 //   - [github.com/tonsurance/lockkeeper/backends/record]: a store of your own in two
 //     methods; [github.com/tonsurance/lockkeeper/backends/record/recordtest] and

@@ -65,8 +65,8 @@ func init() {
 //	                          default port
 //	redlocks://...            the same over TLS
 //
-// Others register when they are imported: sqlite:, mysql:, postgres:, etcd:, etcds: and s3: by
-// the packages below this one, which are modules of their own.
+// Others register when they are imported: sqlite:, mysql:, postgres:, etcd:, etcds:, nats:, natss:
+// and s3: by the packages below this one, which are modules of their own.
 //
 // redlock takes user:password@ before the first host, for all nodes, and these
 // parameters, each as the option of its name in [redlock.Options] and with its
@@ -101,7 +101,7 @@ func Open(ctx context.Context, rawURL string) (lock.Locker, error) {
 // wants one imports it, and so registers it.
 var modules = map[string]string{
 	"sqlite": "sqlite", "mysql": "mysql", "postgres": "postgres", "postgresql": "postgres", "etcd": "etcd", "etcds": "etcd",
-	"s3": "s3",
+	"nats": "nats", "natss": "nats", "s3": "s3",
 }
 
 // wanted says what to write in place of a URL that names no store. It is not quoted:

@@ -115,6 +115,7 @@ func TestBadURLsAreRefusedByNameAndWithoutSecrets(t *testing.T) {
 		secret + "://h":                                  "redlock:",
 		"s3://bucket":                                    `want it imported: _ "github.com/tonsurance/lockkeeper/backends/s3"`,
 		"etcd://h1":                                      `want it imported: _ "github.com/tonsurance/lockkeeper/backends/etcd"`,
+		"natss://" + secret + "@h1":                      `want it imported: _ "github.com/tonsurance/lockkeeper/backends/nats"`,
 		"postgresql://u:" + secret + "@h/d":              `want it imported: _ "github.com/tonsurance/lockkeeper/backends/postgres"`,
 		"mysql://u:" + secret + "@h/d":                   `want it imported: _ "github.com/tonsurance/lockkeeper/backends/mysql"`,
 		"nosuch://h1":                                    "memory:",

@@ -7,6 +7,7 @@ import (
 
 	_ "github.com/tonsurance/lockkeeper/backends/etcd"
 	_ "github.com/tonsurance/lockkeeper/backends/mysql"
+	_ "github.com/tonsurance/lockkeeper/backends/nats"
 	_ "github.com/tonsurance/lockkeeper/backends/postgres"
 	_ "github.com/tonsurance/lockkeeper/backends/s3"
 	_ "github.com/tonsurance/lockkeeper/backends/sqlite"

@@ -88,14 +88,14 @@ func (a *app) storeURL(name, raw string) (store, error) {
 	s := store{url: raw, named: true}
 	for _, tls := range [][2]string{{"tls-ca", tlsCA}, {"tls-cert", tlsCert}, {"tls-key", tlsKey}} {
 		if path := a.getenv(tls[1]); path != "" {
-			s.param(tls[0], path, "redlock", "redlocks", "etcd", "etcds", "mysql", "postgres", "postgresql", "s3")
+			s.param(tls[0], path, "redlock", "redlocks", "mysql", "postgres", "postgresql", "etcd", "etcds", "nats", "natss", "s3")
 		}
 	}
 	if file := a.getenv(passwordFile); file != "" && !hasPassword(raw) {
 		switch scheme, rest, _ := strings.Cut(raw, ":"); strings.ToLower(scheme) {
 		case "redlock", "redlocks":
 			s.param("password-file", file, "redlock", "redlocks")
-		case "etcd", "etcds", "mysql", "postgres", "postgresql":
+		case "mysql", "postgres", "postgresql", "etcd", "etcds", "nats", "natss":
 			if !strings.Contains(rest, "passfile=") { // Postgres' own
 				return store{}, usage("%s is set, which %s: URLs do not take: want the password in %s", passwordFile, strings.ToLower(scheme), name)
 			}

@@ -104,6 +104,8 @@ func TestAStoreIsShownWithoutSecrets(t *testing.T) {
 		"postgres://u:hun/ter@2@h:5432/db?tls-ca=/x":   "postgres://h:5432/db",
 		"mysql://u:hunter2@h:3306/db?table=x":          "mysql://h:3306/db",
 		"etcds://u:hunter2@h1:1,h2?prefix=hunter2":     "etcds://h1:1,h2",
+		"nats://u:hunter2@h1,h2?creds=/hunter2":        "nats://h1,h2",
+		"natss://hunter2@h1":                           "natss://h1",
 		"s3://locks/team?endpoint=https://u:hunter2@h": "s3://...",
 		"s3://locks/team?region=eu-west-1":             "s3://locks/team",
 		"sqlite:/var/a%20b@c.db?table=x":               "sqlite:/var/a b@c.db",

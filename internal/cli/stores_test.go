@@ -68,6 +68,7 @@ func TestFilesOfTheEnvironmentReachEachStoreOrAreRefused(t *testing.T) {
 	for url, want := range map[string]string{
 		"redlocks://h":           "redlocks://h?tls-ca=%2Fca&password-file=%2Fpw",
 		"etcds://u:p@h":          "etcds://u:p@h?tls-ca=%2Fca",
+		"natss://u:p@h":          "natss://u:p@h?tls-ca=%2Fca",
 		"mysql://u:p@h/d":        "mysql://u:p@h/d?tls-ca=%2Fca",
 		"postgres://u:p@h/d?a=b": "postgres://u:p@h/d?a=b&tls-ca=%2Fca",
 		"sqlite:/a.db":           "sqlite:/a.db",
@@ -77,7 +78,7 @@ func TestFilesOfTheEnvironmentReachEachStoreOrAreRefused(t *testing.T) {
 		require.NoError(t, err, url)
 		require.Equal(t, want, s.url)
 	}
-	for _, url := range []string{"mysql://u@h/d", "postgres://h/d", "etcd://h", "s3://b"} {
+	for _, url := range []string{"mysql://u@h/d", "postgres://h/d", "etcd://h", "nats://h", "s3://b"} {
 		_, err := a.storeURL("LOCKKEEPER_URL", url)
 		require.Equal(t, exitUsage, codeOf(err))
 		require.ErrorContains(t, err, "LOCKKEEPER_PASSWORD_FILE is set, which")

@@ -45,9 +45,14 @@ require (
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
 	github.com/jackc/pgx/v5 v5.12.0 // indirect
 	github.com/jackc/puddle/v2 v2.2.3 // indirect
+	github.com/klauspost/compress v1.20.0 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
+	github.com/nats-io/nats.go v1.55.0 // indirect
+	github.com/nats-io/nkeys v0.4.16 // indirect
+	github.com/nats-io/nuid v1.0.1 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
+	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	modernc.org/libc v1.80.1 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
@@ -96,6 +101,7 @@ require (
 	github.com/pmezard/go-difflib v1.0.1-0.20181226105442-5d4384ee4fb2 // indirect
 	github.com/tonsurance/lockkeeper/backends/etcd v0.2.0
 	github.com/tonsurance/lockkeeper/backends/mysql v0.2.0
+	github.com/tonsurance/lockkeeper/backends/nats v0.2.0
 	github.com/tonsurance/lockkeeper/backends/postgres v0.2.0
 	github.com/tonsurance/lockkeeper/backends/s3 v0.2.0
 	github.com/tonsurance/lockkeeper/backends/sqlite v0.2.0
@@ -136,5 +142,7 @@ replace github.com/tonsurance/lockkeeper/backends/mysql => ../../backends/mysql
 replace github.com/tonsurance/lockkeeper/backends/postgres => ../../backends/postgres
 
 replace github.com/tonsurance/lockkeeper/backends/etcd => ../../backends/etcd
+
+replace github.com/tonsurance/lockkeeper/backends/nats => ../../backends/nats
 
 replace github.com/tonsurance/lockkeeper/backends/s3 => ../../backends/s3

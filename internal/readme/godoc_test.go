@@ -96,7 +96,7 @@ func requireExported(t *testing.T, dir string, s *ast.SelectorExpr) {
 		"file": "backends/file", "memory": "backends/memory", "locktest": "lock/locktest", "lockotel": "lock/lockotel",
 		"leaderhttp": "leader/leaderhttp", "record": "backends/record", "recordtest": "backends/record/recordtest",
 		"sqlite": "backends/sqlite", "mysql": "backends/mysql", "postgres": "backends/postgres", "etcd": "backends/etcd",
-		"s3": "backends/s3",
+		"nats": "backends/nats", "s3": "backends/s3",
 	}[of.Name]
 	if !ok {
 		return
@@ -107,7 +107,7 @@ func requireExported(t *testing.T, dir string, s *ast.SelectorExpr) {
 
 // needServer are the packages whose stores are servers that are not in every machine: their
 // examples are compiled, and have no output.
-var needServer = map[string]bool{"backends/etcd": true, "backends/mysql": true, "backends/postgres": true, "backends/s3": true, "examples/dynamodb": true}
+var needServer = map[string]bool{"backends/etcd": true, "backends/mysql": true, "backends/nats": true, "backends/postgres": true, "backends/s3": true, "examples/dynamodb": true}
 
 // The examples of go doc are for those who have read that far.
 func TestEachPackageHasExamplesThatRun(t *testing.T) {

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks: Redis, Postgres, PgBouncer and MariaDB,
-# and a C compiler for the race detector, by apt-get or brew; etcd and versitygw are built of
-# their Go modules, once, into the user's cache; dynalite comes by npm, where that is there. Leaves
-# alone what is there, and starts nothing.
+# and a C compiler for the race detector, by apt-get or brew; etcd, NATS and versitygw are built
+# of their Go modules, once, into the user's cache; dynalite comes by npm, where that is there.
+# Leaves alone what is there, and starts nothing.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -91,7 +91,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     has "$program" || { say "$program is still missing" >&2; exit 1; }
   done
 fi
-built=$(./build-etcd.sh; ./build-versitygw.sh)
+built=$(./build-etcd.sh && ./build-nats.sh && ./build-versitygw.sh)
 if command -v npm >/dev/null && command -v node >/dev/null; then
   built+=" $(./install-dynalite.sh)" # of an example
 fi

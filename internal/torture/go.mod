@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/go-redsync/redsync/v4 v4.18.1
+	github.com/nats-io/nats.go v1.55.0
 	github.com/redis/rueidis v1.0.79
 	github.com/redis/rueidis/rueidiscompat v1.0.79
 	github.com/stretchr/testify v1.12.1
@@ -44,7 +45,10 @@ require (
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
 	github.com/jackc/pgx/v5 v5.12.0 // indirect
 	github.com/jackc/puddle/v2 v2.2.3 // indirect
+	github.com/klauspost/compress v1.20.0 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
+	github.com/nats-io/nkeys v0.4.16 // indirect
+	github.com/nats-io/nuid v1.0.1 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	go.etcd.io/etcd/api/v3 v3.6.16 // indirect
@@ -52,6 +56,7 @@ require (
 	go.etcd.io/etcd/client/v3 v3.6.16 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
 	go.uber.org/zap v1.27.1 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
@@ -70,6 +75,7 @@ require (
 	github.com/hashicorp/go-multierror v1.1.1 // indirect
 	github.com/tonsurance/lockkeeper/backends/etcd v0.2.0
 	github.com/tonsurance/lockkeeper/backends/mysql v0.2.0
+	github.com/tonsurance/lockkeeper/backends/nats v0.2.0
 	github.com/tonsurance/lockkeeper/backends/postgres v0.2.0
 	github.com/tonsurance/lockkeeper/backends/s3 v0.2.0
 	github.com/tonsurance/lockkeeper/backends/sqlite v0.2.0
@@ -85,5 +91,7 @@ replace github.com/tonsurance/lockkeeper/backends/mysql => ../../backends/mysql
 replace github.com/tonsurance/lockkeeper/backends/postgres => ../../backends/postgres
 
 replace github.com/tonsurance/lockkeeper/backends/etcd => ../../backends/etcd
+
+replace github.com/tonsurance/lockkeeper/backends/nats => ../../backends/nats
 
 replace github.com/tonsurance/lockkeeper/backends/s3 => ../../backends/s3

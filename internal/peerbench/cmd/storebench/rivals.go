@@ -17,6 +17,7 @@ import (
 	"github.com/tonsurance/lockkeeper/backends"
 	_ "github.com/tonsurance/lockkeeper/backends/etcd"
 	_ "github.com/tonsurance/lockkeeper/backends/mysql"
+	_ "github.com/tonsurance/lockkeeper/backends/nats"
 	_ "github.com/tonsurance/lockkeeper/backends/postgres"
 	_ "github.com/tonsurance/lockkeeper/backends/s3"
 	_ "github.com/tonsurance/lockkeeper/backends/sqlite"
@@ -42,6 +43,7 @@ func startAll(h *storetest.Host, only string) ([]rival, error) {
 		{"postgres", func() []rival { return startPostgres(h) }},
 		{"mysql", func() []rival { return startMySQL(h) }},
 		{"etcd", func() []rival { return startEtcd(h) }},
+		{"nats", func() []rival { return startNats(h) }},
 		{"s3", func() []rival { return startS3(h) }},
 		{"sqlite", func() []rival { return []rival{ours("sqlite", "sqlite:"+filepath.Join(dir, "locks.db"))} }},
 		{"file", func() []rival { return []rival{ours("file", "file://"+filepath.Join(dir, "locks"))} }},
@@ -51,7 +53,7 @@ func startAll(h *storetest.Host, only string) ([]rival, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("-store is %q, want postgres, mysql, etcd, s3, sqlite or file", only)
+		return nil, fmt.Errorf("-store is %q, want file, sqlite, mysql, postgres, etcd, nats or s3", only)
 	}
 	return all, nil
 }
@@ -102,6 +104,12 @@ func startEtcd(h *storetest.Host) []rival {
 			}
 			return mutexes{client, s}, nil
 		}}}
+}
+
+// startNats starts three servers. NATS has no recipe for a lock: what its users write by hand
+// is a key with a ttl.
+func startNats(h *storetest.Host) []rival {
+	return []rival{ours("nats", "nats://"+strings.Join(storetest.StartNats(h, 3, storetest.NatsConfig{SyncInterval: "always"}).Addrs(), ","))}
 }
 
 // startS3 has no recipe beside it: S3 is known for none.

@@ -57,7 +57,7 @@ func realMain(ctx context.Context, args []string) error {
 	storeName := flags.String("store", "redlock", strings.Join(storeNames(), ", "))
 	flags.DurationVar(&c.duration, "duration", 2*time.Minute, "how long")
 	flags.Uint64Var(&c.seed, "seed", 0, "of the faults; 0 takes one at random, and prints it")
-	flags.IntVar(&c.nodes, "nodes", 0, "servers of redlock or etcd, 3 to 9; 0 is 3")
+	flags.IntVar(&c.nodes, "nodes", 0, "servers of redlock, etcd or nats, 3 to 9; 0 is 3")
 	flags.IntVar(&c.clients, "clients", 6, "client processes, 2 to 20")
 	flags.IntVar(&c.quorum, "quorum", 0, "nodes that must agree; 0 is a majority. With more, FLUSHALL strikes during the faults too")
 	name := flags.String("profile", "safe", strings.Join(about, "\n"))
@@ -96,7 +96,7 @@ func realMain(ctx context.Context, args []string) error {
 	case c.profile.name == "":
 		return fmt.Errorf("-profile is %q, want one of %s", *name, strings.Join(names, ", "))
 	case c.nodes != 0 && !c.store.some:
-		return fmt.Errorf("-nodes is %d, which is for redlock and etcd: %s has as many servers as it has", c.nodes, c.store.name)
+		return fmt.Errorf("-nodes is %d, which is for redlock, etcd and nats: %s has as many servers as it has", c.nodes, c.store.name)
 	case c.nodes != 0 && (c.nodes < 3 || c.nodes > 9):
 		return fmt.Errorf("-nodes is %d, want 3 to 9", c.nodes)
 	case c.store.name != "redlock" && (c.quorum != 0 || c.delayed || c.noRolls || c.locker != "lockkeeper"):

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/internal/torture/history"
@@ -79,6 +81,61 @@ func etcdKinds() []kind {
 		{name: "members: the records are deleted", weight: 8, target: aNode, unsafe: true, do: deleteRange},
 	})
 }
+
+// natsKinds are rarer than etcd's: without its stream's leader a cluster of NATS needs 4 to 9
+// seconds to choose another, in which nothing can be had.
+func natsKinds() []kind {
+	none := func(*torture, *node, planned) (string, error) { return "", nil }
+	return slices.Concat(clientKinds(), networkKinds(), []kind{
+		{name: "server: kill -9, restart with its data", weight: 3, target: aNode, shortest: 1 * ms, longest: 2500 * ms,
+			impair: history.OneNode, restarts: true, do: restart(none)},
+		{name: "server: SIGSTOP, SIGCONT", weight: 4, target: aNode, shortest: 50 * ms, longest: 4000 * ms, impair: history.OneNode, do: stopNode},
+		{name: "server: long SIGSTOP, SIGCONT", weight: 1, target: aNode, shortest: 6000 * ms, longest: 12000 * ms, impair: history.OneNode, do: stopNode},
+		{name: "server: the others do not reach it", weight: 3, target: aNode, shortest: 100 * ms, longest: 12000 * ms, impair: history.OneNode, do: cutOff},
+		{name: "servers: all killed, restarted with their data", weight: 1, target: everyNode, shortest: 1 * ms, longest: 800 * ms,
+			impair: history.OneNode, restarts: true, do: killAll},
+		{name: "servers: a majority stopped (SIGSTOP)", weight: 1, target: everyNode, shortest: 100 * ms, longest: 4000 * ms, impair: history.OneNode, do: stopMost},
+		{name: "servers: the stream's leader steps down", weight: 3, target: aNode, do: stepDown},
+		{name: "servers: the records are deleted", weight: 8, target: aNode, unsafe: true, do: purge},
+	})
+}
+
+// cutOff parts a server of NATS from the others.
+func cutOff(t *torture, f planned, pause func()) (string, error) {
+	m := t.nodes[f.node].nats
+	m.Cut(true)
+	pause()
+	m.Cut(false)
+	return "", nil
+}
+
+// askNats sends a request to JetStream's API by way of a server. One that does not answer just
+// now does not do it, which the note says.
+func (t *torture) askNats(f planned, what string) (note string, err error) {
+	conn, err := nats.Connect("nats://"+t.nodes[f.node].Addr(), nats.NoReconnect(), nats.Timeout(time.Second))
+	if err != nil {
+		return "not done: " + err.Error(), nil
+	}
+	defer conn.Close()
+	reply, err := conn.Request("$JS.API.STREAM."+what+".KV_lockkeeper", nil, 2*time.Second)
+	if err != nil {
+		return "not done: " + err.Error(), nil
+	}
+	var outcome struct{ Error *struct{ Description string } }
+	if err := json.Unmarshal(reply.Data, &outcome); err != nil {
+		return "", err
+	}
+	if outcome.Error != nil {
+		return "not done: " + outcome.Error.Description, nil
+	}
+	return "", nil
+}
+
+func stepDown(t *torture, f planned, _ func()) (string, error) {
+	return t.askNats(f, "LEADER.STEPDOWN")
+}
+
+func purge(t *torture, f planned, _ func()) (string, error) { return t.askNats(f, "PURGE") }
 
 func s3Kinds() []kind {
 	return append(aServer(), []kind{

@@ -13,6 +13,7 @@ import (
 	"github.com/tonsurance/lockkeeper/backends"
 	_ "github.com/tonsurance/lockkeeper/backends/etcd"
 	_ "github.com/tonsurance/lockkeeper/backends/mysql"
+	_ "github.com/tonsurance/lockkeeper/backends/nats"
 	_ "github.com/tonsurance/lockkeeper/backends/postgres"
 	_ "github.com/tonsurance/lockkeeper/backends/s3"
 	_ "github.com/tonsurance/lockkeeper/backends/sqlite"
@@ -56,6 +57,8 @@ var stores = []store{
 		leftOut: "a fail-over; a server's clock that is set; a disk that loses what was synced"},
 	{name: "etcd", nodes: 3, some: true, start: startEtcd, kinds: etcdKinds, require: func(t testing.TB) { storetest.EtcdVersion(t) },
 		leftOut: "members that come back without their data, which etcd does not survive: they must be removed and added"},
+	{name: "nats", nodes: 3, some: true, start: startNats, kinds: natsKinds, require: func(t testing.TB) { storetest.NatsVersion(t) },
+		leftOut: "a disk that loses what was acknowledged; a deleted bucket, which its page forbids and whose tests the package has; a backup that is restored"},
 	{name: "s3", nodes: 1, start: startS3, kinds: s3Kinds, require: func(t testing.TB) { storetest.S3Version(t) },
 		leftOut: "servers that share a bucket; a server's clock that is set; a disk that loses what was synced"},
 }
@@ -144,6 +147,19 @@ func startEtcd(t *torture) (nodes []*node, _ place, err error) {
 			hosts = append(hosts, x.Addr())
 		}
 		return []string{"etcd://" + strings.Join(hosts, ",")}
+	}}, nil
+}
+
+func startNats(t *torture) (nodes []*node, _ place, err error) {
+	for _, m := range storetest.StartNats(t.h, t.config.nodes, storetest.NatsConfig{SyncInterval: "always"}).Members {
+		nodes = append(nodes, &node{server: m, nats: m, restart: m.Restart, program: storetest.NatsVersion(t.h)})
+	}
+	return nodes, place{urls: func(p *process) []string {
+		var hosts []string
+		for _, x := range p.proxies {
+			hosts = append(hosts, x.Addr())
+		}
+		return []string{"nats://" + strings.Join(hosts, ",")}
 	}}, nil
 }
 

@@ -76,6 +76,7 @@ type node struct {
 
 	redis  *redistest.Server // nil: another store's
 	member *storetest.Member // likewise
+	nats   *storetest.NatsMember
 
 	lane sync.Mutex // held while a fault of its process lasts
 }

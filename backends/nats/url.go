@@ -1,0 +1,202 @@
+package nats
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tonsurance/lockkeeper/backends/record"
+	"github.com/tonsurance/lockkeeper/internal/registry"
+	"github.com/tonsurance/lockkeeper/internal/tlsfile"
+	"github.com/tonsurance/lockkeeper/internal/urlparams"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+func init() {
+	registry.Register("nats", func(_ context.Context, rest string) (lock.Locker, error) { return openURL("nats", rest) })
+	registry.Register("natss", func(_ context.Context, rest string) (lock.Locker, error) { return openURL("natss", rest) })
+}
+
+// A server that hangs is noticed by pings, and another one is used.
+const (
+	pingInterval = 2 * time.Second
+	pingsOut     = 2
+	dialTimeout  = 2 * time.Second // for each server
+	redial       = 250 * time.Millisecond
+)
+
+// openURL takes //user:password@h1:4222,h2,h3?bucket=&..., which is no URL to package url
+// where there are several hosts. A user without a password is a token, as NATS has it. natss
+// requires TLS, nats uses it where the server does.
+func openURL(scheme, rest string) (lock.Locker, error) {
+	rest, ok := strings.CutPrefix(rest, "//")
+	authority, query, _ := strings.Cut(rest, "?")
+	authority = strings.TrimSuffix(authority, "/")
+	credentials, hosts, named := "", authority, false
+	if at := strings.LastIndex(authority, "@"); at >= 0 {
+		credentials, hosts, named = authority[:at], authority[at+1:], true
+	}
+	if !ok || hosts == "" || strings.ContainsAny(hosts, "/#") || strings.Contains(query, "#") {
+		return nil, fmt.Errorf("%w: want %s://host:4222[,host:4222] and parameters; user:password@ or a token and @ before the first host, percent-encoded", lock.ErrInvalid, scheme)
+	}
+	p, err := urlparams.Parse(query, "")
+	if err != nil {
+		return nil, err
+	}
+	var servers []string
+	for h := range strings.SplitSeq(hosts, ",") {
+		u, err := url.Parse("nats://" + h)
+		if err != nil || u.Hostname() == "" {
+			return nil, fmt.Errorf("%w: a host is empty or has a bad port", lock.ErrInvalid)
+		}
+		if u.Port() == "" {
+			u.Host = net.JoinHostPort(u.Hostname(), "4222")
+		}
+		servers = append(servers, u.String())
+	}
+	options := options()
+	if named {
+		options, err = withCredentials(options, credentials)
+		if err != nil {
+			return nil, err
+		}
+	}
+	o := &Options{Bucket: p.Text("bucket"), Record: record.Options{Owner: p.Text("owner"), HeadStart: p.Duration("head-start"), Grace: p.Duration("grace")}}
+	o.Replicas = urlparams.Read(p, "replicas", "1 to 5", func(text string) (int, error) {
+		n, err := strconv.Atoi(text)
+		if n < 1 || n > 5 {
+			err = errors.New("out of range")
+		}
+		return n, err
+	})
+	domain, inbox, creds, nkey := p.Text("domain"), p.Text("inbox"), p.Text("creds"), p.Text("nkey")
+	ca, cert, key := p.Text("tls-ca"), p.Text("tls-cert"), p.Text("tls-key")
+	if err := p.Done(); err != nil {
+		return nil, err
+	}
+	if strings.ContainsFunc(domain, func(r rune) bool { return r >= 0x80 || !word(byte(r)) }) {
+		return nil, fmt.Errorf("%w: domain is %.64q, want letters, digits, - and _", lock.ErrInvalid, domain)
+	}
+	for _, file := range []string{creds, nkey} {
+		if _, err := os.Stat(file); file != "" && err != nil {
+			return nil, fmt.Errorf("%w: the credentials: %w", lock.ErrInvalid, err)
+		}
+	}
+	if creds != "" {
+		options = append(options, natsgo.UserCredentials(creds))
+	}
+	if nkey != "" {
+		seed, err := natsgo.NkeyOptionFromSeed(nkey)
+		if err != nil {
+			return nil, fmt.Errorf("%w: nkey=%s has no seed of a user in it", lock.ErrInvalid, nkey)
+		}
+		options = append(options, seed)
+	}
+	if inbox != "" {
+		prefix := natsgo.CustomInboxPrefix(inbox)
+		if prefix(&natsgo.Options{}) != nil {
+			return nil, fmt.Errorf("%w: inbox is %.64q, want a subject without wildcards and without a dot at its end", lock.ErrInvalid, inbox)
+		}
+		options = append(options, prefix)
+	}
+	secure, err := tlsfile.Load(ca, cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", lock.ErrInvalid, err)
+	}
+	if secure == nil && scheme == "natss" {
+		secure = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if secure != nil {
+		options = append(options, natsgo.Secure(secure))
+	}
+	l, err := newLocker(dialing(strings.Join(servers, ","), options, domain), o)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// options are those of each connection that is made here.
+func options() []natsgo.Option {
+	return []natsgo.Option{
+		natsgo.Name("lockkeeper"), natsgo.Timeout(dialTimeout), natsgo.PingInterval(pingInterval), natsgo.MaxPingsOutstanding(pingsOut),
+		natsgo.RetryOnFailedConnect(true), natsgo.MaxReconnects(-1), natsgo.ReconnectWait(redial), natsgo.ReconnectJitter(redial, redial),
+		natsgo.ReconnectBufSize(-1),   // a request fails without a connection, instead of being sent late
+		natsgo.IgnoreAuthErrorAbort(), // a password that is mended in the servers works again
+	}
+}
+
+func withCredentials(options []natsgo.Option, credentials string) ([]natsgo.Option, error) {
+	name, password, both := strings.Cut(credentials, ":")
+	name, err1 := url.PathUnescape(name)
+	password, err2 := url.PathUnescape(password)
+	switch {
+	case err1 != nil || err2 != nil:
+		return nil, urlparams.ErrNoURL
+	case both:
+		return append(options, natsgo.UserInfo(name, password)), nil
+	}
+	return append(options, natsgo.Token(name)), nil
+}
+
+// dialing is a connection that it makes itself, when it is first used.
+func dialing(servers string, options []natsgo.Option, domain string) *connection {
+	var c *connection
+	dial := func(ctx context.Context) (jetstream.JetStream, error) {
+		options := append(options,
+			natsgo.SetCustomDialer(&dialer{ctx, net.Dialer{Timeout: dialTimeout}}),
+			natsgo.ReconnectErrHandler(func(_ *natsgo.Conn, err error) { c.noteFailure(err) }),
+			natsgo.DisconnectErrHandler(func(_ *natsgo.Conn, err error) {
+				if err != nil {
+					c.noteFailure(err)
+				}
+			}),
+			natsgo.ConnectHandler(func(*natsgo.Conn) { c.noteFailure(nil) }),
+			natsgo.ReconnectHandler(func(*natsgo.Conn) { c.noteFailure(nil) }),
+			natsgo.ErrorHandler(func(_ *natsgo.Conn, _ *natsgo.Subscription, err error) { c.deny(err) }),
+		)
+		conn, err := natsgo.Connect(servers, options...)
+		if err != nil {
+			return nil, fmt.Errorf("%v", err)
+		}
+		if !conn.IsConnected() {
+			// It goes on trying. Why the first attempt failed comes a moment later.
+			select {
+			case <-c.noted:
+			case <-time.After(dialTimeout):
+			case <-ctx.Done():
+			}
+		}
+		if domain != "" {
+			return jetstream.NewWithDomain(conn, domain)
+		}
+		return jetstream.New(conn)
+	}
+	c = newConnection(dial, func(js jetstream.JetStream) { js.Conn().Close() })
+	c.own = true
+	return c
+}
+
+// dialer ends with its ctx.
+type dialer struct {
+	ctx context.Context
+	net.Dialer
+}
+
+func (d *dialer) Dial(network, addr string) (net.Conn, error) {
+	conn, err := d.DialContext(d.ctx, network, addr)
+	if errors.Is(err, context.Canceled) {
+		return nil, lock.ErrClosed
+	}
+	return conn, err
+}
