@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/tonsurance/lockkeeper/backends/record"
@@ -71,6 +72,10 @@ func Store(t *testing.T, name string, s recordtest.Stores) {
 
 func row(cells ...string) string { return "| " + strings.Join(cells, " | ") + " |" }
 
+// writing is held from the reading of the page to its writing: tests of a package may run side
+// by side.
+var writing sync.Mutex
+
 // check holds one row of a table against the page, or writes it.
 func check(t *testing.T, table, want string) {
 	t.Helper()
@@ -82,6 +87,8 @@ func check(t *testing.T, table, want string) {
 		t.Fatalf("conformtest: %v", err)
 	}
 	path := filepath.Join(root, filepath.FromSlash(Page))
+	writing.Lock()
+	defer writing.Unlock()
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatalf("conformtest: %v", err)
