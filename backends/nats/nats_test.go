@@ -8,14 +8,14 @@ import (
 
 	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
+	"github.com/tonsurance/lockkeeper/internal/conformtest"
 	"github.com/tonsurance/lockkeeper/internal/storetest"
-	"github.com/tonsurance/lockkeeper/lock/locktest"
 )
 
 func TestStore(t *testing.T) {
 	t.Parallel()
 	c := storetest.StartNats(t, 1, storetest.NatsConfig{})
-	recordtest.Run(t, recordtest.Stores{
+	conformtest.Store(t, "NATS", recordtest.Stores{
 		Dial:  func(t *testing.T) record.Store { return opened(t, dialed(t, c), DefaultBucket) },
 		Names: names,
 	})
@@ -26,7 +26,7 @@ func TestConformance(t *testing.T) {
 	c := storetest.StartNats(t, 1, storetest.NatsConfig{})
 	a, b := dialed(t, c), dialed(t, c)
 	n := 0
-	locktest.Run(t, recordtest.Locks{
+	conformtest.Locks(t, "NATS", recordtest.Locks{
 		Open: func(t *testing.T) func(t *testing.T) record.Store {
 			return func(t *testing.T) record.Store {
 				n++
