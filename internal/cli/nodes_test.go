@@ -282,9 +282,9 @@ func TestHealthTellsWhatEachNodeIsAndWhatToChange(t *testing.T) {
 	env := []string{"REDIS_NODES=" + strings.Join(redistest.Addrs(servers), ",")}
 	out, code := on(t, env, "health")
 	require.Equal(t, exitDegraded, code, out)
-	require.Regexp(t, `(?m)^NODE +STATE +LATENCY +VERSION +ROLE +PERSISTENCE +MEMORY +EVICTION +UPTIME +CLOCK +GUARD$`, out)
+	require.Regexp(t, `(?m)^NODE +STATE +LATENCY +VERSION +ROLE +PERSISTENCE +MEMORY +EVICTION +UPTIME +CLOCK +GUARD +FUNCTIONS$`, out)
 	for _, s := range good {
-		require.Regexp(t, `(?m)^`+s.Addr()+` +votes +\S+ +(Redis|Valkey) \S+ +primary +durable \(aof, always\) +\S+ MB, no limit +noeviction +\S+ +\S.* durable$`, out)
+		require.Regexp(t, `(?m)^`+s.Addr()+` +votes +\S+ +(Redis|Valkey) \S+ +primary +durable \(aof, always\) +\S+ MB, no limit +noeviction +\S+ +\S.* durable +(yes|no)\b.*$`, out)
 	}
 	require.Regexp(t, `(?m)^`+cache.Addr()+` +waits .* votes in `, out)
 	require.Regexp(t, `(?m)^`+locked.Addr()+` +refuses +- `, out)
