@@ -24,7 +24,9 @@ func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 	if s.conn.open(ctx) == nil {
 		conn := s.conn.js.Conn()
 		version := conn.ConnectedServerVersion()
-		fact("server", fmt.Sprintf("%s, %s", conn.ConnectedServerName(), version))
+		if version != "" {
+			fact("server", fmt.Sprintf("%s, %s", conn.ConnectedAddr(), version))
+		}
 		if old(version) {
 			warn("the server is %s: want 2.11 or later", version)
 		}
@@ -36,8 +38,8 @@ func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 	fact("storage", strings.ToLower(info.Config.Storage.String()))
 	fact("replicas", strconv.Itoa(info.Config.Replicas))
 	// No client can see it: it is a setting of the servers.
-	fact("sync_interval", "not visible to clients; set it to always, or a power cut undoes locks")
-	if info.Cluster != nil {
+	fact("sync_interval", "not visible to clients, must be always")
+	if info.Cluster != nil && info.Config.Replicas > 1 {
 		fact("leader", info.Cluster.Leader)
 		for _, r := range info.Cluster.Replicas {
 			switch {
