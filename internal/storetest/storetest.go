@@ -1,4 +1,4 @@
-// Package storetest runs real servers of the stores for tests: Postgres, MariaDB and
+// Package storetest runs real servers of the stores for tests: Postgres, MariaDB, Kubernetes and
 // etcd. [redistest] has Redis, and the proxy that breaks the way to any of them.
 //
 // It is for tests only, and links no driver: who runs Postgres links pgx's stdlib package,
