@@ -73,6 +73,7 @@ The store is named by --url, or LOCKKEEPER_URL in the environment:
   redlock://h1:6379,h2:6380,h3      a quorum of Redis nodes; redlocks:// with TLS
   postgres://user:password@h/db     a table in Postgres; mysql:// in MySQL or MariaDB
   etcd://h1:2379,h2:2379,h3:2379    an etcd cluster; etcds:// with TLS
+  kubernetes:///namespace           the Leases of a namespace, in a pod
   sqlite:/var/lib/app/app.db        a database file on one machine
   memory:                           this process alone, to try things out
 

@@ -106,7 +106,9 @@ func TestAStoreIsShownWithoutSecrets(t *testing.T) {
 		"etcds://u:hunter2@h1:1,h2?prefix=hunter2":   "etcds://h1:1,h2",
 		"sqlite:/var/a%20b@c.db?table=x":             "sqlite:/var/a b@c.db",
 		"sqlite:///var/a.db":                         "sqlite:/var/a.db",
-		"odd:hunter2":                                "odd:",
+		"kubernetes:///ns?owner=hunter2":             "kubernetes:///ns",
+		"kubernetes://h:6443/ns?token-file=/hunter2": "kubernetes://h:6443/ns",
+		"odd:hunter2": "odd:",
 	} {
 		require.Equal(t, want, store{url: raw}.shown(), raw)
 	}

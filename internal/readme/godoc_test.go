@@ -95,7 +95,7 @@ func requireExported(t *testing.T, dir string, s *ast.SelectorExpr) {
 		"lock": "lock", "leader": "leader", "keepalive": "keepalive", "redlock": "redlock", "backends": "backends",
 		"file": "backends/file", "memory": "backends/memory", "locktest": "lock/locktest", "lockotel": "lock/lockotel",
 		"leaderhttp": "leader/leaderhttp", "record": "backends/record", "recordtest": "backends/record/recordtest",
-		"sqlite": "backends/sqlite", "mysql": "backends/mysql", "postgres": "backends/postgres", "etcd": "backends/etcd",
+		"sqlite": "backends/sqlite", "mysql": "backends/mysql", "postgres": "backends/postgres", "etcd": "backends/etcd", "kubernetes": "backends/kubernetes",
 	}[of.Name]
 	if !ok {
 		return
