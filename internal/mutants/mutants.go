@@ -1,6 +1,11 @@
 package main
 
-import "github.com/tonsurance/lockkeeper/internal/overlay"
+import (
+	"slices"
+	"strings"
+
+	"github.com/tonsurance/lockkeeper/internal/overlay"
+)
 
 // mutant is a mistake that the checkers must find.
 type mutant struct {
@@ -26,6 +31,9 @@ func (m mutant) packages() []string {
 	if m.records {
 		return []string{"./backends/record"}
 	}
+	if strings.HasPrefix(m.name, "kubernetes-") {
+		return []string{"./backends/kubernetes"}
+	}
 	return []string{"./lock", "./redlock", "./keepalive", "./leader"}
 }
 
@@ -33,7 +41,7 @@ func one(file, old, new string) []overlay.Change {
 	return []overlay.Change{{File: file, Old: old, New: new}}
 }
 
-var mutants = append(quorumMutants, recordMutants...)
+var mutants = slices.Concat(quorumMutants, recordMutants, kubernetesMutants)
 
 var quorumMutants = []mutant{
 	{name: "no-second-phase", what: "the highest count of a quorum's grants is taken for the token",

@@ -54,6 +54,8 @@ var stores = []store{
 		leftOut: "a fail-over; a server's clock that is set; a disk that loses what was synced"},
 	{name: "etcd", nodes: 3, some: true, start: startEtcd, kinds: etcdKinds, require: func(t testing.TB) { storetest.EtcdVersion(t) },
 		leftOut: "members that come back without their data, which etcd does not survive: they must be removed and added"},
+	{name: "kubernetes", nodes: 1, start: startKubernetes, kinds: kubernetesKinds, require: func(testing.TB) {},
+		leftOut: "an etcd below it that fails, which the torture of etcd tries; a second API server; a server's clock that is set"},
 }
 
 // storeNamed is nil if there is none.
