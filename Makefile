@@ -49,6 +49,12 @@ servers: ## install the servers that the tests need, if missing
 conformance: servers ## write the tables of what each store has shown, in backends/README.md
 	LOCKKEEPER_UPDATE_CONFORMANCE=1 LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -count=1 -p 1 -run='^(TestStore|Test(Real)?Conformance.*)$$' $$($(GO) list $(addsuffix /...,$(PUBLISHED)) | grep -E '/(backends|redlock)/?')
 
+.PHONY: kubernetes
+kubernetes: servers ## backends/kubernetes on Kubernetes' own API server, which is built once, in ten minutes
+	@set -e; LOCKKEEPER_KUBE_APISERVER=$$(./internal/scripts/build-kube-apiserver.sh); export LOCKKEEPER_KUBE_APISERVER LOCKKEEPER_REQUIRE_SERVERS=1; \
+		$(GO) test -race -count=1 -timeout=15m ./backends/kubernetes; \
+		cd internal/clientgo; $(GO) test -race -count=1 .; $(GO) run ./measure
+
 .PHONY: compat
 compat: ## redlock's tests on other versions of Redis and Valkey: SERVERS, or what can be fetched
 	@./internal/scripts/compat.sh $(SERVERS)
@@ -87,7 +93,7 @@ fuzz: ## hostile input: each fuzz target for FUZZTIME
 	while read -r pkg name; do echo "== $$pkg $$name"; $(GO) test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(FUZZTIME) "$$pkg"; done
 
 .PHONY: torture
-torture: servers ## faults on real servers and processes: STORE=redlock (half an hour), file, sqlite, mysql, postgres, etcd, nats, s3 (10 minutes); TORTURE='-seed 404'
+torture: servers ## faults on real servers and processes: STORE=redlock (half an hour), file, sqlite, mysql, postgres, etcd, nats, s3, kubernetes (10 minutes); TORTURE='-seed 404'
 	cd internal/torture && $(GO) run ./cmd/torture -store $(STORE) -clients 8 $(if $(filter redlock,$(STORE)),-duration 30m -nodes 5,-duration 10m) $(TORTURE)
 
 .PHONY: allocs

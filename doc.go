@@ -31,6 +31,7 @@
 //   - SQLite, MySQL, Postgres, etcd, NATS and S3: backends/sqlite, backends/mysql,
 //     backends/postgres, backends/etcd, backends/nats and backends/s3, each a module of its
 //     own.
+//   - [github.com/tonsurance/lockkeeper/backends/kubernetes]: in the Leases of a namespace.
 //   - [github.com/tonsurance/lockkeeper/backends]: any of these by its URL.
 //   - [github.com/tonsurance/lockkeeper/backends/record]: a store of your own in two
 //     methods; [github.com/tonsurance/lockkeeper/backends/record/recordtest] and

@@ -20,6 +20,7 @@ import (
 	"strings"
 
 	"github.com/tonsurance/lockkeeper/backends/file"
+	_ "github.com/tonsurance/lockkeeper/backends/kubernetes" // registers its scheme
 	"github.com/tonsurance/lockkeeper/backends/memory"
 	"github.com/tonsurance/lockkeeper/internal/registry"
 	"github.com/tonsurance/lockkeeper/internal/urlparams"
@@ -64,6 +65,8 @@ func init() {
 //	redlock://h1:6379,h2,h3   a quorum of Redis nodes, each one vote; 6379 is the
 //	                          default port
 //	redlocks://...            the same over TLS
+//	kubernetes:///namespace   the Leases of a namespace, in a pod; elsewhere
+//	                          kubernetes://host:port/namespace
 //
 // Others register when they are imported: sqlite:, mysql:, postgres:, etcd:, etcds:, nats:, natss:
 // and s3: by the packages below this one, which are modules of their own.
@@ -76,7 +79,9 @@ func init() {
 // first line is the password. redlocks takes tls-ca, tls-cert and tls-key, too: PEM
 // files with the authorities to trust in place of the system's, and the client's own
 // certificate and key. All these files are read for each connection, so that what they
-// have can be changed at any time. Characters that mean something in a URL are percent-encoded, in a
+// have can be changed at any time. kubernetes takes owner, head-start, grace and clock-skew,
+// and with a host token-file, tls-ca, tls-cert and tls-key, or plain (true for
+// kubectl proxy). Characters that mean something in a URL are percent-encoded, in a
 // password above all.
 //
 // A URL or parameter that can't be used gives an error matching

@@ -75,6 +75,7 @@ The store is named by --url, or LOCKKEEPER_URL in the environment:
   etcd://h1:2379,h2:2379,h3:2379    an etcd cluster; etcds:// with TLS
   nats://h1:4222,h2:4222,h3:4222    a NATS JetStream bucket; natss:// with TLS
   s3://bucket/prefix                objects of a bucket; credentials as the AWS SDK's
+  kubernetes:///namespace           the Leases of a namespace, in a pod
   sqlite:/var/lib/app/app.db        a database file on one machine
   memory:                           this process alone, to try things out
 

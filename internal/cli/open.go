@@ -89,6 +89,9 @@ func (a *app) storeURL(name, raw string) (store, error) {
 	for _, tls := range [][2]string{{"tls-ca", tlsCA}, {"tls-cert", tlsCert}, {"tls-key", tlsKey}} {
 		if path := a.getenv(tls[1]); path != "" {
 			s.param(tls[0], path, "redlock", "redlocks", "mysql", "postgres", "postgresql", "etcd", "etcds", "nats", "natss", "s3")
+			if u, err := url.Parse(raw); err == nil && u.Host != "" && !u.Query().Has("plain") { // in a pod they are known
+				s.param(tls[0], path, "kubernetes")
+			}
 		}
 	}
 	if file := a.getenv(passwordFile); file != "" && !hasPassword(raw) {

@@ -110,7 +110,9 @@ func TestAStoreIsShownWithoutSecrets(t *testing.T) {
 		"s3://locks/team?region=eu-west-1":             "s3://locks/team",
 		"sqlite:/var/a%20b@c.db?table=x":               "sqlite:/var/a b@c.db",
 		"sqlite:///var/a.db":                           "sqlite:/var/a.db",
-		"odd:hunter2":                                  "odd:",
+		"kubernetes:///ns?owner=hunter2":               "kubernetes:///ns",
+		"kubernetes://h:6443/ns?token-file=/hunter2":   "kubernetes://h:6443/ns",
+		"odd:hunter2": "odd:",
 	} {
 		require.Equal(t, want, store{url: raw}.shown(), raw)
 	}

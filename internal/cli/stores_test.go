@@ -73,6 +73,10 @@ func TestFilesOfTheEnvironmentReachEachStoreOrAreRefused(t *testing.T) {
 		"postgres://u:p@h/d?a=b": "postgres://u:p@h/d?a=b&tls-ca=%2Fca",
 		"sqlite:/a.db":           "sqlite:/a.db",
 		"file:///run/locks":      "file:///run/locks",
+
+		"kubernetes:///ns":               "kubernetes:///ns",
+		"kubernetes://h:6443/ns":         "kubernetes://h:6443/ns?tls-ca=%2Fca",
+		"kubernetes://h:1/ns?plain=true": "kubernetes://h:1/ns?plain=true",
 	} {
 		s, err := a.storeURL("LOCKKEEPER_URL", url)
 		require.NoError(t, err, url)

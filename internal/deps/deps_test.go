@@ -72,7 +72,7 @@ var commandModules = []string{
 
 // testOnly are packages that exist for tests: they may link testing, and no other
 // package may import them.
-var testOnly = []string{"lock/locktest", "backends/record/recordtest", "internal/*test", "internal/simulation/records"}
+var testOnly = []string{"internal/kubetest/kubefake", "lock/locktest", "backends/record/recordtest", "internal/*test", "internal/simulation/records"}
 
 // testLibraries must be linked by no package but those.
 var testLibraries = []string{

@@ -96,7 +96,7 @@ func requireExported(t *testing.T, dir string, s *ast.SelectorExpr) {
 		"file": "backends/file", "memory": "backends/memory", "locktest": "lock/locktest", "lockotel": "lock/lockotel",
 		"leaderhttp": "leader/leaderhttp", "record": "backends/record", "recordtest": "backends/record/recordtest",
 		"sqlite": "backends/sqlite", "mysql": "backends/mysql", "postgres": "backends/postgres", "etcd": "backends/etcd",
-		"nats": "backends/nats", "s3": "backends/s3",
+		"nats": "backends/nats", "s3": "backends/s3", "kubernetes": "backends/kubernetes",
 	}[of.Name]
 	if !ok {
 		return

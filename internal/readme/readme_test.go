@@ -55,7 +55,7 @@ func body(t *testing.T, signature, code string) (name, file string) {
 	name = regexp.MustCompile(`^func (\w+)\(`).FindStringSubmatch(signature)[1]
 	imports := ""
 	for _, path := range []string{
-		"context", "log/slog", "time", modulePath + "/backends", modulePath + "/keepalive", modulePath + "/leader",
+		"context", "log/slog", "time", modulePath + "/backends", modulePath + "/backends/kubernetes", modulePath + "/keepalive", modulePath + "/leader",
 		modulePath + "/lock", modulePath + "/lock/lockotel", modulePath + "/redlock",
 	} {
 		if regexp.MustCompile(`\b` + filepath.Base(path) + `\.`).MatchString(signature + code) {

@@ -1,5 +1,6 @@
-// Package storetest runs real servers of the stores for tests: Postgres, MariaDB, etcd, NATS
-// and S3 (versitygw). [redistest] has Redis, and the proxy that breaks the way to any of them.
+// Package storetest runs real servers of the stores for tests: Postgres, MariaDB, etcd, NATS,
+// S3 (versitygw) and Kubernetes. [redistest] has Redis, and the proxy that breaks the way to any
+// of them.
 //
 // It is for tests only, and links no driver: who runs Postgres links pgx's stdlib package,
 // and who runs MariaDB go-sql-driver/mysql. What its methods can't do fails the test.

@@ -53,7 +53,7 @@ func main() {
 
 func realMain(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("storebench", flag.ContinueOnError)
-	store := flags.String("store", "", "only this store: file, sqlite, mysql, postgres, etcd, nats, s3")
+	store := flags.String("store", "", "only this store: file, sqlite, mysql, postgres, etcd, nats, s3, kubernetes")
 	rounds := flags.Int("rounds", 300, "of each measurement; a tenth of it for hand-offs")
 	waiters := flags.Int("waiters", 100, "that want a key at once")
 	if err := flags.Parse(args); err != nil {

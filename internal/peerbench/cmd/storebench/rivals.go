@@ -45,6 +45,7 @@ func startAll(h *storetest.Host, only string) ([]rival, error) {
 		{"etcd", func() []rival { return startEtcd(h) }},
 		{"nats", func() []rival { return startNats(h) }},
 		{"s3", func() []rival { return startS3(h) }},
+		{"kubernetes", func() []rival { return startKubernetes(h) }},
 		{"sqlite", func() []rival { return []rival{ours("sqlite", "sqlite:"+filepath.Join(dir, "locks.db"))} }},
 		{"file", func() []rival { return []rival{ours("file", "file://"+filepath.Join(dir, "locks"))} }},
 	} {
@@ -53,7 +54,7 @@ func startAll(h *storetest.Host, only string) ([]rival, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("-store is %q, want file, sqlite, mysql, postgres, etcd, nats or s3", only)
+		return nil, fmt.Errorf("-store is %q, want file, sqlite, mysql, postgres, etcd, nats, s3 or kubernetes", only)
 	}
 	return all, nil
 }
@@ -124,6 +125,13 @@ func startS3(h *storetest.Host) []rival {
 	r := ours("s3", "s3://"+storetest.Bucket+"?endpoint="+s.Endpoint())
 	r.notes = "waiters ask each second"
 	return []rival{r}
+}
+
+func startKubernetes(h *storetest.Host) []rival {
+	k := storetest.StartKubernetes(h)
+	bench := ours("kubernetes", k.URL(k.Addr(), "locks", storetest.KubeAdmin))
+	bench.notes = k.Version() + "; client-go's leader election takes no lock that could be measured so: internal/clientgo/measure compares hand-offs"
+	return []rival{bench}
 }
 
 // ours is a store of this project, opened as programs do.

@@ -61,6 +61,8 @@ var stores = []store{
 		leftOut: "a disk that loses what was acknowledged; a deleted bucket, which its page forbids and whose tests the package has; a backup that is restored"},
 	{name: "s3", nodes: 1, start: startS3, kinds: s3Kinds, require: func(t testing.TB) { storetest.S3Version(t) },
 		leftOut: "servers that share a bucket; a server's clock that is set; a disk that loses what was synced"},
+	{name: "kubernetes", nodes: 1, start: startKubernetes, kinds: kubernetesKinds, require: func(testing.TB) {},
+		leftOut: "an etcd below it that fails, which the torture of etcd tries; a second API server; a server's clock that is set"},
 }
 
 // storeNamed is nil if there is none.
