@@ -10,6 +10,7 @@ import (
 
 	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
+	"github.com/tonsurance/lockkeeper/internal/conformtest"
 	"github.com/tonsurance/lockkeeper/internal/kubetest"
 	"github.com/tonsurance/lockkeeper/lock/locktest"
 )
@@ -41,16 +42,16 @@ func locker(t *testing.T, s *kubetest.Server, o *Options) *Locker {
 }
 
 func TestStore(t *testing.T) {
-	for name, skew := range map[string]time.Duration{"without ages": 0, "with ages": time.Millisecond} {
-		t.Run(name, func(t *testing.T) {
-			s := &kubetest.Server{}
-			recordtest.Run(t, recordtest.Stores{
-				Dial:   func(t *testing.T) record.Store { st := over(t, s); st.skew = skew; return st },
-				Names:  names,
-				Remove: func(_ *testing.T, name string) { s.Remove("default", objectName(name)) },
-			})
-		})
+	stores := func(skew time.Duration) recordtest.Stores {
+		s := &kubetest.Server{}
+		return recordtest.Stores{
+			Dial:   func(t *testing.T) record.Store { st := over(t, s); st.skew = skew; return st },
+			Names:  names,
+			Remove: func(_ *testing.T, name string) { s.Remove("default", objectName(name)) },
+		}
 	}
+	t.Run("without ages", func(t *testing.T) { conformtest.Store(t, "Kubernetes", stores(0)) })
+	t.Run("with ages", func(t *testing.T) { recordtest.Run(t, stores(time.Millisecond)) })
 }
 
 // ofHTTP reports the goroutines of connections, which outlive a locker.
@@ -60,24 +61,22 @@ func ofHTTP(stack string) bool {
 
 // TestConformance runs on fake time, with each kind of fault of the network.
 func TestConformance(t *testing.T) {
-	for _, c := range []struct {
-		name         string
-		late, silent bool
-	}{{"late replies", false, false}, {"late requests", true, false}, {"silence", true, true}} {
-		t.Run(c.name, func(t *testing.T) {
-			locktest.Run(t, recordtest.Locks{
-				Open: func(t *testing.T) func(t *testing.T) record.Store {
-					s := &kubetest.Server{}
-					return func(t *testing.T) record.Store { return over(t, s) }
-				},
-				Options:         &record.Options{Names: names},
-				Wrap:            synctest.Test,
-				TTL:             3 * time.Second,
-				Late:            c.late,
-				Silent:          c.silent,
-				IgnoreGoroutine: ofHTTP,
-				AllowSkips:      []string{"Skew"},
-			}.Harness())
-		})
+	locks := func(late, silent bool) locktest.Harness {
+		return recordtest.Locks{
+			Open: func(t *testing.T) func(t *testing.T) record.Store {
+				s := &kubetest.Server{}
+				return func(t *testing.T) record.Store { return over(t, s) }
+			},
+			Options:         &record.Options{Names: names},
+			Wrap:            synctest.Test,
+			TTL:             3 * time.Second,
+			Late:            late,
+			Silent:          silent,
+			IgnoreGoroutine: ofHTTP,
+			AllowSkips:      []string{"Skew"},
+		}.Harness()
 	}
+	t.Run("late replies", func(t *testing.T) { locktest.Run(t, locks(false, false)) })
+	t.Run("late requests", func(t *testing.T) { locktest.Run(t, locks(true, false)) })
+	t.Run("silence", func(t *testing.T) { conformtest.Locks(t, "Kubernetes, on fake time", locks(true, true)) })
 }

@@ -15,12 +15,12 @@ import (
 
 	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
+	"github.com/tonsurance/lockkeeper/internal/conformtest"
 	"github.com/tonsurance/lockkeeper/internal/kubetest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/leader"
 	"github.com/tonsurance/lockkeeper/lock"
-	"github.com/tonsurance/lockkeeper/lock/locktest"
 )
 
 // The tests of this file run on an API server in a process of its own: kubefake, or with
@@ -93,7 +93,7 @@ func TestConformanceOnAServer(t *testing.T) {
 	k := start(t)
 	a, b := dialed(t, k), dialed(t, k)
 	n := 0
-	locktest.Run(t, recordtest.Locks{
+	conformtest.Locks(t, "Kubernetes (API server)", recordtest.Locks{
 		Open: func(t *testing.T) func(t *testing.T) record.Store {
 			return func(*testing.T) record.Store { n++; return []record.Store{a, b}[n%2] }
 		},
