@@ -2,7 +2,9 @@ package redlock_test
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -65,6 +67,38 @@ func TestRealReleaseSucceedsWhereTheQueueMayNotBeChanged(t *testing.T) {
 	require.NoError(t, lease.Release(within(t, patience)))
 	require.Zero(t, failed.Load())
 	require.Empty(t, s.Do("GET", lockKey("k")))
+}
+
+// Whatever of waiting is refused, whoever waits gets the lock.
+func TestRealWaitersGetTheLockWhateverOfWaitingIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, refused := range []string{
+		"+fcall", "+function|load", "+zadd", "+zrank", "+zrange", "+zrem", "+hdel", "+publish", "+subscribe",
+		"&" + redlock.WakePrefix + "*", "~" + redlock.StandingPrefix + "*",
+	} {
+		t.Run(refused, func(t *testing.T) {
+			t.Parallel()
+			s := redistest.Start(t)
+			rules := slices.DeleteFunc(slices.Clone(keeperRules), func(rule string) bool { return rule == refused })
+			require.Len(t, rules, len(keeperRules)-1)
+			s.Do(append([]string{"ACL", "SETUSER", "keeper", "on", ">secret"}, rules...)...)
+			url := []string{"redis://keeper:secret@" + s.Addr()}
+			held := acquire(t, dialURLs(t, url, throwaway()), "k", longTTL)
+			waited := make(chan lock.Lease, 1)
+			go func() {
+				lease, err := lock.Acquire(within(t, patience), dialURLs(t, url, throwaway()), "k", longTTL, nil)
+				if err != nil {
+					t.Error(err)
+				}
+				waited <- lease
+			}()
+			eventually(t, "a request of the waiter's", func() bool { return strings.Count(s.Do("CLIENT", "LIST"), "user=keeper") > 1 })
+			release(t, held)
+			if lease := <-waited; lease != nil {
+				release(t, lease)
+			}
+		})
+	}
 }
 
 func TestRealDialErrorsKeepPasswords(t *testing.T) {

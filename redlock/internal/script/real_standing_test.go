@@ -418,12 +418,30 @@ func TestRealALockWorksWhereTheQueueIsNotPermitted(t *testing.T) {
 		require.Equal(t, Confirmed, b.asked(Extend(b.k, "mine", claim, retention, unguarded), ParseExtend).Kind)
 		require.Equal(t, Freed, b.release("mine", "").Kind)
 		require.Empty(t, b.holder())
-		require.Equal(t, Granted, b.acquire("mine").Kind, "%v", rules)
+		// Its own request, which is refused or not, keeps the lock from nobody.
+		mute := waiter("C", time.Second)
+		mute.Channel, mute.Claim, mute.Take = "", claim, false
+		_, err := b.try(mute.Request(b.k, retention, unguarded))
+		got := b.acquire("mine")
+		if err != nil {
+			require.Equal(t, Granted, got.Kind, "%v", rules)
+		} else {
+			b.asked(Leave(b.k, "C", "vC", retention, unguarded), ParseRelease)
+			require.Equal(t, Granted, b.acquire("mine").Kind, "%v", rules)
+		}
 		require.Equal(t, Freed, b.release("mine", "").Kind)
-		_, err := ParseInspect(b.eval(Inspect(b.k, 10)))
+		_, err = ParseInspect(b.eval(Inspect(b.k, 10)))
 		require.NoError(t, err)
 		b.c = all
 	}
+	// Where only the rank is, it stands.
+	b.s.Do("FLUSHALL")
+	b.s.Do("ACL", "SETUSER", "some", "reset", "on", ">pw", "allchannels", "~*", "+@all", "-zrank")
+	all := b.c
+	b.c = connect(t, b.s, "some", "pw")
+	b.acquire("mine")
+	require.Equal(t, "mine", b.stand(waiter("A", time.Second)).Holder)
+	b.c = all
 	// Where only the notification is refused, it is granted, and found by asking.
 	b.s.Do("FLUSHALL")
 	b.s.Do("ACL", "SETUSER", "some", "reset", "on", ">pw", "resetchannels", "~*", "+@all")

@@ -57,10 +57,16 @@ local function stand(lock, fence, value, claim, retention, least, durable, waite
   local late = before and tonumber(waited) < before.stamp
   if not late then
     local fresh = math.ceil(claim * 1000 * FRESH)
-    redis.call('HSET', asked, waiter, table.concat({whole(position), waited, whole(now + fresh), claim, push, channel, value}, ' '))
-    redis.call('ZADD', queue, whole(position), waiter)
     local keep = whole(math.max(KEEP, math.ceil(fresh / 1000))) -- as long as anybody's freshness
+    redis.call('ZADD', queue, whole(position), waiter)
     redis.call('PEXPIRE', queue, keep)
+    if not before then
+      -- Who may not pass on or leave must not stand, and asks for votes: it fails here,
+      -- without a request, so that the lock is left to nobody.
+      redis.call('ZRANGE', queue, 0, 0)
+      withdraw(queue, asked, '')
+    end
+    redis.call('HSET', asked, waiter, table.concat({whole(position), waited, whole(now + fresh), claim, push, channel, value}, ' '))
     redis.call('PEXPIRE', asked, keep)
     if counted[3] ~= '1' then -- so that other scripts need not look for a queue
       redis.call('HSET', fence, 'standing', '1')
@@ -80,6 +86,7 @@ local function stand(lock, fence, value, claim, retention, least, durable, waite
     whose, since = to, position
     if #holder > 512 then holder = string.sub(holder, 1, 512) .. '...' end -- not lockkeeper's
   end
-  return {0, redis.call('ZRANK', queue, waiter) or 0, holder or '', redis.call('PTTL', lock), whose, since, short or 0, run}
+  local rank = redis.pcall('ZRANK', queue, waiter) -- the request stands whatever that says
+  return {0, type(rank) == 'number' and rank or 0, holder or '', redis.call('PTTL', lock), whose, since, short or 0, run}
 end
 
