@@ -132,8 +132,11 @@ func (m mutant) try(root string, always []overlay.Change) (caught, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), *limit)
 	defer cancel()
 	began := time.Now()
-	sim := exec.CommandContext(ctx, binary, "-test.run=UnderRandomFaults", "-test.timeout=0",
-		"-seed", fmt.Sprint(cmp.Or(m.seed, *seed)), "-hours", fmt.Sprint(*hours), "-profile", m.profile)
+	args := []string{"-test.run=UnderRandomFaults", "-test.timeout=0", "-seed", fmt.Sprint(cmp.Or(m.seed, *seed)), "-hours", fmt.Sprint(*hours), "-profile", m.profile}
+	if m.waits {
+		args = append(args, "-waits", "yes")
+	}
+	sim := exec.CommandContext(ctx, binary, args...)
 	sim.Dir = root
 	sim.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1", "GOGC=off", "GOMEMLIMIT=1GiB")
 	out, err := sim.CombinedOutput()

@@ -1,16 +1,22 @@
 package main
 
-import "github.com/tonsurance/lockkeeper/internal/overlay"
+import (
+	"slices"
+
+	"github.com/tonsurance/lockkeeper/internal/overlay"
+)
 
 // mutant is a mistake that the checkers must find.
 type mutant struct {
 	name    string
 	what    string
 	changes []overlay.Change
-	profile string // of the simulation that shows it; "" is any
-	seed    uint64 // of the simulation's first run, near one that shows it; 0 is -seed
-	tests   bool   // the simulation is not asked: a test must fail
-	records bool   // it is one of the record engine, which has a simulation of its own
+	profile string   // of the simulation that shows it; "" is any
+	seed    uint64   // of the simulation's first run, near one that shows it; 0 is -seed
+	tests   bool     // the simulation is not asked: a test must fail
+	records bool     // it is one of the record engine, which has a simulation of its own
+	waits   bool     // the simulation's programs wait in the nodes' queues
+	in      []string // the tests that may find it; nil: those of the layers above the stores
 }
 
 // simulation is the package that simulates what the mutant is in.
@@ -23,8 +29,11 @@ func (m mutant) simulation() string {
 
 // packages are those whose tests may find it.
 func (m mutant) packages() []string {
-	if m.records {
+	switch {
+	case m.records:
 		return []string{"./backends/record"}
+	case m.in != nil:
+		return m.in
 	}
 	return []string{"./lock", "./redlock", "./keepalive", "./leader"}
 }
@@ -33,7 +42,7 @@ func one(file, old, new string) []overlay.Change {
 	return []overlay.Change{{File: file, Old: old, New: new}}
 }
 
-var mutants = append(quorumMutants, recordMutants...)
+var mutants = slices.Concat(quorumMutants, waitingMutants, recordMutants)
 
 var quorumMutants = []mutant{
 	{name: "no-second-phase", what: "the highest count of a quorum's grants is taken for the token",
@@ -49,7 +58,7 @@ var quorumMutants = []mutant{
 		changes: one("redlock/release.go", "return script.Release(h.keys, h.value, waiter, h.l.opts.retention, n.Guard())", "return script.ForceRelease(h.keys, h.l.opts.retention, n.Guard())")},
 	{name: "no-cleanup", what: "a failed attempt leaves its votes",
 		changes: []overlay.Change{
-			{File: "redlock/release.go", Old: "func (h *hold) abandon() { h.sendRelease(false) }", New: "func (h *hold) abandon() {}"},
+			{File: "redlock/release.go", Old: "func (h *hold) abandon() { h.sendRelease() }", New: "func (h *hold) abandon() {}"},
 			{File: "redlock/acquire.go", Old: "\t\th.letGo(ctx, votes)\n", New: ""},
 		}},
 	{name: "blind-extend", what: "a node that lost the lock takes it again, and counts", tests: true,
@@ -90,7 +99,7 @@ var quorumMutants = []mutant{
 	{name: "short-keep", seed: 77, what: "a key that is kept after its lease ends early",
 		changes: one("redlock/keep.go", "min(left+l.opts.drift(left), l.MaxReleaseAfter())", "min(left/2, l.MaxReleaseAfter())")},
 	{name: "votes-first", what: "votes go before renewals and releases", tests: true,
-		changes: one("redlock/acquire.go", "votes: true, class: node.Voting,\n", "votes: true, class: node.Renewing,\n")},
+		changes: one("redlock/acquire.go", "{parse: script.ParseAcquire, sets: true, attempt: true, votes: true, class: node.Voting,\n", "{parse: script.ParseAcquire, sets: true, attempt: true, votes: true, class: node.Renewing,\n")},
 	{name: "no-completion", what: "a node that lags behind a lease is not asked again", tests: true,
 		changes: one("redlock/complete.go", "completions   = 8\n", "completions   = 0\n")},
 }

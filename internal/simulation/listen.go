@@ -46,8 +46,11 @@ func (l *listener) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisR
 	case args[0] == "SUBSCRIBE":
 		l.run, l.channel = n.run, args[1]
 		n.listeners = append(n.listeners, l)
-	case l.run != n.run:
-		return failed(errBroken)
+	default:
+		w.res.Heartbeats++
+		if l.run != n.run {
+			return failed(errBroken)
+		}
 	}
 	return res
 }

@@ -53,6 +53,7 @@ type Result struct {
 
 	Messages, Lost, Late, Doubled int
 	Pushes, Waits                 int // notifications of grants, leases that were waited for in the queues
+	Heartbeats                    int // of the connections for notifications, among Messages
 	Faults                        map[string]int
 	Grants, HandOffs, Extends     int
 	Losses                        int // leases that ended otherwise than by a release
@@ -163,8 +164,8 @@ func (r *Result) String() string {
 	return b.String()
 }
 
-// Run simulates. It returns when everything that it started has ended.
-func Run(cfg Config) *Result {
+// newWorld draws what a run is like, and makes its servers.
+func newWorld(cfg Config) *world {
 	seeded.Seed(cfg.Seed)
 	rng := rand.New(rand.NewPCG(cfg.Seed, 1))
 	w := &world{cfg: cfg, rng: rng, began: time.Now(), hold: map[string]*register{}}
@@ -202,11 +203,17 @@ func Run(cfg Config) *Result {
 	for _, key := range w.keys {
 		w.hold[key] = newRegister(key)
 	}
+	return w
+}
+
+// Run simulates. It returns when everything that it started has ended.
+func Run(cfg Config) *Result {
+	w := newWorld(cfg)
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	w.stop = stop
 
-	for i := range 2 + rng.IntN(3) {
+	for i := range 2 + w.rng.IntN(3) {
 		w.clients = append(w.clients, w.newClient(i))
 	}
 	var clients sync.WaitGroup
