@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 )
 
 // Case is one thing that a search shows.
@@ -48,7 +49,7 @@ func (m Tokens) holds(slow bool) Case {
 	if m.Repairs {
 		size += ", repairs"
 	}
-	size += more(m.Restarts, "restart") + more(m.Forgets, "forgetting")
+	size += more(m.Refreshes, "refresh") + more(m.Restarts, "restart") + more(m.Forgets, "forgetting")
 	return Case{"tokens", size, "", Holds, slow, false, func() Result { return Search[TokenState](m, most) }}
 }
 
@@ -87,7 +88,7 @@ func more(n int, what string) string {
 
 // Cases are all that the searches show.
 func Cases() []Case {
-	return append(tokenCases(), exclusionCases()...)
+	return slices.Concat(tokenCases(), exclusionCases(), standingCases(), livenessCases())
 }
 
 func tokenCases() []Case {
@@ -105,14 +106,15 @@ func tokenCases() []Case {
 		m.Counts = counts
 		return m
 	}
+	stands := func(m Tokens) Tokens { m.Refreshes = 1; return m }
 	commits := with(two, 1, 0)
 	commits.Repairs = false // it is seen without, sooner
+	standing := stands(two)
+	standing.Repairs = false
 	limit := counts(with(two, 1, 0), 3)
 	clocks, noRun := limit, limit
 	clocks.Cross.Clocks = true
 	noRun.Cross.NoRun = true
-	big := with(three, 1, 0).holds(true)
-	big.Big = true
 	return []Case{
 		three.holds(false),
 		two.holds(false),
@@ -120,7 +122,11 @@ func tokenCases() []Case {
 		counts(with(two, 1, 0), 3).holds(true),
 		with(three, 0, 1).holds(true),
 		counts(three, 4).holds(true),
-		big,
+		with(three, 1, 0).holds(true).big(),
+		stands(counts(two, 3)).holds(true),
+		standing.holds(true),
+		stands(two).holds(true).big(),
+		stands(three).holds(true).big(),
 		off(two, TokenRules{Phase2: true}).breaks("Phase2", "who is granted by a quorum takes the highest count for his token", Breaks),
 		off(two, TokenRules{CommitMine: true}).breaks("CommitMine", "a commit does not ask whose the lock is", Breaks),
 		off(commits, TokenRules{CommitRun: true}).breaks("CommitRun", "a commit does not ask whether the count is of the present run", Breaks),
@@ -131,6 +137,8 @@ func tokenCases() []Case {
 		off(two, TokenRules{Outlives: true}).breaks("Outlives", "the counter goes when the lock goes", Breaks),
 		off(two, TokenRules{NewValue: true}).breaks("NewValue", "all attempts have one value", Breaks),
 		off(two, TokenRules{Majority: true}).breaks("Majority", "half of the nodes are enough", Breaks),
+		off(standing, TokenRules{Stamp: true}).breaks("Stamp", "a grant has no stamp: it counts from the latest request", Breaks),
+		off(standing, TokenRules{AmongEqual: true}).breaks("AmongEqual", "the Q-th latest stamp is that of all nodes that granted, whatever they counted", Breaks),
 		clocks.breaks("Clocks", "clocks lag by more than the time that a counter was away", Crosses),
 		noRun.breaks("NoRun", "a node goes back to stale data within one run", Crosses),
 	}

@@ -41,6 +41,8 @@ func TestEveryRuleAndLimitHasACase(t *testing.T) {
 	for model, fields := range map[string][]string{
 		"tokens":    append(fieldsOf(TokenRules{}), fieldsOf(TokenLimits{})...),
 		"exclusion": append(fieldsOf(ExclusionRules{}), fieldsOf(ExclusionLimits{})...),
+		"standing":  fieldsOf(StandingRules{}),
+		"liveness":  fieldsOf(LivenessRules{}),
 	} {
 		for _, field := range fields {
 			require.True(t, names[model+field], "%s: no case for %s", model, field)

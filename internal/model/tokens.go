@@ -8,6 +8,8 @@ import (
 const (
 	maxNodes    = 5
 	maxAttempts = 4
+
+	maxRefreshes = 1
 )
 
 // Tokens is the model of fencing tokens. It has no time: a lock can vanish from a node
@@ -22,6 +24,9 @@ type Tokens struct {
 	Restarts int // of all nodes together
 	Forgets  int // times that a counter goes and the server does not: FLUSHALL, or the end of the retention
 	Repairs  bool
+	// Attempts stand in the queues, and refresh so often. A grant has the latest stamp that
+	// it can have; the lease begins with the Q-th latest of those that count.
+	Refreshes int
 
 	Off   TokenRules // rules that are broken
 	Cross TokenLimits
@@ -39,6 +44,8 @@ type TokenRules struct {
 	Outlives     bool // the counter goes when the lock goes
 	NewValue     bool // all attempts have one value
 	Majority     bool // half of the nodes are enough
+	Stamp        bool // a grant has no stamp: it counts from the latest request
+	AmongEqual   bool // the Q-th latest stamp is that of all nodes that granted, whatever they counted
 }
 
 // TokenLimits are what the library does not promise to survive.
@@ -54,19 +61,24 @@ type tokenNode struct {
 	present uint8 // 1: the counter was counted in the present run
 	clock   uint8 // above all counts up to this, whenever the counter was last lost
 
+	stamp                 uint8 // that was granted to the holder
 	savedLock, savedCount uint8 // on disk
+	savedStamp            uint8
 
 	// answer to each attempt: the count granted while it asks, the count committed
 	// while it agrees, missingHere once an extend of the lease has missed it; 0: none.
 	answer [maxAttempts]uint8
+	sent   [maxAttempts]uint8 // the stamp of the grant that each attempt has received
 }
 
 // tokenAttempt is one attempt, which becomes a lease.
 type tokenAttempt struct {
 	phase    uint8
-	token    uint8  // proposed, or issued
-	after    uint8  // bits: whose tokens had been issued when this began
-	proposed uint16 // bits: tokens that it has proposed
+	token    uint8                   // proposed, or issued
+	stamp    uint8                   // of its latest request
+	after    [maxRefreshes + 1]uint8 // bits: whose tokens had been issued when the request with that stamp was sent
+	began    uint8                   // the stamp from which the lease counts
+	proposed uint16                  // bits: tokens that it has proposed
 }
 
 const (
@@ -132,13 +144,16 @@ func (m Tokens) nextOfAttempt(s TokenState, k int, step func(TokenState, Step)) 
 		}
 		next := s
 		next.attempt[k].phase = asking
-		for j := range m.Attempts {
-			if s.attempt[j].phase == issued {
-				next.attempt[k].after |= 1 << j
-			}
-		}
+		next.attempt[k].after[0] = s.issued()
 		step(next, Step{"begins", int8(k), -1, -1})
 	case asking:
+		if int(a.stamp) < m.Refreshes {
+			next := s
+			to := &next.attempt[k]
+			to.stamp++
+			to.after[to.stamp] = s.issued()
+			step(next, Step{"refreshes", int8(k), -1, -1})
+		}
 		for i := range m.Nodes { // T is one of the votes
 			token := s.node[i].answer[k]
 			if token == 0 || m.votedBefore(s, k, i, token) {
@@ -155,7 +170,7 @@ func (m Tokens) nextOfAttempt(s TokenState, k int, step func(TokenState, Step)) 
 			}
 			switch {
 			case same >= m.quorum(), m.Off.Phase2 && upTo >= m.quorum():
-				does(s.become(k, issued, token), "has its token, from the votes", token)
+				does(m.issue(s, k, token), "has its token, from the votes", token)
 			case upTo >= m.quorum():
 				does(s.become(k, agreeing, token), "has a quorum, proposes the highest count", token)
 			}
@@ -171,7 +186,7 @@ func (m Tokens) nextOfAttempt(s TokenState, k int, step func(TokenState, Step)) 
 			}
 		}
 		if same >= m.quorum() {
-			does(s.become(k, issued, a.token), "has its token, by agreement", a.token)
+			does(m.issue(s, k, a.token), "has its token, by agreement", a.token)
 		}
 		if higher > 0 {
 			does(s.become(k, agreeing, higher), "meets a higher count, proposes that", higher)
@@ -186,6 +201,46 @@ func (m Tokens) votedBefore(s TokenState, k, i int, count uint8) bool {
 		}
 	}
 	return false
+}
+
+// issued says whose tokens have been issued.
+func (s TokenState) issued() (bits uint8) {
+	for k, a := range s.attempt {
+		if a.phase == issued {
+			bits |= 1 << k
+		}
+	}
+	return bits
+}
+
+// issue makes a lease of attempt k, which counts from the Q-th latest stamp among the nodes
+// that count: that a token was issued before that request was sent is what the order of
+// tokens is about.
+func (m Tokens) issue(s TokenState, k int, token uint8) TokenState {
+	began, count := uint8(0), 0
+	for stamp := maxRefreshes; stamp >= 0 && count < m.quorum(); stamp-- {
+		began = uint8(stamp)
+		for i := range m.Nodes {
+			n := &s.node[i]
+			counts := n.answer[k] == token || m.Off.AmongEqual && n.sent[k] != 0
+			if m.Off.Stamp {
+				n.sent[k] = s.attempt[k].stamp
+			}
+			if counts && n.sent[k] == began {
+				count++
+			}
+		}
+	}
+	s = s.become(k, issued, token)
+	s.attempt[k].began = began
+	s.attempt[k].stamp = 0
+	for i := range s.node {
+		s.node[i].sent[k] = 0
+		if n := &s.node[i]; n.lock == m.value(k) {
+			n.stamp = 0 // nobody will read it
+		}
+	}
+	return s
 }
 
 // become begins a phase, in which only answers to that phase's requests count.
@@ -210,14 +265,14 @@ func (m Tokens) nextOfNode(s TokenState, i int, step func(TokenState, Step)) {
 		next.forgets += forgets
 		if next.restarts == uint8(m.Restarts) { // nobody will read it
 			for j := range m.Nodes {
-				next.node[j].savedLock, next.node[j].savedCount = 0, 0
+				next.node[j].savedLock, next.node[j].savedCount, next.node[j].savedStamp = 0, 0, 0
 			}
 		}
 		step(next, Step{what, -1, int8(i), -1})
 	}
 	if n.count != 0 && int(s.forgets) < m.Forgets {
 		gone := n
-		gone.lock, gone.count, gone.present, gone.clock = 0, 0, 0, s.high
+		gone.lock, gone.stamp, gone.count, gone.present, gone.clock = 0, 0, 0, 0, s.high
 		happens(gone, "everything is flushed", 0, 1)
 	}
 	if int(s.restarts) == m.Restarts {
@@ -226,7 +281,7 @@ func (m Tokens) nextOfNode(s TokenState, i int, step func(TokenState, Step)) {
 	saved := n.savedLock == n.lock && n.savedCount == n.count
 	if !saved {
 		next := n
-		next.savedLock, next.savedCount = n.lock, n.count
+		next.savedLock, next.savedCount, next.savedStamp = n.lock, n.count, n.stamp
 		happens(next, "the data is saved", 0, 0)
 	}
 	restart := n
@@ -242,13 +297,13 @@ func (m Tokens) nextOfNode(s TokenState, i int, step func(TokenState, Step)) {
 	happens(restart, "restart with all data", 1, 0)
 	if !saved {
 		stale := restart
-		stale.lock, stale.count = n.savedLock, n.savedCount
+		stale.lock, stale.count, stale.stamp = n.savedLock, n.savedCount, n.savedStamp
 		happens(stale, "restart with stale data", 1, 0)
 	}
 	if n.savedCount != 0 {
 		empty := restart
 		empty.lock, empty.count, empty.present = 0, 0, 0
-		empty.savedLock, empty.savedCount = 0, 0
+		empty.stamp, empty.savedLock, empty.savedCount, empty.savedStamp = 0, 0, 0, 0
 		happens(empty, "restart without data", 1, 0)
 	}
 }
@@ -264,7 +319,7 @@ func (m Tokens) Wrong(s TokenState) string {
 			if a.token == b.token {
 				return fmt.Sprintf("%c and %c both have token %d", 'A'+k, 'A'+j, a.token)
 			}
-			if b.after&(1<<k) != 0 && b.token < a.token {
+			if b.after[b.began]&(1<<k) != 0 && b.token < a.token {
 				return fmt.Sprintf("%c began when %c had token %d, and has %d", 'A'+j, 'A'+k, a.token, b.token)
 			}
 		}
@@ -291,12 +346,15 @@ func (n *tokenNode) less(o *tokenNode) bool {
 		if n.answer[k] != o.answer[k] {
 			return n.answer[k] < o.answer[k]
 		}
+		if n.sent[k] != o.sent[k] {
+			return n.sent[k] < o.sent[k]
+		}
 	}
 	return false
 }
 
 func (n *tokenNode) number() uint64 {
-	return uint64(n.lock)<<40 | uint64(n.count)<<32 | uint64(n.present)<<24 | uint64(n.clock)<<16 | uint64(n.savedLock)<<8 | uint64(n.savedCount)
+	return uint64(n.stamp)<<56 | uint64(n.savedStamp)<<48 | uint64(n.lock)<<40 | uint64(n.count)<<32 | uint64(n.present)<<24 | uint64(n.clock)<<16 | uint64(n.savedLock)<<8 | uint64(n.savedCount)
 }
 
 // String shows each node as holder:count, with a ! if the count is not of its present run.

@@ -13,9 +13,9 @@ func (m Tokens) nextMessage(s TokenState, k, i int, step func(TokenState, Step))
 	}
 	if n := s.node[i]; n.lock == m.value(k) {
 		// Seen again. The reply to the first request may be the one that comes.
-		if a.phase == asking && n.answer[k] != n.count {
+		if a.phase == asking && (n.answer[k] != n.count || n.sent[k] != n.stamp) {
 			next := s
-			next.node[i].answer[k] = n.count
+			next.node[i].answer[k], next.node[i].sent[k] = n.count, n.stamp
 			arrives(next, "granted again", n.count)
 		}
 		m.commit(s, k, i, arrives)
@@ -41,7 +41,7 @@ func (m Tokens) vanish(n *tokenNode, high uint8) {
 	if n.lock != 0 && m.Off.Outlives {
 		n.count, n.present, n.clock = 0, 0, high
 	}
-	n.lock = 0
+	n.lock, n.stamp = 0, 0
 }
 
 // grant is redlock's acquire.lua, where the lock is free or has just vanished.
@@ -66,12 +66,13 @@ func (m Tokens) grant(s TokenState, k, i int, arrives func(TokenState, string, u
 		next := s
 		next.high = max(s.high, count)
 		to := &next.node[i]
-		to.count, to.present, to.lock, to.clock = count, 1, m.value(k), 0
-		if s.attempt[k].phase == asking {
+		to.count, to.present, to.lock, to.clock, to.stamp = count, 1, m.value(k), 0, 0
+		if a := s.attempt[k]; a.phase == asking {
+			to.stamp = a.stamp
 			if n.answer[k] != 0 { // its first reply may be the one that comes
 				arrives(next, what+", first reply kept", count)
 			}
-			to.answer[k] = count
+			to.answer[k], to.sent[k] = count, a.stamp
 		}
 		arrives(next, what, count)
 	}

@@ -18,12 +18,16 @@ type Change struct {
 
 // Seeded takes the library's jitter from a source that can be seeded, so that a
 // simulation's seed replays.
-var Seeded = seeded("lock/pace.go", "lock/all.go", "lock/semaphore.go", "keepalive/renew.go", "leader/leader.go", "redlock/desk.go",
+var Seeded = seeded("lock/pace.go", "lock/all.go", "lock/semaphore.go", "keepalive/renew.go", "leader/leader.go", "redlock/standing.go",
 	"backends/record/watch.go", "backends/record/queue.go")
 
 func seeded(files ...string) (changes []Change) {
 	for _, file := range files {
-		changes = append(changes, Change{file, `"math/rand/v2"`, `rand "github.com/tonsurance/lockkeeper/internal/simulation/seeded"`})
+		change := Change{file, `"math/rand/v2"`, `rand "github.com/tonsurance/lockkeeper/internal/simulation/seeded"`}
+		if file == "redlock/standing.go" { // it has another name for it
+			change.New = `"github.com/tonsurance/lockkeeper/internal/simulation/seeded"`
+		}
+		changes = append(changes, change)
 	}
 	return changes
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock"
 )
 
 // register is what is known of one key: who was told to hold it until when, and the
@@ -55,10 +56,21 @@ type term struct {
 }
 
 // witness is the Locker that programs get: redlock's, with all answers checked. It
-// has no push news, so that Acquire polls.
+// does not wait, so that Acquire polls.
 type witness struct {
-	inner lock.Locker
+	inner *redlock.Locker
 	c     *client
+}
+
+// waiter is a witness that waits in the nodes' queues.
+type waiter struct{ *witness }
+
+// locker is what c's programs get.
+func (c *client) locker(l *redlock.Locker) lock.Locker {
+	if c.w.cfg.Waits {
+		return waiter{&witness{l, c}}
+	}
+	return &witness{l, c}
 }
 
 func (l *witness) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
@@ -67,6 +79,25 @@ func (l *witness) TryAcquire(ctx context.Context, key string, ttl time.Duration)
 	if err != nil {
 		return nil, err
 	}
+	return l.granted(lease, key, asked)
+}
+
+// Await implements [lock.Awaiter]. The order of tokens counts from the sending from which
+// the lease counts, which is no longer ago than the ttl.
+func (l waiter) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
+	asked := time.Now()
+	lease, err := l.inner.Await(ctx, key, ttl, refused)
+	if err != nil {
+		return nil, err
+	}
+	l.c.w.mu.Lock()
+	l.c.w.res.Waits++
+	l.c.w.mu.Unlock()
+	return l.granted(lease, key, later(asked, time.Now().Add(-ttl)))
+}
+
+// granted looks at a lease that was asked for at that time.
+func (l *witness) granted(lease lock.Lease, key string, asked time.Time) (lock.Lease, error) {
 	w := l.c.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -99,11 +130,22 @@ func (l *witness) TryAcquire(ctx context.Context, key string, ttl time.Duration)
 	return t, nil
 }
 
+// grown takes in that a lease has extended itself since. mu is held.
+func (t *term) grown() {
+	if expiry := t.Lease.Expiry(); !t.over && expiry.After(t.until) {
+		t.until = expiry
+		t.exclusive()
+	}
+}
+
 // exclusive looks for another lease that is valid now. mu is held.
 func (t *term) exclusive() {
 	now := time.Now()
 	live := t.r.live[:0]
 	for _, o := range t.r.live {
+		if expiry := o.Lease.Expiry(); !o.over && expiry.After(o.until) {
+			o.until = expiry
+		}
 		if !o.until.After(now) {
 			continue
 		}
@@ -126,6 +168,7 @@ func (t *term) Extend(ctx context.Context, ttl time.Duration) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
+	t.grown()
 	switch {
 	case err == nil:
 		expiry := t.Lease.Expiry()
@@ -180,6 +223,7 @@ func (t *term) ends(how string) {
 		w.violate("c%d releases %s (token %d) while its function runs", t.c.id, t.r.key, t.Token())
 	}
 	now := time.Now()
+	t.grown()
 	if !t.over && !t.until.After(now) {
 		w.res.Losses++
 	}
@@ -194,6 +238,7 @@ func (t *term) ends(how string) {
 // works says that a program does now what needs the lease, because its context is
 // alive. mu is held.
 func (t *term) works() {
+	t.grown()
 	if now := time.Now(); !t.until.After(now) {
 		t.w.violate("c%d works under %s (token %d) %v after its end", t.c.id, t.r.key, t.Token(), now.Sub(t.until))
 	}

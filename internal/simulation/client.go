@@ -89,7 +89,7 @@ func (c *client) live(ctx context.Context) {
 			die()
 		}
 		c.w.mu.Unlock()
-		c.process(alive, &witness{l, c})
+		c.process(alive, c.locker(l))
 		die()
 		c.disconnect(l)
 		pause(ctx, c.upTo(c.w.ttl/2))
@@ -115,7 +115,11 @@ func (c *client) process(ctx context.Context, l lock.Locker) {
 		case 3:
 			c.byHand(ctx, l, key)
 		}
-		pause(ctx, c.upTo(c.w.ttl/3))
+		thinks := c.w.ttl / 3
+		if c.w.cfg.Waits {
+			thinks = c.w.ttl / 30
+		}
+		pause(ctx, c.upTo(thinks))
 	}
 }
 
@@ -146,8 +150,8 @@ func (c *client) keep(ttl time.Duration) *keepalive.Options {
 }
 
 // acquire is lock.Acquire as a newcomer does it.
-func (c *client) acquire(ctx context.Context, l lock.Locker, key string) (lock.Lease, error) {
-	return lock.Acquire(ctx, &witness{l, c}, key, c.w.ttl, c.patience())
+func (c *client) acquire(ctx context.Context, l *redlock.Locker, key string) (lock.Lease, error) {
+	return lock.Acquire(ctx, c.locker(l), key, c.w.ttl, c.patience())
 }
 
 // work is what needs a lease: it looks at its context, and writes.
@@ -163,7 +167,11 @@ func (c *client) work(key string) func(ctx context.Context) error {
 			t.inFn = false
 			w.mu.Unlock()
 		}()
-		for end := time.Now().Add(c.upTo(5 * w.ttl)); time.Now().Before(end); {
+		span := 5 * w.ttl
+		if w.cfg.Waits { // many hand-offs
+			span = w.ttl * time.Duration(c.intN(3)) / 8
+		}
+		for end := time.Now().Add(c.upTo(span)); time.Now().Before(end); {
 			if !pause(ctx, c.upTo(w.ttl/2)) {
 				break
 			}

@@ -23,11 +23,10 @@ type conn struct {
 	lostTo, lostFrom time.Time // a partition in that direction lasts until then
 }
 
-func (k *conn) B() rueidis.Builder                          { return builder() }
-func (k *conn) Mode() rueidis.ClientMode                    { return rueidis.ClientModeStandalone }
-func (k *conn) Nodes() map[string]rueidis.Client            { return map[string]rueidis.Client{k.n.name: k} }
-func (k *conn) Close()                                      {}
-func (k *conn) Dedicate() (rueidis.DedicatedClient, func()) { panic("not simulated") }
+func (k *conn) B() rueidis.Builder               { return builder() }
+func (k *conn) Mode() rueidis.ClientMode         { return rueidis.ClientModeStandalone }
+func (k *conn) Nodes() map[string]rueidis.Client { return map[string]rueidis.Client{k.n.name: k} }
+func (k *conn) Close()                           {}
 
 // DoMulti sends requests on one connection: when it dies, it does so for all that follow.
 func (k *conn) DoMulti(ctx context.Context, cmds ...rueidis.Completed) []rueidis.RedisResult {

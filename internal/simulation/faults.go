@@ -103,7 +103,7 @@ func (w *world) fault(ctx context.Context) {
 		does("all at once")
 		m := w.memory()
 		for _, n := range w.nodes {
-			n.down = true
+			w.kill(n)
 		}
 		w.mu.Unlock()
 		if !pause(ctx, w.downtime()) {
@@ -155,7 +155,7 @@ func (w *world) restart(ctx context.Context, n *node, m memory) {
 	w.mu.Lock()
 	w.res.Faults["restart"]++
 	w.note("FAULT kill: %s", n.name)
-	n.down = true
+	w.kill(n)
 	w.mu.Unlock()
 	pause(ctx, w.downtime())
 	w.mu.Lock()

@@ -41,7 +41,9 @@ type node struct {
 
 	// publish sends a message to those who listen on a channel, and says how many they
 	// are. nil: nobody does.
-	publish func(channel, message string) int
+	publish   func(channel, message string) int
+	listeners []*listener
+	mute      bool // it refuses PUBLISH
 
 	down bool
 	hung time.Time // until when it answers nothing
@@ -219,7 +221,7 @@ func (n *node) do(args []string) any {
 			return redisError("NOPERM no INFO")
 		}
 		return fmt.Sprintf("# Server\r\nrun_id:%s\r\nuptime_in_seconds:%d\r\n", n.run, n.uptime()) + sinceStart
-	case "PING":
+	case "PING", "SUBSCRIBE":
 		return "PONG"
 	}
 	return redisError("ERR unknown command (simulated)")

@@ -17,6 +17,8 @@ const (
 	queueKept     = time.Minute
 	pushNone      = "0"
 	pushUncounted = "2"
+
+	refusedPublish = -1 // what a node says that may not PUBLISH: the grant stands, and is found by asking
 )
 
 // request is what a waiter asked for.

@@ -38,6 +38,7 @@ type Config struct {
 	Seed    uint64
 	Profile *Profile // nil: by the seed
 	Terms   int      // its length, in ttls
+	Waits   bool     // programs wait in the nodes' queues; else they ask again
 }
 
 // Result is what a run did. All but Elapsed of the real world is a function of the
@@ -51,6 +52,7 @@ type Result struct {
 	Terms     int // Simulated in ttls
 
 	Messages, Lost, Late, Doubled int
+	Pushes, Waits                 int // notifications of grants, leases that were waited for in the queues
 	Faults                        map[string]int
 	Grants, HandOffs, Extends     int
 	Losses                        int // leases that ended otherwise than by a release
@@ -150,8 +152,8 @@ func (w *world) violate(format string, args ...any) {
 // String is a report of a run for a person.
 func (r *Result) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d, profile %s: %d nodes, ttl %v, %.1f h (%d ttls), %d messages (%d lost, %d late, %d doubled), %d grants, %d hand-offs, %d extends, %d losses, %d writes, %d refused, %d overlaps, hash %016x",
-		r.Seed, r.Profile, r.Nodes, r.TTL, r.Simulated.Hours(), r.Terms, r.Messages, r.Lost, r.Late, r.Doubled, r.Grants, r.HandOffs, r.Extends, r.Losses, r.Writes, r.Refused, r.Overlaps, r.Hash)
+	fmt.Fprintf(&b, "seed %d, profile %s: %d nodes, ttl %v, %.1f h (%d ttls), %d messages (%d lost, %d late, %d doubled, %d pushes), %d grants (%d waited for), %d hand-offs, %d extends, %d losses, %d writes, %d refused, %d overlaps, hash %016x",
+		r.Seed, r.Profile, r.Nodes, r.TTL, r.Simulated.Hours(), r.Terms, r.Messages, r.Lost, r.Late, r.Doubled, r.Pushes, r.Grants, r.Waits, r.HandOffs, r.Extends, r.Losses, r.Writes, r.Refused, r.Overlaps, r.Hash)
 	if r.Violation != "" {
 		for _, line := range r.Timeline {
 			fmt.Fprintf(&b, "\n%s", line)
@@ -171,7 +173,11 @@ func Run(cfg Config) *Result {
 	} else {
 		w.profile = Profiles[[]int{0, 0, 0, 0, 0, 1, 1, 1, 2, 3}[rng.IntN(10)]]
 	}
-	w.ttl = between(rng, 10*time.Second, time.Hour).Round(time.Millisecond)
+	shortest, longest := 10*time.Second, time.Hour
+	if cfg.Waits { // who waits refreshes, and its connections have heartbeats, all the time
+		shortest, longest = 2*time.Second, 20*time.Second
+	}
+	w.ttl = between(rng, shortest, longest).Round(time.Millisecond)
 	w.timeout = between(rng, w.ttl/200, w.ttl/4)
 	w.guard = w.ttl + time.Duration(rng.Int64N(int64(w.ttl)))*time.Duration(rng.IntN(2))
 	count := []int{3, 3, 3, 4, 5}[rng.IntN(5)]
@@ -183,6 +189,8 @@ func Run(cfg Config) *Result {
 		n := newNode(fmt.Sprintf("n%d", i+1), time.Now)
 		n.durable = w.profile.Durable
 		n.noFunctions = i == 0 && cfg.Seed%2 == 0 // it is asked by scripts
+		n.mute = i == 0 && cfg.Seed%5 == 0
+		n.publish = w.publishTo(n)
 		if !w.profile.Steps {
 			n.wall = time.Duration(rng.Int64N(int64(2*maxWall))) - maxWall
 		}

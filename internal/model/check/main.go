@@ -46,38 +46,66 @@ func main() {
 // briefly is how many walks come with a whole search.
 const briefly = 3000
 
+// atOnce is how many cases are searched at a time: most of them need some gigabyte.
+const atOnce = 2
+
 func search(only string, trace, big bool) bool {
-	ok, n := true, 0
-	const row = "%-10s %-60s %9v %7v  %s\n"
-	fmt.Printf(row, "MODEL", "CASE", "STATES", "TIME", "FOUND")
+	const row = "%-10s %-73s %9v %8v  %s\n"
+	var cases []model.Case
 	for _, c := range model.Cases() {
-		if !strings.Contains(c.Model+"/"+c.Name, only) {
-			continue
+		if strings.Contains(c.Model+"/"+c.Name, only) {
+			cases = append(cases, c)
 		}
-		n++
+	}
+	if len(cases) == 0 {
+		fmt.Fprintf(os.Stderr, "check: no case has %q in its name\n", only)
+		return false
+	}
+	type outcome struct {
+		model.Result
+		took time.Duration
+	}
+	outcomes := make([]chan outcome, len(cases))
+	free := make(chan struct{}, atOnce)
+	for i := range cases {
+		outcomes[i] = make(chan outcome, 1)
+	}
+	go func() {
+		for i, c := range cases {
+			if c.Big && !big {
+				continue
+			}
+			free <- struct{}{}
+			go func() {
+				defer func() { <-free }()
+				begin := time.Now()
+				r := c.Search()
+				outcomes[i] <- outcome{r, time.Since(begin)}
+			}()
+		}
+	}()
+
+	ok := true
+	fmt.Printf(row, "MODEL", "CASE", "STATES", "TIME", "FOUND")
+	for i, c := range cases {
 		if c.Big && !big {
 			fmt.Printf(row, c.Model, c.Name, "", "", "left out: -big takes minutes and gigabytes")
 			continue
 		}
-		begin := time.Now()
-		r := c.Search()
+		r := <-outcomes[i]
 		found := "nothing wrong"
 		if r.Wrong != "" {
 			found = fmt.Sprintf("%d steps: %s", len(r.Trace), r.Wrong)
 		}
-		if wrong := c.Check(r); wrong != "" {
+		if wrong := c.Check(r.Result); wrong != "" {
 			ok = false
 			found += "; NOT AS IT MUST BE: " + wrong
 		}
-		fmt.Printf(row, c.Model, c.Name, r.States, time.Since(begin).Round(10*time.Millisecond), found)
+		fmt.Printf(row, c.Model, c.Name, r.States, r.took.Round(10*time.Millisecond), found)
 		if trace && r.Wrong != "" {
 			fmt.Printf("     %s: %s\n", c.Wants, c.Says)
 			r.Print(os.Stdout)
 		}
-	}
-	if n == 0 {
-		fmt.Fprintf(os.Stderr, "check: no case has %q in its name\n", only)
-		return false
 	}
 	return ok
 }
