@@ -6,10 +6,13 @@ import (
 )
 
 // Unavailable reports whether no quorum can be had for now: at once at the beginning, where
-// nobody stands yet, and later if it has been so for the node timeout.
+// nobody stands yet, and later if it has been so for the node timeout and a refresh.
 func (m *Machine) Unavailable(now time.Duration) bool {
-	return m.phase == waits && m.absent(now) >= m.outOfReach() && (!m.stood || now-m.reached >= m.cfg.NodeTimeout)
+	return m.phase == waits && m.absent(now) >= m.outOfReach() && (!m.stood || now-m.reached >= m.grace())
 }
+
+// grace is how long an outage is bridged: until a refresh would have been answered.
+func (m *Machine) grace() time.Duration { return m.cfg.NodeTimeout + m.cfg.Refresh*5/4 }
 
 // Held is who holds the lock, as a quorum's answers have it, with Left until when at the
 // latest a quorum could be free; false if that is not so.
@@ -100,7 +103,7 @@ func (m *Machine) Deadline() (time.Duration, bool) {
 		if m.token != 0 {
 			due(m.confirmAt)
 		}
-		if late := m.reached + m.cfg.NodeTimeout; m.stood && late > m.now {
+		if late := m.reached + m.grace(); m.stood && late > m.now {
 			due(late)
 		}
 		for i := range m.nodes {
