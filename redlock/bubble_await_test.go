@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // awaits starts an Await, and gives what comes of it.
@@ -164,4 +165,31 @@ func TestANotificationOfNobodyOrNothingDoesNoHarm(t *testing.T) {
 		require.NoError(t, held.Release(t.Context()))
 		require.NoError(t, (<-got).Release(t.Context()))
 	})
+}
+
+// Also where the counts differed, so that the third node has refused to agree.
+func TestALeaseThatWasWaitedForStandsOnAllNodesSoon(t *testing.T) {
+	for _, counts := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			q := newQuorum(t, 3)
+			one, _ := q.warm()
+			two, _ := q.warm()
+			if !counts {
+				must(t)(one.TryAcquire(t.Context(), "k", time.Minute)).Release(t.Context())
+			}
+			k, _ := script.NewKeys("redlock:", "k")
+			require.NoError(t, q.nodes[2].redis.Set(k.Lock, "foreign"))
+			if counts {
+				q.nodes[0].redis.HSet(k.Fence, "count", "5", "run", "-")
+			}
+			lease := must(t)(two.Await(t.Context(), "k", 10*time.Second, func(*lock.HeldError) {}))
+			require.Equal(t, counts, time.Until(lease.Expiry()) > time.Second, "confirmed at once")
+			require.Equal(t, 3, q.stands("k"))
+			q.nodes[2].redis.Del(k.Lock)
+			time.Sleep(100 * time.Millisecond)
+			require.Equal(t, 3, q.stands("k"))
+			require.NoError(t, lease.Release(t.Context()))
+			q.free("k")
+		})
+	}
 }

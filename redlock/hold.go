@@ -11,6 +11,7 @@ import (
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -278,9 +279,19 @@ func (h *hold) probe(c *ask, rep reply) {
 	h.answered(c, rep)
 }
 
+// noted notes what the answer to a request about a lock says of the node. One that keeps
+// no queue may vote all the same.
+func noted(n *node.Node, lock string, stands bool, rep reply) {
+	if stands && nodeerr.ForbiddenWithin(rep.err) {
+		n.KeepsNoQueue(rep.err)
+		return
+	}
+	n.Noted(lock, rep.Reply, rep.fate, rep.err)
+}
+
 func (h *hold) answered(c *ask, rep reply) {
 	i, r := c.node, c.round
-	h.l.nodes[i].Noted(h.keys.Lock, rep.Reply, rep.fate, rep.err)
+	noted(h.l.nodes[i], h.keys.Lock, r.op == opStand, rep)
 	if r.op.votes {
 		h.l.nodes[i].Voted(rep.Reply)
 		if rep.Run != "" {

@@ -433,7 +433,7 @@ func TestRealANodeThatMayNotQueueIsNoOutageAndNeedsNoVoteLess(t *testing.T) {
 	release(t, lease)
 	require.NoError(t, l.Close())
 	require.Equal(t, 1, log.count("keeps no queue of waiters"))
-	require.Zero(t, log.count("level=WARN"))
+	require.Zero(t, log.count("level=WARN"), "%s", log.all)
 }
 
 func TestRealTheConnectionForNotificationsServesAllKeysAndIsNotMadeWithoutNeed(t *testing.T) {

@@ -294,12 +294,12 @@ func (s *standing) leased(issued waiting.Lease, now time.Duration) {
 			l.wg.Add(1)
 		case n.Granted:
 			votes.replies[i] = reply{Reply: script.Reply{Kind: script.Granted, Count: n.Count}}
-		case n.Standing:
-			votes.replies[i] = reply{Reply: script.Reply{Kind: script.Held}}
 		case n.Failed:
 			votes.replies[i] = reply{Reply: script.Reply{Kind: script.Failed}, err: s.errs[i]}
+		default: // it stands there, or does not
+			votes.replies[i] = reply{Reply: script.Reply{Kind: script.Held}}
 		}
-		if votes.replies[i].Kind != script.Silent {
+		if !n.Open {
 			votes.answers++
 		}
 	}
