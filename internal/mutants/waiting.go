@@ -13,7 +13,6 @@ const (
 var (
 	inMachine = []string{"./redlock/internal/waiting"}
 	inScripts = []string{"./redlock/internal/script"}
-	inHandOff = []string{"./internal/simulation", "-run", "TestAWaiter|TestAHandOff|TestWhoComes"}
 )
 
 // waitingMutants are mistakes in how requests stand and are granted, one for each rule.
@@ -70,11 +69,8 @@ var waitingMutants = []mutant{
 		changes: one(machine, "\tcase attempt < m.attempt, m.phase == over, m.released:\n\t\tm.unwanted(now, n, attempt)\n", "\tcase attempt < m.attempt, m.phase == over, m.released:\n")},
 	{name: "wait-no-leave", tests: true, in: inMachine, what: "who gives up leaves nothing",
 		changes: one(machine, "if n := &m.nodes[i]; n.asked {\n\t\t\t\tm.owe(n, m.attempt, \"\")", "if n := &m.nodes[i]; n.asked && false {\n\t\t\t\tm.owe(n, m.attempt, \"\")")},
-	{name: "wait-by-arrival", tests: true, in: inHandOff, what: "the queue is in the order in which requests arrive",
-		changes: []overlay.Change{
-			{File: lua + "stand.lua", Old: "  local position = now - waited\n", New: "  local position = now\n"},
-			{File: port, Old: "\tposition := now - waited\n", New: "\tposition := now\n"},
-		}},
+	{name: "wait-by-arrival", tests: true, in: inScripts, what: "the queue is in the order in which requests arrive",
+		changes: one(lua+"stand.lua", "  local position = now - waited\n", "  local position = now\n")},
 	{name: "wait-barging", tests: true, in: inScripts, what: "an attempt takes a free lock that has a queue",
 		changes: one(lua+"acquire.lua", "  if counted[3] == '1' then\n", "  if counted[3] == '9' then\n")},
 	{name: "wait-release-alone", tests: true, in: inScripts, what: "a release passes nothing on",
