@@ -3,6 +3,8 @@ package lock_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,13 +19,25 @@ import (
 type awaiting struct {
 	fakeLocker
 	script func(ctx context.Context, n int, refused func(*lock.HeldError)) error
-	begun  []time.Time
+
+	mu    sync.Mutex  // guards asked
+	asked []time.Time // when each request began
+}
+
+// begun is when each request began.
+func (a *awaiting) begun() []time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.asked)
 }
 
 func (a *awaiting) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
-	a.begun = append(a.begun, time.Now())
+	a.mu.Lock()
+	a.asked = append(a.asked, time.Now())
+	n := len(a.asked)
+	a.mu.Unlock()
 	if a.script != nil {
-		if err := a.script(ctx, len(a.begun), refused); err != nil {
+		if err := a.script(ctx, n, refused); err != nil {
 			return nil, err
 		}
 	}
@@ -52,14 +66,14 @@ func TestAcquireStandsInTheQueueOfAStoreThatHasOne(t *testing.T) {
 		require.NoError(t, err)
 		require.NotNil(t, lease)
 		require.Equal(t, time.Hour, time.Since(start))
-		require.Len(t, a.begun, 1)
+		require.Len(t, a.begun(), 1)
 		require.Empty(t, a.attempts)
 	})
 	bubble("UnlessItsAttemptsAreCounted", t, func(t *testing.T) {
 		a := &awaiting{fakeLocker: fakeLocker{try: until(3, held)}}
 		_, err := lock.Acquire(t.Context(), a, "k", ttl, &lock.AcquireOptions{Attempts: 3})
 		require.NoError(t, err)
-		require.Empty(t, a.begun)
+		require.Empty(t, a.begun())
 		require.Len(t, a.attempts, 3)
 	})
 	bubble("UntilCtxEnds", t, func(t *testing.T) {
@@ -102,8 +116,9 @@ func TestAcquireStandsInTheQueueOfAStoreThatHasOne(t *testing.T) {
 		_, err := lock.Acquire(t.Context(), a, "k", ttl, &lock.AcquireOptions{Jitter: -1, Delay: 10 * ms, MaxDelay: 100 * ms})
 		require.NoError(t, err)
 		var gaps []time.Duration
-		for i := range a.begun[1:] {
-			gaps = append(gaps, a.begun[i+1].Sub(a.begun[i]))
+		begun := a.begun()
+		for i := range begun[1:] {
+			gaps = append(gaps, begun[i+1].Sub(begun[i]))
 		}
 		require.Equal(t, []time.Duration{10 * ms, 20 * ms, 40 * ms, 10 * ms, 20 * ms}, gaps)
 	})
@@ -119,7 +134,7 @@ func TestAcquireStandsInTheQueueOfAStoreThatHasOne(t *testing.T) {
 			a := &awaiting{script: func(context.Context, int, func(*lock.HeldError)) error { return final }}
 			_, err := lock.Acquire(t.Context(), a, "k", ttl, nil)
 			require.ErrorIs(t, err, final)
-			require.Len(t, a.begun, 1)
+			require.Len(t, a.begun(), 1)
 		}
 	})
 	bubble("AndReleasesAGrantThatMeetsTheEndOfCtx", t, func(t *testing.T) {
@@ -160,7 +175,7 @@ func TestOneWaiterOfAProcessStandsInTheStoresQueue(t *testing.T) {
 		first := stand(t, q, "k", nil)
 		second := stand(t, q, "k", &lock.AcquireOptions{Timeout: time.Minute})
 		third := stand(t, q, "k", nil)
-		require.Len(t, q.begun, 1)
+		require.Len(t, q.begun(), 1)
 		time.Sleep(2 * time.Minute)
 		require.True(t, second.over())
 		require.ErrorIs(t, second.err, lock.ErrHeld)
@@ -169,7 +184,7 @@ func TestOneWaiterOfAProcessStandsInTheStoresQueue(t *testing.T) {
 		require.True(t, first.over())
 		require.NoError(t, first.err)
 		synctest.Wait()
-		require.Len(t, q.begun, 2)
+		require.Len(t, q.begun(), 2)
 		third.cancel(nil)
 		require.True(t, third.over())
 		require.ErrorIs(t, third.err, context.Canceled)
@@ -186,7 +201,7 @@ func TestAnAwaiterIsNotFoundBelowADecoratorThatHasOnlyUnwrap(t *testing.T) {
 		require.False(t, ok)
 		_, err := lock.Acquire(t.Context(), through{a}, "k", ttl, nil)
 		require.NoError(t, err)
-		require.Empty(t, a.begun)
+		require.Empty(t, a.begun())
 		require.Len(t, a.attempts, 1)
 	})
 }

@@ -124,7 +124,8 @@
 // [AcquireOptions]. How long to wait and the ttl have nothing to do with each
 // other. Where the backend pushes news ([Watcher]), a release wakes the waiter, who
 // asks nothing meanwhile but once in a long while; elsewhere it asks again after a
-// pause with jitter. Where the backend has [Waiters], as many as like may wait for
+// pause with jitter. Where the store queues by itself ([Awaiter]), the waiter's request
+// stands in that queue until a release hands the key over to it. Where the backend has [Waiters], as many as like may wait for
 // a key in one process: they stand in line, and one of them asks.
 // [AcquireOptions].OnWait receives who holds the key meanwhile, and outages.
 //
@@ -135,7 +136,8 @@
 // one that removes it. [StoreError] makes of a driver's error what callers expect.
 // NewLease does the rest of the obligations of [Lease]. What
 // more the store can do goes into the optional interfaces, which [As] finds. Embed
-// [Waiters], so that those who wait in one process are queued. A store that is not
+// [Waiters], so that those who wait in one process are queued. A store that can hand a
+// key over by itself is an [Awaiter]; one that can notify is a [Watcher]. A store that is not
 // suspended with this machine needs [Suspension]. Then run the conformance suite,
 // lock/locktest.
 package lock

@@ -5,8 +5,10 @@ import (
 	"time"
 )
 
-// growth is what a lease that starts short has to do by itself.
+// growth is what a lease that starts short has to do by itself. It stands in for the
+// lease's Term meanwhile, so that all other leases need no room for it.
 type growth struct {
+	Term
 	ttl   time.Duration
 	timer *time.Timer // runs lease.grow
 }
@@ -22,17 +24,24 @@ func (l *lease) startGrowth(ttl time.Duration) {
 	if ttl-left < ttl/leastGrowth {
 		return
 	}
-	l.growth = &growth{ttl: ttl}
 	l.mu.Lock() // the timer may be quick
 	defer l.mu.Unlock()
-	l.growth.timer = time.AfterFunc(left/4, l.grow)
+	g := &growth{Term: l.term, ttl: ttl}
+	l.term = g
+	g.timer = time.AfterFunc(left/4, l.grow)
+}
+
+// growth is what is left to do; nil: nothing. mu is held.
+func (l *lease) growth() *growth {
+	g, _ := l.term.(*growth)
+	return g
 }
 
 // endGrowth leaves it at the expiry that the lease has. mu is held.
 func (l *lease) endGrowth() {
-	if l.growth != nil {
-		l.growth.timer.Stop()
-		l.growth = nil
+	if g := l.growth(); g != nil {
+		g.timer.Stop()
+		l.term = g.Term
 	}
 }
 
@@ -40,7 +49,7 @@ func (l *lease) endGrowth() {
 // left has gone: the lease is held until the end of what it has, whatever comes of it.
 func (l *lease) grow() {
 	l.mu.Lock()
-	g := l.growth
+	g := l.growth()
 	left := time.Until(l.deadline())
 	l.mu.Unlock()
 	if g == nil || left <= 0 {
@@ -54,7 +63,7 @@ func (l *lease) grow() {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if left = time.Until(l.deadline()); l.growth == g && left > minPause {
+	if left = time.Until(l.deadline()); l.growth() == g && left > minPause {
 		g.timer.Reset(left / 4)
 	}
 }

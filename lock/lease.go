@@ -16,13 +16,13 @@ var (
 type lease struct {
 	key            string
 	token          uint64
-	term           Term
 	releaseTimeout time.Duration
 	suspended      func() time.Duration
 	start          time.Time     // before the request; zero where maxAfter is 0
 	maxAfter       time.Duration // 0: no ReleaseAfter
 
 	mu     sync.Mutex // guards all below; never held across a call to the store
+	term   Term       // a *growth while the lease is to grow
 	expiry time.Time  // zero once lost
 	// base is what suspended said when expiry was counted: only what came after
 	// shortens it.
@@ -33,7 +33,6 @@ type lease struct {
 	busy      bool               // a call to the store is under way
 	releasing bool               // Release was called: no Extend succeeds any more
 	done      bool               // Release has its final result, which is lost
-	growth    *growth            // nil: it has the time that was asked for, or is not to get it by itself
 	// after is until how long after start the store keeps the key; notAfter unless
 	// ReleaseAfter was called while the hold was certain.
 	after time.Duration
@@ -163,7 +162,7 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration, by *growth) error
 	base := l.suspension()
 	deadline := l.deadlineAt(base)
 	switch {
-	case by != l.growth && by != nil:
+	case by != nil && by != l.growth():
 		return nil // it has what its user asked for
 	case l.releasing:
 		return errReleased
@@ -215,9 +214,10 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration, by *growth) error
 
 // askExtend asks the store, with mu released meanwhile.
 func (l *lease) askExtend(ctx context.Context, ttl time.Duration) (time.Time, error) {
+	term := l.term
 	l.begin()
 	defer l.end()
-	return l.term.ExtendTerm(ctx, l.key, l.token, ttl)
+	return term.ExtendTerm(ctx, l.key, l.token, ttl)
 }
 
 // extendCut is the error of an extend whose ctx ended. A cause that tells of
@@ -338,12 +338,13 @@ func (l *lease) releaseOnce(bound, ctx context.Context, after time.Duration) err
 // askRelease asks the store, with mu released meanwhile.
 func (l *lease) askRelease(ctx context.Context) error {
 	until, lasts := l.lasts()
+	term := l.term
 	l.begin()
 	defer l.end()
 	if lasts {
-		return l.term.(TermAfterReleaser).ReleaseTermAfter(ctx, l.key, l.token, until)
+		return term.(TermAfterReleaser).ReleaseTermAfter(ctx, l.key, l.token, until)
 	}
-	return l.term.ReleaseTerm(ctx, l.key, l.token)
+	return term.ReleaseTerm(ctx, l.key, l.token)
 }
 
 // lasts reports whether the store is to keep the key, and until when. mu is held.

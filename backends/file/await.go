@@ -14,11 +14,11 @@ import (
 
 var _ lock.Awaiter = (*Locker)(nil)
 
-// Await takes key for ttl as soon as its turn comes: [lock.Awaiter] says what holds for
-// it. The queue is in the key's record, first in, first out among all processes: a key
-// that is free is kept for the first in it for at most 50ms, then for the second, and so
-// on, and everybody else is refused meanwhile. A process that has died is passed over
-// at once, and one that hangs costs those behind it 50ms, once.
+// Await takes key for ttl when its position in the queue is the first: [lock.Awaiter]
+// says what holds for it. The queue is in the key's record, first in, first out among
+// all processes: a key that is free is kept for the first in it for at most 50ms, then
+// for the second, and so on, and everybody else is refused meanwhile. A process that
+// has died is passed over at once, and one that hangs costs those behind it 50ms, once.
 //
 // A Locker has one position in the queue of a key. Of several Awaits of it the first one
 // uses the position, and the next enters the queue when that has left.

@@ -10,8 +10,8 @@ import (
 
 var _ lock.Awaiter = (*Locker)(nil)
 
-// Await takes key for ttl as soon as its turn comes: [lock.Awaiter] says what holds for
-// it. The queue of a key is first in, first out without exception. Whatever frees the
+// Await takes key for ttl when its position in the queue is the first: [lock.Awaiter]
+// says what holds for it. The queue of a key is first in, first out without exception. Whatever frees the
 // key hands it over in the same moment; ttl counts from there. An outage that
 // [Locker.FailNext] begins ends the requests of this client that stand in a queue, one
 // for each call that is to fail, and so does Close. A request whose reply

@@ -322,6 +322,7 @@ func TestARequestThatWasSlowToArriveHasThatMuchLessOfItsTime(t *testing.T) {
 		lease := acquire(t, a, "k")
 		w := await(t, b, "k")
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		require.Len(t, w.held, 1)
 		release(t, lease)
 		require.NoError(t, w.result(t))

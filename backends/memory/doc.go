@@ -25,11 +25,10 @@
 //
 // # Waiting
 //
-// Waiters poll nothing. Those of one client for one key stand in one line
-// ([lock.Waiters]), and clients take turns in the order in which they came: the
-// key is handed from one to the next, and nobody barges in between, the one who
-// just released it included. [Locker.Watch] says how; exclusion does not depend
-// on it.
+// A key has a queue, first in, first out ([Locker.Await]): whatever frees the key hands
+// it over to the first request in it, and nobody gets in between, the one who just
+// released it included. Those of one client who wait for one key by lock.Acquire have
+// one request there ([lock.Waiters]).
 //
 // # What holds and what does not
 //
@@ -46,5 +45,5 @@
 // finds it. Sweeps ride on grants, so what was freed or abandoned takes no more
 // room than what is held plus 64 terms for each of 64 shards, give or take a
 // factor of two. There is no goroutine and nothing to stop; a key has a timer
-// while somebody watches it.
+// while somebody waits for it or watches it.
 package memory
