@@ -120,7 +120,7 @@ func (s *standing) follow() {
 	}
 	now := s.now()
 	if issued, ok := s.m.Lease(); ok && s.h == nil {
-		s.leased(issued, now)
+		s.leased(issued)
 		s.signal()
 	}
 	if s.h == nil && s.m.Unavailable(now) {
@@ -457,8 +457,9 @@ func (s *standing) answered(c *standCall, a waiting.Answer, rep reply) {
 
 // leased makes the hold of what the wait has come to. What the nodes have answered, and
 // what they will, is to it what the answers to a vote are. mu is held.
-func (s *standing) leased(issued waiting.Lease, now time.Duration) {
+func (s *standing) leased(issued waiting.Lease) {
 	l := s.l
+	at := node.Now() // before the clock of the wait: as in take
 	l.trip.Store(int64(s.m.QuorumTime()))
 	l.pushes.rests(s)
 	h := l.emptyHold(s.key, s.keys, s.value(issued.Attempt))
@@ -466,7 +467,7 @@ func (s *standing) leased(issued waiting.Lease, now time.Duration) {
 	if issued.Full {
 		h.ttl = script.ToMillis(s.ttl)
 	}
-	h.until = node.Now() + issued.Expiry - now + l.opts.drift(s.ttl)
+	h.until = at + issued.Expiry - s.now() + l.opts.drift(s.ttl)
 	votes := h.newRound(opStand)
 	h.mu.Lock()
 	defer h.mu.Unlock()
