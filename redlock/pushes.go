@@ -21,14 +21,16 @@ type pushes struct {
 	mu    sync.Mutex // guards all below; nothing is taken while it is held
 	waits map[string]*standing
 	many  int // of them that wait
-	// ended are those that wait no more, in the order in which they are forgotten: until
-	// then a late grant of theirs is released at once. After it, the claim has ended it.
+	// ended are those that wait no more, in the order in which they are looked at, to be
+	// forgotten: until then a late grant of theirs is released at once. After it, the claim
+	// has ended it. One whose lease is alive is looked at again.
 	ended []endedWait
 }
 
 type endedWait struct {
-	id    string
-	until time.Time
+	s    *standing
+	gone bool // not even its lease is wanted any more
+	at   time.Time
 }
 
 func newPushes() *pushes {
@@ -81,8 +83,8 @@ func (p *pushes) heard(i int) string {
 // add notes a wait, and gives the nodes whose notifications arrive. One that changes
 // afterwards is reported to it.
 func (p *pushes) add(s *standing) (live []bool) {
-	p.mu.Lock()
 	p.forget()
+	p.mu.Lock()
 	p.waits[s.id] = s
 	p.many++
 	p.mu.Unlock()
@@ -93,35 +95,68 @@ func (p *pushes) add(s *standing) (live []bool) {
 	return live
 }
 
-// rests: s has its lease, and waits no more.
+// rests: s has its lease, and waits no more. The lease may end without a release.
 func (p *pushes) rests(s *standing) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.stops(s)
+	p.look(s)
+}
+
+// remove notes that nothing of s is wanted any more.
+func (p *pushes) remove(s *standing) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stops(s)
+	if !s.gone {
+		s.gone = true
+		p.look(s)
+	}
+}
+
+// stops: s waits no more. mu is held.
+func (p *pushes) stops(s *standing) {
 	if !s.rests {
 		s.rests = true
 		p.many--
 	}
 }
 
-// remove notes that nothing of s is wanted any more.
-func (p *pushes) remove(s *standing) {
-	p.rests(s)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if s.gone {
-		return
-	}
-	s.gone = true
-	p.forget()
-	p.ended = append(p.ended, endedWait{s.id, time.Now().Add(2 * s.claim)})
+// look plans to see whether s can be forgotten. mu is held.
+func (p *pushes) look(s *standing) {
+	p.ended = append(p.ended, endedWait{s, s.gone, time.Now().Add(2 * s.claim)})
 }
 
-// forget drops those that ended long ago. mu is held.
+// forget drops those that ended long ago.
 func (p *pushes) forget() {
-	for len(p.ended) > 0 && time.Now().After(p.ended[0].until) {
-		delete(p.waits, p.ended[0].id)
-		p.ended = p.ended[1:]
+	for {
+		e, ok := p.nextEnded()
+		if !ok {
+			return
+		}
+		alive := !e.gone && e.s.lasts() // not with mu held
+		p.mu.Lock()
+		switch {
+		case e.gone, !e.s.gone && !alive:
+			delete(p.waits, e.s.id)
+		case !e.s.gone:
+			p.look(e.s)
+		}
+		p.mu.Unlock()
 	}
+}
+
+// nextEnded is the next to look at, if it is due.
+func (p *pushes) nextEnded() (e endedWait, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.ended) == 0 || !time.Now().After(p.ended[0].at) {
+		return endedWait{}, false
+	}
+	e = p.ended[0]
+	p.ended[0] = endedWait{} // the array lives on
+	p.ended = p.ended[1:]
+	return e, true
 }
 
 // push takes in a notification of node i.

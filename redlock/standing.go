@@ -494,6 +494,16 @@ func (s *standing) leased(issued waiting.Lease) {
 	h.settle(votes, completeGrant(0))
 }
 
+// lasts reports whether the lease is alive, as far as the nodes have confirmed it.
+func (s *standing) lasts() bool {
+	s.mu.Lock()
+	h := s.h
+	s.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return node.Now() <= h.until
+}
+
 // released is called when the lease is.
 func (s *standing) released() {
 	s.mu.Lock()
