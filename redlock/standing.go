@@ -238,8 +238,7 @@ func (s *standing) closing() {
 // pushed takes in a notification of a grant at node i.
 func (s *standing) pushed(i int, p script.Push) {
 	s.do(func(now time.Duration) {
-		s.m.Pushed(now, i, waiting.Grant{Count: p.Count, Stamp: p.Stamp, Position: int64(p.Position)})
-		if s.h != nil {
+		if s.m.Pushed(now, i, waiting.Grant{Count: p.Count, Stamp: p.Stamp, Position: int64(p.Position)}) {
 			s.h.pushed(i, p.Count)
 		}
 	})
