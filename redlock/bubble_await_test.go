@@ -25,12 +25,20 @@ func (q *quorum) awaits(ctx context.Context, l *Locker, key string, ttl time.Dur
 	return got
 }
 
+// countAlike makes all nodes count alike.
+func countAlike(t *testing.T, l *Locker) {
+	lease := must(t)(l.TryAcquire(t.Context(), "k", time.Minute))
+	time.Sleep(100 * time.Millisecond)
+	require.NoError(t, lease.Release(t.Context()))
+	time.Sleep(100 * time.Millisecond)
+}
+
 func TestALeaseThatWasWaitedForStartsWithAClaimAndGrows(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)
 		one, _ := q.warm()
 		two, _ := q.warm()
-		must(t)(one.TryAcquire(t.Context(), "k", time.Minute)).Release(t.Context()) // the counts agree
+		countAlike(t, one)
 		held := must(t)(one.TryAcquire(t.Context(), "k", time.Minute))
 		got := q.awaits(t.Context(), two, "k", time.Minute)
 		time.Sleep(10 * time.Second)
@@ -64,7 +72,7 @@ func TestASuspensionDuringAWaitLengthensNoLease(t *testing.T) {
 			base := slept
 			return func() time.Duration { return slept - base }
 		}
-		must(t)(one.TryAcquire(t.Context(), "k", time.Minute)).Release(t.Context())
+		countAlike(t, one)
 		held := must(t)(one.TryAcquire(t.Context(), "k", time.Minute))
 		got := q.awaits(t.Context(), two, "k", time.Minute)
 		time.Sleep(5 * time.Second)
@@ -175,7 +183,7 @@ func TestALeaseThatWasWaitedForStandsOnAllNodesSoon(t *testing.T) {
 			one, _ := q.warm()
 			two, _ := q.warm()
 			if !counts {
-				must(t)(one.TryAcquire(t.Context(), "k", time.Minute)).Release(t.Context())
+				countAlike(t, one)
 			}
 			k, _ := script.NewKeys("redlock:", "k")
 			require.NoError(t, q.nodes[2].redis.Set(k.Lock, "foreign"))
@@ -188,8 +196,34 @@ func TestALeaseThatWasWaitedForStandsOnAllNodesSoon(t *testing.T) {
 			q.nodes[2].redis.Del(k.Lock)
 			time.Sleep(100 * time.Millisecond)
 			require.Equal(t, 3, q.stands("k"))
+			if counts {
+				require.Greater(t, q.nodes[2].redis.TTL(k.Lock), 9*time.Second, "not for the claim alone")
+			}
 			require.NoError(t, lease.Release(t.Context()))
 			q.free("k")
 		})
 	}
+}
+
+// A grant that comes when the lease has been confirmed for its whole ttl is for the claim.
+func TestALateVoteForALeaseThatWasConfirmedIsForItsWholeTTL(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		one, _ := q.warm()
+		two, nets := q.warm()
+		k, _ := script.NewKeys("redlock:", "k")
+		held := must(t)(one.TryAcquire(t.Context(), "k", time.Minute))
+		q.nodes[0].redis.HSet(k.Fence, "count", "5", "run", "-")
+		got := q.awaits(t.Context(), two, "k", 10*time.Second)
+		time.Sleep(time.Second)
+		nets[2].set(slow(20 * time.Millisecond))
+		require.NoError(t, held.Release(t.Context()))
+		lease := <-got
+		time.Sleep(200 * time.Millisecond)
+		require.Equal(t, 3, q.stands("k"))
+		for _, n := range q.nodes {
+			require.Greater(t, n.redis.TTL(k.Lock), 9*time.Second)
+		}
+		require.NoError(t, lease.Release(t.Context()))
+	})
 }

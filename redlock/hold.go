@@ -36,6 +36,7 @@ type hold struct {
 	token     uint64        // 0 until it is certain
 	ttl       script.Millis // of the grant or the last extend that a quorum confirmed
 	until     time.Duration // of node.Now: when that is over
+	grown     bool          // it is for longer than the claim that a hand-over grants
 	releasing bool          // from here on nothing is healed or repaired
 	released  bool          // a release has been sent before: its reply may be lost
 	slots     []slot        // one a node
@@ -313,7 +314,8 @@ func (h *hold) late(i int, r *round, rep reply) {
 	h.start(i, next, prev)
 }
 
-// pushed takes in a notification that node i has granted what this hold asks again for.
+// pushed takes in a notification that node i has granted what this hold asks again for,
+// after a pause that is over with it.
 func (h *hold) pushed(i int, count uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -321,9 +323,16 @@ func (h *hold) pushed(i int, count uint64) {
 	if s.cut == nil {
 		return
 	}
-	close(s.cut)
-	next, prev := h.record(i, s.round, reply{Reply: script.Reply{Kind: script.Granted, Count: count}})
-	h.start(i, next, prev)
+	switch r := s.round; r.op {
+	case opStand:
+		close(s.cut)
+		next, prev := h.record(i, r, reply{Reply: script.Reply{Kind: script.Granted, Count: count}})
+		h.start(i, next, prev)
+	case opExtend: // that vote is for less than the lease has by now
+		close(s.cut)
+		s.cut = nil
+		h.ask(i, r, reply{})
+	}
 }
 
 // settle ends r with an outcome: tend looks after the nodes that have answered,
