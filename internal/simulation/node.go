@@ -31,7 +31,7 @@ type node struct {
 	snapshot data // an earlier state, for a restart from stale files
 	scripts  map[string]string
 
-	// publish sends a message to those who listen on a channel, and says how many they
+	// publish sends a message to those who listen on a channel, "" none, and says how many they
 	// are. nil: nobody does.
 	publish func(channel, message string) int
 
