@@ -338,7 +338,6 @@ func TestRealWaitingWorksWhateverANodeRefuses(t *testing.T) {
 	for name, rules := range map[string][]string{
 		"notifications": {"~*", "resetchannels", "+@all"},
 		"to publish":    {"~*", "&*", "+@all", "-publish"},
-		"to count":      {"~*", "&*", "+@all", "-pubsub"},
 		"to subscribe":  {"~*", "&*", "+@all", "-subscribe"},
 		"the queue":     {"~redlock:*", "~lockkeeper:fence:*", "~lockkeeper:agreed:*", "&*", "+@all"},
 		"queueing":      {"~*", "&*", "+@all", "-zadd"},
