@@ -161,6 +161,15 @@ func (n *node) stand(lock, fence string, s standing) any {
 	if isHeld && holder.value == s.value {
 		return mine()
 	}
+	if !isHeld && short == 0 && s.take && f.standing != "1" {
+		count, _ := number(f.count)
+		if count = n.following(count, f, run); count < maxCount {
+			waited, _ := strconv.ParseFloat(s.waited, 64)
+			r := request{position: float64(n.micros()) - waited, stamp: waited, claim: s.claim, value: s.value}
+			n.grant(lock, fence, count, run, s.retention, s.waiter, r, true)
+			return mine()
+		}
+	}
 	had := int64(0)
 	if isHeld && holder.value == s.instead {
 		_, had, _ = f.grantOf(holder.value)
