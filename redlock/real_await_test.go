@@ -338,7 +338,6 @@ func TestRealWaitingWorksWhateverANodeRefuses(t *testing.T) {
 	for name, rules := range map[string][]string{
 		"notifications": {"~*", "resetchannels", "+@all"},
 		"to publish":    {"~*", "&*", "+@all", "-publish"},
-		"to count":      {"~*", "&*", "+@all", "-pubsub"},
 		"to subscribe":  {"~*", "&*", "+@all", "-subscribe"},
 		"the queue":     {"~redlock:*", "~lockkeeper:fence:*", "~lockkeeper:agreed:*", "&*", "+@all"},
 		"queueing":      {"~*", "&*", "+@all", "-zadd"},
@@ -582,4 +581,25 @@ func TestRealAReleaseHandsTheLockOver(t *testing.T) {
 	}
 	slices.Sort(took)
 	t.Logf("from release to lease: p50 %v, p99 %v", took[50], took[98])
+}
+
+// Not even where the connections carry other requests than votes (edge 15.6).
+func TestRealAHandOverDoesNotWaitForANodeThatHangs(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	o := throwaway()
+	o.NodeTimeout = 4 * time.Second
+	one, two := dial(t, servers, o), dial(t, servers, o)
+	held := acquire(t, one, "k", longTTL)
+	wait := waiting(t, servers, two, "k")
+	for _, l := range []*redlock.Locker{one, two} {
+		_, err := l.Inspect(within(t, patience), "k")
+		require.NoError(t, err)
+	}
+	servers[2].Pause()
+	start := time.Now()
+	release(t, held)
+	lease := wait()
+	require.Less(t, time.Since(start), o.NodeTimeout/2)
+	servers[2].Resume()
+	require.NoError(t, lease.Release(within(t, patience)))
 }

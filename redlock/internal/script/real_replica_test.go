@@ -32,3 +32,15 @@ func TestRealWhoIsPassedOverIsNotifiedOfNoGrantThroughAReplica(t *testing.T) {
 	b.s.Do("PUBLISH", WakePrefix+"A", "end") // behind all else that is replicated
 	require.Equal(t, "end", <-old)
 }
+
+func TestRealWhereListenersMayNotBeCountedTheHeadIsGrantedTheLock(t *testing.T) {
+	b := newBench(t)
+	pushes, _ := b.listen(WakePrefix + "A")
+	b.s.Do("ACL", "SETUSER", "keeper", "on", ">secret", "~*", "&*", "+@all", "-pubsub")
+	b.c = connect(t, b.s, "keeper", "secret")
+	b.acquire("mine")
+	b.stand(waiter("A", time.Minute))
+	b.release("mine", "")
+	require.Equal(t, "vA", b.holder())
+	require.Equal(t, "A", b.pushed(pushes).Waiter)
+}
