@@ -140,6 +140,7 @@ func TestAReplacedConnectionAnswersWhatIsUnderWay(t *testing.T) {
 		q := newQuorum(t, 1)
 		l, roads := q.dialed(&Options{NodeTimeout: 10 * time.Second})
 		require.NoError(t, l.connect(t.Context()))
+		require.NoError(t, must(t)(l.TryAcquire(t.Context(), "first", ttl)).Release(t.Context()))
 		roads[0].to.set(func(w *network) { w.delay = time.Second })
 		old := l.nodes[0].Conn.Replaced()
 		var renewed sync.WaitGroup

@@ -231,7 +231,7 @@ func owned(l *Locker) {
 func TestCloseFinishesTheCleanupOfACancelledAttempt(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)
-		l, nets := q.client(nil)
+		l, nets := q.warm()
 		owned(l)
 		for _, w := range nets {
 			w.set(func(w *network) { w.delay = 100 * time.Millisecond })

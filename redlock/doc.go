@@ -24,7 +24,8 @@
 //
 //	redlock:<key>                        string "<owner>/<random>", PX ttl
 //	lockkeeper:fence:{<tag>}redlock:<key>    hash: count, run; kept for Options.Retention
-//	lockkeeper:queue:{<tag>}redlock:<key>    sorted set: who waits
+//	lockkeeper:standing:{<tag>}redlock:<key> sorted set (and a hash, with asked: before the
+//	                                     brace): the requests of those who wait
 //	lockkeeper:agreed:redlock:               string: nodes, quorum and guard of the clients, PX guard
 //
 // The string is what node-redlock, redsync and bsm/redislock use for the same key,
@@ -63,13 +64,15 @@
 //
 // # Waiting
 //
-// Waiters poll nothing: see [Locker.Watch]. Each node tells them of what is written
-// to the lock, and of whose turn it is:
+// Waiting is direct hand-off: see [Locker.Await], which [lock.Acquire] uses. A request that
+// is not granted at once stands in a queue on every node:
 //
-//	release ─► node: DEL ─► first in the queue is called ─► asks at once ─► lease
-//	                  └───► the others hear of it too, and go after it if it does not come
-//	expiry, DEL by anybody ─► all hear of it, and go in the order of the queue
-//	no news until the holder's time is up, a connection lost or back ─► they ask
+//	release ─► node: DEL, grant to the first of the queue, notify it ─► Q notifications: lease
+//	expiry, DEL by anybody ─► found by the next refresh of a request ─► the same
+//	votes split ─► handed back to who has most, then to who has waited longest
+//
+// A lease that was waited for is for a claim of a second at first (or for the ttl, if that is
+// less), and extends itself to the ttl after a quarter of that.
 //
 // # Fencing tokens
 //

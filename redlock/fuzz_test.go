@@ -23,6 +23,9 @@ func FuzzReplies(f *testing.F) {
 		":5\r\n", ":-5\r\n", ":0\r\n", ":1\r\n", ":-9223372036854775808\r\n", ":9007199254740992\r\n", ":99999999999999999999\r\n", ":-\r\n",
 		"+5\r\n", "$1\r\n1\r\n", "$-1\r\n", "_\r\n", "*0\r\n", "*-1\r\n", "*1\r\n:1\r\n", "#t\r\n", ",1.0\r\n", "(5\r\n",
 		"*3\r\n:0\r\n$1\r\nx\r\n:-1\r\n", "*3\r\n:1\r\n:5\r\n$3\r\nrun\r\n", "*3\r\n:1\r\n:-5\r\n*0\r\n",
+		"*4\r\n:1\r\n:5\r\n:1000\r\n:1700000000000000\r\n", "*4\r\n:1\r\n:-5\r\n:0\r\n:0\r\n", "*4\r\n:1\r\n:5\r\n:-1\r\n:1\r\n",
+		"*8\r\n:0\r\n:1\r\n$1\r\nv\r\n:900\r\n$1\r\nw\r\n:17\r\n:0\r\n$1\r\nr\r\n", "*8\r\n:0\r\n:0\r\n$0\r\n\r\n:-2\r\n$0\r\n\r\n:0\r\n:61\r\n$1\r\nr\r\n",
+		"*8\r\n:0\r\n:-1\r\n$1\r\nv\r\n:-1\r\n$0\r\n\r\n:-9\r\n:-1\r\n_\r\n",
 		"*2\r\n:2\r\n$3\r\nrun\r\n", "*1\r\n:3\r\n", "%1\r\n:1\r\n:1\r\n", "~1\r\n:1\r\n", "-ERR no\r\n", "-NOSCRIPT\r\n",
 		"", ":", ":5", ":5\r", "$5\r\nab", ":5\r\n:5\r\n", ":5\r\n+", "$-2\r\n", "*-2\r\n", "%-1\r\n", "~-1\r\n", "$99999999999\r\n", "*99999999999\r\n",
 		"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n", "|1\r\n+a\r\n+b\r\n:5\r\n", "*?\r\n:1\r\n.\r\n", "$?\r\n;-1\r\n", ">2\r\n+subscribe\r\n+x\r\n",
@@ -43,6 +46,9 @@ func FuzzReplies(f *testing.F) {
 		if replyOf(a, script.ParseCommit).Kind == script.Counted {
 			require.True(t, integer && n > 0, "%q", reply)
 		}
+		if replyOf(a, script.ParseConfirm).Kind == script.Counted {
+			require.True(t, integer && n > 0, "%q", reply)
+		}
 		if replyOf(a, script.ParseExtend).Kind == script.Confirmed {
 			require.True(t, integer && n == 1, "%q", reply)
 		}
@@ -54,8 +60,11 @@ func FuzzReplies(f *testing.F) {
 		}
 		if a.Err == nil {
 			_, _ = script.ParseInspect(a.Msg)
-			_, _ = script.ParseStand(a.Msg)
-			_, _ = script.ParseConfirm(a.Msg)
+			if s, err := script.ParseStand(a.Msg); err == nil && s.Granted {
+				require.True(t, s.Count > 0 && s.Count < 1<<53 && s.Stamp >= 0 && !integer, "%q", reply)
+			} else if err == nil {
+				require.True(t, s.Rank >= 0 && s.Left >= -1 && s.SitsOut >= 0 && s.Count == 0, "%q", reply)
+			}
 			_, _ = script.ParseAgree(a.Msg)
 		}
 	})

@@ -97,7 +97,7 @@ type Options struct {
 	Lazy bool
 
 	// OnRequest is told of each request about a lock to a node, for metrics: the
-	// node's address without credentials, how long its answer took (its turn in a
+	// node's address without credentials, how long its answer took (its wait for a
 	// batch included), and why there was none that is of use, which no context
 	// error matches. A request that is withdrawn before it was sent, or left out because
 	// the node hangs or is slow, was not asked. It is
@@ -108,8 +108,8 @@ type Options struct {
 	// Logger receives a line when a node stops answering or refuses to vote (Warn), and
 	// one when it answers or votes again (Info), however many leases and requests that
 	// concerns. Further: that it has restarted and does not vote yet (Warn), can't be
-	// guarded (Warn), can't vote on a key for what is in it (Warn), and that it wakes nobody
-	// up or keeps no queue (Debug). A node that comes and goes is reported once a minute at
+	// guarded (Warn), can't vote on a key for what is in it (Warn), and that it notifies nobody
+	// or keeps no queue of those who wait (Debug). A node that comes and goes is reported once a minute at
 	// most. The lines come in the order in which things happened, each with the time of
 	// that, from one goroutine that holds no lock: a Logger may use the locker. nil is
 	// silent.

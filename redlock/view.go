@@ -38,9 +38,9 @@ type View struct {
 	State     State
 	Quorum    int // how many nodes must agree
 	Nodes     []NodeView
-	// Waiters names the processes that stand in the nodes' queues, in their order as
-	// most nodes have it, 100 at most. The queue is a hint: one that died may stand there
-	// until its turn.
+	// Waiters names the processes whose requests stand in the nodes' queues, in the order
+	// of their positions as most nodes have it, 100 at most. One that died may stand there
+	// until the lock is passed on.
 	Waiters []string
 }
 

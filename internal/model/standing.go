@@ -261,8 +261,8 @@ func (s StandingState) forget(k int) StandingState {
 	return s
 }
 
-// Wrong implements [System]. A hold that an operator has broken is not exclusive, and its
-// holder is not told at once.
+// Wrong implements [System]. A hold that an operator has broken is not exclusive: its holder
+// goes on until its next extend.
 func (m Standing) Wrong(s StandingState) string {
 	switch s.token {
 	case 1:

@@ -55,7 +55,7 @@ var quorumMutants = []mutant{
 			{File: "redlock/extend.go", Old: "return start.Add(ttl - h.l.opts.drift(ttl)), nil", New: "_ = start\n\treturn time.Now().Add(ttl - h.l.opts.drift(ttl)), nil"},
 		}},
 	{name: "no-owner-check", what: "release deletes whatever is there",
-		changes: one("redlock/release.go", "return script.Release(h.keys, h.value, waiter, h.l.opts.retention, n.Guard())", "return script.ForceRelease(h.keys, h.l.opts.retention, n.Guard())")},
+		changes: one("redlock/release.go", "return script.Release(h.keys, h.value, waiter, h.l.opts.retention, n.Guard())", "_ = waiter\n\t\treturn script.ForceRelease(h.keys, h.l.opts.retention, n.Guard())")},
 	{name: "no-cleanup", what: "a failed attempt leaves its votes",
 		changes: []overlay.Change{
 			{File: "redlock/release.go", Old: "func (h *hold) abandon() { h.sendRelease() }", New: "func (h *hold) abandon() {}"},

@@ -12,7 +12,7 @@ const (
 
 var (
 	inMachine = []string{"./redlock/internal/waiting"}
-	inHandOff = []string{"./internal/simulation", "-run", "TestAWaiter|TestAHandOff|TestWhoComes"}
+	inScripts = []string{"./redlock/internal/script"}
 )
 
 // waitingMutants are mistakes in how requests stand and are granted, one for each rule.
@@ -21,19 +21,19 @@ var waitingMutants = []mutant{
 		changes: one(rules, "start := sent[len(sent)-m.cfg.Quorum] - m.ahead", "start := now")},
 	{name: "wait-push-unstamped", tests: true, in: inMachine, what: "a push counts from the latest request that was answered",
 		changes: one(machine, "\tn.granted, n.grant = true, g\n", "\tn.granted, n.grant = true, Grant{g.Count, m.last, g.Position}\n")},
-	{name: "wait-answer-unstamped", waits: true, what: "an answer counts from the request that it answers",
-		changes: []overlay.Change{
-			{File: lua + "stand.lua", Old: "    return {1, sign * n, stamp, position}", New: "    return {1, sign * n, tonumber(waited), position}"},
-			{File: port, Old: "\t\treturn []any{int64(1), sign * int64(count), stamp, position}", New: "\t\tstamp, _ = strconv.ParseInt(s.waited, 10, 64)\n\t\treturn []any{int64(1), sign * int64(count), stamp, position}"},
-		}},
+	{name: "wait-answer-unstamped", tests: true, in: inScripts, what: "an answer counts from the request that it answers",
+		changes: one(lua+"stand.lua", "    return {1, sign * n, stamp, position}", "    return {1, sign * n, tonumber(waited), position}")},
 	{name: "wait-any-count", tests: true, in: inMachine, what: "nodes that counted differently agree on a token",
 		changes: one(rules, "if m.nodes[j].granted && m.nodes[j].grant.Count == n.grant.Count {", "if m.nodes[j].granted {")},
 	{name: "wait-same-value", waits: true, what: "a waiter that has handed back goes on with the same value",
 		changes: one(standIO, "\tif attempt == 0 {\n\t\treturn \"\"\n\t}\n", "\tif attempt == 0 {\n\t\treturn \"\"\n\t}\n\tattempt = 1\n")},
 	{name: "wait-confirmed-late", tests: true, in: inMachine, what: "a confirmed lease counts from the answers",
 		changes: one(rules, "expiry := m.confirmed + m.cfg.TTL - m.cfg.TTLDrift", "expiry := now + m.cfg.TTL - m.cfg.TTLDrift")},
-	{name: "wait-confirmed-otherwise", tests: true, in: inMachine, what: "any answer confirms a token",
-		changes: one(rules, "case a.Result == Confirmed && a.Count == m.token:", "case a.Result == Confirmed:")},
+	{name: "wait-confirmed-otherwise", tests: true, in: inMachine, what: "an answer above the token confirms it",
+		changes: []overlay.Change{
+			{File: rules, Old: "\tcase a.Result == Confirmed && a.Count > m.token:\n", New: "\tcase false:\n"},
+			{File: rules, Old: "\tcase a.Result == Confirmed && a.Count == m.token:\n", New: "\tcase a.Result == Confirmed:\n"},
+		}},
 	{name: "wait-guard", waits: true, what: "a node that may have forgotten passes the lock on",
 		changes: []overlay.Change{
 			{File: lua + "pass_on.lua", Old: "    return not short and pass_on(", New: "    return pass_on("},
@@ -54,7 +54,7 @@ var waitingMutants = []mutant{
 	{name: "wait-takes-back", tests: true, in: inMachine, what: "who hands back takes what is free in the same step",
 		changes: one(rules, "\tm.begin(now)\n\tm.standAll(false)\n", "\tm.begin(now)\n\tm.standAll(true)\n")},
 	{name: "wait-out-of-reach", tests: true, in: inMachine, what: "who has handed back takes again though others hold too many nodes",
-		changes: one(machine, "if m.lookAt = 0; m.grants() == 0 && m.blocked(now) < m.outOfReach() {", "if m.lookAt = 0; m.grants() == 0 {")},
+		changes: one(rules, "\t\t\tb++\n", "\t\t\tb += 0\n")},
 	{name: "wait-other-last", tests: true, in: inMachine, what: "a waiter is preferred to a holder with as many votes that is no waiter",
 		changes: one(rules, "c := contender{n.holder.Value, \"\", 1, math.MinInt64}", "c := contender{n.holder.Value, \"\", 1, math.MaxInt64}")},
 	{name: "wait-no-order", tests: true, in: inMachine, what: "at a tie each prefers the other",
@@ -69,19 +69,18 @@ var waitingMutants = []mutant{
 		changes: one(machine, "\tcase attempt < m.attempt, m.phase == over, m.released:\n\t\tm.unwanted(now, n, attempt)\n", "\tcase attempt < m.attempt, m.phase == over, m.released:\n")},
 	{name: "wait-no-leave", tests: true, in: inMachine, what: "who gives up leaves nothing",
 		changes: one(machine, "if n := &m.nodes[i]; n.asked {\n\t\t\t\tm.owe(n, m.attempt, \"\")", "if n := &m.nodes[i]; n.asked && false {\n\t\t\t\tm.owe(n, m.attempt, \"\")")},
-	{name: "wait-by-arrival", tests: true, in: inHandOff, what: "the queue is in the order in which requests arrive",
-		changes: []overlay.Change{
-			{File: lua + "stand.lua", Old: "  local position = now - waited\n", New: "  local position = now\n"},
-			{File: port, Old: "\tposition := now - waited\n", New: "\tposition := now\n"},
-		}},
-	{name: "wait-barging", tests: true, in: inHandOff, what: "an attempt takes a free lock that has a queue",
-		changes: []overlay.Change{
-			{File: lua + "acquire.lua", Old: "  if counted[3] == '1' then\n", New: "  if counted[3] == '9' then\n"},
-			{File: "internal/simulation/scripts.go", Old: "first, leftTo := n.passOn(lock, fence, run, retention, \"\", \"\")", New: "first, leftTo := \"\", (*request)(nil)"},
-		}},
-	{name: "wait-release-alone", tests: true, in: inHandOff, what: "a release passes nothing on",
-		changes: []overlay.Change{
-			{File: lua + "pass_on.lua", Old: "    if counted[3] ~= '1' then return nil end\n", New: "    if true then return nil end\n"},
-			{File: "internal/simulation/scripts.go", Old: "n.vote(least, durable); short == 0 {\n\t\tpassed,", New: "n.vote(least, durable); short < 0 {\n\t\tpassed,"},
-		}},
+	{name: "wait-by-arrival", tests: true, in: inScripts, what: "the queue is in the order in which requests arrive",
+		changes: one(lua+"stand.lua", "  local position = now - waited\n", "  local position = now\n")},
+	{name: "wait-barging", tests: true, in: inScripts, what: "an attempt takes a free lock that has a queue",
+		changes: one(lua+"acquire.lua", "  if counted[3] == '1' then\n", "  if counted[3] == '9' then\n")},
+	{name: "wait-release-alone", tests: true, in: inScripts, what: "a release passes nothing on",
+		changes: one(lua+"pass_on.lua", "    if counted[3] ~= '1' then return nil end\n", "    if true then return nil end\n")},
+	{name: "wait-dead", tests: true, in: inScripts, what: "a waiter that nobody listens for is granted the lock",
+		changes: one(lua+"pass_on.lua", "  return redis.pcall('PUBSUB', 'NUMSUB', request.channel)[2] ~= 0\n", "  return true\n")},
+	{name: "wait-not-fresh", tests: true, in: inScripts, what: "a request is granted that nobody has refreshed",
+		changes: one(lua+"pass_on.lua", "(waiter == me or request.fresh >= now)", "true")},
+	{name: "wait-late", tests: true, in: inScripts, what: "a late request takes the place of a later one",
+		changes: one(lua+"stand.lua", "  local late = before and tonumber(waited) < before.stamp\n", "  local late = false\n")},
+	{name: "wait-handed-to-head", tests: true, in: inScripts, what: "what is handed back goes to the head of the queue",
+		changes: one(lua+"stand.lua", "pass_on(lock, fence, counted, run, retention, nil, to)", "pass_on(lock, fence, counted, run, retention)")},
 }

@@ -62,7 +62,9 @@ func newLibrary() (name, source string) {
 	sum := sha256.Sum256([]byte(b.String()))
 	name = LibraryPrefix + hex.EncodeToString(sum[:6])
 	for _, s := range batched {
-		s.function = name + "_" + s.Name
+		if s.way != asScript {
+			s.function = name + "_" + s.Name
+		}
 	}
 	return name, "#!lua name=" + name + "\nlocal LIBRARY = '" + name + "'\n" + b.String()
 }

@@ -201,6 +201,8 @@ func ParsePush(message string) (Push, error) {
 		return Push{}, fmt.Errorf("%w: a notification of other numbers", nodeerr.ErrReply)
 	}
 	var s Standing
-	err := s.setGrant(stamp, position)
-	return Push{part[0], count, s.Stamp, s.Position}, err
+	if err := s.setGrant(stamp, position); err != nil {
+		return Push{}, err
+	}
+	return Push{part[0], count, s.Stamp, s.Position}, nil
 }

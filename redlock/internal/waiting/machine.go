@@ -166,11 +166,6 @@ func (m *Machine) attemptOf(stamp time.Duration) int {
 	return 0
 }
 
-// standAll lets all nodes be asked that have not granted.
-// refresh is rule 8, and asks a node about an old grant, too: its time may be over.
-// outOfReach is how many nodes that do not grant leave no quorum.
-// blocked counts the nodes that, as far as is known, grant nothing now. A holder whose time
-// is over is none: if it has renewed meanwhile, asking does no harm.
 // pump sends each node that has nothing open what it is to be asked next.
 func (m *Machine) pump(now time.Duration) {
 	for i := range m.nodes {
@@ -211,10 +206,13 @@ func (m *Machine) stamp(now time.Duration) time.Duration {
 	return m.last
 }
 
-// Pushed takes in a report of a grant by push: it comes early, late, twice, or never.
-func (m *Machine) Pushed(now time.Duration, i int, g Grant) {
+// Pushed takes in a report of a grant by push: it comes early, late, twice, or never. It
+// reports whether that is a vote for a lease that this wait has come to before.
+func (m *Machine) Pushed(now time.Duration, i int, g Grant) (leases bool) {
+	leases = m.phase == leased && !m.released && m.attemptOf(g.Stamp) == m.lease.Attempt
 	m.report(now, now, i, g)
 	m.settle(now)
+	return leases
 }
 
 // report takes in a grant; since is from when answers of others count if it is the first.
@@ -240,9 +238,6 @@ func (m *Machine) report(now, since time.Duration, i int, g Grant) {
 	n.granted, n.grant = true, g
 }
 
-// unwanted is rule 7: a grant that nobody wants any more is released at once.
-// owe notes that the value of an attempt is to be freed at a node.
-// paid notes the answer to a request that freed an attempt's value.
 // Answered takes in the answer to the node's open request.
 func (m *Machine) Answered(now time.Duration, i int, a Answer) {
 	n := &m.nodes[i]
@@ -311,10 +306,6 @@ func (m *Machine) stands(now time.Duration, i int, o Action, a Answer) {
 	}
 }
 
-// leaseSeen reports whether one holder has a quorum.
-// look plans to take what is free, after a pause that doubles: rule 6. Who hands back and
-// takes again at once sends a free node's vote round for ever.
-// quorumTime is the round trip to the slowest node of the fastest quorum, as last seen.
 // settle draws conclusions, and sends what follows of them.
 func (m *Machine) settle(now time.Duration) {
 	m.now = now
@@ -325,15 +316,6 @@ func (m *Machine) settle(now time.Duration) {
 	m.pump(now)
 }
 
-// hold is rule 2: a quorum has granted.
-// confirm begins a round of phase 2, which extends to the full ttl as well: the lease counts
-// from here, so that grants and stamps decide nothing any more (rules 3 and 4).
-// counted takes in an answer to the present round.
-// split is what to do with fewer grants than a quorum: wait, ask, or hand back (rules 5, 6).
-// winner is who keeps what it has: who has most votes, then who has waited longest, as the
-// nodes recorded it with the grants, then by name. All contenders see the same records, so
-// that they agree. A holder that is no waiter does not hand back: it comes before them.
-// handBack ends an attempt and begins the next, which takes nothing for now.
 // Subscribed is called when pushes of a node arrive from now on: what was granted before is
 // not known (rule 9).
 func (m *Machine) Subscribed(now time.Duration, i int) {
@@ -398,14 +380,6 @@ func (m *Machine) tick(now time.Duration) {
 	}
 }
 
-// reach notes whether a quorum can be reached at all.
-// absent counts the nodes that neither grant nor are held, since they can't say.
-// Unavailable reports whether no quorum can be had for now: at once at the beginning, where
-// nobody stands yet, and later if it has been so for the node timeout.
-func (m *Machine) Unavailable(now time.Duration) bool {
-	return m.phase == waits && m.absent(now) >= m.outOfReach() && (!m.stood || now-m.reached >= m.cfg.NodeTimeout)
-}
-
 // End gives up: nothing of this wait is wanted any more, nor of its lease, which its holder
 // releases. What may stand or be held is left at every node, behind what is open there.
 func (m *Machine) End(now time.Duration) {
@@ -423,35 +397,6 @@ func (m *Machine) End(now time.Duration) {
 	m.pump(now)
 }
 
-// Held is who holds the lock, as a quorum's answers have it, with Left until when at the
-// latest a quorum could be free; false if that is not so.
-func (m *Machine) Held(now time.Duration) (Holder, bool) {
-	held := 0
-	votes := map[string]int{}
-	var best Holder
-	var free []time.Duration
-	for i := range m.nodes {
-		n := &m.nodes[i]
-		switch {
-		case n.known && n.heldByAnother() && now < n.until:
-			held++
-			if votes[n.holder.Value]++; votes[n.holder.Value] > votes[best.Value] {
-				best = n.holder
-			}
-			if n.until != never {
-				free = append(free, n.until-now)
-			}
-		case n.granted, n.known && !n.noVote:
-			free = append(free, 0)
-		}
-	}
-	best.Left = -1
-	if slices.Sort(free); len(free) >= m.cfg.Quorum {
-		best.Left = free[m.cfg.Quorum-1]
-	}
-	return best, held >= m.outOfReach() && m.phase == waits
-}
-
 // Hurry ends what is tried again: what could not be freed so far ends by itself.
 func (m *Machine) Hurry() {
 	m.hasty = true
@@ -463,84 +408,9 @@ func (m *Machine) Hurry() {
 	}
 }
 
-// Present reports whether a grant is the present attempt's, or the lease's.
-func (m *Machine) Present(g Grant) bool { return m.attemptOf(g.Stamp) == m.attempt }
-
-// Lease is what the wait has come to, if it has.
-func (m *Machine) Lease() (Lease, bool) { return m.lease, m.phase == leased }
-
-// Node is what is known of one node.
-type Node struct {
-	Open     bool   // a request of the present attempt to stand, or to confirm, is open there
-	Asked    bool   // one was sent
-	Granted  bool   // to the present attempt
-	Count    uint64 // under this count
-	Standing bool   // it stands there, as the last answer had it
-	Failed   bool   // it has not answered the last one
-}
-
-// Node tells what is known of node i, for the lease to go on from.
-func (m *Machine) Node(i int) Node {
-	n := &m.nodes[i]
-	return Node{
-		Open: n.busy && n.open.Kind != Leave && n.open.Attempt == m.attempt, Asked: n.asked,
-		Granted: n.granted, Count: n.grant.Count, Standing: !n.granted && n.known && !n.noVote, Failed: n.failed,
-	}
-}
-
-// QuorumTime is the round trip to the slowest node of the fastest quorum, as last seen; 0 if
-// it is not known.
-func (m *Machine) QuorumTime() time.Duration { return m.quorumTime() }
-
-// Done reports whether nothing is open and nothing is left to free.
-func (m *Machine) Done() bool {
-	for i := range m.nodes {
-		if n := &m.nodes[i]; n.busy || len(n.owed) > 0 {
-			return false
-		}
-	}
-	return m.phase != waits
-}
-
 // Actions are the requests to send since the last call.
 func (m *Machine) Actions() []Action {
 	out := m.out
 	m.out = nil
 	return out
-}
-
-// Deadline is when Tick is due next; false if nothing is.
-func (m *Machine) Deadline() (time.Duration, bool) {
-	at := never
-	due := func(d time.Duration) {
-		if d != 0 {
-			at = min(at, d)
-		}
-	}
-	for i := range m.nodes {
-		if n := &m.nodes[i]; !n.busy && len(n.owed) > 0 {
-			due(n.retryAt)
-		}
-	}
-	if m.phase == waits {
-		due(m.refreshAt)
-		due(m.lookAt)
-		due(m.askAt)
-		due(m.lateAt)
-		if m.token != 0 {
-			due(m.confirmAt)
-		}
-		if late := m.reached + m.cfg.NodeTimeout; m.stood && late > m.now {
-			due(late)
-		}
-		for i := range m.nodes {
-			n := &m.nodes[i]
-			due(n.expireAt)
-			due(n.pollAt)
-			if late := n.sent + m.cfg.NodeTimeout; n.busy && !m.stood && late > m.now {
-				due(late)
-			}
-		}
-	}
-	return at, at != never
 }

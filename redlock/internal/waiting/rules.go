@@ -6,6 +6,7 @@ import (
 	"time"
 )
 
+// standAll lets all nodes be asked that have not granted.
 func (m *Machine) standAll(take bool) {
 	for i := range m.nodes {
 		if n := &m.nodes[i]; !n.granted {
@@ -14,6 +15,7 @@ func (m *Machine) standAll(take bool) {
 	}
 }
 
+// refresh is rule 8, and asks a node about an old grant, too: its time may be over.
 func (m *Machine) refresh(now time.Duration) {
 	take := m.blocked(now) < m.outOfReach()
 	m.standAll(take)
@@ -32,8 +34,11 @@ func (m *Machine) scheduleRefresh(now time.Duration) {
 	m.refreshAt = now + time.Duration(float64(m.cfg.Refresh)*(0.9+0.2*x))
 }
 
+// outOfReach is how many nodes that do not grant leave no quorum.
 func (m *Machine) outOfReach() int { return m.cfg.Nodes - m.cfg.Quorum + 1 }
 
+// blocked counts the nodes that, as far as is known, grant nothing now. A holder whose time
+// is over is none: if it has renewed meanwhile, asking does no harm.
 func (m *Machine) blocked(now time.Duration) int {
 	b := 0
 	for i := range m.nodes {
@@ -47,6 +52,7 @@ func (m *Machine) blocked(now time.Duration) int {
 
 func (n *node) heldByAnother() bool { return n.holder.Value != "" && n.holder.Attempt == 0 }
 
+// unwanted is rule 7: a grant that nobody wants any more is released at once.
 func (m *Machine) unwanted(now time.Duration, n *node, attempt int) {
 	m.owe(n, attempt, "")
 	if !n.due {
@@ -54,6 +60,7 @@ func (m *Machine) unwanted(now time.Duration, n *node, attempt int) {
 	}
 }
 
+// owe notes that the value of an attempt is to be freed at a node.
 func (m *Machine) owe(n *node, attempt int, to string) {
 	for _, o := range n.owed {
 		if o.attempt == attempt {
@@ -68,6 +75,7 @@ func (m *Machine) owe(n *node, attempt int, to string) {
 	}
 }
 
+// paid notes the answer to a request that freed an attempt's value.
 func (m *Machine) paid(now time.Duration, n *node, attempt int, r Result, pause time.Duration) {
 	if len(n.owed) == 0 || n.owed[0].attempt != attempt {
 		return
@@ -80,6 +88,7 @@ func (m *Machine) paid(now time.Duration, n *node, attempt int, r Result, pause 
 	n.owed, n.retryAt = slices.Delete(n.owed, 0, 1), 0
 }
 
+// leaseSeen reports whether one holder has a quorum.
 func (m *Machine) leaseSeen() bool {
 	for i := range m.nodes {
 		same := 0
@@ -95,12 +104,15 @@ func (m *Machine) leaseSeen() bool {
 	return false
 }
 
+// look plans to take what is free, after a pause that doubles: rule 6. Who hands back and
+// takes again at once sends a free node's vote round for ever.
 func (m *Machine) look(now time.Duration) {
 	if m.lookAt == 0 {
 		m.lookAt = now + min(m.askAfter()<<min(max(m.handed, m.looked), 10), m.cfg.Refresh)
 	}
 }
 
+// quorumTime is the round trip to the slowest node of the fastest quorum, as last seen.
 func (m *Machine) quorumTime() time.Duration {
 	var all []time.Duration
 	for i := range m.nodes {
@@ -143,6 +155,7 @@ func (m *Machine) decide(now time.Duration) {
 	}
 }
 
+// hold is rule 2: a quorum has granted.
 func (m *Machine) hold(now time.Duration) {
 	highest := uint64(0)
 	for i := range m.nodes {
@@ -182,6 +195,8 @@ func (m *Machine) issue(l Lease) {
 	m.token, m.askAt, m.lateAt, m.lookAt = 0, 0, 0, 0
 }
 
+// confirm begins a round of phase 2, which extends to the full ttl as well: the lease counts
+// from here, so that grants and stamps decide nothing any more (rules 3 and 4).
 func (m *Machine) confirm(now time.Duration, token uint64) {
 	if m.rounds++; m.rounds > m.cfg.Nodes+1 {
 		m.handBack(now, "")
@@ -195,6 +210,7 @@ func (m *Machine) confirm(now time.Duration, token uint64) {
 	}
 }
 
+// counted takes in an answer to the present round.
 func (m *Machine) counted(now time.Duration, n *node, a Answer) {
 	switch {
 	case a.Result == Confirmed && a.Count > m.token:
@@ -227,6 +243,7 @@ func (m *Machine) counted(now time.Duration, n *node, a Answer) {
 	}
 }
 
+// split is what to do with fewer grants than a quorum: wait, ask, or hand back (rules 5, 6).
 func (m *Machine) split(now time.Duration) {
 	against := 0
 	for i := range m.nodes {
@@ -251,6 +268,9 @@ func (m *Machine) split(now time.Duration) {
 	}
 }
 
+// winner is who keeps what it has: who has most votes, then who has waited longest, as the
+// nodes recorded it with the grants, then by name. All contenders see the same records, so
+// that they agree. A holder that is no waiter does not hand back: it comes before them.
 func (m *Machine) winner() (waiter string, me bool) {
 	type contender struct {
 		name, waiter string
@@ -286,6 +306,7 @@ func (m *Machine) winner() (waiter string, me bool) {
 	return best.waiter, best == mine
 }
 
+// handBack ends an attempt and begins the next, which takes nothing for now.
 func (m *Machine) handBack(now time.Duration, to string) {
 	m.handed++
 	for i := range m.nodes {
@@ -298,6 +319,7 @@ func (m *Machine) handBack(now time.Duration, to string) {
 	m.look(now)
 }
 
+// reach notes whether a quorum can be reached at all.
 func (m *Machine) reach(now time.Duration) {
 	if m.absent(now) >= m.outOfReach() {
 		return
@@ -312,6 +334,7 @@ func (m *Machine) reach(now time.Duration) {
 	m.stood = m.stood || answered >= m.cfg.Quorum
 }
 
+// absent counts the nodes that neither grant nor are held, since they can't say.
 func (m *Machine) absent(now time.Duration) int {
 	absent := 0
 	for i := range m.nodes {
