@@ -170,6 +170,11 @@ var (
 		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
 			return script.Commit(h.keys, h.value, r.token, h.l.opts.retention)
 		}}
+	// opConfirm is a commit and an extend in one step.
+	opConfirm = &op{parse: script.ParseConfirm, class: node.Renewing,
+		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
+			return script.Confirm(h.keys, h.value, r.ttl, h.l.opts.retention, n.Guard(), r.token)
+		}}
 	// opStand asks for the vote of a node where the lease's request stands.
 	opStand = &op{parse: parseStand, sets: true, attempt: true, votes: true, class: node.Voting,
 		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {

@@ -19,8 +19,9 @@ var _ lock.Awaiter = (*Locker)(nil)
 // the votes with, or while its notifications do not arrive. A waiter that has died is passed
 // over; one that hangs costs those behind it a second at most.
 //
-// The lease is for a second at first, or for ttl if that is less, and extends itself to ttl
-// when a quarter of that has gone.
+// The lease is for a second at first, or for ttl if that is less, counted from when its
+// request was last refreshed, and extends itself to ttl when a quarter of what is left of
+// that has gone.
 //
 // Where nodes refuse what the queue needs (see the page beside this package), Await makes
 // one attempt, as TryAcquire does: to wait is to ask again.
@@ -107,20 +108,19 @@ func (l *Locker) ending() bool {
 func (s *standing) take(issued waiting.Lease) (lock.Lease, error) {
 	// A suspension in between counts twice, which only shortens the lease.
 	suspended := s.l.suspended()
+	// Read before the clock of the wait: if this process is stopped between the two, the
+	// lease is the shorter for it, never the longer.
+	at := time.Now()
 	now := s.now()
 	left := issued.Expiry - now
 	if left < minValidity {
 		return nil, fmt.Errorf("%w: a quorum granted it, but the hold is over", lock.ErrUnavailable)
 	}
 	// The machine counts from before the requests that were granted, on a clock that goes
-	// on while this machine is suspended: what is left is certain from now on.
-	at := time.Now()
-	grow := s.ttl
-	if issued.Full {
-		grow = 0
-	}
+	// on while this machine is suspended: what is left is certain from at on.
+	// A claim of the whole ttl is short as well if its request was refreshed a while ago.
 	return lock.NewLease(lock.Grant{
-		Key: s.key, Token: issued.Token, Expiry: at.Add(left), GrowTo: grow, Term: s.h,
+		Key: s.key, Token: issued.Token, Expiry: at.Add(left), GrowTo: s.ttl, Term: s.h,
 		Start: at.Add(issued.Start - now), MaxReleaseAfter: s.l.MaxReleaseAfter(),
 		ReleaseTimeout: -1, // each wait is bounded by the node timeout
 		Suspended:      suspended,

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 // awaits starts an Await, and gives what comes of it.
@@ -24,12 +25,20 @@ func (q *quorum) awaits(ctx context.Context, l *Locker, key string, ttl time.Dur
 	return got
 }
 
+// countAlike makes all nodes count alike.
+func countAlike(t *testing.T, l *Locker) {
+	lease := must(t)(l.TryAcquire(t.Context(), "k", time.Minute))
+	time.Sleep(100 * time.Millisecond)
+	require.NoError(t, lease.Release(t.Context()))
+	time.Sleep(100 * time.Millisecond)
+}
+
 func TestALeaseThatWasWaitedForStartsWithAClaimAndGrows(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)
 		one, _ := q.warm()
 		two, _ := q.warm()
-		must(t)(one.TryAcquire(t.Context(), "k", time.Minute)).Release(t.Context()) // the counts agree
+		countAlike(t, one)
 		held := must(t)(one.TryAcquire(t.Context(), "k", time.Minute))
 		got := q.awaits(t.Context(), two, "k", time.Minute)
 		time.Sleep(10 * time.Second)
@@ -63,7 +72,7 @@ func TestASuspensionDuringAWaitLengthensNoLease(t *testing.T) {
 			base := slept
 			return func() time.Duration { return slept - base }
 		}
-		must(t)(one.TryAcquire(t.Context(), "k", time.Minute)).Release(t.Context())
+		countAlike(t, one)
 		held := must(t)(one.TryAcquire(t.Context(), "k", time.Minute))
 		got := q.awaits(t.Context(), two, "k", time.Minute)
 		time.Sleep(5 * time.Second)
@@ -163,5 +172,54 @@ func TestANotificationOfNobodyOrNothingDoesNoHarm(t *testing.T) {
 		}
 		require.NoError(t, held.Release(t.Context()))
 		require.NoError(t, (<-got).Release(t.Context()))
+	})
+}
+
+// Also where the counts differed, so that the third node has refused to agree.
+func TestALeaseThatWasWaitedForStandsOnAllNodesSoon(t *testing.T) {
+	for _, counts := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			q := newQuorum(t, 3)
+			one, _ := q.warm()
+			two, _ := q.warm()
+			if !counts {
+				countAlike(t, one)
+			}
+			k, _ := script.NewKeys("redlock:", "k")
+			require.NoError(t, q.nodes[2].redis.Set(k.Lock, "foreign"))
+			if counts {
+				q.nodes[0].redis.HSet(k.Fence, "count", "5", "run", "-")
+			}
+			lease := must(t)(two.Await(t.Context(), "k", 10*time.Second, func(*lock.HeldError) {}))
+			require.Equal(t, counts, time.Until(lease.Expiry()) > time.Second, "confirmed at once")
+			require.Equal(t, 3, q.stands("k"))
+			q.nodes[2].redis.Del(k.Lock)
+			time.Sleep(100 * time.Millisecond)
+			require.Equal(t, 3, q.stands("k"))
+			if counts {
+				require.Greater(t, q.nodes[2].redis.TTL(k.Lock), 9*time.Second, "not for the claim alone")
+			}
+			require.NoError(t, lease.Release(t.Context()))
+			q.free("k")
+		})
+	}
+}
+
+// A node that grants the claim when the lease has been confirmed for its whole ttl.
+func TestALateVoteForALeaseThatWasConfirmedIsForItsWholeTTL(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, nets := q.warm()
+		k, _ := script.NewKeys("redlock:", "k")
+		q.nodes[0].redis.HSet(k.Fence, "count", "5", "run", "-")
+		nets[2].set(slow(20 * time.Millisecond))
+		lease := must(t)(l.Await(t.Context(), "k", 10*time.Second, func(*lock.HeldError) {}))
+		require.Greater(t, time.Until(lease.Expiry()), time.Second, "confirmed")
+		time.Sleep(200 * time.Millisecond)
+		require.Equal(t, 3, q.stands("k"))
+		for _, n := range q.nodes {
+			require.Greater(t, n.redis.TTL(k.Lock), 9*time.Second)
+		}
+		require.NoError(t, lease.Release(t.Context()))
 	})
 }

@@ -34,6 +34,12 @@ func completeGrant(tries int) func(*hold, int, reply) *round {
 		}
 		switch rep.Kind {
 		case script.Granted:
+			if h.stood != nil && h.grown { // the node keeps it for the claim, and the lease is for longer
+				r := h.newRound(opConfirm)
+				r.token, r.ttl, r.until = h.token, h.ttl, h.until
+				r.tend = completeGrant(tries + 1)
+				return r
+			}
 			if rep.Count >= h.token {
 				return nil
 			}

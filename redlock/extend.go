@@ -51,7 +51,7 @@ func (h *hold) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Dura
 		case yes >= q:
 			// A quorum has my value until ttl after this round began; the nodes that
 			// may have forgotten another's promise are not in it.
-			h.ttl, h.until = r.ttl, r.until
+			h.ttl, h.until, h.grown = r.ttl, r.until, true
 			h.settle(r, completeExtend(0))
 		case no > n-q:
 			lost = true // no quorum can have my value: another may hold it

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -35,6 +36,7 @@ type hold struct {
 	token     uint64        // 0 until it is certain
 	ttl       script.Millis // of the grant or the last extend that a quorum confirmed
 	until     time.Duration // of node.Now: when that is over
+	grown     bool          // it is for longer than the claim that a hand-over grants
 	releasing bool          // from here on nothing is healed or repaired
 	released  bool          // a release has been sent before: its reply may be lost
 	slots     []slot        // one a node
@@ -278,9 +280,19 @@ func (h *hold) probe(c *ask, rep reply) {
 	h.answered(c, rep)
 }
 
+// noted notes what the answer to a request about a lock says of the node. One that keeps
+// no queue may vote all the same.
+func noted(n *node.Node, lock string, stands bool, rep reply) {
+	if stands && nodeerr.ForbiddenWithin(rep.err) {
+		n.KeepsNoQueue(rep.err)
+		return
+	}
+	n.Noted(lock, rep.Reply, rep.fate, rep.err)
+}
+
 func (h *hold) answered(c *ask, rep reply) {
 	i, r := c.node, c.round
-	h.l.nodes[i].Noted(h.keys.Lock, rep.Reply, rep.fate, rep.err)
+	noted(h.l.nodes[i], h.keys.Lock, r.op == opStand, rep)
 	if r.op.votes {
 		h.l.nodes[i].Voted(rep.Reply)
 		if rep.Run != "" {
@@ -302,7 +314,8 @@ func (h *hold) late(i int, r *round, rep reply) {
 	h.start(i, next, prev)
 }
 
-// pushed takes in a notification that node i has granted what this hold asks again for.
+// pushed takes in a notification that node i has granted what this hold asks again for,
+// after a pause that is over with it.
 func (h *hold) pushed(i int, count uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -310,9 +323,16 @@ func (h *hold) pushed(i int, count uint64) {
 	if s.cut == nil {
 		return
 	}
-	close(s.cut)
-	next, prev := h.record(i, s.round, reply{Reply: script.Reply{Kind: script.Granted, Count: count}})
-	h.start(i, next, prev)
+	switch r := s.round; r.op {
+	case opStand:
+		close(s.cut)
+		next, prev := h.record(i, r, reply{Reply: script.Reply{Kind: script.Granted, Count: count}})
+		h.start(i, next, prev)
+	case opExtend: // that vote is for less than the lease has by now
+		close(s.cut)
+		s.cut = nil
+		h.ask(i, r, reply{})
+	}
 }
 
 // settle ends r with an outcome: tend looks after the nodes that have answered,

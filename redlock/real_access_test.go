@@ -19,7 +19,7 @@ var (
 	keeperRules = []string{
 		"resetkeys", "~redlock:*", "~" + redlock.FencePrefix + "*", "~" + redlock.StandingPrefix + "*", "~" + redlock.AgreedPrefix + "*", "resetchannels", "&" + redlock.WakePrefix + "*",
 		"-@all", "+evalsha", "+eval", "+fcall", "+function|load", "+get", "+set", "+del", "+pttl", "+pexpire", "+hmget", "+hset", "+hdel", "+time", "+info", "+config|get", "+ping",
-		"+subscribe", "+publish", "+zadd", "+zrank", "+zrange", "+zrem",
+		"+subscribe", "+publish", "+pubsub|numsub", "+zadd", "+zrank", "+zrange", "+zrem",
 	}
 	sentinelRules = append(keeperRules[:len(keeperRules):len(keeperRules)], "+role")
 	clusterRules  = append(keeperRules[:len(keeperRules):len(keeperRules)], "+cluster|shards", "+cluster|slots", "+asking")
@@ -73,7 +73,7 @@ func TestRealReleaseSucceedsWhereTheQueueMayNotBeChanged(t *testing.T) {
 func TestRealWaitersGetTheLockWhateverOfWaitingIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, refused := range []string{
-		"+fcall", "+function|load", "+zadd", "+zrank", "+zrange", "+zrem", "+hdel", "+publish", "+subscribe",
+		"+fcall", "+function|load", "+zadd", "+zrank", "+zrange", "+zrem", "+hdel", "+publish", "+pubsub|numsub", "+subscribe",
 		"&" + redlock.WakePrefix + "*", "~" + redlock.StandingPrefix + "*",
 	} {
 		t.Run(refused, func(t *testing.T) {

@@ -241,7 +241,7 @@ func TestRealWhoGivesUpLeavesNothing(t *testing.T) {
 	require.ErrorIs(t, <-done, context.Canceled)
 	eventually(t, "an empty queue", func() bool { return queued(servers, "k") == 0 })
 	release(t, held)
-	require.Zero(t, votes(servers, "k"))
+	standsOn(t, servers, "k", 0)
 }
 
 func TestRealCloseEndsAWait(t *testing.T) {
@@ -433,7 +433,7 @@ func TestRealANodeThatMayNotQueueIsNoOutageAndNeedsNoVoteLess(t *testing.T) {
 	release(t, lease)
 	require.NoError(t, l.Close())
 	require.Equal(t, 1, log.count("keeps no queue of waiters"))
-	require.Zero(t, log.count("level=WARN"))
+	require.Zero(t, log.count("level=WARN"), "%s", log.all)
 }
 
 func TestRealTheConnectionForNotificationsServesAllKeysAndIsNotMadeWithoutNeed(t *testing.T) {
@@ -581,4 +581,25 @@ func TestRealAReleaseHandsTheLockOver(t *testing.T) {
 	}
 	slices.Sort(took)
 	t.Logf("from release to lease: p50 %v, p99 %v", took[50], took[98])
+}
+
+// Not even where the connections carry other requests than votes (edge 15.6).
+func TestRealAHandOverDoesNotWaitForANodeThatHangs(t *testing.T) {
+	servers := redistest.StartN(t, 3)
+	o := throwaway()
+	o.NodeTimeout = 4 * time.Second
+	one, two := dial(t, servers, o), dial(t, servers, o)
+	held := acquire(t, one, "k", longTTL)
+	wait := waiting(t, servers, two, "k")
+	for _, l := range []*redlock.Locker{one, two} {
+		_, err := l.Inspect(within(t, patience), "k")
+		require.NoError(t, err)
+	}
+	servers[2].Pause()
+	start := time.Now()
+	release(t, held)
+	lease := wait()
+	require.Less(t, time.Since(start), o.NodeTimeout/2)
+	servers[2].Resume()
+	require.NoError(t, lease.Release(within(t, patience)))
 }

@@ -53,10 +53,11 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// acquire waits: a busy machine can miss a node timeout.
+// acquire tries again: a busy machine can miss a node timeout. The lease is for the whole
+// ttl at once, as those that were waited for are not.
 func acquire(t *testing.T, l lock.Locker, key string, ttl time.Duration) lock.Lease {
 	t.Helper()
-	lease, err := lock.Acquire(within(t, patience), l, key, ttl, nil)
+	lease, err := lock.Acquire(within(t, patience), l, key, ttl, &lock.AcquireOptions{Attempts: 1000})
 	require.NoError(t, err)
 	return lease
 }

@@ -6,7 +6,6 @@ import (
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock/internal/node"
-	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 	"github.com/tonsurance/lockkeeper/redlock/internal/waiting"
 )
@@ -101,11 +100,7 @@ func (c *standCall) probe(ans waiting.Answer, rep reply) {
 // answered takes in what the node said, as a node and for the wait.
 func (c *standCall) answered(ans waiting.Answer, rep reply) {
 	s, n := c.s, c.s.l.nodes[c.a.Node]
-	if c.a.Kind == waiting.Stand && nodeerr.ForbiddenWithin(rep.err) {
-		n.KeepsNoQueue(rep.err) // it may vote all the same
-	} else {
-		n.Noted(s.keys.Lock, rep.Reply, rep.fate, rep.err)
-	}
+	noted(n, s.keys.Lock, c.a.Kind == waiting.Stand, rep)
 	n.Voted(rep.Reply)
 	if rep.Run != "" {
 		s.l.agreement.restarted(c.a.Node, rep.Run)

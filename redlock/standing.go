@@ -122,7 +122,7 @@ func (s *standing) follow() {
 	}
 	now := s.now()
 	if issued, ok := s.m.Lease(); ok && s.h == nil {
-		s.leased(issued, now)
+		s.leased(issued)
 		s.signal()
 	}
 	if s.h == nil && s.m.Unavailable(now) {
@@ -238,9 +238,7 @@ func (s *standing) closing() {
 // pushed takes in a notification of a grant at node i.
 func (s *standing) pushed(i int, p script.Push) {
 	s.do(func(now time.Duration) {
-		g := waiting.Grant{Count: p.Count, Stamp: p.Stamp, Position: int64(p.Position)}
-		s.m.Pushed(now, i, g)
-		if s.h != nil && s.m.Present(g) {
+		if s.m.Pushed(now, i, waiting.Grant{Count: p.Count, Stamp: p.Stamp, Position: int64(p.Position)}) {
 			s.h.pushed(i, p.Count)
 		}
 	})
@@ -271,16 +269,17 @@ func (s *standing) value(attempt int) string {
 
 // leased makes the hold of what the wait has come to. What the nodes have answered, and
 // what they will, is to it what the answers to a vote are. mu is held.
-func (s *standing) leased(issued waiting.Lease, now time.Duration) {
+func (s *standing) leased(issued waiting.Lease) {
 	l := s.l
+	at := node.Now() // before the clock of the wait: as in take
 	l.trip.Store(int64(s.m.QuorumTime()))
 	l.pushes.rests(s)
 	h := l.emptyHold(s.key, s.keys, s.value(issued.Attempt))
 	h.stood, h.token, h.ttl = s, issued.Token, script.ToMillis(s.claim)
 	if issued.Full {
-		h.ttl = script.ToMillis(s.ttl)
+		h.ttl, h.grown = script.ToMillis(s.ttl), s.claim < s.ttl
 	}
-	h.until = node.Now() + issued.Expiry - now + l.opts.drift(s.ttl)
+	h.until = at + issued.Expiry - s.now() + l.opts.drift(s.ttl)
 	votes := h.newRound(opStand)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -292,14 +291,16 @@ func (s *standing) leased(issued waiting.Lease, now time.Duration) {
 			s.open[i].leased = true
 			h.slots[i].busy, h.slots[i].round = true, votes
 			l.wg.Add(1)
+		case n.Confirmed:
+			votes.replies[i] = reply{Reply: script.Reply{Kind: script.Counted, Count: issued.Token}}
 		case n.Granted:
 			votes.replies[i] = reply{Reply: script.Reply{Kind: script.Granted, Count: n.Count}}
-		case n.Standing:
-			votes.replies[i] = reply{Reply: script.Reply{Kind: script.Held}}
 		case n.Failed:
 			votes.replies[i] = reply{Reply: script.Reply{Kind: script.Failed}, err: s.errs[i]}
+		default: // it stands there, or does not
+			votes.replies[i] = reply{Reply: script.Reply{Kind: script.Held}}
 		}
-		if votes.replies[i].Kind != script.Silent {
+		if !n.Open {
 			votes.answers++
 		}
 	}

@@ -76,7 +76,7 @@ var waitingMutants = []mutant{
 	{name: "wait-release-alone", tests: true, in: inScripts, what: "a release passes nothing on",
 		changes: one(lua+"pass_on.lua", "    if counted[3] ~= '1' then return nil end\n", "    if true then return nil end\n")},
 	{name: "wait-dead", tests: true, in: inScripts, what: "a waiter that nobody listens for is granted the lock",
-		changes: one(lua+"pass_on.lua", "  return listeners ~= 0 or request.push == PUSH_UNCOUNTED\n", "  return true\n")},
+		changes: one(lua+"pass_on.lua", "  return redis.pcall('PUBSUB', 'NUMSUB', request.channel)[2] ~= 0\n", "  return true\n")},
 	{name: "wait-not-fresh", tests: true, in: inScripts, what: "a request is granted that nobody has refreshed",
 		changes: one(lua+"pass_on.lua", "(waiter == me or request.fresh >= now)", "true")},
 	{name: "wait-late", tests: true, in: inScripts, what: "a late request takes the place of a later one",

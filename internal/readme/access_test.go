@@ -65,9 +65,9 @@ func everyday(t *testing.T, s *redistest.Server, url string) (trouble []string) 
 				}
 				waited <- err
 			}()
-			for range 200 { // until it stands in the queue and listens, or is seen not to be able to
-				stands := s.Do("ZCARD", redlock.StandingPrefix+"{redlock:k}redlock:k") == "1" && s.Do("PUBSUB", "CHANNELS") != ""
-				if stands || s.Do("ACL", "LOG") != "" {
+			for range 200 { // until it stands and says that it listens, or is seen not to be able to
+				asked := s.Do("HGETALL", redlock.StandingPrefix+"asked:{redlock:k}redlock:k")
+				if strings.Contains(asked, redlock.WakePrefix) || s.Do("ACL", "LOG") != "" {
 					break
 				}
 				time.Sleep(10 * time.Millisecond)

@@ -132,6 +132,7 @@ func (w *world) fault(ctx context.Context) {
 		} else {
 			does("script flush", n.name)
 			n.scripts = map[string]string{}
+			n.library, n.known, n.reached = "", "", 0 // and FUNCTION FLUSH
 		}
 	}
 	w.mu.Unlock()

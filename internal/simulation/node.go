@@ -39,7 +39,7 @@ type node struct {
 	reached     int64
 	calling     bool // a function
 
-	// publish sends a message to those who listen on a channel, and says how many they
+	// publish sends a message to those who listen on a channel, "" none, and says how many they
 	// are. nil: nobody does.
 	publish   func(channel, message string) int
 	listeners []*listener

@@ -62,21 +62,21 @@ func (q *queued) order() []string {
 	})
 }
 
-// grant gives the free lock to a waiter. It is false if nobody listens.
-func (n *node) grant(lock, fence string, count float64, run, retention, waiter string, r request, silent bool) bool {
+// listens reports whether anybody does for the waiter's grants.
+func (n *node) listens(r request) bool {
+	return r.push == pushUncounted || n.publish != nil && n.publish(r.channel, "") != 0
+}
+
+// grant gives the free lock to a waiter.
+func (n *node) grant(lock, fence string, count float64, run, retention, waiter string, r request, silent bool) {
 	f, _ := n.fence(fence)
 	f.count, f.run, f.until = whole(count), run, n.clock()+millis(retention)
 	f.granted = whole(r.stamp) + " " + whole(r.position) + " " + waiter + " " + r.value
 	n.data.fences[fence] = f
 	n.data.locks[lock] = lockEntry{r.value, n.clock() + millis(r.claim)}
-	if silent {
-		return true
+	if !silent && n.publish != nil {
+		n.publish(r.channel, waiter+" "+whole(count)+" "+whole(r.stamp)+" "+whole(r.position))
 	}
-	listeners := 0
-	if n.publish != nil {
-		listeners = n.publish(r.channel, waiter+" "+whole(count)+" "+whole(r.stamp)+" "+whole(r.position))
-	}
-	return listeners != 0 || r.push == pushUncounted
 }
 
 func (n *node) passOn(lock, fence, run, retention, me, only string) (waiter string, leftTo *request) {
@@ -92,7 +92,7 @@ func (n *node) passOn(lock, fence, run, retention, me, only string) (waiter stri
 		return "", nil
 	}
 	q := n.queue(fence)
-	now, taken := float64(n.micros()), false
+	now := float64(n.micros())
 	for range 100 {
 		waiter := only
 		if waiter == "" {
@@ -112,18 +112,13 @@ func (n *node) passOn(lock, fence, run, retention, me, only string) (waiter stri
 			break
 		}
 		q.withdraw(waiter)
-		if alive {
-			taken = true
-			if n.grant(lock, fence, count, run, retention, waiter, r, waiter == me) {
-				return waiter, nil
-			}
+		if alive && (waiter == me || n.listens(r)) {
+			n.grant(lock, fence, count, run, retention, waiter, r, waiter == me)
+			return waiter, nil
 		}
 		if only != "" {
 			break
 		}
-	}
-	if taken {
-		delete(n.data.locks, lock)
 	}
 	return "", leftTo
 }
@@ -165,6 +160,15 @@ func (n *node) stand(lock, fence string, s standing) any {
 	}
 	if isHeld && holder.value == s.value {
 		return mine()
+	}
+	if !isHeld && short == 0 && s.take && f.standing != "1" {
+		count, _ := number(f.count)
+		if count = n.following(count, f, run); count < maxCount {
+			waited, _ := strconv.ParseFloat(s.waited, 64)
+			r := request{position: float64(n.micros()) - waited, stamp: waited, claim: s.claim, value: s.value}
+			n.grant(lock, fence, count, run, s.retention, s.waiter, r, true)
+			return mine()
+		}
 	}
 	had := int64(0)
 	if isHeld && holder.value == s.instead {

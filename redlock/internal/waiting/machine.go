@@ -206,10 +206,13 @@ func (m *Machine) stamp(now time.Duration) time.Duration {
 	return m.last
 }
 
-// Pushed takes in a report of a grant by push: it comes early, late, twice, or never.
-func (m *Machine) Pushed(now time.Duration, i int, g Grant) {
+// Pushed takes in a report of a grant by push: it comes early, late, twice, or never. It
+// reports whether that is a vote for a lease that this wait has come to before.
+func (m *Machine) Pushed(now time.Duration, i int, g Grant) (leases bool) {
+	leases = m.phase == leased && !m.released && m.attemptOf(g.Stamp) == m.lease.Attempt
 	m.report(now, now, i, g)
 	m.settle(now)
+	return leases
 }
 
 // report takes in a grant; since is from when answers of others count if it is the first.

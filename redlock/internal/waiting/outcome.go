@@ -43,20 +43,17 @@ func (m *Machine) Held(now time.Duration) (Holder, bool) {
 	return best, held >= m.outOfReach() && m.phase == waits
 }
 
-// Present reports whether a grant is the present attempt's, or the lease's.
-func (m *Machine) Present(g Grant) bool { return m.attemptOf(g.Stamp) == m.attempt }
-
 // Lease is what the wait has come to, if it has.
 func (m *Machine) Lease() (Lease, bool) { return m.lease, m.phase == leased }
 
 // Node is what is known of one node.
 type Node struct {
-	Open     bool   // a request of the present attempt to stand, or to confirm, is open there
-	Asked    bool   // one was sent
-	Granted  bool   // to the present attempt
-	Count    uint64 // under this count
-	Standing bool   // it stands there, as the last answer had it
-	Failed   bool   // it has not answered the last one
+	Open      bool   // a request of the present attempt to stand, or to confirm, is open there
+	Asked     bool   // one was sent
+	Confirmed bool   // it has agreed on the token, and keeps the lock for the whole ttl
+	Granted   bool   // to the present attempt
+	Count     uint64 // under this count
+	Failed    bool   // it has not answered the last one
 }
 
 // Node tells what is known of node i, for the lease to go on from.
@@ -64,7 +61,7 @@ func (m *Machine) Node(i int) Node {
 	n := &m.nodes[i]
 	return Node{
 		Open: n.busy && n.open.Kind != Leave && n.open.Attempt == m.attempt, Asked: n.asked,
-		Granted: n.granted, Count: n.grant.Count, Standing: !n.granted && n.known && !n.noVote, Failed: n.failed,
+		Confirmed: n.confirm == yes, Granted: n.granted, Count: n.grant.Count, Failed: n.failed,
 	}
 }
 

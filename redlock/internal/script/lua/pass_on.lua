@@ -22,8 +22,16 @@ local function withdraw(queue, asked, waiter)
   redis.call('HDEL', asked, waiter)
 end
 
--- Grant the free lock to a waiter that stands, and notify it. Returns false, with the
--- lock as good as free, if nobody listens: that waiter has died, or is cut off.
+-- Whether anybody listens for the waiter's grants: else it has died, or is cut off. That is
+-- asked before it is granted anything, not seen by what PUBLISH returns: a replica hands a
+-- message on to listeners of its own, who are not counted here, and who would take the lock
+-- for theirs although the next waiter has it. Where it may not be asked, somebody listens.
+local function listens(request)
+  if request.push == PUSH_UNCOUNTED then return true end
+  return redis.pcall('PUBSUB', 'NUMSUB', request.channel)[2] ~= 0
+end
+
+-- Grant the free lock to a waiter that stands, and notify it.
 local function grant(lock, fence, count, run, retention, waiter, request, silent)
   -- The count before the lock: a script stopped in between leaves a higher count and
   -- no lock. What is said of the grant later names the value, so that it is not taken
@@ -32,12 +40,11 @@ local function grant(lock, fence, count, run, retention, waiter, request, silent
     'granted', whole(request.stamp) .. ' ' .. request.position .. ' ' .. waiter .. ' ' .. request.value)
   redis.call('PEXPIRE', fence, retention)
   redis.call('SET', lock, request.value, 'PX', request.claim)
-  if silent then return true end
+  if silent then return end
   -- The lock is set by now: no notification is ever ahead of its grant. It does not
   -- have the value: whoever knows that can free the lock. Where it may not be sent, the
   -- waiter finds its grant by asking.
-  local listeners = redis.pcall('PUBLISH', request.channel, waiter .. ' ' .. whole(count) .. ' ' .. whole(request.stamp) .. ' ' .. request.position)
-  return listeners ~= 0 or request.push == PUSH_UNCOUNTED
+  redis.pcall('PUBLISH', request.channel, waiter .. ' ' .. whole(count) .. ' ' .. whole(request.stamp) .. ' ' .. request.position)
 end
 
 -- A free lock with a live queue belongs to its head: grant it. counted is what F has
@@ -52,7 +59,7 @@ local function pass_on(lock, fence, counted, run, retention, me, only)
   count = following(count, counted[2], run)
   if count >= MAX_COUNT then return nil end
   local queue, asked = queue_of(fence)
-  local now, taken, left_to = micros(), false, nil
+  local now, left_to = micros(), nil
   for _ = 1, 100 do -- the dead are many at times, and this call stops the server
     local waiter = only or redis.call('ZRANGE', queue, 0, 0)[1]
     if not waiter then
@@ -66,14 +73,12 @@ local function pass_on(lock, fence, counted, run, retention, me, only)
       break
     end
     withdraw(queue, asked, waiter)
-    if alive then
-      -- Under the same count if the one before did not listen: nobody knows of that.
-      taken = true
-      if grant(lock, fence, count, run, retention, waiter, request, waiter == me) then return waiter end
+    if alive and (waiter == me or listens(request)) then
+      grant(lock, fence, count, run, retention, waiter, request, waiter == me)
+      return waiter
     end
     if only then break end
   end
-  if taken then redis.call('DEL', lock) end
   return nil, left_to
 end
 

@@ -32,6 +32,17 @@ local function stand(lock, fence, value, claim, retention, least, durable, waite
   end
   if holder == value then return mine() end -- its expiry stays as it is
 
+  if not (holder or short) and take ~= '0' and counted[3] ~= '1' then
+    -- Nobody stands: what is granted at once need not queue. Most locks are free.
+    local n = following(count, counted[2], run)
+    if n < MAX_COUNT then
+      local position = micros() - waited
+      grant(lock, fence, n, run, retention, waiter,
+        {position = whole(position), stamp = tonumber(waited), value = value, claim = claim}, true)
+      return {1, sign * n, tonumber(waited), position}
+    end
+  end
+
   local _, had -- the position of what is handed back
   if holder and holder == instead then
     _, had = granted(holder)
