@@ -155,16 +155,10 @@ func (m Standing) tick(s StandingState) StandingState {
 		n.pass(m.Guard)
 		for k := range m.Attempts {
 			r := &n.of[k]
-			spent := m.spent(k)
 			if r.queued > 0 {
-				r.queued = min(r.queued+1, spent)
+				r.queued = min(r.queued+1, m.spent(k))
 			}
-			for _, age := range []*uint8{&r.push, &r.age, &r.answered} {
-				if *age++; *age == 1 || *age == spent && !m.keepsSpent() {
-					*age = 0
-				}
-				*age = min(*age, spent)
-			}
+			r.push, r.age, r.answered = m.older(r.push, k), m.older(r.age, k), m.older(r.answered, k)
 			if r.push == 0 {
 				r.pushCount = 0
 			}
@@ -172,8 +166,8 @@ func (m Standing) tick(s StandingState) StandingState {
 				r.count = 0
 			}
 		}
-		n.grant = m.older(n.grant, n.lock)
-		n.savedGrant = m.older(n.savedGrant, n.savedLock)
+		n.grant = m.older(n.grant, int(n.lock)-1)
+		n.savedGrant = m.older(n.savedGrant, int(n.savedLock)-1)
 	}
 	for k := range m.Attempts {
 		a := &s.attempt[k]
@@ -202,18 +196,15 @@ func (m Standing) tick(s StandingState) StandingState {
 func (m Standing) spent(k int) uint8 { return uint8(m.grantLasts(k)-m.Drift) + 1 }
 
 // keepsSpent says whether such a grant is remembered: it counts where leases are confirmed
-// first. Else it might as well not have been received.
-func (m Standing) keepsSpent() bool { return m.Confirms || m.Off.AmongEqual }
+// first, or where a rule is off. Else it might as well not have been received.
+func (m Standing) keepsSpent() bool { return m.Confirms || m.Off.AmongEqual || m.Off.PushStamp }
 
-// older is the stamp of a grant that lock has, after a tick.
-func (m Standing) older(grant, lock uint8) uint8 {
-	if grant == 0 || lock == 0 {
+// older is the age of a stamp of attempt k after a tick; k is -1 for nobody's.
+func (m Standing) older(age uint8, k int) uint8 {
+	if age == 0 || k < 0 || age+1 >= m.spent(k) && !m.keepsSpent() {
 		return 0
 	}
-	if grant+1 >= m.spent(int(lock)-1) && !m.keepsSpent() {
-		return 0
-	}
-	return min(grant+1, m.spent(int(lock)-1))
+	return min(age+1, m.spent(k))
 }
 
 // pass lets one tick of the node's own clock pass.

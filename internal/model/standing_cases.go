@@ -71,6 +71,11 @@ func standingCases() []Case {
 	whole := with(extends(three), func(m *Standing) { m.Whole = true })
 	return []Case{
 		queues.holds(false),
+		asks(queues, 0).holds(true),
+		extends(queues).holds(true),
+		counts(queues, 3).holds(true),
+		restarts(queues).holds(true),
+		extends(restarts(queues)).holds(true).big(),
 		extends(three).holds(true),
 		extends(asks(three, 4)).holds(true),
 		extends(ticks).holds(true),
