@@ -1,6 +1,10 @@
 package main
 
-import "github.com/tonsurance/lockkeeper/internal/overlay"
+import (
+	"slices"
+
+	"github.com/tonsurance/lockkeeper/internal/overlay"
+)
 
 // mutant is a mistake that the checkers must find.
 type mutant struct {
@@ -11,6 +15,7 @@ type mutant struct {
 	seed    uint64 // of the simulation's first run, near one that shows it; 0 is -seed
 	tests   bool   // the simulation is not asked: a test must fail
 	records bool   // it is one of the record engine, which has a simulation of its own
+	s3      bool   // it is one of backends/s3: tests only
 }
 
 // simulation is the package that simulates what the mutant is in.
@@ -23,8 +28,11 @@ func (m mutant) simulation() string {
 
 // packages are those whose tests may find it.
 func (m mutant) packages() []string {
-	if m.records {
+	switch {
+	case m.records:
 		return []string{"./backends/record"}
+	case m.s3:
+		return []string{"./backends/s3"}
 	}
 	return []string{"./lock", "./redlock", "./keepalive", "./leader"}
 }
@@ -33,7 +41,7 @@ func one(file, old, new string) []overlay.Change {
 	return []overlay.Change{{File: file, Old: old, New: new}}
 }
 
-var mutants = append(quorumMutants, recordMutants...)
+var mutants = slices.Concat(quorumMutants, recordMutants, s3Mutants)
 
 var quorumMutants = []mutant{
 	{name: "no-second-phase", what: "the highest count of a quorum's grants is taken for the token",
