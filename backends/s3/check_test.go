@@ -143,8 +143,8 @@ func TestAgesByClocksThatDifferAreNotUsed(t *testing.T) {
 func TestClocksAgreeOnlyIfThatIsShown(t *testing.T) {
 	const s = time.Second
 	for _, c := range []struct {
-		told, within, skew time.Duration
-		agree, conclusive  bool
+		apparent, within, skew time.Duration
+		agree, conclusive      bool
 	}{
 		{0, s / 100, 2 * s, true, true},
 		{s, s / 100, 2 * s, true, true},     // a new second has begun
@@ -158,7 +158,7 @@ func TestClocksAgreeOnlyIfThatIsShown(t *testing.T) {
 	} {
 		st := newStore(nil, "b", Options{Skew: c.skew})
 		now := time.Now()
-		require.Equal(t, c.conclusive, st.compareClocks(object{date: now.Add(c.told), put: now}, c.within), c)
+		require.Equal(t, c.conclusive, st.compareClocks(object{date: now.Add(c.apparent), put: now}, c.within), c)
 		require.Equal(t, c.agree, st.checks.clocksAgree.Load(), c)
 	}
 }
