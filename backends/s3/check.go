@@ -14,7 +14,7 @@ import (
 
 // checks is what a Locker has found out about its store before it relies on it.
 type checks struct {
-	turn   chan struct{} // has room for the one that checks
+	slot   chan struct{} // has room for the one that checks
 	passed atomic.Bool   // conditional writes are honoured, and the clocks were compared
 
 	clocksAgree atomic.Bool
@@ -22,7 +22,7 @@ type checks struct {
 	difference  atomic.Int64 // of the store's clocks at least, in ns
 }
 
-func newChecks() *checks { return &checks{turn: make(chan struct{}, 1)} }
+func newChecks() *checks { return &checks{slot: make(chan struct{}, 1)} }
 
 func (c *checks) differ() time.Duration { return time.Duration(c.difference.Load()) }
 
@@ -38,8 +38,8 @@ func (s *store) check(ctx context.Context) error {
 		return nil
 	}
 	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
+	case c.slot <- struct{}{}:
+		defer func() { <-c.slot }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -163,10 +163,10 @@ func (s *store) compareClocks(o object, d time.Duration) (conclusive bool) {
 	if s.skew < 0 || o.date.IsZero() || o.put.IsZero() {
 		return true // ages are not used
 	}
-	told, allowed := o.date.Sub(o.put), time.Second+s.skew
-	agree := -allowed <= told && told <= max(time.Second, s.skew-time.Second)
-	differ := told < -allowed || told > d+allowed
-	s.checks.difference.Store(int64(max(told-d, -told, 0)))
+	apparent, allowed := o.date.Sub(o.put), time.Second+s.skew
+	agree := -allowed <= apparent && apparent <= max(time.Second, s.skew-time.Second)
+	differ := apparent < -allowed || apparent > d+allowed
+	s.checks.difference.Store(int64(max(apparent-d, -apparent, 0)))
 	s.checks.clocksAgree.Store(agree)
 	return agree || differ
 }

@@ -25,10 +25,10 @@ type Options struct {
 	Prefix string
 
 	// Skew is by how much the clocks of the store's servers, and of proxies before them that
-	// set the Date header, can differ at most. It is taken off each age that the store reports, so
-	// it makes a takeover after a crash later. Larger differences are looked for at the start, to
-	// two seconds. 0 to 1h; -1 means that no clock of the store
-	// is relied on, and that a hold ends a ttl after each Locker has first seen it. Defaults to 2s.
+	// set the Date header, can differ at most. It is taken off each age that the store reports,
+	// and so makes a takeover after a crash later. Larger differences are looked for at the
+	// start, to two seconds. Up to 1h; -1 means that no clock of the store is relied on: a hold
+	// ends a ttl after each Locker has first seen it. Defaults to 2s.
 	Skew time.Duration
 
 	// Record are the engine's. Names is ignored, and Poll defaults to 1s: each look is a request

@@ -16,6 +16,16 @@ import (
 	"github.com/tonsurance/lockkeeper/lock/locktest"
 )
 
+// long is t unless the run is a short one, which does without a real server: the mutants' are.
+func long(t *testing.T) *testing.T {
+	if testing.Short() {
+		t.Skip("short: no real server")
+	}
+	return t
+}
+
+func server(t *testing.T) *storetest.S3 { return storetest.StartS3(long(t)) }
+
 // client of a server, whose connections end with the test.
 func client(t *testing.T, endpoint string) *awss3.Client {
 	transport := &http.Transport{MaxIdleConnsPerHost: 32}
@@ -31,7 +41,7 @@ func dialed(s *storetest.S3, skew time.Duration) func(t *testing.T) record.Store
 }
 
 func TestStore(t *testing.T) {
-	s := storetest.StartS3(t)
+	s := server(t)
 	conformtest.Store(t, "S3 (versitygw)", recordtest.Stores{
 		Dial:   dialed(s, time.Nanosecond),
 		Names:  names(DefaultPrefix),
@@ -43,7 +53,7 @@ func TestStore(t *testing.T) {
 // With ttls shorter than a second, which is as fine as the store's ages are: they are not used.
 // TestConformanceOnFakeTime uses them.
 func TestConformance(t *testing.T) {
-	s := storetest.StartS3(t)
+	s := server(t)
 	conformtest.Locks(t, "S3 (versitygw)", recordtest.Locks{
 		Open:       func(t *testing.T) func(t *testing.T) record.Store { return dialed(s, -1) },
 		Options:    &record.Options{Names: names(DefaultPrefix), Poll: 10 * time.Millisecond},

@@ -48,7 +48,7 @@ func TestALeaseSurvivesADeathOfTheServerAndASilence(t *testing.T) {
 		"hung":   func(s *storetest.S3) func() { s.Pause(); return s.Resume },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := storetest.StartS3(t)
+			s := server(t)
 			o := &Options{Record: record.Options{Timeout: 2 * time.Second, Poll: 50 * time.Millisecond}}
 			l, other := locker(t, client(t, s.Endpoint()), o), locker(t, client(t, s.Endpoint()), o)
 			lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
@@ -72,7 +72,7 @@ func TestALeaseSurvivesADeathOfTheServerAndASilence(t *testing.T) {
 
 // The request arrives, its reply does not, and the connection breaks: the SDK sends it again.
 func TestRepliesThatTheNetworkLosesCostNoLock(t *testing.T) {
-	s := storetest.StartS3(t)
+	s := server(t)
 	proxy := redistest.NewProxy(t, s.Addr())
 	o := &Options{Record: record.Options{Timeout: 2 * time.Second, Poll: 50 * time.Millisecond}}
 	l, other := locker(t, client(t, "http://"+proxy.Addr()), o), locker(t, client(t, s.Endpoint()), o)
@@ -97,7 +97,7 @@ func TestRepliesThatTheNetworkLosesCostNoLock(t *testing.T) {
 }
 
 func TestObjectsThatAreDeletedByHandEndTheLeaseAndTokensRise(t *testing.T) {
-	s := storetest.StartS3(t)
+	s := server(t)
 	l := locker(t, client(t, s.Endpoint()), nil)
 	lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
 	require.NoError(t, err)
@@ -114,7 +114,7 @@ const policy = `{"Version": "2012-10-17", "Statement": [
 ]}`
 
 func TestAUserWithTheLeastRightsCanLock(t *testing.T) {
-	s := storetest.StartS3(t)
+	s := server(t)
 	s.AddUser("clerk")
 	admin := client(t, s.Endpoint())
 	ctx := t.Context()
@@ -144,7 +144,7 @@ func TestAUserWithTheLeastRightsCanLock(t *testing.T) {
 }
 
 func TestHealthShowsWhatTheBucketIs(t *testing.T) {
-	s := storetest.StartS3(t)
+	s := server(t)
 	c := client(t, s.Endpoint())
 	h, err := locker(t, c, nil).Health(t.Context())
 	require.NoError(t, err)
@@ -165,7 +165,7 @@ func TestHealthShowsWhatTheBucketIs(t *testing.T) {
 
 func TestAPrivateAuthority(t *testing.T) {
 	a := storetest.NewAuthority(t)
-	s := storetest.StartS3TLS(t, a)
+	s := storetest.StartS3TLS(long(t), a)
 	asUser(t, storetest.RootUser, storetest.Password)
 	lease, err := opened(t, at(s)+"&tls-ca="+a.File("ca.crt")).TryAcquire(t.Context(), "k", time.Minute)
 	require.NoError(t, err)
@@ -181,7 +181,7 @@ func TestAPrivateAuthority(t *testing.T) {
 }
 
 func TestMistakesOfEveryDayAreRefusedWithWhatToDo(t *testing.T) {
-	s := storetest.StartS3(t)
+	s := server(t)
 	for _, c := range []struct{ name, rest, user, secret, want string }{
 		{"wrong bucket", "//lokcs?endpoint=" + s.Endpoint(), storetest.RootUser, storetest.Password, "make the bucket, or check its name"},
 		{"wrong secret", at(s), storetest.RootUser, "hunter2", "check the secret key"},
@@ -258,7 +258,7 @@ func TestARedirectThatWouldMakeAReadOfAWriteIsNotFollowed(t *testing.T) {
 }
 
 func TestALeaderIsFollowedByAnother(t *testing.T) {
-	s := storetest.StartS3(t)
+	s := server(t)
 	o := &Options{Record: record.Options{Poll: 50 * time.Millisecond}}
 	a, b := locker(t, client(t, s.Endpoint()), o), locker(t, client(t, s.Endpoint()), o)
 	leads := make(chan string)

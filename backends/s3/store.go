@@ -291,7 +291,7 @@ func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 		fact("ages", fmt.Sprintf("used, less %v", time.Second+s.skew))
 	case s.checks.differ() == 0:
 		fact("ages", "not used")
-		warn("the store's clocks could not be compared at the start, so its ages are not used: it is slow, or tells no Date and Last-Modified")
+		warn("the store's clocks could not be compared at the start, so its ages are not used: it is slow, or sends no Date and Last-Modified")
 	default:
 		fact("ages", "not used")
 		warn("the store's clocks differ by %v, so its ages are not used: set them, or Options.Skew; if a proxy sets the Date header, set its clock", s.checks.differ())

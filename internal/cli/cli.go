@@ -71,12 +71,12 @@ The store is named by --url, or LOCKKEEPER_URL in the environment:
   file:///run/locks                 one machine (the default: a directory of the
                                     user's own, in $XDG_RUNTIME_DIR or $TMPDIR)
   redlock://h1:6379,h2:6380,h3      a quorum of Redis nodes; redlocks:// with TLS
+  sqlite:/var/lib/app/app.db        a database file on one machine
   postgres://user:password@h/db     a table in Postgres; mysql:// in MySQL or MariaDB
   etcd://h1:2379,h2:2379,h3:2379    an etcd cluster; etcds:// with TLS
   nats://h1:4222,h2:4222,h3:4222    a NATS JetStream bucket; natss:// with TLS
   s3://bucket/prefix                objects of a bucket; credentials as the AWS SDK's
   kubernetes:///namespace           the Leases of a namespace, in a pod
-  sqlite:/var/lib/app/app.db        a database file on one machine
   memory:                           this process alone, to try things out
 
 or by REDIS_NODES, host:port or redis:// URLs separated by commas, with the user in

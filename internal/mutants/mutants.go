@@ -42,7 +42,7 @@ func one(file, old, new string) []overlay.Change {
 	return []overlay.Change{{File: file, Old: old, New: new}}
 }
 
-var mutants = slices.Concat(quorumMutants, waitingMutants, recordMutants, kubernetesMutants)
+var mutants = slices.Concat(quorumMutants, waitingMutants, recordMutants, s3Mutants, kubernetesMutants)
 
 var quorumMutants = []mutant{
 	{name: "no-second-phase", what: "the highest count of a quorum's grants is taken for the token",
