@@ -64,6 +64,6 @@ func TestRealConformance(t *testing.T) {
 		Kill: func(_ *testing.T, l lock.Locker) {
 			all(l, func(p *redistest.Proxy) { p.Blackhole(true) })
 		},
-		AllowSkips: []string{"Wrap", "Skew", "Cut", "Repeat", "Conflict", "StaleReads", "Delete", "Awaiter"},
+		AllowSkips: []string{"Wrap", "Skew", "Cut", "Repeat", "Conflict", "StaleReads", "Delete", "Watcher"},
 	})
 }
