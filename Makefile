@@ -18,6 +18,8 @@ HOURS ?= 10000
 SEED ?= 1000
 # For each fuzz target.
 FUZZTIME ?= 10s
+# Flags for the mutants.
+MUTANTS ?=
 # What the torture is of, and more flags for it, such as -seed 404.
 STORE ?= redlock
 TORTURE ?=
@@ -82,8 +84,8 @@ simulate: servers ## the real code on fake time against simulated nodes: HOURS a
 	$(GO) test -count=1 -timeout=0 ./internal/simulation/records -v -hours $(HOURS) -seed $(SEED)
 
 .PHONY: mutants
-mutants: ## put mistakes into the code, each of which the simulation or the tests must find
-	$(GO) run ./internal/mutants
+mutants: ## put mistakes into the code, each of which the simulation or the tests must find; MUTANTS=-stores: those of single stores, too
+	$(GO) run ./internal/mutants $(MUTANTS)
 
 .PHONY: fuzz
 fuzz: ## hostile input: each fuzz target for FUZZTIME

@@ -2,7 +2,8 @@
 // -overlay, and runs the simulation on it, which must find each, or, for the few that
 // it does not find, the tests:
 //
-//	go run ./internal/mutants            all
+//	go run ./internal/mutants            all but those of single stores
+//	go run ./internal/mutants -stores    all; those of stores run whole suites over servers
 //	go run ./internal/mutants -only no-drift,no-guard
 //	go run ./internal/mutants -tests    all, and which tests find them
 //
@@ -28,12 +29,13 @@ import (
 )
 
 var (
-	only  = flag.String("only", "", "names, with commas between them; empty: all")
-	seed  = flag.Uint64("seed", 1, "of the first run of each simulation")
-	hours = flag.Float64("hours", 20_000, "simulated for each mutant at most")
-	limit = flag.Duration("limit", 2*time.Minute, "for each mutant, in the real world")
-	tests = flag.Bool("tests", false, "run the tests on each mutant, too, but for those on real servers")
-	trace = flag.Bool("trace", false, "print what each checker saw")
+	only   = flag.String("only", "", "names, with commas between them; empty: all")
+	seed   = flag.Uint64("seed", 1, "of the first run of each simulation")
+	hours  = flag.Float64("hours", 20_000, "simulated for each mutant at most")
+	limit  = flag.Duration("limit", 2*time.Minute, "for each mutant, in the real world")
+	tests  = flag.Bool("tests", false, "run the tests on each mutant, too, but for those on real servers")
+	stores = flag.Bool("stores", false, "those of single stores, too, whose suites take about a minute each")
+	trace  = flag.Bool("trace", false, "print what each checker saw")
 )
 
 func main() {
@@ -60,7 +62,11 @@ func run() error {
 	// As the simulation's own command builds it, so that a seed replays.
 	always := slices.Concat(overlay.Ordered(strings.TrimSpace(string(goroot))), overlay.Seeded)
 	fmt.Println("| mutant | what it does | caught by | after | in |\n|---|---|---|---|---|")
-	for _, m := range mutants {
+	those := slices.Concat(quorumMutants, waitingMutants, recordMutants)
+	if *stores || names != nil {
+		those = mutants
+	}
+	for _, m := range those {
 		if names != nil && !slices.Contains(names, m.name) {
 			continue
 		}
@@ -176,7 +182,11 @@ func (m mutant) test(root string) ([]string, time.Duration, error) {
 	if m.in != nil { // they need a server at most
 		skip = "-skip=^Fuzz"
 	}
-	test := exec.Command("go", append([]string{"test", "-short", "-overlay", path, skip}, m.packages()...)...)
+	args := []string{"test", "-short", "-overlay", path, skip}
+	if !*tests { // one that fails is enough
+		args = append(args, "-failfast")
+	}
+	test := exec.Command("go", append(args, m.packages()...)...)
 	test.Dir = root
 	out, err := test.CombinedOutput()
 	if *trace {
