@@ -49,8 +49,8 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// ErrStale: a write with a larger token has been admitted, so the lease of this one is
-// over. It matches [lock.ErrLost]. The error is or wraps a [*StaleError].
+// ErrStale says that a write with a larger token has been admitted, so the lease of this
+// one is over. It matches [lock.ErrLost]. The error is or wraps a [*StaleError].
 var ErrStale = fmt.Errorf("fence: stale token: %w", lock.ErrLost)
 
 // StaleError says which token was refused, and why.

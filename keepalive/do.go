@@ -12,7 +12,7 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// ErrNotRun: the function was never called. Errors of Do, DoAll, TryDo and Once match
+// ErrNotRun says that the function was never called. Errors of Do, DoAll, TryDo and Once match
 // it besides their reason, such as [lock.ErrHeld], so that it is told apart from the
 // same reason in an error of the function's own.
 var ErrNotRun = errors.New("keepalive: the function did not run")

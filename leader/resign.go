@@ -83,7 +83,7 @@ func RequestResign(ctx context.Context, locker lock.Locker, key string) (lock.In
 	return term, nil
 }
 
-// ErrNobodyLeads: there is no term to end.
+// ErrNobodyLeads says that there is no term to end.
 var ErrNobodyLeads = errors.New("leader: nobody leads")
 
 // requests looks once an interval whether somebody asks for the end of k's term, until

@@ -26,7 +26,7 @@ func Name(key string, token uint64) string {
 // its renewals.
 const atLeast = time.Minute
 
-// ErrNobody: nobody holds the key.
+// ErrNobody says that nobody holds the key.
 var ErrNobody = errors.New("nobody holds it")
 
 // Ask asks whoever holds key to end this term. The request stands until it is released or

@@ -178,7 +178,7 @@ func (f *Functions) settle(ctx context.Context, c rueidis.Client, g *group, res 
 		case strings.HasPrefix(refused.Error(), "Function not found"):
 			both := c.DoMulti(ctx, c.B().Arbitrary("FUNCTION", "LOAD", library).Build(), g.command(c, false))
 			res = both[1]
-			if refused, isRefused = rueidis.IsRedisErr(res.Error()); !isRefused {
+			if _, isRefused := rueidis.IsRedisErr(res.Error()); !isRefused {
 				f.serves(res)
 				return res
 			}

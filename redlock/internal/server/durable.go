@@ -12,8 +12,8 @@ import (
 // Config is what decides whether a node forgets, by the parameters' names.
 type Config map[string]string
 
-// Durable: what is answered from now on has been written and synced before. It says
-// nothing of what was answered earlier in this run: see [ProveDurable].
+// Durable reports whether what is answered from now on has been written and synced
+// before. It says nothing of what was answered earlier in this run: see [ProveDurable].
 func (c Config) Durable() bool {
 	return c["appendonly"] == "yes" && c["appendfsync"] == "always" && c["no-appendfsync-on-rewrite"] == "no"
 }

@@ -32,7 +32,7 @@ type Clock struct {
 	err          error // not told
 }
 
-// Known: the node told its time.
+// Known reports whether the node told its time.
 func (c Clock) Known() bool { return c.err == nil && c.Slack > 0 }
 
 var surveyed = []string{"appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save", "maxmemory", "maxmemory-policy"}

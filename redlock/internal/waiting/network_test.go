@@ -80,7 +80,6 @@ type server struct {
 	who     string // by that waiter
 	queue   []request
 	endorse map[string]uint64
-	claims  int
 }
 
 type request struct {
