@@ -117,6 +117,7 @@ func (r *runner) term(ctx context.Context, locker lock.Locker, path string) (t e
 		var sig signalled
 		return ending{stopped: errors.As(err, &sig)}, r.bounded(err)
 	}
+	r.lengthen(ctx, lease)
 	keeper, err := keepalive.Start(context.WithoutCancel(ctx), guarded{lease, r}, r.ttl, &keepalive.Options{
 		Margin:   r.grace,
 		Interval: min(r.ttl/2, (r.ttl-r.grace)/2),
@@ -139,6 +140,21 @@ func (r *runner) term(ctx context.Context, locker lock.Locker, path string) (t e
 		r.say("the lock was not freed, it ends by itself within %v: %v", r.ttl, freed)
 	}
 	return t, err
+}
+
+// lengthen extends a lease that starts short, as one that was waited for may: the command
+// and its guard begin with the whole ttl. Where that does not succeed in time, what there
+// is goes on, and ends by itself.
+func (r *runner) lengthen(ctx context.Context, lease lock.Lease) {
+	left := time.Until(lease.Expiry())
+	if left >= r.ttl/2 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), left/2)
+	defer cancel()
+	r.asking.Lock()
+	defer r.asking.Unlock()
+	_ = lease.Extend(ctx, r.ttl) // the keeper finds out what became of it
 }
 
 // free ends the hold: at once, or with --at-least by itself, that long after it began.

@@ -41,6 +41,8 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 	defer requests.Wait()
 	defer cancel()
 
+	grown := time.NewTicker(growthLook)
+	defer grown.Stop()
 	lost := keeper.Context().Done()
 	interrupted := false // this process, too: not by Ctrl-C while the command has the terminal
 	for running := true; running; {
@@ -49,6 +51,11 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 			t.stopped = t.stopped || r.asksForTheEnd(s)
 			interrupted = interrupted || s == syscall.SIGINT
 			g.Signal(s.(syscall.Signal))
+		case <-grown.C:
+			r.guardUntil(lease)
+			if time.Until(lease.Expiry()) >= r.ttl/2 { // nothing but its renewals moves it from now on
+				grown.Stop()
+			}
 		case by := <-asked:
 			r.say("asked by %s to resign: ending the command", by)
 			t.resigned = true
@@ -130,7 +137,7 @@ func (l guarded) Extend(ctx context.Context, ttl time.Duration) error {
 	err := l.Lease.Extend(ctx, ttl)
 	l.r.asking.Unlock()
 	if err == nil {
-		l.r.guard.Extend(l.r.guardTime(l.Lease))
+		l.r.guardUntil(l.Lease)
 	}
 	return err
 }
@@ -147,10 +154,24 @@ func (l guarded) MaxReleaseAfter() time.Duration {
 	return 0
 }
 
+// guardUntil lets the guard know until when lease stands.
+func (r *runner) guardUntil(lease lock.Lease) {
+	r.guarding.Lock() // so that a later call never has an earlier Expiry
+	defer r.guarding.Unlock()
+	if expiry := lease.Expiry(); !expiry.IsZero() { // else it is lost, which ends the command in order
+		r.guard.Extend(r.guardAt(expiry))
+	}
+}
+
+// growthLook is between two looks whether a lease that starts short has grown by itself.
+const growthLook = 50 * time.Millisecond
+
 // guardTime is when the guard kills, because this process must have been paused: after
 // this one would have, and before anybody else can have the lock.
-func (r *runner) guardTime(lease lock.Lease) time.Time {
-	return lease.Expiry().Add(-min(r.grace/10, deathTime/2))
+func (r *runner) guardTime(lease lock.Lease) time.Time { return r.guardAt(lease.Expiry()) }
+
+func (r *runner) guardAt(expiry time.Time) time.Time {
+	return expiry.Add(-min(r.grace/10, deathTime/2))
 }
 
 // stop ends the group because the lease is lost, within what is left of it.

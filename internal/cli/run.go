@@ -47,6 +47,7 @@ type runner struct {
 	signals  chan os.Signal // those that may ask for the end
 	suspend  chan os.Signal // SIGTSTP
 	asking   sync.Mutex     // held while the store is asked for the lease
+	guarding sync.Mutex     // held while the guard is told until when the lease stands
 }
 
 func (a *app) runCommand() *cobra.Command {
