@@ -39,6 +39,7 @@ type hold struct {
 	grown     bool          // it is for longer than the claim that a hand-over grants
 	releasing bool          // from here on nothing is healed or repaired
 	released  bool          // a release has been sent before: its reply may be lost
+	freed     bool          // it was one that frees the lock at once
 	slots     []slot        // one a node
 	few       [5]slot       // where slots usually are
 }

@@ -58,7 +58,7 @@ func (h *hold) ReleaseTermAfter(ctx context.Context, _ string, _ uint64, until t
 		return err
 	}
 	defer h.l.wg.Done()
-	h.ends() // a release after it finds what is left, or nothing
+	h.ends(false) // a release after it finds what is left, or nothing
 	r := h.newRound(opKeep)
 	r.kept = until
 	h.send(r)

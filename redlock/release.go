@@ -100,20 +100,24 @@ func releaseContext(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 func (h *hold) sendRelease() (r *round, again bool) {
-	again = h.ends()
+	again = h.ends(true)
 	r = h.newRelease()
 	h.send(r)
 	return r, again
 }
 
-// ends notes that nothing of this hold is wanted any more, and reports whether that was
-// known before.
-func (h *hold) ends() (again bool) {
+// ends notes that this hold grows and is healed no more, and reports whether that was
+// known before. frees says that nothing of it is wanted on any node: then the wait that
+// it came of frees what is granted to it late. A hold that is to end by itself later is
+// wanted where it is: to free a vote of it would let another in before its time.
+func (h *hold) ends(frees bool) (again bool) {
 	h.mu.Lock()
 	again = h.released
 	h.releasing, h.released = true, true
+	frees = frees && !h.freed
+	h.freed = h.freed || frees
 	h.mu.Unlock()
-	if h.stood != nil && !again {
+	if h.stood != nil && frees {
 		h.stood.released()
 	}
 	return again

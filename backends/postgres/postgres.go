@@ -299,7 +299,7 @@ func open(_ context.Context, rest string) (lock.Locker, error) {
 	}
 	for name := range theirs {
 		if !known[name] {
-			return nil, fmt.Errorf("%w: unknown parameter %q, want some of: %s, or one of Postgres' own", lock.ErrInvalid, name, strings.Join(own, ", "))
+			return nil, fmt.Errorf("%w: unknown parameter%s, want some of: %s, or one of Postgres' own", lock.ErrInvalid, urlparams.Unknown(name), strings.Join(own, ", "))
 		}
 	}
 	l, err := New("postgres:"+address+"?"+theirs.Encode(), o)

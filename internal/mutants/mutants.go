@@ -85,7 +85,7 @@ var quorumMutants = []mutant{
 		}},
 	{name: "prolonged-confirms", what: "a confirmation by a node that may have forgotten counts", tests: true,
 		changes: one("redlock/internal/script/reply.go", "return sitsOut(Prolonged, part)", "return Reply{Kind: Confirmed}, nil")},
-	{name: "durable-now", what: "the present configuration shows that a node is durable", tests: true,
+	{name: "durable-now", in: []string{"./redlock/internal/server"}, what: "the present configuration shows that a node is durable", tests: true,
 		changes: one("redlock/internal/server/durable.go", "\tcase called(info[\"cmdstat_config|set\"]):\n", "\tcase false:\n")},
 	{name: "other-nodes", what: "clients with other nodes agree", tests: true,
 		changes: one("redlock/agreement.go", "if !same || t.Quorum != others.Quorum || t.Guard != others.Guard {", "if same && false {")},

@@ -4,6 +4,7 @@ package urlparams
 import (
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,6 +86,18 @@ func (p *Params) Fail(name, want string) {
 	}
 }
 
+var plainName = regexp.MustCompile(`^[A-Za-z][A-Za-z_-]{0,31}$`)
+
+// Unknown is the name of a parameter that nobody asked for, with a space before it, for
+// an error; or nothing where it does not look like a name: with a ? at the wrong place in
+// a URL, a password is one.
+func Unknown(name string) string {
+	if !plainName.MatchString(name) {
+		return ""
+	}
+	return fmt.Sprintf(" %q", name)
+}
+
 // Done refuses the parameters that nobody asked for, by name; a value might be a
 // password.
 func (p *Params) Done() error {
@@ -96,9 +109,9 @@ func (p *Params) Done() error {
 			continue
 		}
 		if len(p.names) == 0 {
-			return fmt.Errorf("%w: unknown parameter %q, want none", lock.ErrInvalid, name)
+			return fmt.Errorf("%w: unknown parameter%s, want none", lock.ErrInvalid, Unknown(name))
 		}
-		return fmt.Errorf("%w: unknown parameter %q, want some of: %s", lock.ErrInvalid, name, strings.Join(p.names, ", "))
+		return fmt.Errorf("%w: unknown parameter%s, want some of: %s", lock.ErrInvalid, Unknown(name), strings.Join(p.names, ", "))
 	}
 	return nil
 }
