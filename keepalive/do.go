@@ -96,13 +96,19 @@ func TryDo(ctx context.Context, locker lock.Locker, key string, ttl time.Duratio
 	}
 	acquire.Attempts = 1
 	o.Acquire = &acquire
-	if fn == nil {
-		return false, Do(ctx, locker, key, ttl, nil, &o)
+	return doUnlessHeld(ctx, locker, key, ttl, fn, &o)
+}
+
+// doUnlessHeld is Do, for which a key that another holds is no error.
+func doUnlessHeld(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, fn func(context.Context) error, opts *Options) (ran bool, err error) {
+	run := fn
+	if fn != nil { // Do refuses a nil one
+		run = func(ctx context.Context) error {
+			ran = true
+			return fn(ctx)
+		}
 	}
-	err = Do(ctx, locker, key, ttl, func(ctx context.Context) error {
-		ran = true
-		return fn(ctx)
-	}, &o)
+	err = Do(ctx, locker, key, ttl, run, opts)
 	if !ran && errors.Is(err, lock.ErrHeld) && ctx.Err() == nil { // else the wait was ended from outside
 		return false, nil
 	}

@@ -2,7 +2,6 @@ package keepalive
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -41,12 +40,5 @@ func Once(ctx context.Context, locker lock.Locker, key string, period time.Durat
 		return false, notRun{fmt.Errorf("keepalive: once: %w: fn is nil", lock.ErrInvalid)}
 	}
 	opts := &Options{AtLeast: period, Acquire: &lock.AcquireOptions{Timeout: period / onceWait}}
-	err = Do(ctx, locker, key, min(period, onceTTL), func(ctx context.Context) error {
-		ran = true
-		return fn(ctx)
-	}, opts)
-	if !ran && errors.Is(err, lock.ErrHeld) && ctx.Err() == nil { // else the wait was ended from outside
-		return false, nil
-	}
-	return ran, err
+	return doUnlessHeld(ctx, locker, key, min(period, onceTTL), fn, opts)
 }

@@ -119,6 +119,12 @@ func (m *Member) ask(method, path, body string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return textOf(request)
+}
+
+// textOf sends a request to a server's own interface, on a connection of its own, and
+// returns the text of its answer. A status other than 200 is an error.
+func textOf(request *http.Request) ([]byte, error) {
 	request.Close = true
 	reply, err := http.DefaultClient.Do(request)
 	if err != nil {
@@ -127,7 +133,7 @@ func (m *Member) ask(method, path, body string) ([]byte, error) {
 	defer reply.Body.Close()
 	text, err := io.ReadAll(reply.Body)
 	if err == nil && reply.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s: %s", path, reply.Status, text)
+		err = fmt.Errorf("%s: %s: %s", request.URL.RequestURI(), reply.Status, text)
 	}
 	return text, err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -160,17 +159,7 @@ func (m *NatsMember) get(ctx context.Context, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	request.Close = true
-	reply, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer reply.Body.Close()
-	text, err := io.ReadAll(reply.Body)
-	if err == nil && reply.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s: %s", path, reply.Status, text)
-	}
-	return text, err
+	return textOf(request)
 }
 
 // Addrs are the servers' host:port for clients.
