@@ -1,12 +1,15 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync/atomic"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
@@ -68,24 +71,49 @@ func (h *handshakes) ClientHandshake(ctx context.Context, authority string, raw 
 	if err != nil {
 		return conn, info, h.c.note(err)
 	}
-	return &answers{conn, h.c}, info, nil
+	return &answers{Conn: conn, c: h.c}, info, nil
 }
 
 // answers is a connection whose server may still refuse the client's certificate: it says so
-// in place of its first answer.
+// in place of its first answer, and ends the connection.
 type answers struct {
 	net.Conn
-	c *connecting
+	c        *connecting
+	answered atomic.Bool
 }
 
 func (a *answers) Read(b []byte) (int, error) {
 	n, err := a.Conn.Read(b)
 	if n > 0 {
+		a.answered.Store(true)
 		a.c.last.Store(nil)
-	} else if alert, ok := errors.AsType[*net.OpError](err); ok && alert.Op == "remote error" {
-		return n, a.c.note(err)
+	} else if !a.answered.Load() {
+		a.refused(err)
 	}
 	return n, err
+}
+
+// Write may find the connection ended before its reader has read why. The client closes the
+// connection then, so the reason is read here.
+func (a *answers) Write(b []byte) (int, error) {
+	n, err := a.Conn.Write(b)
+	if err != nil && !a.answered.Load() && !errors.Is(err, net.ErrClosed) {
+		_ = a.SetReadDeadline(time.Now().Add(time.Second))
+		_, why := a.Conn.Read(make([]byte, 1))
+		a.refused(cmp.Or(why, err))
+	}
+	return n, err
+}
+
+// refused notes why a connection ended before the first answer. The server's own words are
+// best. They can be lost where it resets the connection, and then the likely reason is said.
+func (a *answers) refused(err error) {
+	switch alert, ok := errors.AsType[*net.OpError](err); {
+	case ok && alert.Op == "remote error":
+		_ = a.c.note(err)
+	case !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrDeadlineExceeded) && a.c.last.Load() == nil:
+		_ = a.c.note(fmt.Errorf("the server ended the connection after the handshake (does it want another client certificate?): %w", err))
+	}
 }
 
 func (h *handshakes) Clone() credentials.TransportCredentials {
