@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
@@ -31,6 +32,15 @@ func (s *hanging) Put(ctx context.Context, name string, r record.Record, version
 		s.hang = nil
 	}
 	return s.store.Put(ctx, name, r, version)
+}
+
+// pending is how many bytes the client has not sent yet.
+func pending(conn *natsgo.Conn) int {
+	n, err := conn.Buffered()
+	if err != nil {
+		return 0 // it is closed
+	}
+	return n
 }
 
 func TestAWriteThatIsAppliedAfterItWasGivenUpHoldsNothing(t *testing.T) {
@@ -55,17 +65,28 @@ func TestAWriteThatIsAppliedAfterItWasGivenUpHoldsNothing(t *testing.T) {
 	require.NoError(t, err)
 	defer stop()
 
-	s := &hanging{store: opened(t, dialed(t, c), DefaultBucket), hang: m.Pause}
+	s := &hanging{store: opened(t, dialed(t, c), DefaultBucket)}
 	l, err := record.New(s, &record.Options{Names: names, Owner: "late", Timeout: 20 * time.Second})
 	require.NoError(t, err)
 	defer l.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	_, err = l.TryAcquire(ctx, "k", time.Hour)
-	require.ErrorIs(t, err, context.DeadlineExceeded)
+	attempt, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	s.hang = func() {
+		m.Pause()
+		conn := s.conn.js.Conn()
+		before := conn.Stats().OutMsgs
+		go func() { // the attempt is given up when the write is on its way
+			for conn.Stats().OutMsgs == before || pending(conn) > 0 {
+				time.Sleep(time.Millisecond)
+			}
+			giveUp()
+		}()
+	}
+	_, err = l.TryAcquire(attempt, "k", time.Hour)
+	require.ErrorIs(t, err, context.Canceled)
 	m.Resume() // it finds the write, and applies it
 
-	ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	require.Eventually(t, func() bool {
 		mu.Lock()

@@ -91,7 +91,9 @@ func (l *Locker) pruneBatch(ctx context.Context, deleter Deleter, batch []Entry)
 		return 0, err
 	}
 	for _, e := range batch {
-		err := deleter.Delete(ctx, l.opts.Names.name(e.Record.Key), e.Version)
+		bounded, cancel := context.WithTimeout(ctx, l.opts.Timeout)
+		err := deleter.Delete(bounded, l.opts.Names.name(e.Record.Key), e.Version)
+		cancel()
 		switch {
 		case err == nil:
 			n++

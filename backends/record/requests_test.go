@@ -1,6 +1,7 @@
 package record_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -121,4 +122,59 @@ func TestAWaiterReachesTheStoreAgainAfterAnOutage(t *testing.T) {
 			require.Less(t, time.Since(began), 2*time.Second)
 		})
 	}
+}
+
+// unwatched is a store whose answer to a watch is lost: a server that restarts, or a leader
+// that is being elected, forgets requests.
+type unwatched struct {
+	*recordtest.Memory
+	asked chan struct{}
+}
+
+func (s unwatched) Watch(ctx context.Context, _ string, _ func(*record.Entry)) (func(), error) {
+	select {
+	case s.asked <- struct{}{}:
+	default:
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestAWaiterWhoseWatchIsNeverAnsweredAsksTheStore(t *testing.T) {
+	bubble(t, func(t *testing.T, m *recordtest.Memory) {
+		s := unwatched{m, make(chan struct{}, 1)}
+		p, waiter := over(t, m, nil), over(t, s, &record.Options{Timeout: 2 * time.Second})
+		lease := take(t, p, "k", time.Hour)
+		got := make(chan error, 1)
+		go func() {
+			_, err := lock.Acquire(t.Context(), waiter, "k", time.Hour, nil)
+			got <- err
+		}()
+		<-s.asked
+		require.NoError(t, lease.Release(t.Context()))
+		began := time.Now()
+		require.NoError(t, <-got)
+		require.Less(t, time.Since(began), 5*time.Second)
+	})
+}
+
+// undeleted is a store whose answer to a deletion is lost.
+type undeleted struct{ *recordtest.Memory }
+
+func (s undeleted) Delete(ctx context.Context, _, _ string) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestPruneEndsWhenTheStoreDoesNotAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T, m *recordtest.Memory) {
+		p := over(t, undeleted{m}, &record.Options{Timeout: 2 * time.Second})
+		used(t, p, "k")
+		time.Sleep(2 * time.Hour)
+		began := time.Now()
+		_, err := p.Prune(t.Context(), time.Hour)
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		require.ErrorContains(t, err, "no answer within 2s")
+		require.Less(t, time.Since(began), 3*time.Second)
+	})
 }

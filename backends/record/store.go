@@ -134,8 +134,9 @@ type Watcher interface {
 	// Watch calls changed with each new state of name from now on, in order, an Entry
 	// without a Version if it is deleted; and with nil when states may have been missed,
 	// because the connection was lost, and again when it is back. It returns once
-	// notifications flow, or its error soon after ctx ends. changed doesn't block; it
-	// is not called any more after stop has returned.
+	// notifications flow, or its error soon after ctx ends. ctx bounds this call alone:
+	// notifications flow until stop. changed doesn't block; it is not called any more
+	// after stop has returned.
 	Watch(ctx context.Context, name string, changed func(*Entry)) (stop func(), err error)
 }
 

@@ -82,7 +82,11 @@ func (s *subscription) start(ctx context.Context) {
 		s.l.poll()
 		return
 	}
-	stop, err := w.Watch(ctx, s.name, s.changed)
+	// Bounded as every request: an answer can be lost, and the caller's ctx may have no end.
+	// Without a watch, the caller asks now and then, and tries again.
+	bounded, cancel := context.WithTimeout(ctx, s.l.opts.Timeout)
+	stop, err := w.Watch(bounded, s.name, s.changed)
+	cancel()
 	if err != nil {
 		s.err = s.l.failed(ctx, err)
 		s.l.mu.Lock()

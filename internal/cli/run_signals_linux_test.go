@@ -52,11 +52,11 @@ func stoppedIs(t *testing.T, pid int, want bool) {
 // Without a shell to give the terminal back to there is no reason to stop, and the lock is kept.
 func TestRunTheCommandIsSuspendedAndGoesOnThroughLockkeeper(t *testing.T) {
 	ready := filepath.Join(t.TempDir(), "pids")
-	p := startCommand(t, exec.Command("setsid", "-w", binary, "run", "k", "--ttl=1s", "--", "sh", "-c", `echo $PPID $$ >`+ready+`; while :; do sleep 0.01; done`), fileURL(t), nil)
+	p := startCommand(t, exec.Command("setsid", "-w", binary, "run", "k", "--ttl=4s", "--", "sh", "-c", `echo $PPID $$ >`+ready+`; while :; do sleep 0.01; done`), fileURL(t), nil)
 	all := pids(t, ready, 1)
 	require.NoError(t, syscall.Kill(all[0], syscall.SIGTSTP))
 	stoppedIs(t, all[1], true)
-	time.Sleep(1500 * time.Millisecond) // longer than the ttl: it is renewed
+	time.Sleep(5 * time.Second) // longer than the ttl: it is renewed
 	stoppedIs(t, all[1], true)
 	require.NoError(t, syscall.Kill(all[0], syscall.SIGCONT))
 	stoppedIs(t, all[1], false)

@@ -264,7 +264,8 @@ func TestRunCtrlZSuspendsAndFgGoesOn(t *testing.T) {
 
 func TestRunCtrlZAndBgForACommandThatDoesNotRead(t *testing.T) {
 	s := bash(t)
-	s.types(t, "lockkeeper run k --ttl=1m -- sh -c 'while [ ! -e $HOME/go ]; do sleep 0.01; done; echo do''ne'\n")
+	// One that sleeps shorter than it takes to look through /proc would hardly be seen there.
+	s.types(t, "lockkeeper run k --ttl=1m -- sh -c 'while [ ! -e $HOME/go ]; do sleep 1; done; echo do''ne'\n")
 	s.sees(t, "holding k")
 	s.startsBelow(t, "sleep")
 	s.types(t, "\x1a")

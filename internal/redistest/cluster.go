@@ -1,8 +1,6 @@
 package redistest
 
 import (
-	"fmt"
-	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -80,21 +78,6 @@ func (s *Server) addSlots(first, end int) {
 		add = append(add, strconv.Itoa(slot))
 	}
 	s.Do(add...)
-}
-
-// FreeBusPort is a free port with another 10000 above, for the bus of a cluster.
-func FreeBusPort(t testing.TB) int {
-	for {
-		port := FreePort(t)
-		if port >= 22_000 { // the bus would be among the ports of outgoing connections
-			continue
-		}
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+10_000))
-		if err == nil {
-			ln.Close()
-			return port
-		}
-	}
 }
 
 // Slot is the hash slot of a key.

@@ -8,7 +8,6 @@ package redistest
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -143,23 +142,6 @@ func Addrs(servers []*Server) []string {
 		addrs[i] = s.Addr()
 	}
 	return addrs
-}
-
-// FreePort chooses a free TCP port on loopback. It lies outside the range from
-// which systems take the ports of outgoing connections: one of those could sit on
-// a killed server's port, or even connect to itself there.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	for range 100 {
-		port := 10_000 + rand.IntN(22_000)
-		ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			ln.Close()
-			return port
-		}
-	}
-	t.Fatal("redistest: no free port on 127.0.0.1 between 10000 and 32000")
-	return 0
 }
 
 // Addr is host:port of the server; it stays the same over restarts.

@@ -33,6 +33,7 @@ var broken = []struct {
 	{"names in one case", "AnyKeyHasARecord", func(m *recordtest.Memory) record.Store { return folds{m} }},
 	{"ctx is ignored", "CallsEndWithTheirContext", func(m *recordtest.Memory) record.Store { return deaf{m} }},
 	{"notifications of the first state only", "WatchNotifiesOfTheLatestState", func(m *recordtest.Memory) record.Store { return notifiesOnce{m} }},
+	{"notifications while ctx lasts", "WatchNotifiesOfTheLatestState", func(m *recordtest.Memory) record.Store { return endsWithContext{m} }},
 	{"notifications after stop", "WatchNotifiesOfTheLatestState", func(m *recordtest.Memory) record.Store { return neverStops{m} }},
 	{"lists half", "ListStaysWithinThePrefix", func(m *recordtest.Memory) record.Store { return listsHalf{m} }},
 	{"deletes any version", "DeleteGoesByTheVersion", func(m *recordtest.Memory) record.Store { return deletesAny{m} }},
@@ -169,6 +170,16 @@ type notifiesOnce struct{ *recordtest.Memory }
 func (s notifiesOnce) Watch(ctx context.Context, name string, changed func(*record.Entry)) (func(), error) {
 	var once sync.Once
 	return s.Memory.Watch(ctx, name, func(e *record.Entry) { once.Do(func() { changed(e) }) })
+}
+
+type endsWithContext struct{ *recordtest.Memory }
+
+func (s endsWithContext) Watch(ctx context.Context, name string, changed func(*record.Entry)) (func(), error) {
+	return s.Memory.Watch(ctx, name, func(e *record.Entry) {
+		if ctx.Err() == nil {
+			changed(e)
+		}
+	})
 }
 
 type neverStops struct{ *recordtest.Memory }

@@ -319,7 +319,9 @@ func (u *suite) watchNotifiesOfTheLatestState(t *testing.T) {
 	other, o := u.fresh(t, "other")
 	version := u.put(t, u.b, name, r, "")
 	received := make(chan string, 1000)
-	stop, err := w.Watch(u.ctx(t), name, func(e *record.Entry) {
+	ctx, cancel := context.WithCancel(u.ctx(t))
+	defer cancel()
+	stop, err := w.Watch(ctx, name, func(e *record.Entry) {
 		if e != nil {
 			received <- e.Version
 		} else {
@@ -329,6 +331,7 @@ func (u *suite) watchNotifiesOfTheLatestState(t *testing.T) {
 	if err != nil {
 		t.Fatalf("Watch: %v", err)
 	}
+	cancel() // it has returned
 	wait := func(want string) {
 		t.Helper()
 		timeout := time.After(patience)
