@@ -7,14 +7,16 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/tonsurance/lockkeeper/internal/plain"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
 // standby tells why a campaign takes its time: of each change once.
 type standby struct {
 	lock.Locker
-	r    *runner
-	told string
+	r     *runner
+	told  string
+	named map[string]bool // of a key with several holders: those that were said
 }
 
 // Unwrap lets Acquire find what the locker offers.
@@ -59,6 +61,15 @@ func (s *standby) answered(ctx context.Context, key string, err error) {
 	switch {
 	case s.r.once || ctx.Err() != nil:
 	case errors.As(err, &held):
+		if s.r.exclusive { // it waits for all readers, who refuse it in turn
+			if s.named[held.Holder] {
+				return
+			}
+			if s.named == nil {
+				s.named = map[string]bool{}
+			}
+			s.named[held.Holder] = true
+		}
 		s.tell("held by "+name(held.Holder), fmt.Sprintf("standing by for %s in %s: ", key, s.r.store.shown()))
 	case errors.Is(err, lock.ErrUnavailable):
 		s.tell("unavailable", "waiting for the store: "+words(err)+" ")
@@ -79,12 +90,7 @@ func (s *standby) tell(what, how string) {
 }
 
 // name is a holder's for people.
-func name(holder string) string {
-	if holder == "" {
-		return "another"
-	}
-	return holder
-}
+func name(holder string) string { return plain.Holder(holder) }
 
 // renewals tells of renewals that fail: once in a row of them, and once when it is
 // over. Of a loss the runner tells itself.
