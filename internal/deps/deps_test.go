@@ -49,6 +49,7 @@ var layers = []struct{ pkg, imports string }{
 	{"internal/cli", "lock lock/rwlock keepalive leader redlock backends backends/file internal/*"},
 	{"internal/fencetest", "lock fence backends/memory"},
 	{"internal/conformtest", "lock/locktest backends/record backends/record/recordtest internal/*"},
+	{"internal/leadserve", "lock keepalive leader"},
 	{"internal/simulation/records", "lock backends/record backends/record/recordtest"},
 	{"internal/simulation", "lock keepalive leader redlock internal/*"},
 	{"internal/*", "lock internal/*"},
