@@ -93,4 +93,8 @@ func TestVersionSaysTheCommit(t *testing.T) {
 	out.Reset()
 	require.Zero(t, a.main(t.Context(), []string{"version", "--output=json"}))
 	require.Contains(t, out.String(), commit)
+	commit += "+modified"
+	out.Reset()
+	require.Zero(t, a.main(t.Context(), []string{"version"}))
+	require.Contains(t, out.String(), " 0123456789ab+modified ")
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// commit is set by the linker in the binaries of a release: they are built from a published
-// module, of which the go command knows no commit.
+// commit is set by the linker in the binaries of a release, which are built from published
+// modules, of which the go command knows no commit; +modified follows it in a trial.
 var commit string
 
 // versionReport is what --output json prints.
@@ -55,7 +55,7 @@ func versionText() string {
 	if v.Revision != "" {
 		revision := v.Revision[:min(len(v.Revision), shownOfCommit)]
 		if v.Modified {
-			revision += "+modified"
+			revision += modified
 		}
 		words = append(words, revision)
 	}
@@ -66,9 +66,13 @@ func versionText() string {
 // pseudo-versions.
 const shownOfCommit = 12
 
+// modified follows the commit of a checkout with changes.
+const modified = "+modified"
+
 // version is what the go command recorded in the binary, and the linker.
 func version() versionReport {
-	v := versionReport{Version: "(unknown)", Revision: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v := versionReport{Version: "(unknown)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v.Revision, v.Modified = strings.CutSuffix(commit, modified)
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v
