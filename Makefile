@@ -25,9 +25,15 @@ STORE ?= redlock
 TORTURE ?=
 # Packages tested at the same time: most of their time is waiting.
 PACKAGES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((2 * n)))
+# For make release-test: -all, or nothing.
+ALL ?=
+# The version to release, and the empty directory for what is built of it.
+VERSION ?=
+DIST ?= dist/$(VERSION)
 # What searches, simulates or tortures for minutes is tested by make check: make model,
-# make simulate and make torture-short run the tests of these.
-EVIDENCE := /internal/(model|simulation|torture/cmd)(/|$$)
+# make simulate and make torture-short run the tests of these. make release-test runs those of
+# the release, which is built twice.
+EVIDENCE := /internal/(model|simulation|torture/cmd|release)(/|$$)
 
 # each runs a command in every module. Those that are never published are not in go.work.
 each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd "$$m" && $(1)); done
@@ -105,6 +111,18 @@ allocs: servers ## what acquire, extend and release allocate: the race detector 
 .PHONY: torture-short
 torture-short: servers ## two minutes of it, and that it sees what is put in
 	cd internal/torture && LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout=15m ./cmd/...
+
+.PHONY: release
+release: ## build all that VERSION=v0.x.y is given to people as, from the commit, into DIST (dist/VERSION)
+	cd internal/release && $(GO) run . -version '$(VERSION)' -out '$(abspath $(DIST))'
+
+.PHONY: release-test
+release-test: ## a release for this machine, built twice and installed: minutes; ALL=-all: for every system, from nothing
+	cd internal/release && $(GO) test -count=1 -timeout=60m . $(if $(ALL),-args $(ALL))
+
+.PHONY: set-version
+set-version: ## have the modules require VERSION=v0.x.y of each other, the next to be published
+	cd internal/rehearsal && $(GO) run . -set '$(VERSION)'
 
 .PHONY: check
 check: fmt vet lint imports api tidy alone cross test allocs fuzz model simulate mutants torture-short ## everything that CI checks

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -39,6 +40,11 @@ func Main(args []string) int {
 	code := a.main(context.Background(), args)
 	endBy(a.ended)
 	return code
+}
+
+// Command is the command line itself, for what makes manual pages and completions of it.
+func Command() *cobra.Command {
+	return (&app{in: strings.NewReader(""), out: io.Discard, err: io.Discard, getenv: func(string) string { return "" }}).root()
 }
 
 func (a *app) main(ctx context.Context, args []string) int {

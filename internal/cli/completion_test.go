@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -80,4 +81,20 @@ func TestVersionIsJSONToo(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(out), &v), out)
 	require.NotEmpty(t, v.Version)
 	require.NotEmpty(t, v.Go)
+}
+
+func TestVersionSaysTheCommit(t *testing.T) {
+	defer func(was string) { commit = was }(commit)
+	commit = "0123456789abcdef0123456789abcdef01234567"
+	var out bytes.Buffer
+	a := &app{out: &out, err: &out, getenv: func(string) string { return "" }}
+	require.Zero(t, a.main(t.Context(), []string{"version"}))
+	require.Contains(t, out.String(), " 0123456789ab "+runtime.Version()+" ")
+	out.Reset()
+	require.Zero(t, a.main(t.Context(), []string{"version", "--output=json"}))
+	require.Contains(t, out.String(), commit)
+	commit += "+modified"
+	out.Reset()
+	require.Zero(t, a.main(t.Context(), []string{"version"}))
+	require.Contains(t, out.String(), " 0123456789ab+modified ")
 }

@@ -9,6 +9,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// commit is set by the linker in the binaries of a release, which are built from published
+// modules, of which the go command knows no commit; +modified follows it in a trial.
+var commit string
+
 // versionReport is what --output json prints.
 type versionReport struct {
 	Version  string `json:"version"`
@@ -21,7 +25,10 @@ type versionReport struct {
 func (a *app) versionCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "version",
-		Short: "Print the version",
+		Short: "Print the version, the commit, the Go version and the platform",
+		Long: `Version prints the version, the commit where it is known, the version of Go that built
+the program, and the platform. The commit is followed by +modified if the program was
+built from a checkout with changes.`,
 		Example: `  lockkeeper version
   lockkeeper version --output json`,
 		Args: cobra.NoArgs,
@@ -44,12 +51,28 @@ func (a *app) versionCommand() *cobra.Command {
 // versionText is what version prints, and --version.
 func versionText() string {
 	v := version()
-	return strings.Join([]string{"lockkeeper", v.Version, v.Go, v.Platform}, " ")
+	words := []string{"lockkeeper", v.Version}
+	if v.Revision != "" {
+		revision := v.Revision[:min(len(v.Revision), shownOfCommit)]
+		if v.Modified {
+			revision += modified
+		}
+		words = append(words, revision)
+	}
+	return strings.Join(append(words, v.Go, v.Platform), " ")
 }
 
-// version is what the go command recorded in the binary.
+// shownOfCommit is how much of a commit's name is shown, as the go command does in its
+// pseudo-versions.
+const shownOfCommit = 12
+
+// modified follows the commit of a checkout with changes.
+const modified = "+modified"
+
+// version is what the go command recorded in the binary, and the linker.
 func version() versionReport {
 	v := versionReport{Version: "(unknown)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v.Revision, v.Modified = strings.CutSuffix(commit, modified)
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v

@@ -2,13 +2,15 @@
 // there, as their users will once a version is tagged: nothing of a workspace or of a replace
 // helps.
 //
-//	go run . -proxy DIR    fill DIR, a proxy as GOPROXY=file://DIR takes it
+//	go run . -proxy DIR    fill DIR, a proxy as GOPROXY=file://DIR takes it; -top TREE: of another tree
 //	go run . -check        each module is tidy, and can be fetched first in an empty one; the command installs
 //	go run . -tidy         go mod tidy in each module, against the same proxy
+//	go run . -set VERSION  have every module require this version of the others, the next to be published
 package main
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -32,21 +34,30 @@ const (
 
 func main() {
 	proxy := flag.String("proxy", "", "only fill this directory")
+	top := flag.String("top", "", "the tree, else that of the checkout")
 	check := flag.Bool("check", false, "use the modules as their users do")
 	tidy := flag.Bool("tidy", false, "write go.mod and go.sum of each module")
+	set := flag.String("set", "", "write this version of the modules into go.work and each go.mod")
 	flag.Parse()
-	if err := run(*proxy, *check, *tidy); err != nil {
+	if *set != "" {
+		if err := setVersion(*top, *set); err != nil {
+			fmt.Fprintln(os.Stderr, "rehearsal:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if err := run(*top, *proxy, *check, *tidy); err != nil {
 		fmt.Fprintln(os.Stderr, "rehearsal:", err)
 		os.Exit(1)
 	}
 }
 
-func run(proxy string, check, tidy bool) error {
-	out, err := exec.Command("git", "rev-parse", "--show-toplevel").Output()
+func run(top, proxy string, check, tidy bool) error {
+	top, err := topOf(top)
 	if err != nil {
-		return fmt.Errorf("this is not a checkout: %w", err)
+		return err
 	}
-	r := rehearsal{top: strings.TrimSpace(string(out)), proxy: proxy}
+	r := rehearsal{top: top, proxy: proxy}
 	if err := r.find(); err != nil {
 		return err
 	}
@@ -77,6 +88,47 @@ func run(proxy string, check, tidy bool) error {
 		fmt.Println("ok", m.path, m.version)
 	}
 	return nil
+}
+
+// topOf is the given tree, else the checkout of the working directory.
+func topOf(given string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	out, err := exec.Command("git", "rev-parse", "--show-toplevel").Output()
+	if err != nil {
+		return "", fmt.Errorf("this is not a checkout: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+var required = regexp.MustCompile(`(?m)(` + regexp.QuoteMeta(root) + `(?:/[a-z0-9/]+)?) v[0-9]\S*`)
+
+// setVersion writes a version into all that names one of this tree's modules.
+func setVersion(top, version string) error {
+	if module.CanonicalVersion(version) != version || module.IsPseudoVersion(version) {
+		return fmt.Errorf("-set is %q, want vX.Y.Z", version)
+	}
+	top, err := topOf(top)
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() && d.Name() == ".git" {
+			return cmp.Or(err, fs.SkipDir)
+		}
+		if d.Name() != "go.mod" && d.Name() != "go.work" {
+			return nil
+		}
+		old, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if text := required.ReplaceAll(old, []byte("$1 "+version)); !bytes.Equal(old, text) {
+			return os.WriteFile(path, text, 0o644)
+		}
+		return nil
+	})
 }
 
 // mod is one module of the tree.
@@ -216,7 +268,10 @@ func withoutOwn(text []byte) []byte {
 // use fetches the module first in an empty one, or installs the command.
 func (r *rehearsal) use(m mod) error {
 	if m.path == command {
-		return r.goIn(r.dir, "install", m.path+"@"+m.version)
+		if err := r.goIn(r.dir, "install", m.path+"@"+m.version); err != nil {
+			return err
+		}
+		return r.try(m.version)
 	}
 	dir := filepath.Join(r.dir, "use", m.path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -237,6 +292,17 @@ func (r *rehearsal) use(m mod) error {
 		return err
 	}
 	return r.goIn(dir, "build", "-o", os.DevNull, ".")
+}
+
+// try runs the installed command: it knows its version, and runs a program under a lock.
+func (r *rehearsal) try(version string) error {
+	program := filepath.Join(r.dir, "bin", "lockkeeper")
+	locks := "file://" + filepath.ToSlash(filepath.Join(r.dir, "locks"))
+	out, err := exec.Command(program, "run", "--url", locks, "rehearsal", "--", program, "version").CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "lockkeeper "+version+" ") {
+		return fmt.Errorf("lockkeeper run -- lockkeeper version: %v, want version %s, got:\n%s", err, version, out)
+	}
+	return nil
 }
 
 // copyModule copies the files of one module, without the modules nested in it.
