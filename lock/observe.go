@@ -41,8 +41,7 @@ func (o *observed) Unwrap() Locker { return o.inner }
 
 // As lets it find an Awaiter, whose leases are observed, too.
 func (o *observed) As(target any) bool {
-	t, ok := target.(*Awaiter)
-	return ok && translated(o.inner, t, func(a Awaiter) Awaiter { return observedAwaiter{o, a} })
+	return PassAwaiter(target, o.inner, func(a Awaiter) Awaiter { return observedAwaiter{o, a} })
 }
 
 func (o *observed) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
