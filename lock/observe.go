@@ -152,6 +152,11 @@ func (l *observedLease) Extend(ctx context.Context, ttl time.Duration) error {
 
 func (l *observedLease) Release(ctx context.Context) error { return l.release(ctx, 0, l.Lease.Release) }
 
+// RaiseToken is for whoever takes the lease, before it works: no event is about it.
+func (l *observedLease) RaiseToken(ctx context.Context, least uint64) error {
+	return RaiseToken(ctx, l.Lease, least)
+}
+
 func (l *observedLease) MaxReleaseAfter() time.Duration { return maxAfter(l.Lease) }
 
 func (l *observedLease) ReleaseAfter(ctx context.Context, d time.Duration) error {

@@ -64,7 +64,7 @@ func (s *shard) list(prefix string, now time.Duration) []lock.Info {
 }
 
 func (t *term) info(key string, now time.Duration) lock.Info {
-	return lock.Info{Key: key, Holder: t.holder, Token: t.token, TTL: t.expiry - now, Held: now - t.began}
+	return lock.Info{Key: key, Holder: t.holder, Token: t.current(), TTL: t.expiry - now, Held: now - t.began}
 }
 
 // ForceRelease takes key away from the term with this token, or from any if
@@ -78,8 +78,8 @@ func (l *Locker) ForceRelease(ctx context.Context, key string, token uint64) err
 	now := l.store.now()
 	switch t, ok := s.terms[key]; {
 	case !ok || !t.live(now):
-	case token != 0 && token != t.token:
-		return fmt.Errorf("memory: force release %q (token %d): now held with token %d: %w", key, token, t.token, t.refusal(key, now))
+	case token != 0 && token != t.current():
+		return fmt.Errorf("memory: force release %q (token %d): now held with token %d: %w", key, token, t.current(), t.refusal(key, now))
 	default:
 		s.end(key, t)
 	}
