@@ -26,15 +26,7 @@ func (a *attempts) Unwrap() lock.Locker { return a.Locker }
 
 // As lets Acquire stand in the store's own queue.
 func (a *attempts) As(target any) bool {
-	t, ok := target.(*lock.Awaiter)
-	if !ok {
-		return false
-	}
-	inner, ok := lock.As[lock.Awaiter](a.Locker)
-	if ok {
-		*t = queued{a, inner}
-	}
-	return ok
+	return lock.PassAwaiter(target, a.Locker, func(inner lock.Awaiter) lock.Awaiter { return queued{a, inner} })
 }
 
 type queued struct {

@@ -45,13 +45,25 @@ import (
 // [As] finds an Awaiter in the locker itself or by its method As, and never below a
 // decorator that has only Unwrap, because it grants leases: one from below would go
 // around the decorator's TryAcquire. Acquire uses TryAcquire then. A decorator that
-// knows no keys passes it on by a method As, in which it calls [As] for the locker
-// below, and its own Await around what that has. A type that embeds a store and
-// replaces its TryAcquire must replace Await, too.
+// knows no keys passes it on by a method As that calls [PassAwaiter]. A type that embeds
+// a store and replaces its TryAcquire must replace Await, too.
 type Awaiter interface {
 	// Await takes key for ttl as soon as its position in the queue is the first and
 	// the key is free, or until ctx ends. refused must not be nil.
 	Await(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error)
+}
+
+// PassAwaiter is what a decorator that knows no keys returns from its method As, if it
+// has no other interface to pass on: where target is an *[Awaiter] and below has one, it
+// becomes what wrap makes of that. The decorator's Awaiter must do with leases and
+// refusals what its TryAcquire does.
+//
+//	func (d *decorator) As(target any) bool {
+//		return lock.PassAwaiter(target, d.Locker, func(below lock.Awaiter) lock.Awaiter { return awaiter{d, below} })
+//	}
+func PassAwaiter(target any, below Locker, wrap func(below Awaiter) Awaiter) bool {
+	t, ok := target.(*Awaiter)
+	return ok && translated(below, t, wrap)
 }
 
 // answers follows one Await for those who count how often a store has answered: with

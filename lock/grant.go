@@ -55,9 +55,15 @@ type Grant struct {
 	// Defaults to MaxTTL.
 	MaxReleaseAfter time.Duration
 
-	// Term, if set, takes the place of Extend and Release, and of ReleaseAfter if it
-	// is a [TermAfterReleaser]: the same as methods, for a backend that counts
-	// allocations.
+	// RaiseToken, if the store can do it, makes this term's token at least least in the
+	// store, and returns what it is then: a larger one where the store has counted further.
+	// What is said of Extend holds for it, and what [TokenRaiser] says. Extend, Release and
+	// Inspect go on with the term as before.
+	RaiseToken func(ctx context.Context, least uint64) (uint64, error)
+
+	// Term, if set, takes the place of Extend and Release, of ReleaseAfter if it is a
+	// [TermAfterReleaser], and of RaiseToken if it is a [TermTokenRaiser]: the same as
+	// methods, for a backend that counts allocations.
 	Term Term
 
 	// ReleaseTimeout bounds one call of Release. Defaults to
@@ -72,8 +78,8 @@ type Grant struct {
 	Suspended func() time.Duration
 }
 
-// Term is one hold as its store sees it, named by key and token. What Grant
-// says of Extend and Release holds for it.
+// Term is one hold as its store sees it, named by key and the token that was granted.
+// What Grant says of Extend and Release holds for it.
 type Term interface {
 	ExtendTerm(ctx context.Context, key string, token uint64, ttl time.Duration) (time.Time, error)
 	ReleaseTerm(ctx context.Context, key string, token uint64) error
@@ -109,9 +115,10 @@ func NewLease(g Grant) Lease {
 		panic("lock: NewLease: Grant needs Extend and Release, or Term")
 	}
 	if g.Term == nil {
-		g.Term = funcs{g.Extend, g.Release}
+		f := funcs{g.Extend, g.Release, g.RaiseToken}
+		g.Term = f
 		if g.ReleaseAfter != nil {
-			g.Term = lastingFuncs{funcs{g.Extend, g.Release}, g.ReleaseAfter}
+			g.Term = lastingFuncs{f, g.ReleaseAfter}
 		}
 	}
 	if g.ReleaseTimeout == 0 {
@@ -145,6 +152,7 @@ func monotonic(t time.Time) bool { return t != t.Round(0) }
 type funcs struct {
 	extend  func(ctx context.Context, ttl time.Duration) (time.Time, error)
 	release func(ctx context.Context) error
+	raise   func(ctx context.Context, least uint64) (uint64, error) // nil: it can't
 }
 
 func (f funcs) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Duration) (time.Time, error) {
@@ -152,6 +160,13 @@ func (f funcs) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Dura
 }
 
 func (f funcs) ReleaseTerm(ctx context.Context, _ string, _ uint64) error { return f.release(ctx) }
+
+func (f funcs) RaiseTermToken(ctx context.Context, _ string, _, least uint64) (uint64, error) {
+	if f.raise == nil {
+		return 0, errNoRaise
+	}
+	return f.raise(ctx, least)
+}
 
 // lastingFuncs are funcs of a Grant that has ReleaseAfter.
 type lastingFuncs struct {

@@ -5,17 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 var (
 	_ Lease         = (*lease)(nil)
 	_ AfterReleaser = (*lease)(nil)
+	_ TokenRaiser   = (*lease)(nil)
 )
 
 type lease struct {
 	key            string
-	token          uint64
+	token          uint64        // that was granted: the term's name in its store
+	raised         atomic.Uint64 // by RaiseToken; 0: it was not
 	releaseTimeout time.Duration
 	suspended      func() time.Duration
 	start          time.Time     // before the request; zero where maxAfter is 0
@@ -42,7 +45,7 @@ type lease struct {
 const notAfter time.Duration = -1
 
 func (l *lease) Key() string   { return l.key }
-func (l *lease) Token() uint64 { return l.token }
+func (l *lease) Token() uint64 { return max(l.token, l.raised.Load()) }
 
 func (l *lease) Expiry() time.Time {
 	l.mu.Lock()
@@ -146,7 +149,7 @@ func (l *lease) Extend(ctx context.Context, ttl time.Duration) error {
 		return fmt.Errorf("lock: extend %q: %w", l.key, err)
 	}
 	if err := l.extend(ctx, ttl, nil); err != nil {
-		return fmt.Errorf("lock: extend %q (token %d): %w", l.key, l.token, err)
+		return fmt.Errorf("lock: extend %q (token %d): %w", l.key, l.Token(), err)
 	}
 	return nil
 }
@@ -238,7 +241,7 @@ func lostElsewhere(ctx context.Context) bool {
 
 func (l *lease) Release(ctx context.Context) error {
 	if err := l.release(ctx, notAfter); err != nil {
-		return fmt.Errorf("lock: release %q (token %d): %w", l.key, l.token, err)
+		return fmt.Errorf("lock: release %q (token %d): %w", l.key, l.Token(), err)
 	}
 	return nil
 }
@@ -251,7 +254,7 @@ func (l *lease) ReleaseAfter(ctx context.Context, d time.Duration) error {
 		err = l.release(ctx, d)
 	}
 	if err != nil {
-		return fmt.Errorf("lock: release %q (token %d) after %v: %w", l.key, l.token, d, err)
+		return fmt.Errorf("lock: release %q (token %d) after %v: %w", l.key, l.Token(), d, err)
 	}
 	return nil
 }

@@ -55,8 +55,8 @@ type Lease interface {
 	// Key is the full name under which the store's locker was asked.
 	Key() string
 
-	// Token is the fencing token: 1 or more, constant for the lease's life, and
-	// larger than the token of every earlier lease of this key.
+	// Token is the fencing token: 1 or more, constant for the lease's life (but see
+	// [RaiseToken]), and larger than the token of every earlier lease of this key.
 	Token() uint64
 
 	// Expiry is until when the hold is certain, on this process's monotonic

@@ -41,8 +41,7 @@ func (o *observed) Unwrap() Locker { return o.inner }
 
 // As lets it find an Awaiter, whose leases are observed, too.
 func (o *observed) As(target any) bool {
-	t, ok := target.(*Awaiter)
-	return ok && translated(o.inner, t, func(a Awaiter) Awaiter { return observedAwaiter{o, a} })
+	return PassAwaiter(target, o.inner, func(a Awaiter) Awaiter { return observedAwaiter{o, a} })
 }
 
 func (o *observed) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
@@ -152,6 +151,11 @@ func (l *observedLease) Extend(ctx context.Context, ttl time.Duration) error {
 }
 
 func (l *observedLease) Release(ctx context.Context) error { return l.release(ctx, 0, l.Lease.Release) }
+
+// RaiseToken is for whoever takes the lease, before it works: no event is about it.
+func (l *observedLease) RaiseToken(ctx context.Context, least uint64) error {
+	return RaiseToken(ctx, l.Lease, least)
+}
 
 func (l *observedLease) MaxReleaseAfter() time.Duration { return maxAfter(l.Lease) }
 

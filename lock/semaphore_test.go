@@ -80,15 +80,7 @@ func (r renaming) TryAcquire(ctx context.Context, key string, ttl time.Duration)
 }
 
 func (r renaming) As(target any) bool {
-	t, ok := target.(*lock.Awaiter)
-	if !ok {
-		return false
-	}
-	inner, ok := lock.As[lock.Awaiter](r.Locker)
-	if ok {
-		*t = renamingAwaiter{r, inner}
-	}
-	return ok
+	return lock.PassAwaiter(target, r.Locker, func(inner lock.Awaiter) lock.Awaiter { return renamingAwaiter{r, inner} })
 }
 
 type renamingAwaiter struct {

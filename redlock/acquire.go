@@ -154,7 +154,7 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 		h.settle(votes, completeGrant(0))
 		return nil
 	}
-	if err = h.agree(ctx, votes, highest); err != nil {
+	if err = h.agree(ctx, votes.ttl, votes.until, highest); err != nil {
 		h.abandon()
 		return fmt.Errorf("redlock: acquire %q: %w", h.key, err)
 	}
@@ -257,10 +257,10 @@ func (h *hold) heldError(r *round) *lock.HeldError {
 // agree is phase 2: it raises the counts to the lease's token, and starts again if it
 // meets a higher one. While a node has my value, its count rises by my own commits
 // only, so that each node can show a higher one once.
-func (h *hold) agree(ctx context.Context, votes *round, token uint64) error {
+func (h *hold) agree(ctx context.Context, ttl script.Millis, until time.Duration, token uint64) error {
 	for range len(h.slots) + 1 {
 		commit := h.newRound(opCommit)
-		commit.token, commit.until = token, votes.until
+		commit.token, commit.until = token, until
 		h.send(commit)
 		var agreed, highest uint64
 		var failed error
@@ -293,7 +293,7 @@ func (h *hold) agree(ctx context.Context, votes *round, token uint64) error {
 		case agreed != 0:
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			h.token, h.ttl, h.until = agreed, votes.ttl, votes.until
+			h.token, h.ttl, h.until = agreed, ttl, until
 			h.settle(commit, completeGrant(0))
 			return nil
 		}

@@ -208,7 +208,7 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration, 
 	}
 	return lock.NewLease(lock.Grant{
 		Key: key, Token: r.Token, Start: start, Expiry: expiry,
-		Term: &term{l: l}, Suspended: suspended,
+		Term: &term{l: l, since: r.Since}, Suspended: suspended,
 	}), nil
 }
 

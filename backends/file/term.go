@@ -14,11 +14,16 @@ import (
 // term is one lease's side of the store. Calls never overlap.
 type term struct {
 	l        *Locker
-	released bool // a release was begun
-	done     bool // it no longer needs the sign of life
+	since    int64  // of its record
+	raised   uint64 // the largest token that was asked for; 0: none
+	released bool   // a release was begun
+	done     bool   // it no longer needs the sign of life
 }
 
-var _ lock.TermAfterReleaser = (*term)(nil)
+var (
+	_ lock.TermAfterReleaser = (*term)(nil)
+	_ lock.TermTokenRaiser   = (*term)(nil)
+)
 
 // ExtendTerm moves the record's expiry, if the record still names this term.
 func (t *term) ExtendTerm(ctx context.Context, key string, token uint64, ttl time.Duration) (time.Time, error) {
@@ -42,6 +47,32 @@ func (t *term) ExtendTerm(ctx context.Context, key string, token uint64, ttl tim
 		return time.Time{}, err
 	}
 	return expiry, nil
+}
+
+// RaiseTermToken makes least the token of the record, if it still names this term: the next
+// one counts on from there, by whatever version of this package.
+func (t *term) RaiseTermToken(ctx context.Context, key string, token, least uint64) (uint64, error) {
+	f, r, err := t.own(ctx, key, token)
+	if err != nil {
+		return 0, err
+	}
+	defer f.close()
+	switch {
+	case r.Life == lifeless:
+		return 0, errForced
+	case time.Duration(r.Expiry) <= t.l.clock.Now():
+		return 0, fmt.Errorf("%w: expired", lock.ErrLost)
+	case r.Token >= least:
+		return r.Token, nil
+	}
+	t.raised = max(t.raised, least) // before it is written: own must know it whatever write says
+	r.Token = least
+	if r.Token < r.Reserved {
+		err = f.write(&r)
+	} else if err = reserveTokens(f.fd, &r); err != nil {
+		err = f.failed(err)
+	}
+	return r.Token, err
 }
 
 var errForced = fmt.Errorf("%w: released by force", lock.ErrLost)
@@ -93,6 +124,21 @@ func (t *term) over() {
 	}
 }
 
+// is reports whether r is of this term, which was granted with this token.
+func (t *term) is(r *record, token uint64) bool {
+	switch {
+	case r.Boot != t.l.boot:
+		return false
+	case r.Token == token, t.raised == 0:
+		return r.Token == token
+	case r.Life == lifeless: // nobody holds it: nothing that is another's can be touched
+		return r.Token > token && r.Token <= t.raised
+	}
+	// Another's term may have that token, if the raised one was not written. It has another
+	// sign of life, or began at another time.
+	return r.Since == t.since && t.l.isMine(r.Life)
+}
+
 // own opens and locks key's file, whose last term was this one.
 func (t *term) own(ctx context.Context, key string, token uint64) (*keyFile, record, error) {
 	f, err := t.l.open(key)
@@ -108,7 +154,7 @@ func (t *term) own(ctx context.Context, key string, token uint64) (*keyFile, rec
 		return nil, record{}, err
 	}
 	r, err := f.read()
-	if err == nil && (r.Token != token || r.Boot != t.l.boot) {
+	if err == nil && !t.is(&r, token) {
 		err = fmt.Errorf("%w: the key is at token %d", lock.ErrLost, r.Token)
 		if r.Holder != "" {
 			err = fmt.Errorf("%w, of %s", err, (&lock.HeldError{Holder: r.Holder}).By())

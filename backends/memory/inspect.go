@@ -64,7 +64,7 @@ func (s *shard) list(prefix string, now time.Duration) []lock.Info {
 }
 
 func (s *shard) info(key string, t *term, now time.Duration) lock.Info {
-	info := lock.Info{Key: key, Holder: t.holder, Token: t.token, TTL: t.expiry - now, Held: now - t.began}
+	info := lock.Info{Key: key, Holder: t.holder, Token: t.current(), TTL: t.expiry - now, Held: now - t.began}
 	if q := s.queue(key); q != nil {
 		info.Waiting = len(q.requests)
 	}
@@ -82,8 +82,8 @@ func (l *Locker) ForceRelease(ctx context.Context, key string, token uint64) err
 	now := l.store.now()
 	switch t, ok := s.terms[key]; {
 	case !ok || !t.live(now):
-	case token != 0 && token != t.token:
-		return fmt.Errorf("memory: force release %q (token %d): now held with token %d: %w", key, token, t.token, t.refusal(key, now))
+	case token != 0 && token != t.current():
+		return fmt.Errorf("memory: force release %q (token %d): now held with token %d: %w", key, token, t.current(), t.refusal(key, now))
 	default:
 		s.end(key, t)
 	}

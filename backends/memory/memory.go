@@ -34,7 +34,10 @@ type view struct {
 	shard  *shard
 }
 
-var _ lock.TermAfterReleaser = (*view)(nil)
+var (
+	_ lock.TermAfterReleaser = (*view)(nil)
+	_ lock.TermTokenRaiser   = (*view)(nil)
+)
 
 func newLocker(s *store, holder string) *Locker {
 	l := &Locker{store: s, holder: holder}
@@ -149,7 +152,8 @@ type shard struct {
 // grant, until a sweep: looking a key up once is half the work of insert and
 // delete.
 type term struct {
-	token  uint64
+	token  uint64        // that it was granted with, which names it
+	raised uint64        // by lock.RaiseToken; 0: it was not
 	expiry time.Duration // since the store's base; 0 once freed
 	began  time.Duration // since the store's base
 	holder string
@@ -278,6 +282,9 @@ func (s *shard) end(key string, t *term) {
 // holder stops, and not before, the next one may start.
 func (t *term) live(now time.Duration) bool { return now < t.expiry }
 
+// current is the token that the term has now.
+func (t *term) current() uint64 { return max(t.token, t.raised) }
+
 func (t *term) refusal(key string, now time.Duration) error {
 	return &lock.HeldError{Key: key, Holder: t.holder, RetryAfter: t.expiry - now}
 }
@@ -311,6 +318,31 @@ func (v *view) ExtendTerm(ctx context.Context, key string, token uint64, ttl tim
 		q.settle(now)
 	}
 	return l.store.base.Add(t.expiry), lost
+}
+
+// RaiseTermToken is the store's half of [lock.RaiseToken]. The counter goes up with it,
+// which serves other keys, too: they skip some tokens.
+func (v *view) RaiseTermToken(ctx context.Context, key string, token, least uint64) (uint64, error) {
+	_, lost, err := v.client.faults.meet(ctx)
+	if err != nil {
+		return 0, err
+	}
+	l, s := v.client, v.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.closed.Load() {
+		return 0, lock.ErrClosed
+	}
+	t := s.terms[key]
+	switch {
+	case t == nil || t.token != token:
+		return 0, fmt.Errorf("%w: taken away", lock.ErrLost)
+	case !t.live(l.store.now()):
+		return 0, fmt.Errorf("%w: expired", lock.ErrLost)
+	}
+	t.raised = max(t.raised, least)
+	s.token = max(s.token, least)
+	return t.current(), lost
 }
 
 // ReleaseTerm is the store's half of Lease.Release.

@@ -19,7 +19,7 @@ var ErrChanged = errors.New("record: the record has changed")
 type Record struct {
 	Key    string        // a name may be escaped or a hash; this is what is compared
 	Token  uint64        // fencing token of the present term, or of the last one
-	Term   string        // random, never used twice: names the term
+	Term   string        // random, never used twice: names the term, also after its token was raised
 	Holder string        // readable name of the term's holder
 	TTL    time.Duration // of the hold; 0: free
 	Seq    uint64        // counts all writes, so that no two records are equal
@@ -87,8 +87,9 @@ func (r Record) newer(o Record) bool {
 	return r.Token > o.Token || r.Token == o.Token && r.Seq > o.Seq
 }
 
-// sameTerm reports whether both are states of one term.
-func (r Record) sameTerm(o Record) bool { return r.Token == o.Token && r.Term == o.Term }
+// sameTerm reports whether both are states of one term. Its token may have been raised
+// from the one to the other.
+func (r Record) sameTerm(o Record) bool { return r.Term == o.Term }
 
 // Entry is a record as a store has it.
 type Entry struct {

@@ -15,7 +15,10 @@ const rewrites = 100
 
 var errStale = fmt.Errorf("%w: the store shows an old state", lock.ErrUnavailable)
 
-var _ lock.TermAfterReleaser = (*term)(nil)
+var (
+	_ lock.TermAfterReleaser = (*term)(nil)
+	_ lock.TermTokenRaiser   = (*term)(nil)
+)
 
 // term is one hold, and the lock.Term of its lease. Its methods never overlap.
 type term struct {
@@ -27,6 +30,7 @@ type term struct {
 	version string
 	unsure  bool
 	seq     uint64    // the highest of all writes tried: no two are equal
+	least   uint64    // what its token was asked to be, by lock.RaiseToken; each write has it
 	expiry  time.Time // before it, nobody else can have the key
 	freeing bool      // a release has been sent
 }
@@ -50,6 +54,23 @@ func (t *term) ReleaseTermAfter(ctx context.Context, key string, _ uint64, until
 	}
 	_, err := t.rewrite(ctx, key, max(time.Until(until), time.Microsecond), false)
 	return err
+}
+
+// RaiseTermToken writes a larger token over this term's record: the next term counts on from
+// there, by whatever version of this package. To others it is as a renewal.
+func (t *term) RaiseTermToken(ctx context.Context, key string, _, least uint64) (uint64, error) {
+	ctx, done, err := t.l.begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	if t.record.Token >= least {
+		return t.record.Token, nil
+	}
+	t.least = max(t.least, least)
+	// With the time that the lease has left, so that its expiry stays what it is.
+	_, err = t.rewrite(ctx, key, lasting(max(time.Until(t.expiry), time.Microsecond)), true)
+	return t.record.Token, err
 }
 
 // rewrite gives the record of this term, and of no other, a ttl from now on. held says that
@@ -105,6 +126,7 @@ func (t *term) next(ttl time.Duration, until time.Time) Record {
 	r := t.record
 	t.seq = max(t.seq, r.Seq) + 1
 	r.TTL, r.Seq, r.Beat, r.Until = ttl, t.seq, t.seq, until
+	r.Token = max(r.Token, t.least)
 	return r
 }
 

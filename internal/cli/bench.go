@@ -294,15 +294,7 @@ func (r *refusals) Unwrap() lock.Locker { return r.Locker }
 
 // As lets Acquire stand in the store's own queue.
 func (r *refusals) As(target any) bool {
-	t, ok := target.(*lock.Awaiter)
-	if !ok {
-		return false
-	}
-	inner, ok := lock.As[lock.Awaiter](r.Locker)
-	if ok {
-		*t = queuedRefusals{r, inner}
-	}
-	return ok
+	return lock.PassAwaiter(target, r.Locker, func(inner lock.Awaiter) lock.Awaiter { return queuedRefusals{r, inner} })
 }
 
 func (r *refusals) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {

@@ -24,15 +24,7 @@ func (s *standby) Unwrap() lock.Locker { return s.Locker }
 
 // As lets Acquire stand in the store's own queue.
 func (s *standby) As(target any) bool {
-	t, ok := target.(*lock.Awaiter)
-	if !ok {
-		return false
-	}
-	inner, ok := lock.As[lock.Awaiter](s.Locker)
-	if ok {
-		*t = queuedStandby{s, inner}
-	}
-	return ok
+	return lock.PassAwaiter(target, s.Locker, func(inner lock.Awaiter) lock.Awaiter { return queuedStandby{s, inner} })
 }
 
 func (s *standby) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {

@@ -149,6 +149,19 @@ var bugs = []struct {
 	{"ReleaseAfter keeps whoever holds", []string{"ReleaseAfter/ReleaseAfterDisturbsNoLaterHolder"}},
 	{"ReleaseAfter takes any time", []string{"ReleaseAfter/TooLongATimeIsRefusedBefore"}},
 
+	// RaiseToken.
+	{"a raise is not counted", []string{"Raise/LaterTokensAreAboveARaisedOne"}},
+	{"a raised count dies with its hold", []string{"Raise/ARaisedTokenSurvivesExpiry", "Raise/ARaisedTokenSurvivesForce", "Raise/LaterTokensAreAboveARaisedOne"}},
+	{"a raise lowers", []string{"Raise/RaisingNeverLowers"}},
+	{"a raise is anybody's", []string{"Raise/ALostLeaseRaisesNothing"}},
+	{"a raise after the release counts", []string{"Raise/AReleasedLeaseRaisesNothing"}},
+	{"a raise takes any token", []string{"Raise/TooLargeATokenIsRefused"}},
+	{"a raise ignores its ctx", []string{"Raise/RaisingEndsWithItsContext"}},
+	{"a lost reply on a raise is a loss", []string{"Raise/ALostReplyOnRaisingLosesNothing"}},
+	{"a raise in an outage is local", []string{"Raise/RaisingInAnOutageSaysNothing"}},
+	{"a raise renames the term", []string{"Raise/RaisingChangesNothingElse", "Raise/ALostReplyOnRaisingLosesNothing"}},
+	{"a raise is shown to nobody", []string{"Raise/RaisingChangesNothingElse"}},
+
 	// What a locker may offer.
 	{"Inspect has a wrong token", []string{"Optional/InspectTellsWhoHolds", "Optional/ListStaysWithinThePrefix"}},
 	{"Inspect has no holder", []string{"Optional/InspectTellsWhoHolds"}},

@@ -122,7 +122,7 @@ type Harness struct {
 	// AllowSkips lists what may be missing, by the name of a field above ("Delay",
 	// "Wrap") or of what the locker does not offer ("Awaiter", "Watcher", "Inspector",
 	// "ForceReleaser", "HealthChecker", "io.Closer", "HeldError", "Waiters",
-	// "ReleaseAfter"). A case that skips for anything else fails. nil allows every skip; []string{} allows none, which
+	// "ReleaseAfter", "TokenRaiser"). A case that skips for anything else fails. nil allows every skip; []string{} allows none, which
 	// is what a project's own CI should use.
 	AllowSkips []string
 
@@ -152,6 +152,7 @@ const (
 	needHeldError     = "HeldError"
 	needWaiters       = "Waiters"
 	needReleaseAfter  = "ReleaseAfter"
+	needTokenRaiser   = "TokenRaiser"
 	needCut           = "Cut"
 	needRepeat        = "Repeat"
 	needConflict      = "Conflict"
@@ -162,7 +163,7 @@ const (
 var needs = []string{
 	needWrap, needPeer, needDelay, needLoseReply, needOutage, needBreak, needKill, needSkew,
 	needCut, needRepeat, needConflict, needStaleReads, needDelete,
-	needAwaiter, needWatcher, needInspector, needList, needForceReleaser, needHealthChecker, needCloser, needHeldError, needWaiters, needReleaseAfter,
+	needAwaiter, needWatcher, needInspector, needList, needForceReleaser, needHealthChecker, needCloser, needHeldError, needWaiters, needReleaseAfter, needTokenRaiser,
 }
 
 // withDefaults returns h filled up, or what is wrong with it.

@@ -30,6 +30,7 @@ var shows = map[string]string{
 	needHeldError:     "that a refusal names the key, and says when to ask again",
 	needWaiters:       "that the waiters of one process ask in order, one for all",
 	needReleaseAfter:  "that a hold can outlast its process until a given time",
+	needTokenRaiser:   "that a token can be raised, so that tokens rise while a fleet changes stores",
 }
 
 // leftOut has the cases that were skipped, by what was missing.

@@ -31,6 +31,7 @@ type refStore struct {
 	watches map[*refWatch]struct{}
 	waits   map[string][]*refWait // first come, first served
 	skew    time.Duration
+	raised  map[string]bool // counts that go with their hold
 }
 
 type refHold struct {
@@ -146,6 +147,7 @@ func (s *refStore) grant(key, client, value string, ttl time.Duration) (refHold,
 	if s.bug != "counts afresh once its record is deleted" {
 		s.counts[count] = max(s.counts[count], s.deleted)
 	}
+	s.unraise(count)
 	if s.bug != "token 0" {
 		s.counts[count]++
 	}

@@ -27,6 +27,7 @@ var groups = []group{
 	{"ReleaseAfter", afterCases},
 	{"Attempt", attemptCases},
 	{"Token", tokenCases},
+	{"Raise", raiseCases},
 	{"Fault", faultCases},
 	{"Key", keyCases},
 	{"Error", errorCases},

@@ -38,15 +38,7 @@ func (l *counted) TryAcquire(ctx context.Context, key string, ttl time.Duration)
 // As lets Acquire stand in the store's own queue. A request there counts as one attempt,
 // which is answered when it is refused or ends.
 func (l *counted) As(target any) bool {
-	t, ok := target.(*lock.Awaiter)
-	if !ok {
-		return false
-	}
-	inner, ok := lock.As[lock.Awaiter](l.Locker)
-	if ok {
-		*t = countedAwaiter{l, inner}
-	}
-	return ok
+	return lock.PassAwaiter(target, l.Locker, func(inner lock.Awaiter) lock.Awaiter { return countedAwaiter{l, inner} })
 }
 
 type countedAwaiter struct {

@@ -68,15 +68,7 @@ func (s spoiled) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 
 // As lets Acquire stand in the store's own queue.
 func (s spoiled) As(target any) bool {
-	t, ok := target.(*lock.Awaiter)
-	if !ok {
-		return false
-	}
-	inner, ok := lock.As[lock.Awaiter](s.Locker)
-	if ok {
-		*t = queuedSpoiled{s, inner}
-	}
-	return ok
+	return lock.PassAwaiter(target, s.Locker, func(inner lock.Awaiter) lock.Awaiter { return queuedSpoiled{s, inner} })
 }
 
 type queuedSpoiled struct {

@@ -29,15 +29,7 @@ func (r recorder) TryAcquire(ctx context.Context, key string, ttl time.Duration)
 
 // As lets Acquire stand in the store's own queue.
 func (r recorder) As(target any) bool {
-	t, ok := target.(*lock.Awaiter)
-	if !ok {
-		return false
-	}
-	inner, ok := lock.As[lock.Awaiter](r.Locker)
-	if ok {
-		*t = queuedRecorder{r, inner}
-	}
-	return ok
+	return lock.PassAwaiter(target, r.Locker, func(inner lock.Awaiter) lock.Awaiter { return queuedRecorder{r, inner} })
 }
 
 type queuedRecorder struct {
