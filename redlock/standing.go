@@ -222,8 +222,8 @@ func (s *standing) end() {
 	s.l.pushes.remove(s)
 	s.m.End(s.now())
 	for _, c := range s.open {
-		// What nobody wants and was not sent is not sent.
-		if c != nil && c.a.Kind == waiting.Stand && s.h == nil && s.l.nodes[c.a.Node].Withdraw(&c.Call) {
+		// What nobody wants and was not sent is not sent, votes of a lease that is over included.
+		if c != nil && c.a.Kind == waiting.Stand && s.l.nodes[c.a.Node].Withdraw(&c.Call) {
 			s.answered(c, waiting.Answer{Unsent: true}, notAsked(errRecalled))
 		}
 	}
@@ -285,7 +285,7 @@ func (s *standing) leased(issued waiting.Lease) {
 	defer h.mu.Unlock()
 	for i := range votes.replies {
 		n := s.m.Node(i)
-		h.slots[i].asked = n.Asked || n.Open
+		h.slots[i].asked = n.Asked
 		switch {
 		case n.Open:
 			s.open[i].leased = true

@@ -66,6 +66,8 @@ type Machine struct {
 	asked int           // how often they were
 	late  bool          // who has not answered that is not waited for
 
+	agreeAt time.Duration // when a second round begins, since counts differ; 0: not planned
+
 	// The confirmation under way: token is 0 if there is none.
 	token     uint64
 	confirmed time.Duration // when its round began
@@ -146,7 +148,7 @@ func (m *Machine) begin(now time.Duration) {
 		m.starts = slices.Delete(m.starts, 0, 1)
 	}
 	m.since, m.askAt, m.lateAt, m.asked, m.late = 0, 0, 0, 0, false
-	m.token, m.rounds = 0, 0
+	m.token, m.rounds, m.agreeAt = 0, 0, 0
 	for i := range m.nodes {
 		n := &m.nodes[i]
 		n.granted, n.standing, n.known, n.asked, n.confirm = false, -1, false, false, undecided
