@@ -32,6 +32,7 @@ const (
 	maxTries  = 4
 	maxOwed   = 8 // values to hand back at one node: older ones have ended by themselves
 	never     = time.Duration(math.MaxInt64)
+	few       = 8 // nodes: for as many no memory is asked for
 )
 
 // Remembered is of how many attempts, the latest, reports are known.
@@ -131,6 +132,7 @@ func New(cfg Config) *Machine {
 // Begin asks all nodes. now is 0 or a little more: the clock runs since the wait began.
 func (m *Machine) Begin(now time.Duration) {
 	m.reached = now
+	m.out = make([]Action, 0, len(m.nodes))
 	m.begin(now)
 	m.standAll(true)
 	m.scheduleRefresh(now)

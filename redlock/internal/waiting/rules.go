@@ -114,7 +114,7 @@ func (m *Machine) look(now time.Duration) {
 
 // quorumTime is the round trip to the slowest node of the fastest quorum, as last seen.
 func (m *Machine) quorumTime() time.Duration {
-	var all []time.Duration
+	all := make([]time.Duration, 0, few)
 	for i := range m.nodes {
 		if m.nodes[i].rtt > 0 {
 			all = append(all, m.nodes[i].rtt)
@@ -167,7 +167,7 @@ func (m *Machine) hold(now time.Duration) {
 		// A quorum endorses this count, so it is the token, and the lease counts from the
 		// quorum's latest requests: from those of nodes with this very count. A node with
 		// another one endorses nothing of this lease, however fresh its grant is.
-		var sent []time.Duration
+		sent := make([]time.Duration, 0, few)
 		for j := range m.nodes {
 			if m.nodes[j].granted && m.nodes[j].grant.Count == n.grant.Count {
 				sent = append(sent, m.nodes[j].grant.Stamp)
