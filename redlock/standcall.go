@@ -43,6 +43,9 @@ func (s *standing) send(a waiting.Action) {
 			return
 		}
 	}
+	if f := s.l.opts.OnRefresh; f != nil && a.Again {
+		f(n.Name)
+	}
 	s.ask(c)
 }
 

@@ -196,6 +196,7 @@ func (m *Machine) next(now time.Duration, i int, n *node) {
 		}
 		a.Take, a.Stamp = n.take, m.stamp(now)
 		n.due, n.before, n.asked = false, n.asked, true
+		a.Again = n.before
 	default:
 		return
 	}
