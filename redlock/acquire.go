@@ -134,12 +134,22 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 	votes.full = h.l.full()
 	h.send(votes)
 	h.l.agreement.keep(ttl)
+	start := node.Now()
 	var token, highest uint64
 	var refused error
 	err := h.wait(ctx, votes, func(last bool) bool {
 		token, highest, refused = h.countVotes(votes, last)
 		return token != 0 || highest != 0 || refused != nil
 	})
+	if err == nil && highest != 0 {
+		// A quorum granted, and its counts differ. A vote that is on its way most often
+		// agrees with one of them, and saves the second round, which takes as long as
+		// those that are here: so long it is waited for.
+		err = h.waitFor(ctx, votes, node.Now()-start, func(last bool) bool {
+			token, highest, refused = h.countVotes(votes, false)
+			return token != 0 || last
+		})
+	}
 	if err == nil && refused != nil {
 		err = refused
 	}

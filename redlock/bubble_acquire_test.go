@@ -2,14 +2,12 @@ package redlock
 
 import (
 	"context"
-	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
-	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
 const ttl = 10 * time.Second
@@ -58,90 +56,6 @@ func (q *quorum) seen(script string) int {
 		sum += n.seen(script)
 	}
 	return sum
-}
-
-func TestAgreeingNodesGiveTheTokenInOneRound(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		q := newQuorum(t, 3)
-		l, _ := q.client(nil)
-		var last uint64
-		for range 5 {
-			lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
-			if last != 0 {
-				require.Equal(t, last+1, lease.Token(), "within a run tokens rise by one")
-			}
-			last = lease.Token()
-			synctest.Wait() // until all have voted
-			require.NoError(t, lease.Release(t.Context()))
-			synctest.Wait()
-		}
-		require.Equal(t, 15, q.seen("acquire"))
-		require.Equal(t, 0, q.seen("commit"))
-	})
-}
-
-func TestDifferingCountsTakeASecondRoundAndAreHealed(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		q := newQuorum(t, 3)
-		k, _ := script.NewKeys("redlock:", "k")
-		for i, n := range q.nodes {
-			n.redis.HSet(k.Fence, "count", strconv.Itoa(100*(i+1)), "run", "-")
-		}
-		l, _ := q.client(nil)
-		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
-		synctest.Wait()
-		require.GreaterOrEqual(t, q.seen("commit"), 3)
-		require.GreaterOrEqual(t, lease.Token(), uint64(201), "the token is above every count that a quorum has issued")
-		for _, n := range q.nodes {
-			count, err := strconv.Atoi(n.count("k"))
-			require.NoError(t, err)
-			require.GreaterOrEqual(t, count, int(lease.Token()))
-		}
-		require.NoError(t, lease.Release(t.Context()))
-	})
-}
-
-// One node's word would do for a token that the next quorum need not know of.
-func TestATokenNeedsAQuorumInTheSecondRound(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		q := newQuorum(t, 3)
-		l, nets := q.warm()
-		k, _ := script.NewKeys("redlock:", "k")
-		for i, n := range q.nodes {
-			n.redis.HSet(k.Fence, "count", strconv.Itoa(100*(i+1)), "run", "-")
-		}
-		for _, w := range nets {
-			w.set(func(w *network) { w.delay = 20 * time.Millisecond })
-		}
-		nets[2].set(func(w *network) { w.hang = true })
-		commits := q.seen("commit")
-		time.AfterFunc(10*time.Millisecond, func() { // the votes are on their way back
-			nets[1].set(mute)
-		})
-		_, err := l.TryAcquire(t.Context(), "k", ttl)
-		require.ErrorIs(t, err, lock.ErrUnavailable)
-		require.ErrorContains(t, err, "1 of 3 nodes agreed on its token, want 2")
-		require.Equal(t, 2, q.seen("commit")-commits)
-	})
-}
-
-func TestALateGrantWithALowerCountIsHealed(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		q := newQuorum(t, 3)
-		l, nets := q.client(nil)
-		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
-		synctest.Wait()
-		require.NoError(t, lease.Release(t.Context()))
-		synctest.Wait()
-		k, _ := script.NewKeys("redlock:", "k")
-		q.nodes[2].redis.HSet(k.Fence, "count", "5")
-		nets[2].set(func(w *network) { w.delay = 20 * time.Millisecond })
-		lease = must(t)(l.TryAcquire(t.Context(), "k", ttl))
-		require.Equal(t, 0, q.seen("commit"))
-		time.Sleep(100 * time.Millisecond)
-		require.Equal(t, strconv.FormatUint(lease.Token(), 10), q.nodes[2].count("k"))
-		require.NoError(t, lease.Release(t.Context()))
-	})
 }
 
 func TestAHungMinorityCostsNoTime(t *testing.T) {

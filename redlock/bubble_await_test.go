@@ -2,6 +2,7 @@ package redlock
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -219,6 +220,35 @@ func TestALateVoteForALeaseThatWasConfirmedIsForItsWholeTTL(t *testing.T) {
 		require.Equal(t, 3, q.stands("k"))
 		for _, n := range q.nodes {
 			require.Greater(t, n.redis.TTL(k.Lock), 9*time.Second)
+		}
+		require.NoError(t, lease.Release(t.Context()))
+	})
+}
+
+func TestOnRefreshIsToldOfWhatAWaitCostsANode(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		one, _ := q.warm()
+		var mu sync.Mutex
+		refreshes := map[string]int{}
+		two, _ := q.client(&Options{OnRefresh: func(node string) {
+			mu.Lock()
+			defer mu.Unlock()
+			refreshes[node]++
+		}})
+		free := must(t)(two.Await(t.Context(), "free", ttl, func(*lock.HeldError) {}))
+		require.NoError(t, free.Release(t.Context()))
+		require.Empty(t, refreshes, "nobody waited")
+		held := must(t)(one.TryAcquire(t.Context(), "k", time.Minute))
+		got := q.awaits(t.Context(), two, "k", time.Minute)
+		time.Sleep(10 * time.Second)
+		require.NoError(t, held.Release(t.Context()))
+		lease := <-got
+		mu.Lock()
+		defer mu.Unlock()
+		require.Len(t, refreshes, 3)
+		for _, n := range q.nodes {
+			require.InDelta(t, 25, refreshes[n.name], 5, n.name)
 		}
 		require.NoError(t, lease.Release(t.Context()))
 	})

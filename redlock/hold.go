@@ -356,11 +356,16 @@ func (h *hold) settle(r *round, tend func(h *hold, i int, rep reply) *round) {
 // After the node timeout the nodes without an answer have failed; decide is then
 // called with last set, and decides.
 func (h *hold) wait(ctx context.Context, r *round, decide func(last bool) bool) error {
+	return h.waitFor(ctx, r, h.l.opts.NodeTimeout, decide)
+}
+
+// waitFor is wait with another timeout.
+func (h *hold) waitFor(ctx context.Context, r *round, timeout time.Duration, decide func(last bool) bool) error {
 	timer, ok := h.l.timers.Get().(*time.Timer)
 	if ok {
-		timer.Reset(h.l.opts.NodeTimeout)
+		timer.Reset(timeout)
 	} else {
-		timer = time.NewTimer(h.l.opts.NodeTimeout)
+		timer = time.NewTimer(timeout)
 	}
 	defer func() {
 		timer.Stop() // nothing is received from it after this, so that it can be used again

@@ -105,6 +105,14 @@ type Options struct {
 	// block or panic.
 	OnRequest func(node string, took time.Duration, err error)
 
+	// OnRefresh is called, for metrics, whenever a request that stands in the queue of a
+	// node is sent to it once more, so that it keeps its position and finds what no
+	// notification has reported: about every 0.4s for each key that this process waits
+	// for, and seldom else. node is its address without credentials. It is called from
+	// many goroutines at once while the wait goes on, and must not block, panic or use
+	// the locker.
+	OnRefresh func(node string)
+
 	// Logger receives a line when a node stops answering or refuses to vote (Warn), and
 	// one when it answers or votes again (Info), however many leases and requests that
 	// concerns. Further: that it has restarted and does not vote yet (Warn), can't be

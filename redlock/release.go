@@ -14,8 +14,8 @@ import (
 var opRelease = &op{parse: script.ParseRelease, class: node.Freeing,
 	request: func(h *hold, n *node.Node, _ *round, _ reply) script.Request {
 		waiter := ""
-		if h.stood != nil {
-			waiter = h.stood.id
+		if h.stood != nil && h.stood.queued.Load() {
+			waiter = h.stood.id // what was granted at once was never in the queue
 		}
 		return script.Release(h.keys, h.value, waiter, h.l.opts.retention, n.Guard())
 	}}

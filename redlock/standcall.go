@@ -22,7 +22,13 @@ type standCall struct {
 // send asks a node. mu is held.
 func (s *standing) send(a waiting.Action) {
 	n := s.l.nodes[a.Node]
-	c := &standCall{s: s, a: a}
+	var c *standCall
+	if free := len(s.firsts); free > 0 {
+		c, s.firsts = &s.firsts[free-1], s.firsts[:free-1]
+	} else {
+		c = new(standCall)
+	}
+	c.s, c.a = s, a
 	s.open[a.Node] = c
 	if !s.counted {
 		if s.l.begin(1) != nil {
@@ -36,6 +42,9 @@ func (s *standing) send(a waiting.Action) {
 			s.answered(c, waiting.Answer{Unsent: true}, notAsked(err))
 			return
 		}
+	}
+	if f := s.l.opts.OnRefresh; f != nil && a.Again {
+		f(n.Name)
 	}
 	s.ask(c)
 }
@@ -107,6 +116,7 @@ func (c *standCall) answered(ans waiting.Answer, rep reply) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.at = s.now()
 	s.answered(c, ans, rep)
 	s.follow()
 }
@@ -178,6 +188,9 @@ func parseStand(msg rueidis.RedisMessage) (script.Reply, error) {
 func (s *standing) answered(c *standCall, a waiting.Answer, rep reply) {
 	i := c.a.Node
 	s.open[i], s.errs[i] = nil, nil
+	if c.a.Kind == waiting.Stand && a.Result != waiting.Granted && !a.Unsent {
+		s.queued.Store(true)
+	}
 	switch {
 	case a.Result == waiting.Failed, a.NoVote:
 		s.errs[i] = rep.reason(s.l.opts.NodeTimeout, true)
@@ -189,7 +202,7 @@ func (s *standing) answered(c *standCall, a waiting.Answer, rep reply) {
 		}
 		s.l.pushes.start() // somebody waits: only now is a connection for that worth its cost
 	}
-	s.m.Answered(s.now(), i, a)
+	s.m.Answered(s.at, i, a)
 	if c.leased {
 		s.h.late(i, s.votes, rep)
 	}

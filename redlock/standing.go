@@ -6,6 +6,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -26,13 +27,17 @@ type standing struct {
 	claim     time.Duration
 	start     time.Time
 	suspended func() time.Duration
+	queued    atomic.Bool   // its request may stand in a node's queue, or may have
 	changed   chan struct{} // outcome may give something else
 
 	mu      sync.Mutex // guards all below; taken before a hold's, and that before a node's
 	m       *waiting.Machine
+	at      time.Duration  // of the event that is taken in: before what is sent for it
 	values  map[int]string // of the attempts
 	timer   *time.Timer
+	due     time.Duration   // when the timer goes off; 0: it does not
 	open    []*standCall    // at each node
+	firsts  []standCall     // those that begin the wait: most often there are no others
 	errs    []error         // of each node's last answer
 	counted bool            // in the locker's wait group: until nothing is open and nothing owed
 	held    *lock.HeldError // to be reported
@@ -78,7 +83,7 @@ func (l *Locker) newStanding(ctx context.Context, key string, ttl time.Duration)
 	s := &standing{
 		l: l, key: key, keys: k, id: rand.Text(), ttl: ttl, claim: claim,
 		start: time.Now(), suspended: l.suspended(), changed: make(chan struct{}, 1),
-		values: map[int]string{}, open: make([]*standCall, n), errs: make([]error, n),
+		values: map[int]string{}, open: make([]*standCall, n), firsts: make([]standCall, n), errs: make([]error, n),
 	}
 	s.m = waiting.New(waiting.Config{
 		Nodes: n, Quorum: l.opts.Quorum, ID: s.id, TTL: ttl, Claim: claim,
@@ -109,7 +114,8 @@ func (s *standing) begin() {
 func (s *standing) do(event func(now time.Duration)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	event(s.now())
+	s.at = s.now()
+	event(s.at)
 	s.follow()
 }
 
@@ -120,27 +126,41 @@ func (s *standing) follow() {
 			s.send(a)
 		}
 	}
-	now := s.now()
 	if issued, ok := s.m.Lease(); ok && s.h == nil {
 		s.leased(issued)
 		s.signal()
 	}
-	if s.h == nil && s.m.Unavailable(now) {
+	if s.h == nil && s.m.Unavailable(s.at) {
 		s.signal()
 	}
-	s.report(now)
-	if at, ok := s.m.Deadline(); ok {
-		if s.timer == nil {
-			s.timer = time.AfterFunc(at-now, func() { s.do(s.m.Tick) })
-		} else {
-			s.timer.Reset(at - now)
-		}
-	} else if s.timer != nil {
-		s.timer.Stop()
-	}
+	s.report(s.at)
+	s.arm()
 	if s.counted && s.m.Done() {
 		s.counted = false
 		s.l.wg.Done()
+	}
+}
+
+// arm sets the timer for the machine's deadline. One that has moved to later is met in two
+// steps, since most timers never go off. mu is held.
+func (s *standing) arm() {
+	at, ok := s.m.Deadline()
+	switch {
+	case !ok && s.timer != nil:
+		s.timer.Stop()
+		s.due = 0
+	case !ok, s.due != 0 && s.due <= at:
+	case s.timer == nil:
+		s.due = at
+		s.timer = time.AfterFunc(at-s.at, func() {
+			s.do(func(now time.Duration) {
+				s.due = 0
+				s.m.Tick(now)
+			})
+		})
+	default:
+		s.due = at
+		s.timer.Reset(at - s.at)
 	}
 }
 
@@ -176,7 +196,7 @@ func (s *standing) outcome() (held *lock.HeldError, issued *waiting.Lease, err e
 		l, _ := s.m.Lease()
 		return nil, &l, nil
 	}
-	if s.m.Unavailable(s.now()) {
+	if s.m.Unavailable(s.at) { // as of the event that made this worth a look
 		err = s.unavailable()
 	}
 	return held, nil, err
@@ -220,10 +240,11 @@ func (s *standing) giveUp() {
 // of it. mu is held.
 func (s *standing) end() {
 	s.l.pushes.remove(s)
-	s.m.End(s.now())
+	s.at = s.now()
+	s.m.End(s.at)
 	for _, c := range s.open {
-		// What nobody wants and was not sent is not sent.
-		if c != nil && c.a.Kind == waiting.Stand && s.h == nil && s.l.nodes[c.a.Node].Withdraw(&c.Call) {
+		// What nobody wants and was not sent is not sent, votes of a lease that is over included.
+		if c != nil && c.a.Kind == waiting.Stand && s.l.nodes[c.a.Node].Withdraw(&c.Call) {
 			s.answered(c, waiting.Answer{Unsent: true}, notAsked(errRecalled))
 		}
 	}
@@ -285,7 +306,7 @@ func (s *standing) leased(issued waiting.Lease) {
 	defer h.mu.Unlock()
 	for i := range votes.replies {
 		n := s.m.Node(i)
-		h.slots[i].asked = n.Asked || n.Open
+		h.slots[i].asked = n.Asked
 		switch {
 		case n.Open:
 			s.open[i].leased = true

@@ -49,6 +49,8 @@ func everything(t *testing.T) map[string]*dto.MetricFamily {
 		}
 		s.Request("a:1", time.Millisecond, nil)
 		s.Request("a:1", time.Second, errors.New("no answer"))
+		s.Refresh("a:1")
+		s.Observe(memory.New())
 		_, err := s.Elector(leader.New(memory.New(), key, nil))
 		require.NoError(t, err)
 		stop, err := s.Health(&patient{Locker: memory.New(), health: lock.Health{Quorum: 1, Nodes: []lock.NodeHealth{{Name: "a:1", Latency: time.Millisecond}}}}, 0)

@@ -5,7 +5,7 @@
 // program's business.
 //
 //	tel, err := lockotel.New(nil) // the global providers
-//	nodes, err := redlock.Dial(ctx, urls, &redlock.Options{OnRequest: tel.Request})
+//	nodes, err := redlock.Dial(ctx, urls, &redlock.Options{OnRequest: tel.Request, OnRefresh: tel.Refresh})
 //	locker := tel.Observe(nodes)
 //	stop, err := tel.Health(locker, 0)
 //	elector := leader.New(locker, key, &leader.Options{

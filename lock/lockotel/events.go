@@ -12,11 +12,12 @@ import (
 )
 
 // Observe returns a locker that works as l does and tells of every attempt, wait,
-// renewal, release and loss. Put it directly on the store: above a
+// renewal, release and loss; and, where l queues by itself ([lock.Awaiter]), of the
+// requests that stand in its queues. Put it directly on the store: above a
 // [lock.Semaphore] it would tell of the semaphore, not of its slots.
 func (t *Telemetry) Observe(l lock.Locker) lock.Locker {
 	o := observer{t, t.of(l)}
-	return lock.Observe(l, o.event)
+	return lock.Observe(newQueued(l, o), o.event)
 }
 
 // Event measures e: for [lock.Observe], where a program has an observer of its own.

@@ -14,7 +14,7 @@ import (
 )
 
 // Everything that there is to connect; with redlock.Dial, give its Options
-// OnRequest: tel.Request too.
+// OnRequest: tel.Request and OnRefresh: tel.Refresh too.
 func Example() {
 	ctx := context.Background()
 	reader := metric.NewManualReader() // or an exporter's

@@ -43,6 +43,9 @@ var (
 	extendDuration  = Metric{"lock.extend.duration", "s", "Time of a renewal", []string{"lock.outcome"}}
 	releaseDuration = Metric{"lock.release.duration", "s", "Time of a release", []string{"lock.outcome"}}
 	holdDuration    = Metric{"lock.hold.duration", "s", "Time that a lease was held, told when it ends", []string{"lock.hold.end"}}
+	queueWaiting    = Metric{"lock.queue.waiting", "{request}", "Requests of this process that stand in the store's queues", nil}
+	queueHandoffs   = Metric{"lock.queue.handoffs", "{lease}", "Leases that were handed over to a request that stood in a queue", nil}
+	queueRefreshes  = Metric{"lock.queue.refreshes", "{request}", "Requests sent to a node again to keep a position in its queue", []string{"lock.node.name"}}
 	keeperLosses    = Metric{"lock.keeper.losses", "{lease}", "Leases that a keeper lost", []string{"lock.loss.cause"}}
 
 	leaderStates  = Metric{"lock.leader.state", "{elector}", "Electors in this state: 1 or 0 for each", []string{"lock.leader.state"}}
@@ -59,7 +62,8 @@ var (
 // Metrics lists everything that is emitted, in the order of the documentation.
 func Metrics() []Metric {
 	return slices.Clone([]Metric{
-		attemptDuration, waitDuration, extendDuration, releaseDuration, holdDuration, keeperLosses,
+		attemptDuration, waitDuration, extendDuration, releaseDuration, holdDuration,
+		queueWaiting, queueHandoffs, queueRefreshes, keeperLosses,
 		leaderStates, leaderTerms, leaderOverdue,
 		requestDuration, nodeVoting, nodeLatency, nodeWarnings, quorumSpare,
 	})

@@ -40,7 +40,7 @@ type Options struct {
 	// Store names the store in the attribute lock.store of each metric and span: "s3", or "orders"
 	// where a program has two of a kind. Defaults to the package of the locker that is given to
 	// Observe or Health ("redlock", "postgres", "s3") in what these tell; what Lost, Elector,
-	// Request and Event tell has none then, because they see no locker.
+	// Request, Refresh and Event tell has none then, because they see no locker.
 	Store string
 
 	// Attributes are added to every metric. lock.store among them stands in for Store.
@@ -56,7 +56,8 @@ type Telemetry struct {
 	common metric.MeasurementOption
 
 	attempt, wait, extend, release, hold, request metric.Float64Histogram
-	losses                                        metric.Int64Counter
+	losses, handoffs, refreshes                   metric.Int64Counter
+	waiting                                       metric.Int64UpDownCounter
 
 	hasHealth atomic.Bool
 }
@@ -98,8 +99,14 @@ func New(o *Options) (*Telemetry, error) {
 	t.release = seconds(releaseDuration, brief)
 	t.hold = seconds(holdDuration, long)
 	t.request = seconds(requestDuration, brief)
+	counter := func(m Metric) metric.Int64Counter {
+		c, err := t.meter.Int64Counter(m.Name, metric.WithUnit(m.Unit), metric.WithDescription(m.Description))
+		errs = append(errs, err)
+		return c
+	}
+	t.losses, t.handoffs, t.refreshes = counter(keeperLosses), counter(queueHandoffs), counter(queueRefreshes)
 	var err error
-	t.losses, err = t.meter.Int64Counter(keeperLosses.Name, metric.WithUnit(keeperLosses.Unit), metric.WithDescription(keeperLosses.Description))
+	t.waiting, err = t.meter.Int64UpDownCounter(queueWaiting.Name, metric.WithUnit(queueWaiting.Unit), metric.WithDescription(queueWaiting.Description))
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, fmt.Errorf("lockotel: %w", err)
 	}
@@ -167,6 +174,12 @@ func (t *Telemetry) Request(node string, took time.Duration, err error) {
 	}
 	t.request.Record(context.Background(), took.Seconds(), t.common,
 		metric.WithAttributes(nodeName.String(node), lockOutcome.String(result)))
+}
+
+// Refresh counts a request that was sent to a node again to keep its position in the
+// queue: for redlock's Options.OnRefresh.
+func (t *Telemetry) Refresh(node string) {
+	t.refreshes.Add(context.Background(), 1, t.common, metric.WithAttributes(nodeName.String(node)))
 }
 
 // outcome says in a word how a call that returned err ended.

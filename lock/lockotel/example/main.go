@@ -132,7 +132,7 @@ func open(ctx context.Context, cfg config, tel *lockotel.Telemetry, log *slog.Lo
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return redlock.Dial(ctx, urls, &redlock.Options{OnRequest: tel.Request, Logger: log})
+	return redlock.Dial(ctx, urls, &redlock.Options{OnRequest: tel.Request, OnRefresh: tel.Refresh, Logger: log})
 }
 
 // work stands for the leader's: pieces that take a lock of their own.

@@ -28,6 +28,9 @@ var (
 
 // Refusal is a server's own error; nil if err is none.
 func Refusal(err error) *rueidis.RedisError {
+	if err == nil {
+		return nil // most often, and errors.As would make room for an answer
+	}
 	var refused *rueidis.RedisError
 	errors.As(err, &refused)
 	return refused

@@ -34,6 +34,7 @@ type Action struct {
 	Instead int           // Stand: the attempt whose value is handed back in the same step; 0: none
 	To      string        // Stand: the waiter in whose favour; "": nobody's
 	Take    bool          // Stand: a lock that is free is passed on
+	Again   bool          // Stand: the node was asked for this attempt before
 	Stamp   time.Duration // Stand: for how long the wait has lasted, in whole microseconds
 	Token   uint64        // Confirm
 }

@@ -32,6 +32,7 @@ const (
 	maxTries  = 4
 	maxOwed   = 8 // values to hand back at one node: older ones have ended by themselves
 	never     = time.Duration(math.MaxInt64)
+	few       = 8 // nodes: for as many no memory is asked for
 )
 
 // Remembered is of how many attempts, the latest, reports are known.
@@ -65,6 +66,8 @@ type Machine struct {
 	askAt time.Duration // when the others are asked; 0: not planned
 	asked int           // how often they were
 	late  bool          // who has not answered that is not waited for
+
+	agreeAt time.Duration // when a second round begins, since counts differ; 0: not planned
 
 	// The confirmation under way: token is 0 if there is none.
 	token     uint64
@@ -129,6 +132,7 @@ func New(cfg Config) *Machine {
 // Begin asks all nodes. now is 0 or a little more: the clock runs since the wait began.
 func (m *Machine) Begin(now time.Duration) {
 	m.reached = now
+	m.out = make([]Action, 0, len(m.nodes))
 	m.begin(now)
 	m.standAll(true)
 	m.scheduleRefresh(now)
@@ -146,7 +150,7 @@ func (m *Machine) begin(now time.Duration) {
 		m.starts = slices.Delete(m.starts, 0, 1)
 	}
 	m.since, m.askAt, m.lateAt, m.asked, m.late = 0, 0, 0, 0, false
-	m.token, m.rounds = 0, 0
+	m.token, m.rounds, m.agreeAt = 0, 0, 0
 	for i := range m.nodes {
 		n := &m.nodes[i]
 		n.granted, n.standing, n.known, n.asked, n.confirm = false, -1, false, false, undecided
@@ -192,6 +196,7 @@ func (m *Machine) next(now time.Duration, i int, n *node) {
 		}
 		a.Take, a.Stamp = n.take, m.stamp(now)
 		n.due, n.before, n.asked = false, n.asked, true
+		a.Again = n.before
 	default:
 		return
 	}

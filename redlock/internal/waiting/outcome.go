@@ -17,7 +17,9 @@ func (m *Machine) grace() time.Duration { return m.cfg.NodeTimeout + m.cfg.Refre
 // Held is who holds the lock, as a quorum's answers have it, with Left until when at the
 // latest a quorum could be free; false if that is not so.
 func (m *Machine) Held(now time.Duration) (Holder, bool) {
-	held := 0
+	if m.phase != waits || m.heldBy(now) < m.outOfReach() {
+		return Holder{}, false // most locks are free
+	}
 	votes := map[string]int{}
 	var best Holder
 	var free []time.Duration
@@ -25,7 +27,6 @@ func (m *Machine) Held(now time.Duration) (Holder, bool) {
 		n := &m.nodes[i]
 		switch {
 		case n.known && n.heldByAnother() && now < n.until:
-			held++
 			if votes[n.holder.Value]++; votes[n.holder.Value] > votes[best.Value] {
 				best = n.holder
 			}
@@ -40,7 +41,18 @@ func (m *Machine) Held(now time.Duration) (Holder, bool) {
 	if slices.Sort(free); len(free) >= m.cfg.Quorum {
 		best.Left = free[m.cfg.Quorum-1]
 	}
-	return best, held >= m.outOfReach() && m.phase == waits
+	return best, true
+}
+
+// heldBy counts the nodes that others hold, as far as is known.
+func (m *Machine) heldBy(now time.Duration) int {
+	held := 0
+	for i := range m.nodes {
+		if n := &m.nodes[i]; n.known && n.heldByAnother() && now < n.until {
+			held++
+		}
+	}
+	return held
 }
 
 // Lease is what the wait has come to, if it has.
@@ -49,7 +61,7 @@ func (m *Machine) Lease() (Lease, bool) { return m.lease, m.phase == leased }
 // Node is what is known of one node.
 type Node struct {
 	Open      bool   // a request of the present attempt to stand, or to confirm, is open there
-	Asked     bool   // one was sent
+	Asked     bool   // one was sent, besides that
 	Confirmed bool   // it has agreed on the token, and keeps the lock for the whole ttl
 	Granted   bool   // to the present attempt
 	Count     uint64 // under this count
@@ -59,8 +71,9 @@ type Node struct {
 // Node tells what is known of node i, for the lease to go on from.
 func (m *Machine) Node(i int) Node {
 	n := &m.nodes[i]
+	open := n.busy && n.open.Kind != Leave && n.open.Attempt == m.attempt
 	return Node{
-		Open: n.busy && n.open.Kind != Leave && n.open.Attempt == m.attempt, Asked: n.asked,
+		Open: open, Asked: n.asked && (n.before || !open || n.open.Kind != Stand),
 		Confirmed: n.confirm == yes, Granted: n.granted, Count: n.grant.Count, Failed: n.failed,
 	}
 }
@@ -97,6 +110,7 @@ func (m *Machine) Deadline() (time.Duration, bool) {
 		due(m.lookAt)
 		due(m.askAt)
 		due(m.lateAt)
+		due(m.agreeAt)
 		if m.token != 0 {
 			due(m.confirmAt)
 		}

@@ -114,7 +114,7 @@ func (m *Machine) look(now time.Duration) {
 
 // quorumTime is the round trip to the slowest node of the fastest quorum, as last seen.
 func (m *Machine) quorumTime() time.Duration {
-	var all []time.Duration
+	all := make([]time.Duration, 0, few)
 	for i := range m.nodes {
 		if m.nodes[i].rtt > 0 {
 			all = append(all, m.nodes[i].rtt)
@@ -167,7 +167,7 @@ func (m *Machine) hold(now time.Duration) {
 		// A quorum endorses this count, so it is the token, and the lease counts from the
 		// quorum's latest requests: from those of nodes with this very count. A node with
 		// another one endorses nothing of this lease, however fresh its grant is.
-		var sent []time.Duration
+		sent := make([]time.Duration, 0, few)
 		for j := range m.nodes {
 			if m.nodes[j].granted && m.nodes[j].grant.Count == n.grant.Count {
 				sent = append(sent, m.nodes[j].grant.Stamp)
@@ -187,12 +187,29 @@ func (m *Machine) hold(now time.Duration) {
 		m.confirm(now, n.grant.Count) // rule 4
 		return
 	}
-	m.confirm(now, highest)
+	// Counts differ. An answer that is on its way most often agrees with one of them, and
+	// saves the second round: for as long as that takes it is waited for.
+	if m.agreeAt == 0 && m.asking() {
+		m.agreeAt = now + m.quorumTime()
+	}
+	if now >= m.agreeAt || !m.asking() {
+		m.confirm(now, highest)
+	}
+}
+
+// asking reports whether the answer to a request to stand is open, of the present attempt.
+func (m *Machine) asking() bool {
+	for i := range m.nodes {
+		if n := &m.nodes[i]; n.busy && n.open.Kind == Stand && n.open.Attempt == m.attempt {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *Machine) issue(l Lease) {
 	m.phase, m.lease = leased, l
-	m.token, m.askAt, m.lateAt, m.lookAt = 0, 0, 0, 0
+	m.token, m.askAt, m.lateAt, m.lookAt, m.agreeAt = 0, 0, 0, 0, 0
 }
 
 // confirm begins a round of phase 2, which extends to the full ttl as well: the lease counts
@@ -204,7 +221,7 @@ func (m *Machine) confirm(now time.Duration, token uint64) {
 	}
 	m.token, m.confirmed = token, now
 	m.confirmAt = now + max(min(m.cfg.NodeTimeout, m.cfg.Claim)/4, m.lateAfter())
-	m.askAt, m.lateAt, m.lookAt = 0, 0, 0
+	m.askAt, m.lateAt, m.lookAt, m.agreeAt = 0, 0, 0, 0
 	for i := range m.nodes {
 		m.nodes[i].confirm = unasked // answers of an earlier round count no more
 	}
