@@ -47,6 +47,8 @@
 //     probes.
 //   - [github.com/tonsurance/lockkeeper/lock/lockotel]: OpenTelemetry metrics and
 //     spans, a module of its own.
+//   - [github.com/tonsurance/lockkeeper/lock/lockgocron]: gocron's schedulers share their
+//     jobs, a module of its own.
 //   - [github.com/tonsurance/lockkeeper/cmd/lockkeeper]: any program under a lock,
 //     and nodes and locks for operators.
 //

@@ -300,7 +300,9 @@ func TestWatchWhatCanNotBeReadIsNotSaidToBeReleased(t *testing.T) {
 
 func TestWatchAsksForEachLockThatAListWhichIsNotWholeMisses(t *testing.T) {
 	down := fmt.Errorf("%w: damaged", lock.ErrUnavailable)
-	k := func(key string) inspect.Reading { return inspect.Reading{Info: lock.Info{Key: key, Holder: "x", Token: 1, TTL: time.Minute}} }
+	k := func(key string) inspect.Reading {
+		return inspect.Reading{Info: lock.Info{Key: key, Holder: "x", Token: 1, TTL: time.Minute}}
+	}
 	asked := []string{}
 	list, failed := []inspect.Reading{k("a"), k("b"), k("c")}, error(nil)
 	w := &watcher{
