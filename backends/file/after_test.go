@@ -66,7 +66,7 @@ func TestWhoWaitsWhileAHoldBecomesAKeptOneIsNotWokenByADeath(t *testing.T) {
 	dir := t.TempDir()
 	holder := newLocker(t, dir, nil)
 	lease := acquire(t, holder, "k", long)
-	lockers, wakes, _ := line(t, dir, "k", 1, nil)
+	lockers, wakes, _ := waiting(t, dir, "k", 1, nil)
 	require.NoError(t, lock.ReleaseAfter(t.Context(), lease, time.Hour))
 	die(t, holder)
 	refused(t, lockers[0], "k")

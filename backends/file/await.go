@@ -108,18 +108,18 @@ func (a *awaits) enter(key string) (first chan struct{}) {
 func (a *awaits) leave(key string, of chan struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	line := a.of[key]
-	for i, first := range line {
+	queue := a.of[key]
+	for i, first := range queue {
 		if first != of {
 			continue
 		}
-		if len(line) == 1 {
+		if len(queue) == 1 {
 			delete(a.of, key)
 			return
 		}
-		line = append(line[:i], line[i+1:]...)
-		if a.of[key] = line; i == 0 {
-			close(line[0])
+		queue = append(queue[:i], queue[i+1:]...)
+		if a.of[key] = queue; i == 0 {
+			close(queue[0])
 		}
 		return
 	}

@@ -16,25 +16,25 @@ import (
 
 // awaited is an Await of k under way.
 type awaited struct {
-	cancel context.CancelCauseFunc
-	told   chan lock.HeldError // what refused received
-	done   chan struct{}
-	lease  lock.Lease
-	err    error
+	cancel   context.CancelCauseFunc
+	refusals chan lock.HeldError // what refused received
+	done     chan struct{}
+	lease    lock.Lease
+	err      error
 }
 
 // await has one more Await of l wait, and returns once it has a position.
 func await(t *testing.T, l *Locker) *awaited {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
-	w := &awaited{cancel: cancel, told: make(chan lock.HeldError, 100), done: make(chan struct{})}
+	w := &awaited{cancel: cancel, refusals: make(chan lock.HeldError, 100), done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
-		w.lease, w.err = l.Await(ctx, "k", long, func(held *lock.HeldError) { w.told <- *held })
+		w.lease, w.err = l.Await(ctx, "k", long, func(held *lock.HeldError) { w.refusals <- *held })
 	}()
 	t.Cleanup(func() { cancel(nil); <-w.done })
-	<-w.told
-	inLine(t, l, "k", l)
+	<-w.refusals
+	queued(t, l, "k", l)
 	return w
 }
 
@@ -61,29 +61,29 @@ func TestAwaitsAreServedInTheOrderInWhichTheyCame(t *testing.T) {
 	third := await(t, b) // enters the queue when the first one of b has left
 	release(t, lease)
 	lease = first.hasIt(t, second, third)
-	for len(lineOf(t, a, "k")) < 2 {
+	for len(queueOf(t, a, "k")) < 2 {
 		time.Sleep(100 * time.Microsecond)
 	}
 	release(t, lease)
 	release(t, second.hasIt(t, third))
 	release(t, third.hasIt(t))
-	require.Empty(t, lineOf(t, a, "k"))
+	require.Empty(t, queueOf(t, a, "k"))
 }
 
 func TestAnAwaitIsToldWhoHoldsTheKeyAndByWhomItIsKept(t *testing.T) {
 	dir := t.TempDir()
 	holder, l := newLocker(t, dir, &Options{Owner: "the holder"}), newLocker(t, dir, nil)
 	lease := acquire(t, holder, "k", long)
-	told := make(chan lock.HeldError, 100)
+	refusals := make(chan lock.HeldError, 100)
 	var all sync.WaitGroup
 	for range 2 { // the second one has no position of its own
 		all.Go(func() {
-			got, err := l.Await(t.Context(), "k", long, func(held *lock.HeldError) { told <- *held })
+			got, err := l.Await(t.Context(), "k", long, func(held *lock.HeldError) { refusals <- *held })
 			if err == nil {
 				_ = got.Release(context.Background())
 			}
 		})
-		held := <-told
+		held := <-refusals
 		require.Equal(t, "k", held.Key)
 		require.Equal(t, "the holder", held.Holder)
 		require.Greater(t, held.RetryAfter, long/2)
@@ -97,7 +97,7 @@ func TestAKeyThatIsFreeBelongsToTheFirstInTheQueue(t *testing.T) {
 	dir := t.TempDir()
 	holder, l := newLocker(t, dir, nil), newLocker(t, dir, nil)
 	lease := acquire(t, holder, "k", long)
-	l.turn, holder.turn = time.Hour, time.Hour // however slow it is
+	l.turnTimeout, holder.turnTimeout = time.Hour, time.Hour // however slow it is
 	w := await(t, l)
 	f, err := l.open("k")
 	require.NoError(t, err)
@@ -130,7 +130,7 @@ func TestAnAwaitThatIsEndedLeavesNoPosition(t *testing.T) {
 		require.ErrorIs(t, w.err, context.Canceled)
 		require.ErrorIs(t, w.err, gone)
 	}
-	require.Empty(t, lineOf(t, l, "k"))
+	require.Empty(t, queueOf(t, l, "k"))
 	require.False(t, l.awaits.any("k"))
 	release(t, lease)
 	release(t, acquire(t, holder, "k", long))

@@ -29,7 +29,7 @@ import (
 //
 // An error matching [lock.ErrRefused] names what can't be used: a directory that another
 // user made, a symbolic link, or a place where others could put another directory in its
-// stead. Whoever owns a directory can break every lock in it. The error matches
+// stead. The owner of a directory can break every lock in it. The error matches
 // [lock.ErrInvalid] where the system has no support (Windows).
 func DefaultDir() (string, error) {
 	uid := os.Geteuid()

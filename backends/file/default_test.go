@@ -124,7 +124,7 @@ func TestADefaultDirectoryThatOthersCouldBreakIsRefused(t *testing.T) {
 	}
 }
 
-// The directory of whoever called sudo is no place for root's locks; and the user's own
+// The directory of the user who called sudo is no place for root's locks; and the user's own
 // default is not lost by what somebody else has set.
 func TestAnotherUsersRuntimeDirectoryIsPassedOver(t *testing.T) {
 	needRoot(t)

@@ -37,7 +37,7 @@ type owners struct {
 }
 
 // ownersOf a directory: its files are open to those who may write to it, for reading
-// too. Whoever can open a file can keep a kernel lock on it, and so delay its users or
+// too. A user who can open a file can keep a kernel lock on it, and so delay its users or
 // look like a holder that died.
 func ownersOf(dir *syscall.Stat_t) owners {
 	o := owners{uid: int(dir.Uid), gid: int(dir.Gid), mode: 0o600}
@@ -79,7 +79,7 @@ func (l *Locker) prepare() error {
 		return fmt.Errorf("%w: no clock common to all processes: %w", lock.ErrInvalid, err)
 	}
 	if l.boot, err = machineclock.BootID(); err != nil || l.boot == "" {
-		return fmt.Errorf("%w: the system does not tell one boot from the next: %w", lock.ErrInvalid, err)
+		return fmt.Errorf("%w: the system can't distinguish one boot from the next: %w", lock.ErrInvalid, err)
 	}
 	if l.opts.Lazy {
 		return nil
@@ -140,7 +140,7 @@ func ignoreUnsupported(err error) error {
 }
 
 // give makes an open file what all files in the directory are: usable by those who may
-// write to the directory now, whoever made it, and by nobody else.
+// write to the directory now, no matter who made it, and by nobody else.
 func (l *Locker) give(fd int) error {
 	o := l.owners
 	var dir syscall.Stat_t

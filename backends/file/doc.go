@@ -32,7 +32,7 @@
 //   - key.<SHA-256 of the key>: the record of one key (8 KiB): the key itself,
 //     the token counter, and holder and expiry if it is held. Text, for looking
 //     at. Its flock, taken for a few system calls, is what orders changes. It is
-//     deleted only under its flock, after a week without use: whoever gets that
+//     deleted only under its flock, after a week without use: a process that gets that
 //     flock afterwards finds that the name is gone, and makes another file.
 //   - live.<n>: the signs of life. A Locker that holds anything keeps an flock on
 //     one of them. They are taken lowest first and never deleted.
@@ -50,7 +50,7 @@
 // # Users
 //
 // Who may write to the directory may use its locks, and can break them. Nobody else
-// can do anything, not even read a record: whoever can open a file can keep a kernel
+// can do anything, not even read a record: a user who can open a file can keep a kernel
 // lock on it. So files have mode 0600, or 0660 and the directory's group where the
 // group may write, and those who look ([Locker.Inspect], [Locker.List]) have to be
 // among those who may write, too. What root makes in a user's directory belongs to that

@@ -35,9 +35,9 @@ type Locker struct {
 
 	owners owners // of files
 
-	clock machineclock.Clock
-	boot  string
-	turn  time.Duration // turn, but in tests
+	clock       machineclock.Clock
+	boot        string
+	turnTimeout time.Duration // turnTimeout, but in tests
 
 	mu     sync.Mutex // guards all below
 	closed bool
@@ -75,7 +75,7 @@ func New(dir string, opts *Options) (*Locker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("file: %w", err)
 	}
-	l := &Locker{dir: dir, opts: o, liveFD: -1, turn: turn, stopTidy: func() {}}
+	l := &Locker{dir: dir, opts: o, liveFD: -1, turnTimeout: turnTimeout, stopTidy: func() {}}
 	l.hub.l = l
 	if err := l.prepare(); err != nil {
 		return nil, fmt.Errorf("file: %s: %w", dir, err)
@@ -121,7 +121,7 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration, 
 		return nil, err
 	}
 	if r, err := readRecord(f.fd, l.boot); err == nil && r.Key == key {
-		if held := l.held(r); held != nil && !(queued && l.hub.wants(key, &r, l.place())) {
+		if held := l.held(r); held != nil && !(queued && l.hub.wants(key, &r, l.position())) {
 			f.close()
 			return nil, held
 		}
@@ -155,23 +155,23 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration, 
 	if err != nil {
 		return nil, err
 	}
-	me, found := placeOf(life), r
+	me, found := positionOf(life), r
 	if !queued {
 		me = ""
 	}
 	if err := l.refusal(&r, me); err != nil {
-		f.refuse(&r, me, r.Life != found.Life || len(r.Line) != len(found.Line))
+		f.refuse(&r, me, r.Life != found.Life || len(r.Queue) != len(found.Queue))
 		return nil, err
 	}
 
 	if r.Boot != l.boot {
 		r.nextBoot(l.boot)
 	}
-	if n := r.ahead(me); n < len(r.Line) { // those ahead let their turns pass
-		r.Line = r.Line[n+1:]
+	if n := r.ahead(me); n < len(r.Queue) { // those ahead did not ask in time
+		r.Queue = r.Queue[n+1:]
 		l.hub.stands(key, false)
 	} else {
-		r.Line = nil
+		r.Queue = nil
 	}
 	r.Freed = 0
 	r.clear()

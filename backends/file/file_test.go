@@ -273,7 +273,7 @@ func TestInspectAndListTellForHowLongAKeyIsHeld(t *testing.T) {
 	info, err := other.Inspect(t.Context(), "k")
 	require.NoError(t, err)
 	require.Equal(t, lock.Info{Key: "k"}, info)
-	// A record of a version before does not tell.
+	// A record of an earlier version does not have it.
 	r := record{Key: "k", Token: 1, Boot: l.boot, Holder: "x", Expiry: int64(l.clock.Now() + long), Life: life{Slot: 99}}
 	require.Zero(t, l.info(r).Held)
 }

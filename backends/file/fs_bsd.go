@@ -28,5 +28,5 @@ func fileSystem(dir string) (name string, trusted bool, stat syscall.Statfs_t, e
 // overwriteInPlace does nothing: apfs and zfs always write elsewhere.
 func (*Locker) overwriteInPlace(int) {}
 
-// lockedBy says who has fd's lock, where the kernel tells.
+// lockedBy says who has fd's lock, where the kernel shows it.
 func lockedBy(int) string { return "" }

@@ -75,7 +75,7 @@ func (l *Locker) overwriteInPlace(fd int) {
 	}
 }
 
-// lockedBy says who has fd's lock, where the kernel tells.
+// lockedBy says who has fd's lock, where the kernel shows it.
 func lockedBy(fd int) string {
 	var stat syscall.Stat_t
 	if err := syscall.Fstat(fd, &stat); err != nil {

@@ -61,7 +61,7 @@ func FuzzRecord(f *testing.F) {
 		lease, err := l.TryAcquire(t.Context(), "k", time.Hour)
 		if err != nil {
 			require.Nil(t, lease)
-			if readErr == nil && before.Key == "k" && l.held(before) == nil { // those in the line get their turns, not more
+			if readErr == nil && before.Key == "k" && l.held(before) == nil { // those in the queue delay it by their turn timeouts, not more
 				require.ErrorIs(t, err, lock.ErrHeld)
 				lease, err = lock.Acquire(t.Context(), l, "k", time.Hour, &lock.AcquireOptions{Timeout: 30 * time.Second})
 			}
@@ -100,7 +100,7 @@ func readAgain(t *testing.T, l *Locker) (record, error) {
 func TestATurnThatBeginsInTheFutureKeepsNobodyWaiting(t *testing.T) {
 	l := newLocker(t, t.TempDir(), nil)
 	for _, freed := range []int64{1 << 62, int64(l.clock.Now()) + int64(time.Hour), 0, -1 << 62} {
-		r := record{Boot: l.boot, Line: []place{"1.abcdefghijkl"}, Freed: freed}
-		require.LessOrEqual(t, l.turnIn(&r, "2.abcdefghijkl"), 2*turn, freed)
+		r := record{Boot: l.boot, Queue: []position{"1.abcdefghijkl"}, Freed: freed}
+		require.LessOrEqual(t, l.waitsFor(&r, "2.abcdefghijkl"), 2*turnTimeout, freed)
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// share takes turns at k, and says how often it had it when it is asked.
+// share acquires k again and again, and says how often it had it when it is asked.
 func share(l *Locker) error {
 	var count atomic.Int64
 	go func() {
@@ -40,7 +40,7 @@ func share(l *Locker) error {
 	}
 }
 
-// wait stands in line for k, and says when it has it.
+// wait queues for k, and reports when it has it.
 func wait(l *Locker) error {
 	fmt.Println("waiting")
 	lease, err := lock.Acquire(context.Background(), l, "k", long, nil)
@@ -53,7 +53,7 @@ func wait(l *Locker) error {
 	return lease.Release(context.Background())
 }
 
-// The way out without news is a minute: none of these hand-offs may need it.
+// Without notifications it takes a minute: none of these hand-offs may need it.
 const soon = 20 * time.Second
 
 func (w won) inTime(t testing.TB, begun time.Time) {
@@ -93,7 +93,7 @@ func TestAStoppedHolderGivesWayAtItsExpiryWhateverItRenewedBefore(t *testing.T) 
 	w.inTime(t, begun)
 }
 
-// The first in line is killed: nobody waits for its turn to pass. (It is shown
+// The first waiter is killed: nobody waits for its turn timeout. (It is shown
 // that it is passed over, not how quickly.)
 func TestAKilledWaiterIsPassedOver(t *testing.T) {
 	dir := t.TempDir()
@@ -101,13 +101,13 @@ func TestAKilledWaiterIsPassedOver(t *testing.T) {
 	lease := acquire(t, holder, "k", long)
 	p := start(t, "wait", dir)
 	require.Equal(t, "waiting", p.line())
-	inLine(t, l, "k", nil)
+	queued(t, l, "k", nil)
 	got := waitFor(t, l)
-	require.Len(t, lineOf(t, l, "k"), 2)
+	require.Len(t, queueOf(t, l, "k"), 2)
 	p.kill()
 	release(t, lease)
 	w := <-got
-	require.Empty(t, lineOf(t, l, "k"))
+	require.Empty(t, queueOf(t, l, "k"))
 	release(t, w.lease)
 }
 
@@ -117,7 +117,7 @@ func TestAStoppedWaiterHoldsTheOthersUpForOneTurnOnce(t *testing.T) {
 	lease := acquire(t, holder, "k", long)
 	p := start(t, "wait", dir)
 	require.Equal(t, "waiting", p.line())
-	inLine(t, l, "k", nil)
+	queued(t, l, "k", nil)
 	f, err := l.open("k")
 	require.NoError(t, err)
 	require.NoError(t, f.lock(t.Context()))
@@ -127,10 +127,10 @@ func TestAStoppedWaiterHoldsTheOthersUpForOneTurnOnce(t *testing.T) {
 	begun := time.Now()
 	release(t, lease)
 	w := <-got
-	require.GreaterOrEqual(t, w.at.Sub(begun), turn-grace)
-	require.Empty(t, lineOf(t, l, "k"), "it is out of the line")
+	require.GreaterOrEqual(t, w.at.Sub(begun), turnTimeout-grace)
+	require.Empty(t, queueOf(t, l, "k"), "it is out of the queue")
 	p.signal(syscall.SIGCONT)
-	inLine(t, l, "k", nil) // and stands at its end once it asks
+	queued(t, l, "k", nil) // and stands at its end once it asks
 	release(t, w.lease)
 	require.Greater(t, p.token(), w.lease.Token())
 }
@@ -181,7 +181,7 @@ func BenchmarkHandOff(b *testing.B) {
 		l := newLocker(b, dir, nil)
 		p := start(b, "hold", dir, "1h")
 		p.token()
-		var took, pipe []time.Duration // a line through a pipe, to compare with
+		var took, pipe []time.Duration // a round trip through a pipe, for comparison
 		for b.Loop() {
 			got := waitFor(b, l)
 			begun, err := strconv.ParseInt(p.ask("hand over"), 10, 64)
@@ -189,7 +189,7 @@ func BenchmarkHandOff(b *testing.B) {
 			require.NoError(b, err)
 			w := <-got
 			took = append(took, time.Duration(w.at.UnixNano()-begun))
-			inLine(b, l, "k", nil)
+			queued(b, l, "k", nil)
 			release(b, w.lease)
 			p.token()
 		}
@@ -226,7 +226,7 @@ type won struct {
 	at    time.Time
 }
 
-// waitFor waits for k, and returns once it stands in line.
+// waitFor waits for k, and returns once it is in the queue.
 func waitFor(t testing.TB, l *Locker) <-chan won {
 	t.Helper()
 	got := make(chan won, 1)
@@ -236,30 +236,30 @@ func waitFor(t testing.TB, l *Locker) <-chan won {
 			got <- won{lease, time.Now()}
 		}
 	}()
-	inLine(t, l, "k", l)
+	queued(t, l, "k", l)
 	return got
 }
 
-// inLine waits until who stands in key's line; nil: anyone.
-func inLine(t testing.TB, l *Locker, key string, who *Locker) {
+// queued waits until who is in key's queue; nil: anyone.
+func queued(t testing.TB, l *Locker, key string, who *Locker) {
 	t.Helper()
 	for {
-		line := lineOf(t, l, key)
-		if who == nil && len(line) > 0 || who != nil && slices.Contains(line, who.place()) {
+		queue := queueOf(t, l, key)
+		if who == nil && len(queue) > 0 || who != nil && slices.Contains(queue, who.position()) {
 			return
 		}
 		time.Sleep(100 * time.Microsecond)
 	}
 }
 
-func lineOf(t testing.TB, l *Locker, key string) []place {
+func queueOf(t testing.TB, l *Locker, key string) []position {
 	t.Helper()
 	f, err := l.open(key)
 	require.NoError(t, err)
 	defer f.close()
 	r, err := f.peek(t.Context())
 	require.NoError(t, err)
-	return r.Line
+	return r.Queue
 }
 
 func report(b *testing.B, took []time.Duration) {

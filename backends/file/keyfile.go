@@ -54,7 +54,7 @@ func (l *Locker) openAt(path, key string, look bool) (*keyFile, error) {
 	}
 	var err error
 	if f.fd, err = open(path, flags, 0); err != nil {
-		// A directory that is gone (unmounted, say) tells nothing of the key.
+		// A directory that is gone (unmounted, say) says nothing about the key.
 		if err == syscall.ENOENT && isDir(l.dir) {
 			return nil, errNoFile
 		}
@@ -126,7 +126,7 @@ func (l *Locker) createAt(path string, r record) error {
 // lock takes the file's kernel lock, which is held for a few system calls only.
 // It is asked for again and again rather than waited for: a process that is
 // stopped while it has the lock keeps it, and nothing ends a flock that blocks.
-// With the lock held, the file is still the one of that name: whoever deletes it
+// With the lock held, the file is still the one of that name: a process that deletes it
 // has its lock meanwhile.
 func (f *keyFile) lock(ctx context.Context) error {
 	deadline := time.Now().Add(f.l.opts.LockTimeout)
@@ -178,7 +178,7 @@ func (f *keyFile) verify() error {
 		return errNoFile
 	}
 	if !f.look && f.l.astray(&opened) && private(&opened) {
-		_ = f.l.give(f.fd) // if it fails, the error of whoever can't open it says why
+		_ = f.l.give(f.fd) // if it fails, the error of those who can't open it says why
 	}
 	return nil
 }
@@ -227,7 +227,7 @@ func openFile(path string, flags int, mode uint32) (int, error) {
 	return open(path, syscall.O_RDWR|flags, mode)
 }
 
-// openRead is for those who only look: closing what was open for writing is news
+// openRead is for those who only look: closing what was open for writing notifies others
 // to all who watch the file.
 func openRead(path string) (int, error) { return open(path, syscall.O_RDONLY, 0) }
 

@@ -18,11 +18,11 @@ import (
 // process ends, however it ends. Records name it.
 //
 // The files are numbered, taken lowest first and never deleted: there are as
-// many as there were Lockers at the same time. Whoever takes one writes an ID of
+// many as there were Lockers at the same time. A Locker that takes one writes an ID of
 // its own into it, so that a record which names an earlier taker is not mistaken.
 type life struct {
 	Slot  int    `json:"slot"`
-	Inode uint64 `json:"inode"` // tells that the file was deleted and made again
+	Inode uint64 `json:"inode"` // shows that the file was deleted and made again
 	ID    string `json:"id"`
 }
 
@@ -125,7 +125,7 @@ func (l *Locker) takeLife(fd, slot int) (life, error) {
 }
 
 // dead reports whether the Locker of that life has certainly ended. Where that
-// can't be told the answer is no: the hold ends by its expiry.
+// can't report it, the answer is no: the hold ends by its expiry.
 func (l *Locker) dead(of life) bool {
 	fd, err := openRead(l.livePath(of.Slot))
 	if err != nil {

@@ -48,7 +48,7 @@ func TestProbingAHolderDisturbsNobody(t *testing.T) {
 	defer syscall.Close(fd)
 	require.NoError(t, flock(fd, syscall.LOCK_SH))
 	require.True(t, b.dead(a.life))
-	// And whoever takes a sign of life meanwhile takes the next one.
+	// And a Locker that takes a sign of life meanwhile takes the next one.
 	acquire(t, b, "other", long)
 	require.Equal(t, 1, b.life.Slot)
 }

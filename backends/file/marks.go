@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// mark asks the kernel for news of a file.
+// mark asks the kernel for notifications about a file.
 func (h *hub) mark(k *watched, mark *int32, path string, what uint32) {
-	m, err := h.news.mark(path, what)
-	if err == syscall.ENOENT && what == newsClosed {
-		return // nobody can tell of this life: it ends by its expiry
+	m, err := h.notifier.mark(path, what)
+	if err == syscall.ENOENT && what == onClosed {
+		return // there is no notification of this life's end: the hold ends by its expiry
 	}
 	if err != nil {
 		k.blind = true
@@ -31,7 +31,7 @@ func (h *hub) unmark(k *watched, mark *int32) {
 	rest := slices.DeleteFunc(h.marks[m], func(x *watched) bool { return x == k })
 	if h.marks[m] = rest; len(rest) == 0 {
 		delete(h.marks, m)
-		h.news.unmark(m)
+		h.notifier.unmark(m)
 	}
 }
 
@@ -42,12 +42,12 @@ func (h *hub) moved(k *watched, now time.Time) bool {
 		return false
 	}
 	k.check = now.Add(checkEvery)
-	mark, err := h.news.mark(h.l.keyPath(k.key), newsChanged)
+	mark, err := h.notifier.mark(h.l.keyPath(k.key), onChanged)
 	if err == nil && mark == k.file { // the kernel has one mark a file
 		return false
 	}
 	h.unmark(k, &k.file)
-	k.told = 0
+	k.notified = 0
 	if err == nil {
 		k.file, h.marks[mark] = mark, append(h.marks[mark], k)
 	}

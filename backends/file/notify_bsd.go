@@ -7,19 +7,19 @@ import (
 	"syscall"
 )
 
-// There are no news here: kqueue would need an open file for each key, and does
-// not tell of a process's end in the same way on both systems.
+// There are no notifications here: kqueue would need an open file for each key, and does
+// not report a process's end in the same way on both systems.
 const (
-	newsChanged uint32 = 1 << iota
+	onChanged uint32 = 1 << iota
 	newsGone
-	newsClosed
+	onClosed
 	newsLost
 )
 
-type news struct{ file, other *os.File }
+type notifier struct{ file, other *os.File }
 
-func openNews() (*news, error) { return openSilence() }
+func openNotifier() (*notifier, error) { return openPolling() }
 
-func (*news) mark(string, uint32) (int32, error) { return 0, syscall.ENOSYS }
-func (*news) unmark(int32)                       {}
-func (*news) events([]byte, func(int32, uint32)) {}
+func (*notifier) mark(string, uint32) (int32, error) { return 0, syscall.ENOSYS }
+func (*notifier) unmark(int32)                       {}
+func (*notifier) events([]byte, func(int32, uint32)) {}

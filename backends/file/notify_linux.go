@@ -6,31 +6,31 @@ import (
 	"syscall"
 )
 
-// What news there are.
+// The notifications that there are.
 const (
-	newsChanged = syscall.IN_MODIFY | newsGone
-	newsGone    = syscall.IN_DELETE_SELF | syscall.IN_MOVE_SELF | syscall.IN_ATTRIB | syscall.IN_IGNORED
-	newsClosed  = syscall.IN_CLOSE_WRITE // by whoever wrote to it: also when a process dies
-	newsLost    = syscall.IN_Q_OVERFLOW
+	onChanged = syscall.IN_MODIFY | newsGone
+	newsGone  = syscall.IN_DELETE_SELF | syscall.IN_MOVE_SELF | syscall.IN_ATTRIB | syscall.IN_IGNORED
+	onClosed  = syscall.IN_CLOSE_WRITE // by a process that wrote to it: also when a process dies
+	newsLost  = syscall.IN_Q_OVERFLOW
 )
 
-// news are the kernel's news of files: an inotify instance. Its methods but for
+// notifier receives the kernel's notifications about files: an inotify instance. Its methods but for
 // close are for the hub, which does not use it any more when it closes it.
-type news struct {
+type notifier struct {
 	file  *os.File
 	other *os.File // the pipe's other end, if there is no inotify
 	fd    int
 }
 
-func openNews() (*news, error) {
+func openNotifier() (*notifier, error) {
 	fd, err := syscall.InotifyInit1(syscall.IN_CLOEXEC | syscall.IN_NONBLOCK)
 	if err != nil { // the user has no more instances
-		return openSilence()
+		return openPolling()
 	}
-	return &news{file: os.NewFile(uintptr(fd), "inotify"), fd: fd}, nil
+	return &notifier{file: os.NewFile(uintptr(fd), "inotify"), fd: fd}, nil
 }
 
-func (n *news) mark(path string, what uint32) (int32, error) {
+func (n *notifier) mark(path string, what uint32) (int32, error) {
 	if n.other != nil {
 		return 0, syscall.ENOSYS
 	}
@@ -38,9 +38,9 @@ func (n *news) mark(path string, what uint32) (int32, error) {
 	return int32(mark), err
 }
 
-func (n *news) unmark(mark int32) { _, _ = syscall.InotifyRmWatch(n.fd, uint32(mark)) }
+func (n *notifier) unmark(mark int32) { _, _ = syscall.InotifyRmWatch(n.fd, uint32(mark)) }
 
-func (n *news) events(buf []byte, each func(mark int32, what uint32)) {
+func (n *notifier) events(buf []byte, each func(mark int32, what uint32)) {
 	if n.other != nil {
 		return
 	}

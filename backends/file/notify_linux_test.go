@@ -21,7 +21,7 @@ func TestEventsUpToTheLastByteOfTheBufferAreRead(t *testing.T) {
 		binary.NativeEndian.PutUint32(event[4:], syscall.IN_MODIFY)
 	}
 	var marks []int32
-	new(news).events(buffer, func(mark int32, what uint32) {
+	new(notifier).events(buffer, func(mark int32, what uint32) {
 		require.EqualValues(t, syscall.IN_MODIFY, what)
 		marks = append(marks, mark)
 	})

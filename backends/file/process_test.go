@@ -289,10 +289,10 @@ func TestAProcessStoppedInTheMiddleOfAChangeBlocksNobodyForEver(t *testing.T) {
 	}
 	require.NoError(t, other.Extend(t.Context(), long), "other keys are not concerned")
 
-	patient := newLocker(t, dir, &Options{LockTimeout: time.Hour})
+	slow := newLocker(t, dir, &Options{LockTimeout: time.Hour})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	_, err = patient.TryAcquire(ctx, "k", long)
+	_, err = slow.TryAcquire(ctx, "k", long)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.NotErrorIs(t, err, lock.ErrUnavailable)
 
@@ -304,7 +304,7 @@ func TestAProcessStoppedInTheMiddleOfAChangeBlocksNobodyForEver(t *testing.T) {
 // must read as if there had been one holder at a time.
 func TestKilledContendersNeverShareTheKey(t *testing.T) {
 	dir := t.TempDir()
-	release(t, acquire(t, newLocker(t, dir, nil), "k", long)) // whoever makes the file and is killed leaves one
+	release(t, acquire(t, newLocker(t, dir, nil), "k", long)) // a process that makes the file and is killed leaves one
 	killContenders(t, dir, "0s", func() {})
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
@@ -375,7 +375,7 @@ func killContenders(t *testing.T, dir, pause string, meanwhile func()) {
 	acquire(t, l, "k", long)
 }
 
-// checkHistory wants that whoever entered was alone until the next one entered:
+// checkHistory wants that each who entered was alone until the next one entered:
 // tokens are a fenced register's writes, and never go back.
 func checkHistory(history string) (terms int, err error) {
 	var last, token uint64

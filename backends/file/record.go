@@ -41,10 +41,10 @@ type record struct {
 	Since int64 `json:"since,omitempty"`
 	Kept  bool  `json:"kept,omitempty"` // until Expiry also without Life (lock.ReleaseAfter, Options.UntilExpiry)
 	// Line has those who wait, in the order in which they came, and Freed the moment
-	// when the first one's turn began. They say who goes first; who holds the key
-	// never depends on them. A record that gets too long loses the end of the line.
-	Line  []place `json:"line,omitempty"`
-	Freed int64   `json:"freed,omitempty"`
+	// from which the first one's turn timeout counts. They say who goes first; who holds the key
+	// never depends on them. A record that gets too long loses the end of the queue.
+	Queue []position `json:"line,omitempty"`
+	Freed int64      `json:"freed,omitempty"`
 	// Tidied is in the floor's file only: when all files were last looked through, in
 	// seconds of the wall clock. It decides when that is done again, nothing else.
 	Tidied int64 `json:"tidied,omitempty"`
@@ -61,7 +61,7 @@ func (r *record) highest() uint64 { return max(r.Token, r.Reserved) }
 // nextBoot is for a record of an earlier boot: nobody waits any more, and what was
 // written last may be lost, but not what was reserved.
 func (r *record) nextBoot(boot string) {
-	r.Boot, r.Token, r.Line = boot, r.highest(), nil
+	r.Boot, r.Token, r.Queue = boot, r.highest(), nil
 }
 
 // unused reports whether no token was given since the last reservation: so it is in
@@ -138,8 +138,8 @@ func appendSlot(buf []byte, r *record) ([]byte, error) {
 	if err := enc.Encode(r); err != nil {
 		return nil, err
 	}
-	if n := len(r.Line); n > 0 && out.Len()-start > slotSize {
-		r.Line = r.Line[:n-1]
+	if n := len(r.Queue); n > 0 && out.Len()-start > slotSize {
+		r.Queue = r.Queue[:n-1]
 		return appendSlot(buf, r)
 	}
 	buf = out.Bytes() // ends with a newline

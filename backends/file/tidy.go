@@ -149,7 +149,7 @@ func (l *Locker) pruneAll(ctx context.Context, paths []string, top uint64) {
 	}
 }
 
-// prune deletes one key's file under its lock. Whoever opened it before, and gets the
+// prune deletes one key's file under its lock. A process that opened it before, and gets the
 // lock afterwards, finds that the name is gone (keyFile.verify) and makes another.
 func (f *keyFile) prune(top uint64) {
 	l := f.l
@@ -174,7 +174,7 @@ func (f *keyFile) prune(top uint64) {
 			r.nextBoot(l.boot)
 		}
 		_ = f.free(&r)
-	case r.Boot == l.boot && slices.ContainsFunc(r.Line, func(p place) bool { return !l.gone(p) }):
+	case r.Boot == l.boot && slices.ContainsFunc(r.Queue, func(p position) bool { return !l.gone(p) }):
 	case r.highest() <= top:
 		syscall.Unlink(f.path)
 	}

@@ -165,7 +165,7 @@ func TestADamagedFloorIsNamed(t *testing.T) {
 	acquire(t, l, "new", long)
 }
 
-// Whoever opened the file before it was pruned must not take what has no name any more.
+// A process that opened the file before it was pruned must not take what has no name any more.
 func TestWhoOpenedThePrunedFileTakesTheNextOne(t *testing.T) {
 	l := newLocker(t, t.TempDir(), nil)
 	release(t, acquire(t, l, "k", long))
@@ -221,7 +221,7 @@ func TestWhatIsInUseIsNotPruned(t *testing.T) {
 	require.FileExists(t, l.keyPath("k"))
 	f.close()
 	// Somebody waits, by what the record says.
-	put(t, l, "k", func(r *record) { r.Line = []place{waiter.place()} })
+	put(t, l, "k", func(r *record) { r.Queue = []position{waiter.position()} })
 	age(t, l.keyPath("k"), old)
 	tidy(t, l)
 	require.FileExists(t, l.keyPath("k"))
@@ -230,7 +230,7 @@ func TestWhatIsInUseIsNotPruned(t *testing.T) {
 	require.NoFileExists(t, l.keyPath("k"))
 }
 
-// Everybody takes turns on one key, and others delete its file whenever it is free.
+// Everybody acquires one key again and again, and others delete its file whenever it is free.
 func TestPruningNeverMakesTwoHolders(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())

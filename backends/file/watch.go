@@ -18,7 +18,7 @@ import (
 var _ lock.Watcher = (*Locker)(nil)
 
 const (
-	// lookEvery is how often records are read where the kernel tells no news.
+	// lookEvery is how often records are read where the kernel notifies nobody.
 	lookEvery = 10 * time.Millisecond
 	// linger is how long what a watch has set up stays for the next one: to close an
 	// inotify instance takes the kernel many milliseconds.
@@ -65,32 +65,32 @@ func (l *Locker) Watch(ctx context.Context, key string, wake chan<- struct{}) (s
 // watch is one call of Watch.
 type watch struct{ wake chan<- struct{} }
 
-// hub reads the news for all keys that a Locker watches, in one goroutine that
+// hub receives the notifications for all keys that a Locker watches, in one goroutine that
 // ends soon after the last watch. Its zero value is ready, but for l.
 type hub struct {
 	l  *Locker
 	wg sync.WaitGroup // the goroutine
 
-	mu     sync.Mutex // guards all below; never held together with l.mu but in this order
-	closed bool
-	news   *news // nil: there is no goroutine
-	keys   map[string]*watched
-	marks  map[int32][]*watched // by what the kernel calls them
+	mu       sync.Mutex // guards all below; never held together with l.mu but in this order
+	closed   bool
+	notifier *notifier // nil: there is no goroutine
+	keys     map[string]*watched
+	marks    map[int32][]*watched // by what the kernel calls them
 }
 
 // watched is a key that is watched, or was a moment ago.
 type watched struct {
 	key     string
 	watches []*watch
-	inLine  bool      // this Locker stands in the record's line
-	due     time.Time // when to look next without news; zero: never
+	queued  bool      // this Locker is in the record's queue
+	due     time.Time // when to look next without a notification; zero: never
 	check   time.Time // when to see next whether file is still the one of that name
 
 	file, life int32  // marks; 0: none
 	of         life   // whose sign of life is marked
 	blind      bool   // a mark could not be made
 	failed     int    // looks in a row that could not read the record
-	told       uint64 // the record that the watches know to be free; 0: none
+	notified   uint64 // the record that the watches know to be free; 0: none
 
 	died    time.Duration // when its holder was seen dead, on the machine's clock; 0: it was not
 	closing int           // how often its holder was looked for since its file was closed; 0: not
@@ -113,14 +113,14 @@ func (h *hub) add(key string, w *watch) error {
 	idle := len(k.watches) == 0
 	k.watches = append(k.watches, w)
 	if idle {
-		k.told = 0
+		k.notified = 0
 		h.look(k, false) // its caller asks once more
 		h.schedule()
 	}
 	return nil
 }
 
-// remove ends a watch, and reports whether the Locker is to leave the line.
+// remove ends a watch, and reports whether the Locker is to leave the queue.
 func (h *hub) remove(key string, w *watch) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -134,25 +134,25 @@ func (h *hub) remove(key string, w *watch) bool {
 	}
 	k.due = time.Now().Add(linger)
 	h.schedule()
-	leave := k.inLine
-	k.inLine = false
+	leave := k.queued
+	k.queued = false
 	return leave
 }
 
-// wants reports whether me is to be put into the line of key's record.
-func (h *hub) wants(key string, r *record, me place) bool {
+// wants reports whether me is to be put into the queue of key's record.
+func (h *hub) wants(key string, r *record, me position) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	k := h.keys[key]
-	return k != nil && len(k.watches) > 0 && !slices.Contains(r.Line, me)
+	return k != nil && len(k.watches) > 0 && !slices.Contains(r.Queue, me)
 }
 
-// stands notes whether this Locker stands in key's line.
-func (h *hub) stands(key string, inLine bool) {
+// stands notes whether this Locker is in key's queue.
+func (h *hub) stands(key string, queued bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if k := h.keys[key]; k != nil {
-		k.inLine = inLine
+		k.queued = queued
 	}
 }
 
@@ -162,7 +162,7 @@ func (h *hub) close() {
 	for _, k := range h.keys {
 		k.send()
 	}
-	n := h.news
+	n := h.notifier
 	h.forget()
 	h.mu.Unlock()
 	if n != nil {
@@ -171,16 +171,16 @@ func (h *hub) close() {
 	h.wg.Wait()
 }
 
-// forget leaves the goroutine nothing to do. mu is held, and the news are closed
+// forget leaves the goroutine nothing to do. mu is held, and the notifier is closed
 // without it: that takes long.
-func (h *hub) forget() { h.news, h.keys, h.marks = nil, nil, nil }
+func (h *hub) forget() { h.notifier, h.keys, h.marks = nil, nil, nil }
 
 // start starts the goroutine if there is none. mu is held.
 func (h *hub) start() error {
-	if h.news != nil {
+	if h.notifier != nil {
 		return nil
 	}
-	n, err := openNews()
+	n, err := openNotifier()
 	if err != nil {
 		return fmt.Errorf("%w: %w", lock.ErrUnavailable, err)
 	}
@@ -188,17 +188,17 @@ func (h *hub) start() error {
 	return nil
 }
 
-func (h *hub) begin(n *news) {
-	h.news, h.keys, h.marks = n, map[string]*watched{}, map[int32][]*watched{}
+func (h *hub) begin(n *notifier) {
+	h.notifier, h.keys, h.marks = n, map[string]*watched{}, map[int32][]*watched{}
 	h.wg.Go(func() { h.run(n) })
 }
 
-func (h *hub) run(n *news) {
+func (h *hub) run(n *notifier) {
 	buf := make([]byte, 4096)
 	for {
 		size, err := n.file.Read(buf)
 		h.mu.Lock()
-		if h.news != n { // closed
+		if h.notifier != n { // closed
 			h.mu.Unlock()
 			return
 		}
@@ -229,7 +229,7 @@ func (h *hub) run(n *news) {
 	}
 }
 
-// event takes one piece of news: look at once at what it concerns.
+// event takes one notification: look at once at what it concerns.
 func (h *hub) event(mark int32, what uint32) {
 	keys := h.marks[mark]
 	if what&newsLost != 0 {
@@ -239,11 +239,11 @@ func (h *hub) event(mark int32, what uint32) {
 	}
 	for _, k := range slices.Clone(keys) { // unmark takes from it
 		switch {
-		case what&newsClosed != 0 && mark == k.life:
+		case what&onClosed != 0 && mark == k.life:
 			k.closing = 1
 		case what&newsGone != 0 && mark == k.file: // and another may have its name now
 			h.unmark(k, &k.file)
-			k.told = 0
+			k.notified = 0
 		}
 		if len(k.watches) == 0 {
 			continue // until the next watch
@@ -263,14 +263,14 @@ func (h *hub) schedule() {
 			next = k.check
 		}
 	}
-	if h.news != nil {
-		_ = h.news.file.SetReadDeadline(next)
+	if h.notifier != nil {
+		_ = h.notifier.file.SetReadDeadline(next)
 	}
 }
 
-// look reads k's record, wakes the watches if it is this Locker's turn to ask,
+// look reads k's record, wakes the watches if this Locker may ask now,
 // and says when to look again. mu is held.
-func (h *hub) look(k *watched, tell bool) {
+func (h *hub) look(k *watched, notify bool) {
 	k.due = time.Time{}
 	if len(k.watches) == 0 {
 		h.unmark(k, &k.file)
@@ -281,7 +281,7 @@ func (h *hub) look(k *watched, tell bool) {
 	path := h.l.keyPath(k.key)
 	k.blind = false
 	if k.file == 0 { // before the record is read
-		h.mark(k, &k.file, path, newsChanged)
+		h.mark(k, &k.file, path, onChanged)
 		k.check = time.Now().Add(checkEvery)
 	}
 	fd, err := openRead(path)
@@ -292,37 +292,37 @@ func (h *hub) look(k *watched, tell bool) {
 	}
 	if err != nil || r.Key != k.key {
 		// Half-written, or deleted: those who wait find out, once.
-		if k.failed++; k.failed == 3 && tell {
+		if k.failed++; k.failed == 3 && notify {
 			k.send()
 		}
-		k.told = 0
+		k.notified = 0
 		k.due = time.Now().Add(min(time.Millisecond<<min(k.failed, 10), 100*time.Millisecond))
 		return
 	}
 	k.failed = 0
 
 	now := h.l.clock.Now()
-	at := h.freeAt(k, &r, now) // when it is this Locker's turn, by what is known
+	at := h.freeAt(k, &r, now) // when this Locker may ask, by what is known
 	n := 0
-	if me := h.l.place(); !slices.Contains(r.Line, me) {
-		if k.inLine && tell { // it let its turn pass: it must ask to stand in line again
+	if me := h.l.position(); !slices.Contains(r.Queue, me) {
+		if k.queued && notify { // it did not ask in time: it must ask to be queued again
 			k.send()
 		}
-		k.inLine = false
+		k.queued = false
 	} else {
-		if n = r.ahead(me); at <= now && r.Life != lifeless { // nobody has cleaned the line
-			n = len(slices.DeleteFunc(r.Line[:n:n], h.l.gone))
+		if n = r.ahead(me); at <= now && r.Life != lifeless { // nobody has cleaned the queue
+			n = len(slices.DeleteFunc(r.Queue[:n:n], h.l.gone))
 		}
 	}
-	at += time.Duration(n) * h.l.turn
+	at += time.Duration(n) * h.l.turnTimeout
 	next := at
 	switch {
 	case at > now:
-	case k.told == r.seq:
+	case k.notified == r.seq:
 		next = 0 // until the record changes
 	default:
-		k.told, next = r.seq, 0
-		if tell {
+		k.notified, next = r.seq, 0
+		if notify {
 			k.send()
 		}
 	}
@@ -343,7 +343,7 @@ func (h *hub) look(k *watched, tell bool) {
 }
 
 // freeAt is the moment on the machine's clock when r's key is free for the first
-// in line.
+// in the queue.
 func (h *hub) freeAt(k *watched, r *record, now time.Duration) time.Duration {
 	if r.Life == lifeless || r.Boot != h.l.boot {
 		k.closing, k.died = 0, 0
@@ -357,7 +357,7 @@ func (h *hub) freeAt(k *watched, r *record, now time.Duration) time.Duration {
 	if r.Life != k.of {
 		h.unmark(k, &k.life)
 		k.of, k.died = r.Life, 0
-		h.mark(k, &k.life, h.l.livePath(r.Life.Slot), newsClosed)
+		h.mark(k, &k.life, h.l.livePath(r.Life.Slot), onClosed)
 		k.closing = max(k.closing, 1) // it may have closed before
 	}
 	if k.died == 0 && (k.closing > 0 || k.blind) && !h.l.isMine(r.Life) && h.l.dead(r.Life) {

@@ -49,7 +49,7 @@ func TestAnIdleWaiterReadsNothing(t *testing.T) {
 	release(t, (<-got).lease)
 }
 
-// watchHeld puts l in line for k, which is held.
+// watchHeld puts l into the queue of k, which is held.
 func watchHeld(t *testing.T, l *Locker, wake chan struct{}) (stop func()) {
 	t.Helper()
 	stop, err := l.Watch(t.Context(), "k", wake)

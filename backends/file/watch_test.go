@@ -15,12 +15,12 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// deaf makes l go without the kernel's news.
-func deaf(t *testing.T, l *Locker) {
+// unnotified makes l go without the kernel's notifications.
+func unnotified(t *testing.T, l *Locker) {
 	t.Helper()
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
-	n, err := openSilence()
+	n, err := openPolling()
 	require.NoError(t, err)
 	l.hub.begin(n)
 }
@@ -34,8 +34,8 @@ func woken(t *testing.T, wake <-chan struct{}) {
 	}
 }
 
-// line puts lockers in line for key, which is held.
-func line(t *testing.T, dir string, key string, n int, prepare func(*testing.T, *Locker)) (lockers []*Locker, wakes []chan struct{}, stops []func()) {
+// waiting puts lockers into the queue of key, which is held.
+func waiting(t *testing.T, dir string, key string, n int, prepare func(*testing.T, *Locker)) (lockers []*Locker, wakes []chan struct{}, stops []func()) {
 	t.Helper()
 	for range n {
 		l := newLocker(t, dir, nil)
@@ -53,35 +53,35 @@ func line(t *testing.T, dir string, key string, n int, prepare func(*testing.T, 
 }
 
 func TestLockersAreServedInTheOrderInWhichTheyCame(t *testing.T) {
-	for name, prepare := range map[string]func(*testing.T, *Locker){"with news": nil, "without": deaf} {
+	for name, prepare := range map[string]func(*testing.T, *Locker){"with notifications": nil, "without": unnotified} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			holder := newLocker(t, dir, nil)
 			lease := acquire(t, holder, "k", long)
-			lockers, wakes, _ := line(t, dir, "k", 4, prepare)
-			var want []place
+			lockers, wakes, _ := waiting(t, dir, "k", 4, prepare)
+			var want []position
 			for _, l := range lockers {
-				want = append(want, l.place())
+				want = append(want, l.position())
 			}
 			for i, l := range lockers {
-				require.Equal(t, want[i:], lineOf(t, holder, "k"))
+				require.Equal(t, want[i:], queueOf(t, holder, "k"))
 				release(t, lease)
 				woken(t, wakes[i])
 				lease = acquire(t, l, "k", long)
 			}
-			require.Empty(t, lineOf(t, holder, "k"))
+			require.Empty(t, queueOf(t, holder, "k"))
 		})
 	}
 }
 
 func TestNobodyBargesInBeforeTheFirstInLine(t *testing.T) {
 	dir := t.TempDir()
-	hour := func(_ *testing.T, l *Locker) { l.turn = time.Hour } // no pause of this process ends it
+	hour := func(_ *testing.T, l *Locker) { l.turnTimeout = time.Hour } // no pause of this process ends it
 	holder, other := newLocker(t, dir, nil), newLocker(t, dir, nil)
 	hour(t, holder)
 	hour(t, other)
 	lease := acquire(t, holder, "k", long)
-	lockers, _, _ := line(t, dir, "k", 2, hour)
+	lockers, _, _ := waiting(t, dir, "k", 2, hour)
 	release(t, lease)
 	require.Greater(t, refused(t, holder, "k").RetryAfter, 50*time.Minute, "the one who just had it")
 	refused(t, other, "k")
@@ -93,47 +93,47 @@ func TestAWaiterThatLeavesIsOutOfTheLine(t *testing.T) {
 	dir := t.TempDir()
 	holder := newLocker(t, dir, nil)
 	lease := acquire(t, holder, "k", long)
-	lockers, wakes, stops := line(t, dir, "k", 3, nil)
+	lockers, wakes, stops := waiting(t, dir, "k", 3, nil)
 	stops[1]()
 	stops[1]()
-	require.Equal(t, []place{lockers[0].place(), lockers[2].place()}, lineOf(t, holder, "k"))
+	require.Equal(t, []position{lockers[0].position(), lockers[2].position()}, queueOf(t, holder, "k"))
 	release(t, lease)
 	woken(t, wakes[0])
-	stops[0]() // in its turn
+	stops[0]() // while the key is reserved for it
 	woken(t, wakes[2])
 	acquire(t, lockers[2], "k", long)
-	require.Empty(t, lineOf(t, holder, "k"))
+	require.Empty(t, queueOf(t, holder, "k"))
 }
 
 func TestDeadWaitersArePassedOver(t *testing.T) {
 	dir := t.TempDir()
 	holder := newLocker(t, dir, nil)
 	lease := acquire(t, holder, "k", long)
-	lockers, _, _ := line(t, dir, "k", 3, nil)
+	lockers, _, _ := waiting(t, dir, "k", 3, nil)
 	die(t, lockers[0])
 	die(t, lockers[1])
 	release(t, lease)
-	require.Equal(t, []place{lockers[2].place()}, lineOf(t, holder, "k"))
+	require.Equal(t, []position{lockers[2].position()}, queueOf(t, holder, "k"))
 }
 
 func TestALockerThatLostItsPlaceAsksForAnother(t *testing.T) {
 	dir := t.TempDir()
 	holder := newLocker(t, dir, nil)
 	lease := acquire(t, holder, "k", long)
-	lockers, wakes, _ := line(t, dir, "k", 1, nil)
+	lockers, wakes, _ := waiting(t, dir, "k", 1, nil)
 	f, err := holder.open("k")
 	require.NoError(t, err)
 	defer f.close()
 	require.NoError(t, f.lock(t.Context()))
 	r, err := f.read()
 	require.NoError(t, err)
-	r.Line = nil // by those who took its turn for passed
+	r.Queue = nil // by those for whom its turn timeout was over
 	require.NoError(t, f.write(&r))
 	f.close()
 	f.locked = false
 	woken(t, wakes[0])
 	refused(t, lockers[0], "k")
-	require.Len(t, lineOf(t, holder, "k"), 1)
+	require.Len(t, queueOf(t, holder, "k"), 1)
 	release(t, lease)
 }
 
@@ -141,7 +141,7 @@ func TestNewsOfARecordThatWasDeletedGoOnWithTheNextOne(t *testing.T) {
 	dir := t.TempDir()
 	holder := newLocker(t, dir, nil)
 	acquire(t, holder, "k", long)
-	lockers, wakes, _ := line(t, dir, "k", 1, nil)
+	lockers, wakes, _ := waiting(t, dir, "k", 1, nil)
 	require.NoError(t, os.Remove(holder.keyPath("k")))
 	woken(t, wakes[0])
 	lease := acquire(t, holder, "k", long)
@@ -164,7 +164,7 @@ func TestCloseWakesWaiters(t *testing.T) {
 		_, err := lock.Acquire(context.Background(), l, "k", long, nil)
 		result <- err
 	}()
-	inLine(t, l, "k", nil)
+	queued(t, l, "k", nil)
 	require.NoError(t, l.Close())
 	select {
 	case err := <-result:
@@ -193,7 +193,7 @@ func TestTheGoroutineEndsSoonAfterTheLastWatch(t *testing.T) {
 	case <-time.After(soon):
 		require.FailNow(t, "it still runs")
 	}
-	require.Nil(t, l.hub.news)
+	require.Nil(t, l.hub.notifier)
 	require.Nil(t, l.hub.keys)
 	stop, err := l.Watch(t.Context(), "a", make(chan struct{})) // and begins anew
 	require.NoError(t, err)
@@ -210,18 +210,18 @@ func TestALineThatIsTooLongLosesItsEnd(t *testing.T) {
 		r, err := f.read()
 		require.NoError(t, err)
 		for i := range 1000 {
-			r.Line = append(r.Line, place(fmt.Sprintf("%d.ABCDEFGHIJKL", i)))
+			r.Queue = append(r.Queue, position(fmt.Sprintf("%d.ABCDEFGHIJKL", i)))
 		}
 		require.NoError(t, f.write(&r))
 		f.close()
-		left := lineOf(t, l, key)
+		left := queueOf(t, l, key)
 		require.Less(t, len(left), 1000)
 		if key == "k" {
 			require.Greater(t, len(left), 100)
-			require.Equal(t, r.Line[:len(left)], left)
+			require.Equal(t, r.Queue[:len(left)], left)
 		}
-		release(t, lease) // whoever they were, they are gone
-		require.Empty(t, lineOf(t, l, key))
+		release(t, lease) // they are gone
+		require.Empty(t, queueOf(t, l, key))
 	}
 }
 

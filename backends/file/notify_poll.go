@@ -4,16 +4,16 @@ package file
 
 import "os"
 
-// openSilence gives news of which none come: the hub goes by the time alone.
-func openSilence() (*news, error) {
+// openPolling returns a notifier that never notifies: the hub polls.
+func openPolling() (*notifier, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	return &news{file: r, other: w}, nil
+	return &notifier{file: r, other: w}, nil
 }
 
-func (n *news) close() {
+func (n *notifier) close() {
 	n.file.Close()
 	if n.other != nil {
 		n.other.Close()
