@@ -167,7 +167,7 @@ func (l *Locker) reach(ctx context.Context, n *node.Node, again bool) (run strin
 		switch {
 		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !nodeconn.Slow(err, l.opts.NodeTimeout):
 			return run, err
-		case !nodeerr.Silence(err):
+		case !nodeerr.Silence(err) && ctx.Err() == nil: // the end of ctx says nothing of the node
 			told = nodeerr.Shown(err)
 		case told != nil:
 			err = fmt.Errorf("%w; before that: %w", nodeerr.Shown(err), told)

@@ -154,6 +154,18 @@ func TestRealWhoWaitsLongestIsNext(t *testing.T) {
 }
 
 func TestRealADeadWaiterCostsNothing(t *testing.T) {
+	const claim = time.Second
+	least := time.Hour
+	for range 5 { // a busy machine may need a claim's time by itself, but not each time
+		if least = min(least, handOverBehindADeadWaiter(t)); least < claim/2 {
+			return
+		}
+	}
+	require.Less(t, least, claim/2)
+}
+
+// handOverBehindADeadWaiter is how long a hand-over takes to the waiter behind a dead one.
+func handOverBehindADeadWaiter(t *testing.T) time.Duration {
 	servers := redistest.StartN(t, 3)
 	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
 	var proxies []*redistest.Proxy
@@ -186,12 +198,14 @@ func TestRealADeadWaiterCostsNothing(t *testing.T) {
 	wait := waiting(t, servers, dial(t, servers, throwaway()), "k")
 	start := time.Now()
 	release(t, held)
-	wait()
-	require.Less(t, time.Since(start), 500*time.Millisecond, "less than its claim")
+	lease := wait()
+	took := time.Since(start)
 	eventually(t, "an empty queue", func() bool { return queued(servers, "k") == 0 })
 	cancel()
 	<-ended
 	require.NoError(t, dead.Close())
+	release(t, lease)
+	return took
 }
 
 // It is granted, and does not come: the others wait for its claim, once.
@@ -443,11 +457,12 @@ func TestRealTheConnectionForNotificationsServesAllKeysAndIsNotMadeWithoutNeed(t
 	for range 3 {
 		release(t, acquire(t, l, "free", longTTL))
 	}
-	require.Equal(t, 1, clients(), "nobody waited")
+	// A connection that takes long to be made is tried once more beside it, and one of both ends.
+	eventually(t, "one connection: nobody waited", func() bool { return clients() == 1 })
 	one := acquire(t, dial(t, servers, throwaway()), "one", longTTL)
 	two := acquire(t, dial(t, servers, throwaway()), "two", longTTL)
 	first, second := waiting(t, servers, l, "one"), waiting(t, servers, l, "two")
-	require.Equal(t, 4, clients())
+	eventually(t, "one more, for both keys", func() bool { return clients() == 4 })
 	release(t, one)
 	release(t, two)
 	first()

@@ -306,9 +306,10 @@ func TestRealSentinelsWithTLSAndServersWithoutIt(t *testing.T) {
 	o := withTLS(ca, ca.Issue(t, storetest.Certificate{Name: "client"}))
 	url := "redis://:topsecret@127.0.0.1:" + port + "?master_set=" + redistest.MasterSet
 	release(t, acquire(t, dialURLs(t, []string{url + "&sentinel_tls=true"}, o), "k", longTTL))
-	_, err := redlock.Dial(within(t, time.Second), []string{url}, o)
+	// Long enough for the answers of Sentinel and server, which say why.
+	_, err := redlock.Dial(within(t, 5*time.Second), []string{url}, o)
 	require.ErrorContains(t, err, "it may want TLS")
-	_, err = redlock.Dial(within(t, time.Second), []string{strings.Replace(url, "redis:", "rediss:", 1)}, o)
+	_, err = redlock.Dial(within(t, 5*time.Second), []string{strings.Replace(url, "redis:", "rediss:", 1)}, o)
 	require.ErrorIs(t, err, lock.ErrUnavailable, "the server has no TLS")
 	require.NotNil(t, set)
 }
