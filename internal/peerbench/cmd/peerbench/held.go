@@ -38,22 +38,26 @@ func held(ctx context.Context, b *bench) error {
 	validity := time.Duration(b.scale(10_000, 1_000)) * time.Millisecond
 	b.printf("\n### %d leases held, each renewed every %v\n\n", leases, validity/2)
 	b.printf("| | goroutines a lease | bytes a lease | client cores | relative | server cores | scripts a second |\n|---|---|---|---|---|---|---|\n")
-	pairs := [][2]func() (keeper, error){
-		{
+	const one, three = "one node", "3 nodes"
+	pairs := map[string][2]func() (keeper, error){
+		one: {
 			func() (keeper, error) { return ourKeeper(ctx, b.addrs[:1], "lockkeeper, one node", validity) },
 			func() (keeper, error) {
 				return rueidislockKeeper(b.addrs[0], 1, "rueidislock, one key on one node", validity)
 			},
 		},
-		{
+		three: {
 			func() (keeper, error) { return ourKeeper(ctx, b.addrs, "lockkeeper, 3 nodes", validity) },
 			func() (keeper, error) {
 				return rueidislockKeeper(b.addrs[0], 2, "rueidislock, 3 keys on one node", validity)
 			},
 		},
 	}
-	for _, pair := range pairs {
-		if err := b.heldPair(ctx, pair, leases, validity); err != nil {
+	for _, nodes := range []string{one, three} {
+		if b.only != nil && !b.only.MatchString(nodes) {
+			continue
+		}
+		if err := b.heldPair(ctx, pairs[nodes], leases, validity); err != nil {
 			return err
 		}
 	}
