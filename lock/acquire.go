@@ -129,12 +129,15 @@ func Acquire(ctx context.Context, l Locker, key string, ttl time.Duration, opts 
 	if err != nil {
 		return nil, fmt.Errorf("lock: acquire: %w", err)
 	}
-	w := waiter{locker: l, key: key, ttl: ttl, opts: o, start: time.Now()}
+	return acquire(ctx, &waiter{locker: l, key: key, ttl: ttl, opts: o, start: time.Now()})
+}
+
+func acquire(ctx context.Context, w *waiter) (Lease, error) {
 	lease, err := w.acquire(ctx)
 	if err != nil {
-		lease, err = nil, fmt.Errorf("lock: acquire %q: %w", key, err)
+		lease, err = nil, fmt.Errorf("lock: acquire %q: %w", w.key, err)
 	}
-	tellWait(ctx, l, key, w.start, w.attempts, lease, err)
+	tellWait(ctx, w.locker, w.key, w.start, w.attempts, lease, err)
 	return lease, err
 }
 
@@ -145,6 +148,7 @@ type waiter struct {
 	ttl      time.Duration
 	opts     AcquireOptions
 	start    time.Time
+	blind    bool // OnWait is not the user's: nothing is inspected for it
 	attempts int
 	last     error  // of the last attempt that said something about the key
 	place    *place // in a line; nil: there is none

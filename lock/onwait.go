@@ -40,6 +40,9 @@ func (w *waiter) report(ctx context.Context) *waitReport {
 		return nil
 	}
 	r := &waitReport{fn: w.opts.OnWait, key: w.key, known: time.Now(), slots: slotted(w.locker)}
+	if w.blind {
+		return r
+	}
 	if r.inspector, _ = As[Inspector](w.locker); r.inspector != nil {
 		ctx, r.end = context.WithCancel(ctx)
 		r.done = make(chan struct{})

@@ -131,28 +131,3 @@ func (l *lease) askRaise(ctx context.Context, raiser TermTokenRaiser, least uint
 	defer l.end()
 	return raiser.RaiseTermToken(ctx, l.key, l.token, least)
 }
-
-// raisable has leases of the two be at one token, which the stores of both count later
-// ones above: the larger of theirs, or what a store makes of it that has counted further.
-func raisable(ctx context.Context, leases []Lease) (uint64, error) {
-	const rounds = 8 // a store that answers with more does so once for each of its nodes
-	var token uint64
-	for range rounds {
-		for _, l := range leases {
-			token = max(token, l.Token())
-		}
-		even := true
-		for _, l := range leases {
-			// Also where it has that token: a store that can't raise is an error each time, and
-			// not only when the counts happen to differ.
-			if err := RaiseToken(ctx, l, token); err != nil {
-				return 0, err
-			}
-			even = even && l.Token() == token
-		}
-		if even {
-			return token, nil
-		}
-	}
-	return 0, fmt.Errorf("%w: one of the stores raises its token ever further, now to %d", ErrUnavailable, token)
-}

@@ -4,18 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Set is the leases that [AcquireAll] got, as one [Lease]: a keeper renews it like
-// any other. Extend and release its members through it only. It is safe for
+// Set is the leases that [AcquireAll] or [Both] got, as one [Lease]: a keeper renews it
+// like any other. Extend and release its members through it only. It is safe for
 // concurrent use.
 type Set struct {
 	lease   Lease // the local half: the earliest of the members' expiries, and final results
 	members []Lease
 	start   time.Time // what releaseAfter's until is counted from
+	inTurn  bool      // the members are released one after the other, the last one first
 
 	// next is the member whose Expiry is the earliest. It is not used while moving is
 	// not 0: then calls are under way that may move any of them. A Keeper's context
@@ -36,10 +38,13 @@ var (
 // newSet makes one lease of members, all of which are held until expiry.
 func newSet(members []Lease, expiry time.Time) *Set {
 	s := &Set{members: members, start: time.Now()}
-	g := Grant{
-		Key: jointName(members), Token: members[0].Token(), Expiry: expiry,
-		Extend: s.extend, Release: s.release, ReleaseTimeout: -1, // each member's Release bounds itself
-	}
+	return s.begin(Grant{Key: jointName(members), Expiry: expiry})
+}
+
+// begin makes s a lease, as g has it.
+func (s *Set) begin(g Grant) *Set {
+	g.Token, g.Extend, g.Release = s.members[0].Token(), s.extend, s.release
+	g.ReleaseTimeout = -1 // each member's Release bounds itself
 	if most := s.maxAfter(); most > 0 {
 		g.ReleaseAfter, g.Start, g.MaxReleaseAfter = s.releaseAfter, s.start, most
 	}
@@ -125,12 +130,13 @@ func (m *member) ReleaseAfter(ctx context.Context, d time.Duration) error {
 func (m *member) MaxReleaseAfter() time.Duration { return maxAfter(m.Lease) }
 
 // Key is a name for messages: the members' keys, joined by " + ". A long one ends
-// with how many more there are.
+// with how many more there are. Of [Both] it is the key.
 func (s *Set) Key() string { return s.lease.Key() }
 
 // Token is that of the first key that was given. It fences what that key protects
 // and nothing else, because tokens of two keys can't be compared: for the others,
-// see Leases. It is also what [Token] returns under a keeper of the Set.
+// see Leases. It is also what [Token] returns under a keeper of the Set. Of [Both] it is
+// the token of the key in both stores.
 func (s *Set) Token() uint64 { return s.lease.Token() }
 
 // Expiry is the earliest of the members' expiries, and the zero time once one of
@@ -239,7 +245,15 @@ func (s *Set) each(release func(Lease) error) error {
 	s.moving.Add(1)
 	defer s.moved()
 	var lost, failed error
-	for _, err := range each(s.members, release) {
+	errs := make([]error, len(s.members))
+	if s.inTurn {
+		for i, l := range slices.Backward(s.members) {
+			errs[i] = release(l)
+		}
+	} else {
+		errs = each(s.members, release)
+	}
+	for _, err := range errs {
 		if errors.Is(err, ErrLost) {
 			lost = also(lost, err)
 		} else {

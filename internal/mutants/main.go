@@ -62,7 +62,7 @@ func run() error {
 	// As the simulation's own command builds it, so that a seed replays.
 	always := slices.Concat(overlay.Ordered(strings.TrimSpace(string(goroot))), overlay.Seeded)
 	fmt.Println("| mutant | what it does | caught by | after | in |\n|---|---|---|---|---|")
-	those := slices.Concat(quorumMutants, waitingMutants, recordMutants)
+	those := slices.Concat(quorumMutants, waitingMutants, recordMutants, moveMutants)
 	if *stores || names != nil {
 		those = mutants
 	}

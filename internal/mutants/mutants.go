@@ -15,14 +15,18 @@ type mutant struct {
 	seed    uint64   // of the simulation's first run, near one that shows it; 0 is -seed
 	tests   bool     // the simulation is not asked: a test must fail
 	records bool     // it is one of the record engine, which has a simulation of its own
+	moves   bool     // the simulation is that of a fleet that changes stores
 	waits   bool     // the simulation's programs wait in the nodes' queues
 	in      []string // the tests that may find it; nil: those of the layers above the stores
 }
 
 // simulation is the package that simulates what the mutant is in.
 func (m mutant) simulation() string {
-	if m.records {
+	switch {
+	case m.records:
 		return "./internal/simulation/records"
+	case m.moves:
+		return "./internal/simulation/moves"
 	}
 	return "./internal/simulation"
 }
@@ -42,7 +46,7 @@ func one(file, old, new string) []overlay.Change {
 	return []overlay.Change{{File: file, Old: old, New: new}}
 }
 
-var mutants = slices.Concat(quorumMutants, waitingMutants, recordMutants, s3Mutants, kubernetesMutants)
+var mutants = slices.Concat(quorumMutants, waitingMutants, recordMutants, moveMutants, s3Mutants, kubernetesMutants)
 
 var quorumMutants = []mutant{
 	{name: "no-second-phase", what: "the highest count of a quorum's grants is taken for the token",
