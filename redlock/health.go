@@ -167,7 +167,7 @@ func (l *Locker) checkNode(ctx context.Context, n *node.Node, c rueidis.Client) 
 	h.Warnings = append(l.guardAdvice(rep.Unguarded), s.Advice(l.restartEffect())...)
 	h.Warnings = append(h.Warnings, s.CounterAdvice(ctx, c, FencePrefix, l.opts.Retention, h.Err)...)
 	if rep.Kind == script.Granted || rep.Kind == script.Held {
-		h.Warnings = append(h.Warnings, l.waitAdvice(ctx, n, c, k)...)
+		h.Warnings = append(h.Warnings, l.waitAdvice(ctx, slices.Index(l.nodes, n), n, c, k)...)
 	}
 	if nodeerr.KeyForbidden(err) {
 		h.Warnings = append(h.Warnings, "it can't show whether all clients have the same nodes, quorum and restart guard: "+allowAgreed)
@@ -201,22 +201,6 @@ func (l *Locker) probeVote(ctx context.Context, n *node.Node, c rueidis.Client, 
 		n.Call(ctx, c, q) // or its ttl ends it
 	}
 	return rep
-}
-
-// waitAdvice is what the node refuses to those who wait: they ask again and again there.
-func (l *Locker) waitAdvice(ctx context.Context, n *node.Node, c rueidis.Client, k script.Keys) (advice []string) {
-	ttl := script.ToMillis(probeTTL)
-	wait, value, channel := rand.Text(), newValue(l.opts.Owner), script.WakePrefix+"health"
-	stand := script.Stand{Waiter: wait, Value: value, Claim: ttl, Channel: channel}.Request(k, ttl, n.Guard())
-	if a := n.Call(ctx, c, stand); nodeerr.ForbiddenWithin(a.Err) {
-		advice = append(advice, "it keeps no queue of those who wait, so that they ask again and again: allow its user the queues (ACL ~"+StandingPrefix+"* +zadd +zrank +zrange +zrem +hdel)")
-	} else if a.Err == nil {
-		n.Call(ctx, c, script.Leave(k, wait, value, ttl, n.Guard())) // or the queue's ttl ends it
-	}
-	if err := c.Do(ctx, c.B().Publish().Channel(channel).Message("").Build()).Error(); nodeerr.Forbidden(err) {
-		advice = append(advice, "it can't notify those who wait, so that they ask again and again: allow its user the channels (ACL &"+WakePrefix+"* +publish +subscribe)")
-	}
-	return advice
 }
 
 // guardFact is how the restart guard stands to a node's vote; "" if it did not come

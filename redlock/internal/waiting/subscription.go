@@ -165,6 +165,15 @@ func (s *Subscription) listen() (worked bool, err error) {
 	}
 }
 
+// TrySubscribe subscribes to a channel, on a connection of its own that it closes, to see
+// whether the node lets it. It returns an error of the node, or of ctx.
+func TrySubscribe(ctx context.Context, client rueidis.Client, channel string) error {
+	conn, _ := client.Dedicate()
+	defer conn.Close() // to give it back needs commands that the user may lack
+	conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: func(rueidis.PubSubMessage) {}})
+	return nodeerr.Shown(conn.Do(ctx, conn.B().Subscribe().Channel(channel).Build()).Error())
+}
+
 var errClosed = errors.New("connection closed")
 
 func do(conn rueidis.DedicatedClient, timeout time.Duration, cmd rueidis.Completed) error {

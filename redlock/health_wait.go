@@ -1,0 +1,36 @@
+package redlock
+
+import (
+	"context"
+	"crypto/rand"
+
+	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+	"github.com/tonsurance/lockkeeper/redlock/internal/waiting"
+)
+
+// waitAdvice is what the node refuses to those who wait, and what to write: locks work all
+// the same there, and waiting for them is slower.
+func (l *Locker) waitAdvice(ctx context.Context, i int, n *node.Node, c rueidis.Client, k script.Keys) (advice []string) {
+	ttl := script.ToMillis(probeTTL)
+	wait, value, channel := rand.Text(), newValue(l.opts.Owner), script.WakePrefix+"health"
+	stand := script.Stand{Waiter: wait, Value: value, Claim: ttl, Channel: channel}.Request(k, ttl, n.Guard())
+	if a := n.Call(ctx, c, stand); nodeerr.ForbiddenWithin(a.Err) {
+		advice = append(advice, "it keeps no queue of those who wait, so that they ask again and again: allow its user the queues (ACL ~"+StandingPrefix+"* +zadd +zrank +zrange +zrem +hdel)")
+	} else if a.Err == nil {
+		n.Call(ctx, c, script.Leave(k, wait, value, ttl, n.Guard())) // or the queue's ttl ends it
+	}
+	refused := nodeerr.Forbidden(c.Do(ctx, c.B().Publish().Channel(channel).Message("").Build()).Error())
+	if !refused && !l.pushes.live(i) { // else it is seen already
+		refused = nodeerr.Forbidden(waiting.TrySubscribe(ctx, c, channel))
+	}
+	if refused {
+		advice = append(advice, "it can't notify those who wait, so that they ask again and again: allow its user the channels (ACL &"+WakePrefix+"* +publish +subscribe)")
+	}
+	if !n.Conn.Cluster() && nodeerr.Forbidden(c.Do(ctx, c.B().PubsubNumsub().Channel(channel).Build()).Error()) {
+		advice = append(advice, "it can't tell whether those who wait are still there, so that one that has died costs those behind it up to a second, or some round trips where the network is slow: allow its user to ask (ACL +pubsub|numsub)")
+	}
+	return advice
+}
