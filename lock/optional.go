@@ -51,6 +51,11 @@ type Info struct {
 	Token  uint64        // of the present term; 0 where the store can't tell
 	TTL    time.Duration // until the store frees it unless renewed; -1 means never
 	Held   time.Duration // since the present term began; 0 where the store can't tell
+
+	// Waiting is how many stand in the store's queue for the key, also while it is free: a
+	// process may be one, however many it has that wait. A store that queues ([Awaiter])
+	// tells it; of another, 0 says nothing. One that died may be counted until its turn.
+	Waiting int
 }
 
 // ForceReleaser breaks somebody else's hold: an operator's tool.
@@ -87,7 +92,19 @@ type NodeHealth struct {
 // Fact is one thing that a node tells of itself, as text for people: ("role",
 // "primary"). Name is lower case, and has the same meaning on all nodes of a store. A
 // Value that can't be known says so. Nothing is decided by facts.
-type Fact struct{ Name, Value string }
+type Fact struct {
+	Name, Value string
+
+	// Measures are what is measured of it, for programs; none where it is not known.
+	Measures []Measure
+}
+
+// Measure is a number whose Name ends in its unit, as in "uptime_seconds", in lower case;
+// without one it counts things, as in "replicas".
+type Measure struct {
+	Name  string
+	Value float64
+}
 
 // Voting counts the nodes that would vote now.
 func (h Health) Voting() int {

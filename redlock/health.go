@@ -157,7 +157,11 @@ func (l *Locker) checkNode(ctx context.Context, n *node.Node, c rueidis.Client) 
 	h.clock, h.run = s.Clock, s.Info["run_id"]
 	h.Facts = append([]lock.Fact{{Name: "reachable", Value: "yes"}}, s.Facts()...)
 	if guard := l.guardFact(rep); guard != "" {
-		h.Facts = append(h.Facts, lock.Fact{Name: "guard", Value: guard})
+		fact := lock.Fact{Name: "guard", Value: guard}
+		if rep.Kind == script.Recovering {
+			fact.Measures = []lock.Measure{{Name: "guard_left_seconds", Value: rep.Left.Seconds()}}
+		}
+		h.Facts = append(h.Facts, fact)
 	}
 	h.Facts = append(h.Facts, lock.Fact{Name: "functions", Value: n.Functions()})
 	h.Warnings = append(l.guardAdvice(rep.Unguarded), s.Advice(l.restartEffect())...)

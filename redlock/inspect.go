@@ -68,7 +68,7 @@ func (l *Locker) inspect(ctx context.Context, key string, gone absent) (lock.Inf
 	if err != nil {
 		return lock.Info{}, "", err
 	}
-	sights, err := l.look(ctx, k, 0, gone)
+	sights, err := l.look(ctx, k, mostWaiters, gone)
 	if err != nil {
 		return lock.Info{}, "", err
 	}
@@ -79,7 +79,7 @@ func (l *Locker) inspect(ctx context.Context, key string, gone absent) (lock.Inf
 		if votes(sights, value) >= l.opts.Quorum {
 			return l.describe(key, value, sights), value, nil
 		}
-		return lock.Info{Key: key}, "", nil // no value can have a quorum
+		return lock.Info{Key: key, Waiting: len(waitersOf(sights, ""))}, "", nil // no value can have a quorum
 	}
 }
 
@@ -104,6 +104,7 @@ func (l *Locker) noQuorum(ctx context.Context, what string, sights []sight) erro
 // it, its token the count that a quorum endorses.
 func (l *Locker) describe(key, value string, sights []sight) lock.Info {
 	info := lock.Info{Key: key, Holder: holderName(value)}
+	info.Waiting = len(waitersOf(sights, info.Holder))
 	counts := map[uint64]int{}
 	var left []time.Duration
 	for _, s := range sights {

@@ -103,6 +103,7 @@ func (l *Locker) view(ctx context.Context, key string, gone absent) (View, error
 		v.Info = l.describe(key, most, sights)
 	}
 	v.Waiters = waitersOf(sights, v.Holder)
+	v.Waiting = len(v.Waiters)
 	terms := map[string]int{most: 1}
 	for i, s := range sights {
 		n := NodeView{Node: l.nodes[i].Name, Err: s.err, Count: s.Count}

@@ -279,7 +279,9 @@ func judge(err error) error {
 // Describe tells of each member that the client knows, in one node: a quorum of them decides.
 func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 	node := lock.NodeHealth{Name: "etcd"}
-	fact := func(name, value string) { node.Facts = append(node.Facts, lock.Fact{Name: name, Value: value}) }
+	fact := func(name, value string, measures ...lock.Measure) {
+		node.Facts = append(node.Facts, lock.Fact{Name: name, Value: value, Measures: measures})
+	}
 	endpoints := s.client.Endpoints()
 	answering, versions := 0, map[string]bool{}
 	for _, endpoint := range endpoints {
@@ -299,18 +301,20 @@ func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 			node.Warnings = append(node.Warnings, fmt.Sprintf("%s is a learner: it has no vote", host(endpoint)))
 		}
 	}
-	fact("endpoints", fmt.Sprintf("%d of %d answer", answering, len(endpoints)))
+	fact("endpoints", fmt.Sprintf("%d of %d answer", answering, len(endpoints)),
+		lock.Measure{Name: "endpoints", Value: float64(len(endpoints))}, lock.Measure{Name: "endpoints_answering", Value: float64(answering)})
 	for v := range versions {
 		fact("version", v)
 	}
-	switch members, err := s.client.MemberList(ctx); {
-	case err != nil:
+	members, err := s.client.MemberList(ctx)
+	if err != nil {
 		fact("members", "not known")
-	case len(members.Members)%2 == 0:
-		fact("members", strconv.Itoa(len(members.Members)))
-		node.Warnings = append(node.Warnings, fmt.Sprintf("%d members survive no more failures than %d", len(members.Members), len(members.Members)-1))
-	default:
-		fact("members", strconv.Itoa(len(members.Members)))
+		return node
+	}
+	n := len(members.Members)
+	fact("members", strconv.Itoa(n), lock.Measure{Name: "members", Value: float64(n)})
+	if n%2 == 0 {
+		node.Warnings = append(node.Warnings, fmt.Sprintf("%d members survive no more failures than %d", n, n-1))
 	}
 	return node
 }

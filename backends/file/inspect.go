@@ -34,9 +34,9 @@ func (l *Locker) Inspect(ctx context.Context, key string) (lock.Info, error) {
 func (l *Locker) info(r record) lock.Info {
 	left := l.left(r)
 	if left == 0 {
-		return lock.Info{Key: r.Key}
+		return lock.Info{Key: r.Key, Waiting: len(r.Line)}
 	}
-	info := lock.Info{Key: r.Key, Holder: r.Holder, Token: r.Token, TTL: left}
+	info := lock.Info{Key: r.Key, Holder: r.Holder, Token: r.Token, TTL: left, Waiting: len(r.Line)}
 	if r.Since > 0 {
 		info.Held = max(0, l.clock.Now()-time.Duration(r.Since))
 	}

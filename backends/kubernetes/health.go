@@ -14,7 +14,9 @@ import (
 // need; the rest, a write has tried.
 func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 	node := lock.NodeHealth{Name: "kubernetes"}
-	fact := func(name, value string) { node.Facts = append(node.Facts, lock.Fact{Name: name, Value: value}) }
+	fact := func(name, value string, measures ...lock.Measure) {
+		node.Facts = append(node.Facts, lock.Fact{Name: name, Value: value, Measures: measures})
+	}
 	fact("namespace", s.namespace)
 	if u, err := url.Parse(s.api.host); err == nil {
 		fact("server", u.Host)
@@ -25,7 +27,7 @@ func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 		fact("version", version.GitVersion)
 	}
 	if s.skew > 0 {
-		fact("clock skew", s.skew.String()+" at most, as was said")
+		fact("clock skew", s.skew.String()+" at most, as was said", lock.Measure{Name: "clock_skew_at_most_seconds", Value: s.skew.Seconds()})
 	}
 	if _, _, err := s.list(ctx, url.Values{"limit": {"1"}}); err != nil {
 		if r, ok := errors.AsType[*refusal](err); ok && r.code == http.StatusForbidden {

@@ -27,9 +27,9 @@ func (l *Locker) Inspect(ctx context.Context, key string) (lock.Info, error) {
 	defer s.mu.Unlock()
 	now := l.store.now()
 	if t, ok := s.terms[key]; ok && t.live(now) {
-		return t.info(key, now), nil
+		return s.info(key, t, now), nil
 	}
-	return lock.Info{Key: key}, nil
+	return lock.Info{Key: key}, nil // nobody waits for a free key
 }
 
 // List yields the held keys that start with prefix, each shard of them as it is
@@ -57,14 +57,18 @@ func (s *shard) list(prefix string, now time.Duration) []lock.Info {
 	var infos []lock.Info
 	for key, t := range s.terms {
 		if strings.HasPrefix(key, prefix) && t.live(now) {
-			infos = append(infos, t.info(key, now))
+			infos = append(infos, s.info(key, t, now))
 		}
 	}
 	return infos
 }
 
-func (t *term) info(key string, now time.Duration) lock.Info {
-	return lock.Info{Key: key, Holder: t.holder, Token: t.token, TTL: t.expiry - now, Held: now - t.began}
+func (s *shard) info(key string, t *term, now time.Duration) lock.Info {
+	info := lock.Info{Key: key, Holder: t.holder, Token: t.token, TTL: t.expiry - now, Held: now - t.began}
+	if q := s.queue(key); q != nil {
+		info.Waiting = len(q.requests)
+	}
+	return info
 }
 
 // ForceRelease takes key away from the term with this token, or from any if

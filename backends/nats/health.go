@@ -15,7 +15,9 @@ import (
 // connected to.
 func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 	node := lock.NodeHealth{Name: "nats"}
-	fact := func(name, value string) { node.Facts = append(node.Facts, lock.Fact{Name: name, Value: value}) }
+	fact := func(name, value string, measures ...lock.Measure) {
+		node.Facts = append(node.Facts, lock.Fact{Name: name, Value: value, Measures: measures})
+	}
 	warn := func(format string, args ...any) { node.Warnings = append(node.Warnings, fmt.Sprintf(format, args...)) }
 	info, err := s.info(ctx)
 	if err != nil {
@@ -36,7 +38,7 @@ func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 	}
 	fact("bucket", strings.TrimPrefix(s.stream, "KV_"))
 	fact("storage", strings.ToLower(info.Config.Storage.String()))
-	fact("replicas", strconv.Itoa(info.Config.Replicas))
+	fact("replicas", strconv.Itoa(info.Config.Replicas), lock.Measure{Name: "replicas", Value: float64(info.Config.Replicas)})
 	// No client can see it: it is a setting of the servers.
 	fact("sync_interval", "not visible to clients, must be always")
 	if info.Cluster != nil && info.Config.Replicas > 1 {

@@ -273,7 +273,9 @@ func (s *store) String() string { return fmt.Sprintf("bucket %q", s.bucket) }
 // Describe says what of the bucket matters to locks.
 func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 	node := lock.NodeHealth{Name: "s3"}
-	fact := func(name, value string) { node.Facts = append(node.Facts, lock.Fact{Name: name, Value: value}) }
+	fact := func(name, value string, measures ...lock.Measure) {
+		node.Facts = append(node.Facts, lock.Fact{Name: name, Value: value, Measures: measures})
+	}
 	warn := func(format string, args ...any) { node.Warnings = append(node.Warnings, fmt.Sprintf(format, args...)) }
 	fact("bucket", s.bucket)
 	if r := s.client.Options().Region; r != "" {
@@ -300,7 +302,7 @@ func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 	o, err := s.read(ctx, internal(s.prefix, "check"))
 	if err == nil && !o.date.IsZero() {
 		off := o.date.Sub(asked).Abs()
-		fact("this machine's clock", fmt.Sprintf("within %v of the store's", (off+time.Second).Round(time.Second)))
+		fact("this machine's clock", fmt.Sprintf("within %v of the store's", (off+time.Second).Round(time.Second)), lock.Measure{Name: "clock_off_at_most_seconds", Value: (off + time.Second).Round(time.Second).Seconds()})
 		if off > 5*time.Minute {
 			warn("this machine's clock is off by %v: S3 refuses requests from 15m on", off.Round(time.Second))
 		}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/internal/inspect"
 )
 
 // completionTimeout bounds what somebody waits for who has pressed Tab.
@@ -72,15 +72,11 @@ func (a *app) heldKeys(ctx context.Context, prefix string) []cobra.Completion {
 	if err != nil {
 		return nil
 	}
-	i, ok := lock.As[lock.Inspector](l)
-	if !ok {
-		return nil
-	}
-	all, _ := held(ctx, i, prefix)
+	all, _ := inspect.Keys(ctx, l, prefix)
 	var keys []cobra.Completion
-	for _, info := range all {
+	for _, info := range inspect.Fold(all, prefix) {
 		// A key that a prompt can't show in one line is one to type.
-		if printable(info.Key) == info.Key && strings.TrimSpace(info.Key) == info.Key {
+		if info.Holder != "" && printable(info.Key) == info.Key && strings.TrimSpace(info.Key) == info.Key {
 			keys = append(keys, cobra.CompletionWithDesc(info.Key, "held by "+printable(info.Holder)))
 		}
 	}

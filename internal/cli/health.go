@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/tonsurance/lockkeeper/internal/inspect"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
 )
@@ -21,27 +22,13 @@ const (
 	exitUnchecked = 3
 )
 
-// nodeReport and healthReport are what --output json prints.
-type nodeReport struct {
-	Name      string            `json:"name"`
-	State     string            `json:"state"` // votes, waits, refuses, down
-	Votes     bool              `json:"votes"`
-	Reason    string            `json:"reason,omitempty"` // why it does not vote
-	LatencyMS float64           `json:"latency_ms"`
-	Facts     map[string]string `json:"facts,omitempty"`
-	Advice    []string          `json:"advice"`
-
-	facts []lock.Fact // in their order
-}
-
+// healthReport is what the nodes say, and what a node is called.
 type healthReport struct {
-	Status string       `json:"status"` // healthy, degraded, no quorum
-	Voting int          `json:"voting"`
-	Quorum int          `json:"quorum"`
-	Nodes  []nodeReport `json:"nodes"`
-
-	node string // what a node is
+	inspect.HealthJSON
+	node string
 }
+
+var healthFormats = []string{"table", "wide", "lines", "json"}
 
 func (a *app) healthCommand() *cobra.Command {
 	var timeout time.Duration
@@ -50,20 +37,23 @@ func (a *app) healthCommand() *cobra.Command {
 		Short: "Tell whether each node can vote, and what an operator should change",
 		Long: `Health asks each node for a real vote, on a key of its own that is freed at once: a
 server that answers PING may refuse every lock all the same. For each node it shows
-what it is, why it does not vote, and, after a !, what an operator should change. The
-clock is how far the node's is ahead of this machine's. The state is one of
+what it is, why it does not vote, and, after a !, what an operator should change. With
+--output wide it shows all that the nodes tell of themselves: the clock is how far the
+node's is ahead of this machine's. The state is one of
 
   votes     it answers, and would grant a lock
   waits     it restarted lately, and votes when the restart guard's time is over
   refuses   it answers, and grants none
   down      it does not answer
 
-With --output lines there is a line a node, for scripts and logs.
+With --output lines there is a line a node, for scripts and logs. In JSON what is
+measured is a number, with the unit in its name.
 
 Exit status: 0 all nodes vote; 1 not all, but a quorum; 2 no quorum; 3 nothing was
 checked (bad input).`,
 		Example: `  lockkeeper health
   REDIS_NODES=localhost:6379,localhost:6380,localhost:6381 lockkeeper health
+  lockkeeper health -o wide
   lockkeeper health --output lines
   lockkeeper health --output json | jq '.nodes[] | {name, state, facts}'`,
 		Args: cobra.NoArgs,
@@ -72,9 +62,8 @@ checked (bad input).`,
 		},
 	}
 	c.Flags().DurationVar(&timeout, "timeout", 3*time.Second, "`time` for all nodes together")
-	formats := []string{"table", "lines", "json"}
-	c.Flags().StringVarP(&a.output, "output", "o", "table", "`format`: "+strings.Join(formats, ", "))
-	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
+	c.Flags().StringVarP(&a.output, "output", "o", "table", "`format`: "+strings.Join(healthFormats, ", "))
+	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(healthFormats, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 
@@ -92,7 +81,7 @@ func (a *app) health(ctx context.Context, timeout time.Duration) error {
 	}
 	switch a.output {
 	case "json":
-		err = a.printJSON(report)
+		err = a.printJSON(report.HealthJSON)
 	case "lines":
 		err = a.printHealthLines(report)
 	default:
@@ -102,9 +91,9 @@ func (a *app) health(ctx context.Context, timeout time.Duration) error {
 		return &status{exitUnchecked, err}
 	}
 	switch report.Status {
-	case "degraded":
+	case inspect.Degraded:
 		return &status{code: exitDegraded}
-	case "no quorum":
+	case inspect.NoQuorum:
 		return &status{code: exitNoQuorum}
 	}
 	return nil
@@ -112,8 +101,8 @@ func (a *app) health(ctx context.Context, timeout time.Duration) error {
 
 func (a *app) askHealth(ctx context.Context, timeout time.Duration) (healthReport, error) {
 	var none healthReport
-	if a.output != "table" && a.output != "lines" && a.output != "json" {
-		return none, usage("--output is %q, want table, lines or json", a.output)
+	if !slices.Contains(healthFormats, a.output) {
+		return none, usage("--output is %q, want table, wide, lines or json", a.output)
 	}
 	if timeout < time.Millisecond || timeout > time.Hour {
 		return none, usage("--timeout is %v, want 1ms to 1h", timeout)
@@ -138,101 +127,38 @@ func (a *app) askHealth(ctx context.Context, timeout time.Duration) (healthRepor
 	if err != nil {
 		return none, err
 	}
-	report := reportOf(h)
-	report.node = "node"
+	report := healthReport{inspect.Health(h), "node"}
 	if _, ok := lock.As[*redlock.Locker](l); ok {
 		report.node = "Redis node"
 	}
 	return report, nil
 }
 
-func reportOf(h lock.Health) healthReport {
-	r := healthReport{Status: "healthy", Voting: h.Voting(), Quorum: h.Quorum}
-	switch {
-	case !h.HasQuorum():
-		r.Status = "no quorum"
-	case r.Voting < len(h.Nodes):
-		r.Status = "degraded"
+func latencyText(n inspect.NodeJSON) string {
+	if n.Latency() <= 0 {
+		return unknown
 	}
-	for _, n := range h.Nodes {
-		node := nodeReport{Name: n.Name, State: stateOf(n), Votes: n.Err == nil, LatencyMS: float64(n.Latency.Microseconds()) / 1000, Advice: slices.Clone(n.Warnings), facts: n.Facts}
-		if n.Err != nil {
-			node.Reason = reasonOf(n.Err)
-		}
-		for _, f := range n.Facts {
-			if node.Facts == nil {
-				node.Facts = map[string]string{}
-			}
-			node.Facts[f.Name] = f.Value
-		}
-		if n.Latency >= slow && node.State != "down" {
-			node.Advice = append(node.Advice, fmt.Sprintf("slow, it took %s to answer: clients leave out a node that takes longer than their node timeout, 1s unless they set it", short(n.Latency)))
-		}
-		for i, advice := range node.Advice {
-			node.Advice[i] = optionWords(advice)
-		}
-		if node.Advice == nil {
-			node.Advice = []string{}
-		}
-		r.Nodes = append(r.Nodes, node)
-	}
-	return r
-}
-
-// slow is half of redlock's node timeout.
-const slow = 500 * time.Millisecond
-
-// reachable is the fact of that name, which is shown as part of the state.
-const reachable = "reachable"
-
-// waiting begins the fact "guard" of a node that sits the restart guard out.
-const waiting = "votes in "
-
-func stateOf(n lock.NodeHealth) string {
-	switch {
-	case n.Err == nil:
-		return "votes"
-	case slices.ContainsFunc(n.Facts, func(f lock.Fact) bool { return f.Name == "guard" && strings.HasPrefix(f.Value, waiting) }):
-		return "waits"
-	case (errors.Is(n.Err, lock.ErrUnavailable) || errors.Is(n.Err, context.DeadlineExceeded)) && !slices.ContainsFunc(n.Facts, func(f lock.Fact) bool { return f.Name == reachable }):
-		return "down" // of a store that is no quorum of Redis nodes: an outage, and no refusal
-	case n.Latency > 0, slices.Contains(n.Facts, lock.Fact{Name: reachable, Value: "yes"}):
-		return "refuses"
-	}
-	return "down"
-}
-
-// reasonOf is err in one line, with what to do about it here.
-func reasonOf(err error) string {
-	s := optionWords(oneLine(err))
-	if errors.Is(err, lock.ErrRefused) || errors.Is(err, lock.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
-		s = words(err)
-	}
-	s = strings.Replace(s, "asks for a password", "asks for a password: set REDISCLI_AUTH, or give it in the URL", 1)
-	return strings.Replace(s, "refuses the user or the password:", "refuses the user or the password: see REDIS_USER and REDISCLI_AUTH, or the URL:", 1)
-}
-
-func latencyText(n nodeReport) string {
-	if n.LatencyMS <= 0 {
-		return "-"
-	}
-	return short(time.Duration(n.LatencyMS * float64(time.Millisecond)))
+	return short(n.Latency())
 }
 
 func (a *app) printHealth(r healthReport) error {
 	var b strings.Builder
-	if t := healthTable(r); a.width() > 0 && t.natural() > a.width() {
-		a.writeFacts(&b, r)
+	t, more := healthTable(r, a.output == "wide")
+	if a.width() > 0 && t.natural() > a.width() {
+		a.writeFacts(&b, r, more)
 	} else if err := t.print(a, &b); err != nil {
 		return err
 	}
 	a.writeReasons(&b, r)
 	a.writeAdvice(&b, r)
+	if len(more) > 0 {
+		a.writeWrapped(&b, "", "-o wide shows more: "+strings.Join(more, ", "))
+	}
 	fmt.Fprintf(&b, "\n%d of %d nodes vote, %d needed: ", r.Voting, len(r.Nodes), r.Quorum)
 	switch r.Status {
-	case "healthy":
+	case inspect.Healthy:
 		b.WriteString(a.paint(good, "all healthy"))
-	case "degraded":
+	case inspect.Degraded:
 		b.WriteString(a.paint(warn, r.degraded()))
 	default:
 		b.WriteString(a.paint(bad, noQuorum))
@@ -242,11 +168,9 @@ func (a *app) printHealth(r healthReport) error {
 }
 
 func (a *app) writeReasons(b *strings.Builder, r healthReport) {
-	sep := "\n"
 	for _, n := range r.Nodes {
 		if n.Reason != "" {
-			fmt.Fprintf(b, "%s%s %s %s\n", sep, printable(n.Name), a.paint(bad, "does not vote:"), printable(n.Reason))
-			sep = ""
+			a.writeWrapped(b, bad, printable(n.Name)+" does not vote: "+printable(n.Reason))
 		}
 	}
 }
@@ -268,8 +192,37 @@ func (a *app) writeAdvice(b *strings.Builder, r healthReport) {
 		if n := len(nodes[advice]); n > 1 && n == len(r.Nodes) {
 			whom = "all nodes"
 		}
-		fmt.Fprintf(b, "\n%s %s: %s\n", a.paint(warn, "!"), whom, printable(advice))
+		a.writeWrapped(b, warn, "! "+whom+": "+printable(advice))
 	}
+}
+
+// tableWidth is how wide what health prints is at the most, but for -o wide.
+const tableWidth = 100
+
+// writeWrapped writes a paragraph, after an empty line. colour is that of its first word.
+func (a *app) writeWrapped(b *strings.Builder, colour, text string) {
+	width := tableWidth
+	if w := a.width(); w > 0 {
+		width = min(width, w)
+	}
+	at := 0
+	b.WriteByte('\n')
+	for i, word := range strings.Fields(text) {
+		n := columns(word)
+		switch {
+		case i == 0:
+			word = a.paint(colour, word)
+		case at+1+n > width:
+			b.WriteString("\n  ")
+			at = 2
+		default:
+			b.WriteByte(' ')
+			at++
+		}
+		b.WriteString(word)
+		at += n
+	}
+	b.WriteByte('\n')
 }
 
 const noQuorum = "no quorum, no lock can be taken or renewed"
@@ -278,26 +231,48 @@ func (r healthReport) degraded() string {
 	return fmt.Sprintf("degraded, locks work, and losing %d more would stop them", r.Voting-r.Quorum+1)
 }
 
-// healthTable has a row a node and a column a fact.
-func healthTable(r healthReport) *table {
-	t := &table{colours: map[int]string{}}
-	var names []string
-	head := []string{"NODE", "STATE", "LATENCY"}
+// mainFacts are those of a Redis node that the table shows, and with -o wide all.
+var mainFacts = []string{"version", "role", "persistence", "uptime"}
+
+// healthTable has a row a node and a column a fact: all with wide, else what fits into
+// tableWidth. more are the facts that it leaves out.
+func healthTable(r healthReport, wide bool) (t *table, more []string) {
+	names := factNames(r)
+	all := names
+	if main := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !slices.Contains(mainFacts, name) }); !wide && len(main) == len(mainFacts) {
+		names = main // the same at all times, for whoever reads it every day
+	}
+	for t = factTable(r, names); !wide && t.natural() > tableWidth && len(names) > len(mainFacts); t = factTable(r, names) {
+		names = names[:len(names)-1]
+	}
+	return t, slices.DeleteFunc(slices.Clone(all), func(name string) bool { return slices.Contains(names, name) })
+}
+
+// factNames are those of all nodes, in their order.
+func factNames(r healthReport) (names []string) {
 	for _, n := range r.Nodes {
-		for _, f := range n.facts {
-			if f.Name != reachable && !slices.Contains(names, f.Name) {
+		for _, f := range n.Texts {
+			if f.Name != inspect.Reachable && !slices.Contains(names, f.Name) {
 				names = append(names, f.Name)
-				head = append(head, strings.ToUpper(f.Name))
 			}
 		}
+	}
+	return names
+}
+
+func factTable(r healthReport, names []string) *table {
+	t := &table{colours: map[int]string{}}
+	head := []string{"NODE", "STATE", "LATENCY"}
+	for _, name := range names {
+		head = append(head, strings.ToUpper(name))
 	}
 	t.add(head...)
 	for i, n := range r.Nodes {
 		row := []string{n.Name, n.State, latencyText(n)}
 		for _, name := range names {
-			value, ok := n.Facts[name]
+			value, ok := n.Text(name)
 			if !ok {
-				value = "-"
+				value = unknown
 			}
 			row = append(row, value)
 		}
@@ -307,11 +282,11 @@ func healthTable(r healthReport) *table {
 	return t
 }
 
-func stateColour(n nodeReport) string {
+func stateColour(n inspect.NodeJSON) string {
 	switch {
 	case n.Votes:
 		return good
-	case n.State == "waits":
+	case n.State == inspect.Waits:
 		return warn
 	}
 	return bad
@@ -327,14 +302,14 @@ func (t *table) natural() int {
 }
 
 // writeFacts is the table for a terminal that is too narrow for it.
-func (a *app) writeFacts(b *strings.Builder, r healthReport) {
+func (a *app) writeFacts(b *strings.Builder, r healthReport, without []string) {
 	for i, n := range r.Nodes {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
 		fmt.Fprintf(b, "%s  %s  %s\n", printable(n.Name), a.paint(stateColour(n), n.State), latencyText(n))
-		for _, f := range n.facts {
-			if f.Name != reachable {
+		for _, f := range n.Texts {
+			if f.Name != inspect.Reachable && !slices.Contains(without, f.Name) {
 				fmt.Fprintf(b, "  %-12s %s\n", f.Name, printable(f.Value))
 			}
 		}
@@ -349,7 +324,7 @@ func (a *app) printHealthLines(r healthReport) error {
 	for _, n := range r.Nodes {
 		state := "UP"
 		switch {
-		case n.State == "waits":
+		case n.State == inspect.Waits:
 			state = fmt.Sprintf("WAITING (%s)", printable(n.Reason))
 		case !n.Votes:
 			state = fmt.Sprintf("DOWN (%s)", printable(n.Reason))
@@ -358,14 +333,14 @@ func (a *app) printHealthLines(r healthReport) error {
 	}
 	fmt.Fprintf(&b, "\n%s\nHealth Check Summary\n%s\nHealthy nodes: %d / %d\n", rule, rule, r.Voting, len(r.Nodes))
 	quorum := "yes"
-	if r.Status == "no quorum" {
+	if r.Status == inspect.NoQuorum {
 		quorum = "NO"
 	}
 	fmt.Fprintf(&b, "Quorum: %s (%d needed)\n", quorum, r.Quorum)
 	switch r.Status {
-	case "healthy":
+	case inspect.Healthy:
 		b.WriteString("Status: ALL NODES HEALTHY\n\nReady for distributed locking!\n")
-	case "degraded":
+	case inspect.Degraded:
 		b.WriteString("Status: " + strings.Replace(r.degraded(), "degraded,", "DEGRADED:", 1) + "\n")
 	default:
 		b.WriteString("Status: " + strings.Replace(noQuorum, "no quorum,", "NO QUORUM:", 1) + "\n")

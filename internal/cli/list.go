@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,50 +9,15 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/tonsurance/lockkeeper/internal/inspect"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
 // openTimeout bounds connecting for commands that ask once.
 const openTimeout = 5 * time.Second
 
-// lockReport is what --output json prints of one key. Tokens are strings: JSON's
-// numbers lose digits of large ones in some readers.
-type lockReport struct {
-	Key    string `json:"key"`
-	Held   bool   `json:"held"`
-	Holder string `json:"holder,omitempty"`
-	Token  string `json:"token,omitempty"` // none: unknown
-	LeftMS *int64 `json:"left_ms,omitempty"`
-	HeldMS *int64 `json:"held_ms,omitempty"` // since when the hold began; none: the store can't tell
-
-	SlotOf     string       `json:"slot_of,omitempty"` // of a further slot: the key of its semaphore
-	Slot       int          `json:"slot,omitempty"`    // and its number, 2 or more
-	Slots      []lockReport `json:"slots,omitempty"`   // of a key: its further slots that are not free
-	SlotsError string       `json:"slots_error,omitempty"`
-
-	// Of a quorum of Redis nodes only.
-	State   string       `json:"state,omitempty"`
-	Votes   int          `json:"votes,omitempty"`  // nodes that have the value that most have
-	Quorum  int          `json:"quorum,omitempty"` // how many must
-	Nodes   []viewReport `json:"nodes,omitempty"`
-	Waiting []string     `json:"waiting,omitempty"`
-}
-
-func lockReportOf(i lock.Info) lockReport {
-	r := lockReport{Key: i.Key, Held: i.Holder != "", Holder: i.Holder}
-	if i.Token != 0 {
-		r.Token = strconv.FormatUint(i.Token, 10)
-	}
-	if r.Held && i.TTL >= 0 {
-		ms := i.TTL.Milliseconds()
-		r.LeftMS = &ms
-	}
-	if r.Held && i.Held > 0 {
-		ms := i.Held.Milliseconds()
-		r.HeldMS = &ms
-	}
-	return r
-}
+// unknown stands in a table for what a store can't say.
+const unknown = "-"
 
 func tokenText(token uint64) string {
 	if token == 0 {
@@ -67,6 +31,30 @@ func leftText(left time.Duration) string {
 		return "for ever"
 	}
 	return short(left)
+}
+
+// heldText is for how long a key has been held.
+func heldText(held time.Duration) string {
+	if held <= 0 {
+		return unknown
+	}
+	return short(held)
+}
+
+// waitingText is how many wait for a key.
+func waitingText(k inspect.Reading) string {
+	if !k.Queues {
+		return unknown
+	}
+	return strconv.Itoa(k.Waiting)
+}
+
+// readingToken is the token of a key's hold. A reader's is not that of its place.
+func readingToken(k inspect.Reading) string {
+	if k.Holder == "" || k.ReaderOf != "" {
+		return unknown
+	}
+	return tokenText(k.Token)
 }
 
 // with opens the store for one question.
@@ -110,31 +98,6 @@ func inspectorOf(l lock.Locker) (lock.Inspector, error) {
 	return i, nil
 }
 
-// stall is for how long a store may show no further lock before a listing ends.
-const stall = 10 * time.Second
-
-// held are the locks that start with prefix, by name. A store that hangs ends it with an
-// outage: nobody is to wait for what does not come.
-func held(ctx context.Context, i lock.Inspector, prefix string) ([]lock.Info, error) {
-	asking, cancel := context.WithCancel(ctx)
-	defer cancel()
-	timer := time.AfterFunc(stall, cancel)
-	defer timer.Stop()
-	var all []lock.Info
-	for info, err := range i.List(asking, prefix) {
-		if err != nil && asking.Err() != nil && ctx.Err() == nil {
-			return all, fmt.Errorf("%w: no answer within %v", lock.ErrUnavailable, stall)
-		}
-		if err != nil {
-			return all, err
-		}
-		timer.Reset(stall)
-		all = append(all, info)
-	}
-	slices.SortFunc(all, func(x, y lock.Info) int { return cmp.Compare(x.Key, y.Key) })
-	return slices.CompactFunc(all, func(x, y lock.Info) bool { return x.Key == y.Key }), nil
-}
-
 func optional(args []string) string {
 	if len(args) == 0 {
 		return ""
@@ -146,12 +109,18 @@ func (a *app) listCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list [PREFIX]",
 		Short: "List the locks that are held",
-		Long: `List shows the locks that are held, and on a quorum of Redis nodes also the keys
-that are held by nobody although a node has a value. These have a STATE:
+		Long: `List shows the locks that are held, with how much time is left unless they are
+renewed, for how long they have been held, and how many wait in the store's queue; a -
+is what the store can't tell (Redis does not know since when a lock is held). On a
+quorum of Redis nodes it also shows the keys that are held by nobody although a node
+has a value. These have a STATE:
 
 ` + statesHelp + `
 What run --slots holds is a key a slot: slot 1 is the key itself, slot 3 of crawl is
-"crawl;slot=3". Where there are such, they have a SLOT.
+"crawl;slot=3". Where there are such, they have a SLOT. A key with readers and writers
+(run --shared and --exclusive) is shown once for its writer, or for each reader: AS says
+which, or that the holder is at the gate, which readers pass one at a time and a writer
+holds while it waits for the readers that are in.
 Lockkeeper show KEY tells more.`,
 		Example: `  lockkeeper list
   lockkeeper list tenant: --output json`,
@@ -162,8 +131,9 @@ Lockkeeper show KEY tells more.`,
 			}
 			return a.withAnyway(cmd.Context(), func(ctx context.Context, l lock.Locker) error {
 				// What could be read is shown in any case.
-				all, err := looks(ctx, l, optional(args))
-				return errors.Join(a.printLocks(all, err == nil), err)
+				prefix := optional(args)
+				all, err := inspect.Keys(ctx, l, prefix)
+				return errors.Join(a.printLocks(inspect.Fold(all, prefix), err == nil), err)
 			})
 		},
 	}
@@ -171,11 +141,11 @@ Lockkeeper show KEY tells more.`,
 	return c
 }
 
-func (a *app) printLocks(all []look, complete bool) error {
+func (a *app) printLocks(all []inspect.Reading, complete bool) error {
 	if a.output == "json" {
-		reports := []lockReport{}
+		reports := []inspect.KeyJSON{}
 		for _, k := range all {
-			reports = append(reports, k.report())
+			reports = append(reports, k.JSON())
 		}
 		return a.printJSON(reports)
 	}
@@ -186,22 +156,79 @@ func (a *app) printLocks(all []look, complete bool) error {
 		_, err := fmt.Fprintln(a.out, "no lock is held")
 		return err
 	}
-	plain := !slices.ContainsFunc(all, func(k look) bool { return !k.plain() })
-	all = slices.SortedFunc(slices.Values(all), bySlot)
+	all = slices.SortedFunc(slices.Values(all), inspect.BySlot)
+	t := locksTable(all)
+	return t.print(a, a.out)
+}
+
+// locksTable has a row a key, and columns for what some of them have alone.
+func locksTable(all []inspect.Reading) *table {
+	plain := !slices.ContainsFunc(all, func(k inspect.Reading) bool { return !k.Plain() })
+	named := slices.ContainsFunc(all, func(k inspect.Reading) bool { return asText(k) != unknown })
 	slots := slotTexts(all)
-	var t table
-	for i, k := range append([]look{{}}, all...) {
-		row := []string{"KEY", "HOLDER", "TOKEN", "LEFT"}
+	t := &table{}
+	for i, k := range append([]inspect.Reading{{}}, all...) {
+		row := []string{"KEY", "HOLDER", "TOKEN", "LEFT", "HELD FOR", "WAITING"}
+		slot, as, state := "SLOT", "AS", "STATE"
 		if i > 0 {
-			row = []string{k.Key, k.holders(), k.tokenText(), leftText(k.left())}
+			row = []string{k.Name(), k.Holders(), readingToken(k), leftText(k.Left()), heldText(k.Held), waitingText(k)}
+			as, state = asText(k), string(k.State())
+			if slots != nil {
+				slot = slots[i-1]
+			}
 		}
 		if slots != nil {
-			row = append(row, append([]string{"SLOT"}, slots...)[i])
+			row = append(row, slot)
+		}
+		if named {
+			row = append(row, as)
 		}
 		if !plain {
-			row = append(row, []string{"STATE", k.state()}[min(i, 1)])
+			row = append(row, state)
 		}
 		t.add(row...)
 	}
-	return t.print(a, a.out)
+	return t
+}
+
+// asText is what a key is held as.
+func asText(k inspect.Reading) string {
+	as := map[string]string{
+		"": unknown, inspect.AsWriter: "writer", inspect.AsReader: "reader", inspect.AsGate: "at the gate", inspect.AsRequest: "request to resign",
+	}[k.As()]
+	switch {
+	case k.ResignBy == "":
+		return as
+	case as == unknown:
+		return "asked to resign"
+	}
+	return as + ", asked to resign"
+}
+
+// slotTexts are the column SLOT of a list of keys, or nil if none is a further slot.
+func slotTexts(all []inspect.Reading) []string {
+	several := map[string]bool{}
+	slotOf := func(k inspect.Reading) (string, int) {
+		if k.ReaderOf != "" {
+			return "", 1
+		}
+		return lock.SlotOf(k.Key)
+	}
+	for _, k := range all {
+		if key, slot := slotOf(k); slot > 1 {
+			several[key] = true
+		}
+	}
+	if len(several) == 0 {
+		return nil
+	}
+	var texts []string
+	for _, k := range all {
+		text := "-"
+		if key, slot := slotOf(k); several[key] {
+			text = strconv.Itoa(slot)
+		}
+		texts = append(texts, text)
+	}
+	return texts
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/internal/inspect"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -38,6 +39,9 @@ func on(t *testing.T, env []string, args ...string) (string, int) {
 
 // value is one as a client of ours has it.
 func value(owner string) string { return owner + "/ABCDEFGHIJKLMNOPQRSTUVWXYZ" }
+
+// flat is text without its lines and columns.
+func flat(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // row requires a line that begins with these cells.
 func row(t *testing.T, out string, cells ...string) {
@@ -85,7 +89,7 @@ func TestShowTellsTheHolderEachNodesPartAndWhoWaits(t *testing.T) {
 	row(t, out, servers[2].Addr(), "unknown")
 	out, code = on(t, env, "show", "k", "-o", "json")
 	require.Zero(t, code)
-	var r lockReport
+	var r inspect.KeyJSON
 	require.NoError(t, json.Unmarshal([]byte(out), &r))
 	require.True(t, r.Held)
 	require.Equal(t, "held", r.State)
@@ -103,7 +107,7 @@ func TestListAndShowTellSplitOrphanedForeignAndUnknownApart(t *testing.T) {
 	holdIt(t, env, "held")
 	require.Eventually(t, func() bool { return servers[0].Do("EXISTS", "redlock:held") == "1" }, patience, 5*time.Millisecond)
 	out, _ = on(t, env, "list")
-	require.Equal(t, []string{"KEY", "HOLDER", "TOKEN", "LEFT"}, strings.Fields(strings.Split(out, "\n")[0]), "no column for what is plain")
+	require.Equal(t, "KEY HOLDER TOKEN LEFT HELD FOR WAITING", flat(strings.Split(out, "\n")[0]), "no column for what is plain")
 
 	set := func(i int, key, value string) { servers[i].Do("SET", "redlock:"+key, value, "PX", "600000") }
 	set(0, "beside", value("b:2"))
@@ -205,7 +209,7 @@ func TestReleaseOfALockThatChangedHandsBreaksNothing(t *testing.T) {
 	var out strings.Builder
 	a := &app{out: &out, err: &out, getenv: func(string) string { return "" }, nodes: strings.TrimPrefix(env[0], "REDIS_NODES=")}
 	err := a.with(t.Context(), func(ctx context.Context, l lock.Locker) error {
-		k, err := lookAt(ctx, l, "k")
+		k, err := inspect.Key(ctx, l, "k")
 		require.NoError(t, err)
 		require.Equal(t, "a:1", k.Holder)
 		servers[0].Do("DEL", "redlock:k")
@@ -244,7 +248,7 @@ func TestTheCommandsOfOperatorsWorkOnFiles(t *testing.T) {
 	pids(t, file, 2)
 	out, code := do(t, url, nil, "list")
 	require.Zero(t, code)
-	require.Equal(t, []string{"KEY", "HOLDER", "TOKEN", "LEFT"}, strings.Fields(strings.Split(out, "\n")[0]))
+	require.Equal(t, "KEY HOLDER TOKEN LEFT HELD FOR WAITING", flat(strings.Split(out, "\n")[0]))
 	out, code = do(t, url, nil, "show", "k")
 	require.Zero(t, code)
 	require.Regexp(t, `^key +k\nholder +\S+:\d+\ntoken +\d+\nsince +\S.* ago\)\nleft +\S+ unless renewed\n$`, out)
@@ -282,12 +286,21 @@ func TestHealthTellsWhatEachNodeIsAndWhatToChange(t *testing.T) {
 	env := []string{"REDIS_NODES=" + strings.Join(redistest.Addrs(servers), ",")}
 	out, code := on(t, env, "health")
 	require.Equal(t, exitDegraded, code, out)
-	require.Regexp(t, `(?m)^NODE +STATE +LATENCY +VERSION +ROLE +PERSISTENCE +MEMORY +EVICTION +UPTIME +CLOCK +GUARD +FUNCTIONS$`, out)
-	for _, s := range good {
-		require.Regexp(t, `(?m)^`+s.Addr()+` +votes +\S+ +(Redis|Valkey) \S+ +primary +durable \(aof, always\) +\S+ MB, no limit +noeviction +\S+ +\S.* durable +(yes|no)\b.*$`, out)
+	require.Regexp(t, `(?m)^NODE +STATE +LATENCY +VERSION +ROLE +PERSISTENCE +UPTIME$`, out)
+	for line := range strings.Lines(out) {
+		require.LessOrEqual(t, columns(strings.TrimSuffix(line, "\n")), tableWidth, line)
 	}
-	require.Regexp(t, `(?m)^`+cache.Addr()+` +waits .* votes in `, out)
-	require.Regexp(t, `(?m)^`+locked.Addr()+` +refuses +- `, out)
+	all, code := on(t, env, "health", "-o", "wide")
+	require.Equal(t, exitDegraded, code, all)
+	require.Regexp(t, `(?m)^NODE +STATE +LATENCY +VERSION +ROLE +PERSISTENCE +MEMORY +EVICTION +UPTIME +CLOCK +GUARD +FUNCTIONS$`, all)
+	for _, s := range good {
+		require.Regexp(t, `(?m)^`+s.Addr()+` +votes +\S+ +(Redis|Valkey) \S+ +primary +durable \(aof, always\) +\S+s$`, out)
+		require.Regexp(t, `(?m)^`+s.Addr()+` +votes +\S+ +(Redis|Valkey) \S+ +primary +durable \(aof, always\) +\S+ MB, no limit +noeviction +\S+ +\S.* durable +(yes|no)\b.*$`, all)
+	}
+	require.Regexp(t, `(?m)^`+cache.Addr()+` +waits .* votes in `, all)
+	require.Contains(t, out, "\n-o wide shows more: memory, eviction, clock, guard, functions\n")
+	out = flat(out)
+	require.Contains(t, out, " "+locked.Addr()+" refuses - ")
 	require.Contains(t, out, locked.Addr()+" does not vote: asks for a password: set REDISCLI_AUTH")
 	require.Contains(t, out, "! "+cache.Addr()+": maxmemory-policy is allkeys-lru, want noeviction")
 	require.Contains(t, out, "3 of 5 nodes vote, 3 needed: degraded, locks work, and losing 1 more would stop them")
@@ -299,11 +312,16 @@ func TestHealthTellsWhatEachNodeIsAndWhatToChange(t *testing.T) {
 	require.Regexp(t, `(?m)^`+good[1].Addr()+` +votes `, out, "the others are told all the same")
 	out, code = on(t, env, "health", "-o", "json")
 	require.Equal(t, exitNoQuorum, code, out)
-	var r healthReport
+	var r inspect.HealthJSON
 	require.NoError(t, json.Unmarshal([]byte(out), &r))
 	require.Equal(t, []string{"down", "votes", "votes", "waits", "refuses"},
 		[]string{r.Nodes[0].State, r.Nodes[1].State, r.Nodes[2].State, r.Nodes[3].State, r.Nodes[4].State})
 	require.Equal(t, "primary", r.Nodes[1].Facts["role"])
+	for _, number := range []string{"uptime_seconds", "memory_bytes", "clock_ahead_seconds", "clock_error_seconds"} {
+		require.IsType(t, 0.0, r.Nodes[1].Facts[number], number)
+	}
+	require.IsType(t, 0.0, r.Nodes[3].Facts["guard_left_seconds"])
+	require.EqualValues(t, 50<<20, r.Nodes[3].Facts["memory_limit_bytes"])
 	require.Equal(t, "no", r.Nodes[0].Facts["reachable"])
 
 	good[1].Kill()
@@ -320,19 +338,20 @@ func TestHealthTellsWhatEachNodeIsAndWhatToChange(t *testing.T) {
 
 func TestHealthFitsOnANarrowTerminal(t *testing.T) {
 	a := &app{out: io.Discard, getenv: os.Getenv}
-	r := reportOf(lock.Health{Quorum: 1, Nodes: []lock.NodeHealth{
+	r := healthReport{HealthJSON: inspect.Health(lock.Health{Quorum: 1, Nodes: []lock.NodeHealth{
 		{Name: "redis-1.example:6379", Latency: time.Millisecond, Facts: []lock.Fact{{Name: "reachable", Value: "yes"}, {Name: "version", Value: "Redis 7.0.15"}, {Name: "persistence", Value: "aof, always, not during rewrites"}}},
 		{Name: "redis-2.example:6379", Err: io.ErrUnexpectedEOF, Facts: []lock.Fact{{Name: "reachable", Value: "no"}}},
-	}})
+	}})}
 	var wide, narrow strings.Builder
-	table := healthTable(r)
+	table, more := healthTable(r, false)
+	require.Empty(t, more)
 	require.NoError(t, table.print(a, &wide))
 	widest := 0
 	for line := range strings.Lines(wide.String()) {
 		widest = max(widest, len(strings.TrimSuffix(line, "\n")))
 	}
 	require.Equal(t, widest, table.natural(), wide.String())
-	a.writeFacts(&narrow, r)
+	a.writeFacts(&narrow, r, nil)
 	require.Equal(t, `redis-1.example:6379  votes  1ms
   version      Redis 7.0.15
   persistence  aof, always, not during rewrites

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/internal/inspect"
 )
 
 // holder starts a lockkeeper that holds key until the test ends.
@@ -27,11 +27,11 @@ func holder(t *testing.T, url string, env []string, flags ...string) *process {
 }
 
 // shown is what show tells of a key.
-func shown(t *testing.T, url, key string) lockReport {
+func shown(t *testing.T, url, key string) inspect.KeyJSON {
 	t.Helper()
 	out, code := do(t, url, nil, "show", key, "-o", "json")
 	require.Zero(t, code, out)
-	var r lockReport
+	var r inspect.KeyJSON
 	require.NoError(t, json.Unmarshal([]byte(out), &r), out)
 	return r
 }
@@ -69,7 +69,7 @@ func TestShowAndListShowWhoHasWhichSlot(t *testing.T) {
 		require.NotContains(t, out, "crawler")
 		out, code = do(t, url, nil, "list")
 		require.Zero(t, code)
-		require.Regexp(t, `(?m)^KEY +HOLDER +TOKEN +LEFT +SLOT$`, out)
+		require.Regexp(t, `(?m)^KEY +HOLDER +TOKEN +LEFT +HELD FOR +WAITING +SLOT$`, out)
 		require.Regexp(t, `(?m)^crawl +\S+ .* 1$`, out)
 		require.Regexp(t, `(?m)^crawl;slot=2 +\S+ .* 2$`, out)
 		require.Regexp(t, `(?m)^crawler +\S+ .* -$`, out)
@@ -203,7 +203,7 @@ func TestOneDamagedRecordDoesNotHideOrKeepTheOthers(t *testing.T) {
 	require.Equal(t, 1, strings.Count(out, "record is damaged"), out)
 	out, code = do(t, url, nil, "health")
 	require.Zero(t, code, out)
-	require.Contains(t, out, "1 of 2 records can't be read, and nobody can lock their keys; the first: ")
+	require.Contains(t, flat(out), "1 of 2 records can't be read, and nobody can lock their keys; the first: ")
 	require.NotContains(t, out, "lock: ")
 	out, code = do(t, url, nil, "show", "test:k")
 	require.Zero(t, code, out)
@@ -220,13 +220,6 @@ func TestOneDamagedRecordDoesNotHideOrKeepTheOthers(t *testing.T) {
 		require.NoError(t, os.Remove(file))
 	}
 	w.sees(t, "  complete ")
-}
-
-// The names of slots are lock's.
-func TestSlotPrefixIsThatOfTheNamesOfSlots(t *testing.T) {
-	key, slot := lock.SlotOf(slotPrefix("k") + "2")
-	require.Equal(t, "k", key)
-	require.Equal(t, 2, slot)
 }
 
 // One node stopping loses the token for a moment, and is no acquisition.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/tonsurance/lockkeeper/internal/plain"
 	"golang.org/x/term"
 )
 
@@ -88,12 +89,7 @@ func (t *table) add(cells ...string) {
 }
 
 // printable keeps a name that somebody else chose from steering the terminal.
-func printable(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return strconv.Quote(s)
-	}
-	return s
-}
+func printable(s string) string { return plain.Printable(s) }
 
 const gap = 2
 
@@ -169,17 +165,4 @@ func fit(widths []int, total int) {
 }
 
 // short is a duration as people read it.
-func short(d time.Duration) string {
-	switch {
-	case d >= time.Minute:
-		return d.Round(time.Second).String()
-	case d >= time.Second:
-		return d.Round(100 * time.Millisecond).String()
-	case d >= time.Millisecond:
-		return d.Round(100 * time.Microsecond).String()
-	}
-	if d < 10*time.Microsecond {
-		return d.Round(10 * time.Nanosecond).String()
-	}
-	return d.Round(time.Microsecond).String()
-}
+func short(d time.Duration) string { return plain.Short(d) }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/tonsurance/lockkeeper/internal/inspect"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
 )
@@ -55,25 +56,25 @@ write to.`,
 
 // release breaks who holds key; with a token, only the hold that has it.
 func (a *app) release(ctx context.Context, l lock.Locker, key string, token uint64, yes bool) error {
-	k, err := lookAt(ctx, l, key)
+	k, err := inspect.Key(ctx, l, key)
 	if err != nil {
 		return err
 	}
-	k.withSlots(ctx, l)
-	if err := a.printLook(k); err != nil {
+	k.Group(ctx, l)
+	if err := a.printReading(k); err != nil {
 		return err
 	}
-	switch redlock.State(k.state()) {
+	switch k.State() {
 	case redlock.StateFree:
-		if len(k.slots) > 0 && token == 0 {
-			return &status{exitHeld, fmt.Errorf("nothing was broken: %s is held in slots, name one, as in: lockkeeper release %s --force", printable(key), quoted(k.slots[0].Key))}
+		if parts := append(slices.Clone(k.Slots), k.Readers...); len(parts) > 0 && token == 0 {
+			return &status{exitHeld, fmt.Errorf("nothing was broken: %s is held in slots, or by readers, name one, as in: lockkeeper release %s --force", printable(key), quoted(parts[0].Key))}
 		}
 		return nil
 	case redlock.StateUnknown:
-		return k.unavailable()
+		return k.Unavailable()
 	}
 	if token != 0 {
-		if over, err := k.term(token); over || err != nil {
+		if over, err := seenTerm(k, token); over || err != nil {
 			return err
 		}
 	}
@@ -90,22 +91,22 @@ func (a *app) release(ctx context.Context, l lock.Locker, key string, token uint
 	return a.breakSeen(ctx, l, k)
 }
 
-// term checks that the hold with this token is the one that was seen. over: it is not,
+// seenTerm checks that the hold with this token is the one that was seen. over: it is not,
 // and nobody else holds the lock, so that there is nothing to break.
-func (k look) term(token uint64) (over bool, err error) {
+func seenTerm(k inspect.Reading, token uint64) (over bool, err error) {
 	switch {
 	case k.Holder == "":
 		return true, nil // leftovers on some nodes are no hold
 	case k.Token == token:
 		return false, nil
-	case k.Token == 0 && k.state() == string(redlock.StateHeld):
+	case k.Token == 0 && k.Plain():
 		return false, fmt.Errorf("%w: nothing was broken: too few nodes tell the token of the hold of %s by %s", lock.ErrUnavailable, printable(k.Key), printable(k.Holder))
 	}
 	return false, &status{exitHeld, fmt.Errorf("nothing was broken: %s is held by %s with token %s, not with %d", printable(k.Key), printable(k.Holder), tokenText(k.Token), token)}
 }
 
 // breakSeen breaks what was seen, and tells what became of it.
-func (a *app) breakSeen(ctx context.Context, l lock.Locker, k look) error {
+func (a *app) breakSeen(ctx context.Context, l lock.Locker, k inspect.Reading) error {
 	breakOne, err := oneBreaker(l)
 	if err != nil {
 		return err
@@ -125,7 +126,7 @@ func (a *app) breakSeen(ctx context.Context, l lock.Locker, k look) error {
 	}
 	for _, n := range did {
 		if n.Err != nil {
-			fmt.Fprintf(a.out, "%s may still have it: it ends there by itself, %s\n", printable(n.Node), endText(k.left()))
+			fmt.Fprintf(a.out, "%s may still have it: it ends there by itself, %s\n", printable(n.Node), endText(k.Left()))
 		}
 	}
 	return nil
@@ -138,7 +139,7 @@ func endText(left time.Duration) string {
 	return "within " + leftText(left)
 }
 
-func (a *app) printBroken(k look) error {
+func (a *app) printBroken(k inspect.Reading) error {
 	what := fmt.Sprintf("removed what nodes had of %s: it was nobody's", printable(k.Key))
 	switch {
 	case k.Holder != "" && k.Token == 0:
@@ -233,7 +234,7 @@ lockkeeper release --help. An empty PREFIX ("") means all.`,
 
 func (a *app) clear(ctx context.Context, l lock.Locker, prefix string, yes bool) error {
 	// What can't be listed does not keep the rest.
-	all, unlisted := looks(ctx, l, prefix)
+	all, unlisted := inspect.Keys(ctx, l, prefix)
 	if err := a.printLocks(all, unlisted == nil); err != nil || len(all) == 0 {
 		return errors.Join(err, unlisted)
 	}
@@ -269,15 +270,15 @@ func (a *app) clear(ctx context.Context, l lock.Locker, prefix string, yes bool)
 }
 
 // oneBreaker is how this store breaks what was seen of one key.
-func oneBreaker(l lock.Locker) (func(context.Context, look) ([]redlock.Outcome, error), error) {
+func oneBreaker(l lock.Locker) (func(context.Context, inspect.Reading) ([]redlock.Outcome, error), error) {
 	if r, ok := lock.As[*redlock.Locker](l); ok {
-		return func(ctx context.Context, k look) ([]redlock.Outcome, error) { return r.Break(ctx, *k.view) }, nil
+		return func(ctx context.Context, k inspect.Reading) ([]redlock.Outcome, error) { return r.Break(ctx, *k.View) }, nil
 	}
 	breaker, err := breakerOf(l)
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context, k look) ([]redlock.Outcome, error) {
+	return func(ctx context.Context, k inspect.Reading) ([]redlock.Outcome, error) {
 		return nil, breaker.ForceRelease(ctx, k.Key, k.Token)
 	}, nil
 }

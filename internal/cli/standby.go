@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/tonsurance/lockkeeper/internal/plain"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -79,12 +80,7 @@ func (s *standby) tell(what, how string) {
 }
 
 // name is a holder's for people.
-func name(holder string) string {
-	if holder == "" {
-		return "another"
-	}
-	return holder
-}
+func name(holder string) string { return plain.Holder(holder) }
 
 // renewals tells of renewals that fail: once in a row of them, and once when it is
 // over. Of a loss the runner tells itself.

@@ -3,51 +3,11 @@
 package cli
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"iter"
 	"path/filepath"
 	"testing"
-	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/tonsurance/lockkeeper/lock"
 )
-
-// hung is an Inspector of a store that answers once, if at all, and then hangs.
-type hung struct {
-	lock.Inspector
-	first []lock.Info
-}
-
-func (h hung) List(ctx context.Context, _ string) iter.Seq2[lock.Info, error] {
-	return func(yield func(lock.Info, error) bool) {
-		for _, info := range h.first {
-			if !yield(info, nil) {
-				return
-			}
-		}
-		<-ctx.Done()
-		yield(lock.Info{}, ctx.Err())
-	}
-}
-
-func TestAListingOfAStoreThatHangsEndsAsAnOutage(t *testing.T) {
-	for _, first := range [][]lock.Info{nil, {{Key: "a", Holder: "vm:1"}}} {
-		synctest.Test(t, func(t *testing.T) {
-			all, err := held(t.Context(), hung{first: first}, "")
-			require.Equal(t, first, all, "what could be read is shown")
-			require.ErrorIs(t, err, lock.ErrUnavailable)
-			require.Equal(t, "the store can't decide: no answer within 10s", words(err))
-		})
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err := held(ctx, hung{}, "")
-	require.ErrorIs(t, err, context.Canceled, "the caller's end is no outage")
-}
 
 func TestAMistakeInADatabaseFilesNameIsNoStoreWithoutLocks(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ap.db")
@@ -89,17 +49,4 @@ func TestFilesOfTheEnvironmentReachEachStoreOrAreRefused(t *testing.T) {
 	}
 	_, err := a.storeURL("LOCKKEEPER_URL", "postgres://u@h/d?passfile=/pgpass")
 	require.NoError(t, err, "that is Postgres' own")
-}
-
-func TestHealthTellsAnOutageFromARefusalInTheWordsOfAShellUser(t *testing.T) {
-	for want, err := range map[string]error{
-		"down: the store can't decide: connection refused": fmt.Errorf("%w: dial tcp 127.0.0.1:1: connect: connection refused", lock.ErrUnavailable),
-		"down: no answer": fmt.Errorf("%w; the store: %w", context.DeadlineExceeded, context.DeadlineExceeded),
-		"refuses: refused by the store: check user and password": fmt.Errorf("%w: check user and password", lock.ErrRefused),
-		"refuses: answers, but refuses writes":                   errors.New("answers, but refuses writes"),
-	} {
-		r := reportOf(lock.Health{Quorum: 1, Nodes: []lock.NodeHealth{{Name: "mysql", Err: err, Latency: 2 * slow}}})
-		require.Equal(t, want, r.Nodes[0].State+": "+r.Nodes[0].Reason)
-		require.Equal(t, r.Nodes[0].State == "down", len(r.Nodes[0].Advice) == 0, "a store that is away is not slow")
-	}
 }

@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/tonsurance/lockkeeper/internal/inspect"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/lock/rwlock"
 	"golang.org/x/term"
 )
 
@@ -30,8 +32,8 @@ type watcher struct {
 	prefix   string
 	interval time.Duration
 
-	locks   func(ctx context.Context) (all []look, err error)
-	inspect func(ctx context.Context, key string) (lock.Info, error)
+	locks   func(ctx context.Context) (all []inspect.Reading, err error)
+	inspect func(ctx context.Context, key string) (inspect.Reading, error)
 	health  func(ctx context.Context) (lock.Health, error)
 
 	held map[string]bool // the keys that the latest list had; its goroutine's own
@@ -52,12 +54,16 @@ back. A bar is full at the longest time left that was seen of that hold.
 
 It asks the store once every --interval for its locks, and every 5s for its health.
 So what comes and goes within an interval is not seen. A lock that is gone before
-its time was up is told as released, whoever did it; later, as expired.
+its time was up is told as released, whoever did it; later, as expired. Who has a lock
+that another had before is told with both, as in: a → b.
+
+Held for is the store's word, where it can tell; else how long watch has seen the hold,
+with a > if it was there before. Waiting is how many stand in the store's queue.
 
 If standard output is no terminal, or TERM is dumb, each event is a line. With
 --output json it is one JSON object a line, with "time" and "event": holds, acquired,
-released, expired, handed_over, node_up, node_down, node_back, unavailable, available;
-incomplete, where some locks can't be read and the others are watched, and complete.
+released, expired, handed_over, resign_asked, node_up, node_down, node_back,
+unavailable, available; incomplete, where some locks can't be read and the others are watched, and complete.
 
 Ctrl-C ends it, with status 0.`,
 		Example: `  lockkeeper watch
@@ -98,23 +104,19 @@ func (w *watcher) run(ctx context.Context, open func(context.Context) (lock.Lock
 	if err != nil && ctx.Err() == nil && !errors.Is(err, lock.ErrUnavailable) {
 		return err
 	}
-	w.locks = func(ctx context.Context) ([]look, error) {
+	w.locks = func(ctx context.Context) ([]inspect.Reading, error) {
 		l, err := o.get(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return looks(ctx, l, w.prefix)
+		return inspect.Keys(ctx, l, w.prefix)
 	}
-	w.inspect = func(ctx context.Context, key string) (lock.Info, error) {
+	w.inspect = func(ctx context.Context, key string) (inspect.Reading, error) {
 		l, err := o.get(ctx)
 		if err != nil {
-			return lock.Info{}, err
+			return inspect.Reading{}, err
 		}
-		i, err := inspectorOf(l)
-		if err != nil {
-			return lock.Info{}, err
-		}
-		return i.Inspect(ctx, key)
+		return inspect.Key(ctx, l, key)
 	}
 	w.health = func(ctx context.Context) (lock.Health, error) {
 		l, err := o.get(ctx)
@@ -238,11 +240,11 @@ func (w *watcher) list(ctx context.Context) listing {
 	seen := map[string]bool{}
 	for _, k := range all {
 		seen[k.Key] = true
-		if unavailable := k.unavailable(); unavailable != nil {
+		if unavailable := k.Unavailable(); unavailable != nil {
 			l.unknown = append(l.unknown, k.Key)
 			l.partial = cmp.Or(l.partial, unavailable)
 		} else if k.Holder != "" {
-			l.locks = append(l.locks, k.Info)
+			l.locks = append(l.locks, k)
 		}
 	}
 	if err != nil {
@@ -254,14 +256,28 @@ func (w *watcher) list(ctx context.Context) listing {
 	l.ended = time.Now()
 	if l.err == nil {
 		w.held = map[string]bool{}
-		for _, info := range l.locks {
-			w.held[info.Key] = true
+		for _, k := range l.locks {
+			w.held[k.Key] = true
 		}
 		for _, key := range l.unknown {
 			w.held[key] = true
 		}
 	}
+	l.fold(w.prefix)
 	return l
+}
+
+// fold leaves of the locks those that an operator knows. What is not known of a gate is
+// not known of its readers' places: they may be a writer's.
+func (l *listing) fold(prefix string) {
+	for _, k := range l.locks {
+		if key, ok := rwlock.ReaderOf(k.Key); ok && slices.Contains(l.unknown, key) {
+			l.unknown = append(l.unknown, k.Key)
+		}
+	}
+	l.locks = slices.DeleteFunc(inspect.Fold(l.locks, prefix), func(k inspect.Reading) bool {
+		return slices.Contains(l.unknown, k.Key) || k.ResignOf != "" // a request to one that is gone asks nobody
+	})
 }
 
 // mostUnanswered is how many locks are asked for by themselves before the store is said
@@ -276,12 +292,15 @@ func (w *watcher) askEach(ctx context.Context, l *listing, seen map[string]bool)
 		if seen[key] {
 			continue
 		}
-		info, err := w.inspect(ctx, key)
+		k, err := w.inspect(ctx, key)
+		if err == nil {
+			err = k.Unavailable()
+		}
 		switch {
 		case err != nil:
 			l.unknown = append(l.unknown, key)
-		case info.Holder != "":
-			l.locks = append(l.locks, info)
+		case k.Holder != "":
+			l.locks = append(l.locks, k)
 		}
 		answered = answered || err == nil
 		if ctx.Err() != nil || !answered && len(l.unknown) >= mostUnanswered {
@@ -293,8 +312,8 @@ func (w *watcher) askEach(ctx context.Context, l *listing, seen map[string]bool)
 
 // answers reports whether the store answers at all: for a key that nobody locks.
 func (w *watcher) answers(ctx context.Context) bool {
-	_, err := w.inspect(ctx, w.prefix+"lockkeeper-watch")
-	return err == nil
+	k, err := w.inspect(ctx, w.prefix+"lockkeeper-watch")
+	return err == nil && k.Unavailable() == nil
 }
 
 // ask asks at once and then every interval, until ctx ends. A question has its end.

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -120,8 +121,8 @@ func (w *watcher) nodeLines(width int) []string {
 		if !n.Votes {
 			votes, t.colours[i+1] = "no", bad
 		}
-		if n.LatencyMS > 0 {
-			latency = short(time.Duration(n.LatencyMS * float64(time.Millisecond)))
+		if n.Latency() > 0 {
+			latency = short(n.Latency())
 		}
 		t.add(n.Name, votes, latency, n.Reason)
 	}
@@ -142,17 +143,30 @@ func (w *watcher) lockLines(now time.Time, holds []hold, width, room int) []stri
 		shown = max(0, shown-1) // and how many more there are
 	}
 	shown = min(shown, len(holds))
+	named := slices.ContainsFunc(holds, func(h hold) bool { return asText(h.Reading) != unknown })
 	t := table{tails: map[int]string{}}
-	t.add("KEY", "HOLDER", "TOKEN", "LEFT")
-	for i, h := range holds[:shown] {
+	for i, h := range append([]hold{{}}, holds[:shown]...) {
 		left := h.left(now)
 		cells := 12
-		if width < 80 {
+		if width < 100 {
 			cells = 5
 		}
 		text, colour := bar(left, h.full, cells)
-		t.add(h.Key, h.Holder, tokenText(h.Token), text+" "+steady(left))
-		t.tails[i+1] = colour
+		row, more := []string{"KEY", "HOLDER", "TOKEN", "LEFT"}, []string{"HELD FOR", "WAITING"}
+		as := "AS"
+		if i > 0 {
+			row = []string{h.Name(), h.Holder, readingToken(h.Reading), text + " " + steady(left)}
+			more = []string{steadyFor(h.heldFor(now)), waitingText(h.Reading)}
+			as = asText(h.Reading)
+			t.tails[i] = colour
+		}
+		if width >= 60 {
+			row = slices.Insert(row, 3, more...)
+		}
+		if named {
+			row = slices.Insert(row, 1, as)
+		}
+		t.add(row...)
 	}
 	if shown > 0 {
 		lines = append(lines, t.lines(w.a, width)...)
@@ -169,6 +183,15 @@ func steady(left time.Duration) string {
 		return leftText(left)
 	}
 	return fmt.Sprintf("%4.1fs", left.Seconds())
+}
+
+// steadyFor is for how long a lock has been held, in whole seconds.
+func steadyFor(d time.Duration, atLeast bool) string {
+	text := d.Truncate(time.Second).String()
+	if atLeast {
+		return "> " + text
+	}
+	return text
 }
 
 // bar is how much is left of the longest time left that was seen, in so many cells. A

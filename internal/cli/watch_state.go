@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/tonsurance/lockkeeper/internal/inspect"
+	"github.com/tonsurance/lockkeeper/internal/plain"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -20,7 +21,8 @@ const (
 	evReleased    = "released"
 	evExpired     = "expired"
 	evHandedOver  = "handed_over"
-	evNodeUp      = "node_up" // voted when the watch began
+	evResignAsked = "resign_asked" // somebody asks the holder to end its term
+	evNodeUp      = "node_up"      // voted when the watch began
 	evNodeDown    = "node_down"
 	evNodeBack    = "node_back"
 	evUnavailable = "unavailable"
@@ -29,18 +31,23 @@ const (
 	evComplete    = "complete"
 )
 
-// event is one line of watch. Tokens are strings, see lockReport.
+// event is one line of watch. Tokens are strings, see inspect.KeyJSON.
 type event struct {
 	Time      time.Time `json:"time"`
 	Kind      string    `json:"event"`
 	Key       string    `json:"key,omitempty"`
 	Holder    string    `json:"holder,omitempty"` // of whom it tells; with handed_over who has it now
 	Token     string    `json:"token,omitempty"`
+	As        string    `json:"as,omitempty"` // see inspect.KeyJSON
 	LeftMS    *int64    `json:"left_ms,omitempty"`
-	From      string    `json:"from,omitempty"` // with handed_over: who had it
+	HeldMS    *int64    `json:"held_ms,omitempty"` // none: the store can't tell
+	Waiting   *int      `json:"waiting_count,omitempty"`
+	From      string    `json:"from,omitempty"` // with handed_over, and with acquired where watch has seen it: who had it before
 	FromToken string    `json:"from_token,omitempty"`
+	FromLost  bool      `json:"from_may_have_lost,omitempty"` // with handed_over: that one's time may have been up
+	By        string    `json:"by,omitempty"`                 // with resign_asked: who asks
 	Node      string    `json:"node,omitempty"`
-	Reason    string    `json:"reason,omitempty"`
+	Reason    string    `json:"reason,omitempty"` // for people
 }
 
 // colour is how grave it is.
@@ -73,15 +80,25 @@ func (e event) detail() string {
 	}
 	switch e.Kind {
 	case evHandedOver:
-		s := "from " + printable(name(e.From)) + " to " + printable(name(e.Holder)) + token(e.Token)
-		if e.Reason != "" {
-			s += ": " + e.Reason
+		s := printable(name(e.From)) + " → " + printable(name(e.Holder)) + token(e.Token)
+		if e.FromLost {
+			s += "; the former one may have lost it"
 		}
 		return s
 	case evExpired:
 		return printable(name(e.Holder)) + token(e.Token) + " did not renew it"
+	case evResignAsked:
+		return printable(name(e.Holder)) + token(e.Token) + ", by " + printable(e.By)
 	case evHolds, evAcquired, evReleased:
-		return "by " + printable(name(e.Holder)) + token(e.Token)
+		s := "by "
+		if e.As == inspect.AsReader || e.As == inspect.AsWriter {
+			s = e.As + " "
+		}
+		s += printable(name(e.Holder)) + token(e.Token)
+		if e.From != "" {
+			s += "; " + printable(e.From) + " had it before" + token(e.FromToken)
+		}
+		return s
 	}
 	return printable(e.Reason)
 }
@@ -89,7 +106,7 @@ func (e event) detail() string {
 // listing is an answer of the store to the question who holds what.
 type listing struct {
 	began, ended time.Time
-	locks        []lock.Info
+	locks        []inspect.Reading
 	err          error    // there was no answer
 	partial      error    // why some locks could not be read
 	unknown      []string // these of them, where their keys are known
@@ -97,9 +114,21 @@ type listing struct {
 
 // hold is one of a key as it was seen last.
 type hold struct {
-	lock.Info
+	inspect.Reading
 	began, ended time.Time     // of the question that showed it
 	full         time.Duration // the longest time left that was seen
+	seen         time.Time     // when it was seen first
+	before       bool          // it was there when the watch began
+	announced    bool          // there was an event of its beginning
+}
+
+// heldFor is for how long it has been held: as the store says, or else as was seen; atLeast
+// if it was there before.
+func (h hold) heldFor(now time.Time) (d time.Duration, atLeast bool) {
+	if h.Held > 0 {
+		return h.Held + now.Sub(h.ended), false
+	}
+	return now.Sub(h.seen), h.before
 }
 
 // left is until when the hold stands unless renewed; -1: for ever.
@@ -112,7 +141,7 @@ func (h hold) left(now time.Time) time.Duration {
 
 // same: of one holder, the same token is the same hold, and an unknown one (too few
 // nodes tell it) says nothing.
-func (h hold) same(i lock.Info) bool {
+func (h hold) same(i inspect.Reading) bool {
 	return h.Holder == i.Holder && (h.Token == i.Token || h.Token == 0 || i.Token == 0)
 }
 
@@ -123,10 +152,17 @@ type watchState struct {
 	err     error // of the last question, nil if it was answered
 	partial error // of the last answer, nil if it was whole
 
-	nodes   []nodeReport
-	health  healthReport
+	// last is who had a key that is free now, for whoever has it next. Of many keys some
+	// are forgotten.
+	last map[string]hold
+
+	nodes   []inspect.NodeJSON
+	health  inspect.HealthJSON
 	checked bool
 }
+
+// mostLast is of how many free keys the last holder is remembered.
+const mostLast = 1000
 
 // update takes an answer. Without one nothing is known to have changed.
 func (s *watchState) update(l listing) []event {
@@ -152,32 +188,11 @@ func (s *watchState) update(l listing) []event {
 	}
 	s.partial = l.partial
 	next := map[string]hold{}
-	for _, info := range l.locks {
-		now := hold{info, l.began, l.ended, info.TTL}
-		was, held := s.holds[info.Key]
-		kind := ""
-		switch {
-		case !held && !s.listed:
-			kind = evHolds
-		case !held, was.Holder == info.Holder && !was.same(info):
-			kind = evAcquired
-		case !was.same(info):
-			kind = evHandedOver
-		default:
-			now.full = max(was.full, now.full)
-			now.Token = cmp.Or(now.Token, was.Token)
-		}
-		if kind != "" {
-			e := lockEvent(at, kind, info)
-			if kind == evHandedOver {
-				e.From, e.FromToken = was.Holder, tokenOf(was.Token)
-				if was.mayHaveExpired(l) {
-					e.Reason = "the former one may have lost it"
-				}
-			}
-			events = append(events, e)
-		}
-		next[info.Key] = now
+	for _, k := range l.locks {
+		was, held := s.holds[k.Key]
+		var changes []event
+		next[k.Key], changes = s.taken(l, k, was, held)
+		events = append(events, changes...)
 	}
 	for _, key := range l.unknown { // nothing is known to have changed
 		if was, held := s.holds[key]; held {
@@ -188,33 +203,114 @@ func (s *watchState) update(l listing) []event {
 		if _, held := next[key]; held {
 			continue
 		}
-		was := s.holds[key]
-		kind := evReleased
-		if was.mayHaveExpired(l) {
-			kind = evExpired
+		if was := s.holds[key]; was.announced {
+			events = append(events, gone(l, was))
+			s.remember(was)
 		}
-		e := lockEvent(at, kind, was.Info)
-		e.LeftMS = nil
-		events = append(events, e)
 	}
 	s.holds, s.listed = next, true
 	return events
 }
 
+// taken is a hold that is there, and what is new about it. was is what the key had before.
+//
+// Who has the gate alone has not got the key yet, and may never: that is no event.
+func (s *watchState) taken(l listing, k inspect.Reading, was hold, held bool) (hold, []event) {
+	at := l.ended
+	now := hold{Reading: k, began: l.began, ended: at, full: k.TTL, seen: at, before: !s.listed, announced: !k.AtGate}
+	var events []event
+	if held && was.same(k) {
+		now.full = max(was.full, now.full)
+		now.Token = cmp.Or(now.Token, was.Token)
+		now.seen, now.before = was.seen, was.before
+		now.announced = now.announced || was.announced
+		if !was.announced && now.announced {
+			events = append(events, s.acquired(at, now))
+		}
+		if now.ResignBy != "" && was.ResignBy == "" {
+			events = append(events, resignAsked(at, now))
+		}
+		return now, events
+	}
+	switch {
+	case held && was.announced && now.announced && was.Holder != k.Holder && k.ReaderOf == "":
+		e := lockEvent(at, evHandedOver, now)
+		e.From, e.FromToken, e.FromLost = was.Holder, inspect.TokenJSON(was.Token), was.mayHaveExpired(l)
+		events = append(events, e)
+	default:
+		if held && was.announced && (was.Holder != k.Holder || !now.announced) {
+			events = append(events, gone(l, was))
+			s.remember(was)
+		}
+		switch {
+		case !now.announced:
+		case now.before:
+			events = append(events, lockEvent(at, evHolds, now))
+		default:
+			events = append(events, s.acquired(at, now))
+		}
+	}
+	if now.ResignBy != "" {
+		events = append(events, resignAsked(at, now))
+	}
+	return now, events
+}
+
+func resignAsked(at time.Time, h hold) event {
+	e := lockEvent(at, evResignAsked, h)
+	e.By = h.ResignBy
+	return e
+}
+
+// acquired is the event of a hold that begins, with who had the key before.
+func (s *watchState) acquired(at time.Time, h hold) event {
+	e := lockEvent(at, evAcquired, h)
+	if last, ok := s.last[h.Key]; ok && h.ReaderOf == "" {
+		e.From, e.FromToken = last.Holder, inspect.TokenJSON(last.Token)
+	}
+	delete(s.last, h.Key)
+	return e
+}
+
+// remember keeps who had a key, for the one that has it next.
+func (s *watchState) remember(h hold) {
+	if s.last == nil {
+		s.last = map[string]hold{}
+	}
+	for key := range s.last {
+		if len(s.last) < mostLast {
+			break
+		}
+		delete(s.last, key)
+	}
+	s.last[h.Key] = h
+}
+
+// gone is the event of a hold that is over.
+func gone(l listing, was hold) event {
+	kind := evReleased
+	if was.mayHaveExpired(l) {
+		kind = evExpired
+	}
+	e := lockEvent(l.ended, kind, was)
+	e.LeftMS, e.Waiting = nil, nil
+	return e
+}
+
 // mayHaveExpired: one that is gone earlier was freed, by whomever.
 func (h hold) mayHaveExpired(l listing) bool { return h.TTL >= 0 && l.ended.Sub(h.began) >= h.TTL }
 
-// tokenOf is a token for JSON.
-func tokenOf(token uint64) string {
-	if token == 0 {
-		return ""
+func lockEvent(at time.Time, kind string, h hold) event {
+	k := h.Reading
+	if k.Held > 0 {
+		k.Held += at.Sub(h.ended)
 	}
-	return strconv.FormatUint(token, 10)
-}
-
-func lockEvent(at time.Time, kind string, i lock.Info) event {
-	r := lockReportOf(i)
-	return event{Time: at, Kind: kind, Key: r.Key, Holder: r.Holder, Token: r.Token, LeftMS: r.LeftMS}
+	r := k.JSON()
+	e := event{Time: at, Kind: kind, Key: k.Name(), Holder: r.Holder, Token: r.Token, As: r.As, LeftMS: r.LeftMS, HeldMS: r.HeldMS, Waiting: r.WaitingCount}
+	if k.ReaderOf != "" {
+		e.Token = "" // the place's, and not the reader's
+	}
+	return e
 }
 
 // checkup takes a report of the nodes, or why there is none.
@@ -222,15 +318,15 @@ func (s *watchState) checkup(at time.Time, h lock.Health, err error) []event {
 	if err != nil && errors.Is(err, lock.ErrClosed) {
 		return nil
 	}
-	report := healthReport{}
+	report := inspect.HealthJSON{}
 	if err == nil {
-		report = reportOf(h)
+		report = inspect.Health(h)
 	} else {
 		// Which nodes there are is known from before.
 		report.Quorum = s.health.Quorum
-		report.Status = "no quorum"
+		report.Status = inspect.NoQuorum
 		for _, n := range s.nodes {
-			report.Nodes = append(report.Nodes, nodeReport{Name: n.Name, Reason: oneLine(err)})
+			report.Nodes = append(report.Nodes, inspect.NodeJSON{Name: n.Name, Reason: oneLine(err)})
 		}
 	}
 	before := map[string]bool{}
@@ -269,7 +365,7 @@ func outage(err error) string {
 	if !ok {
 		why = oneLine(err)
 	}
-	return plain(why)
+	return plain.Text(why)
 }
 
 // line is e where there is no screen.

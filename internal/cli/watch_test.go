@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/backends/memory"
+	"github.com/tonsurance/lockkeeper/internal/inspect"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -120,7 +121,11 @@ func TestWatchASourceThatComesLaterIsWatched(t *testing.T) {
 var start0 = time.Now()
 
 func answer(after, took time.Duration, locks ...lock.Info) listing {
-	return listing{began: start0.Add(after), ended: start0.Add(after + took), locks: locks}
+	l := listing{began: start0.Add(after), ended: start0.Add(after + took)}
+	for _, info := range locks {
+		l.locks = append(l.locks, inspect.Reading{Info: info})
+	}
+	return l
 }
 
 func kindsOf(events []event) []string {
@@ -235,7 +240,7 @@ func TestWatchIsLightOnTheStore(t *testing.T) {
 		lists, checks := 0, 0
 		w := &watcher{
 			a: &app{out: &bytes.Buffer{}}, interval: time.Second,
-			locks: func(context.Context) ([]look, error) {
+			locks: func(context.Context) ([]inspect.Reading, error) {
 				lists++
 				time.Sleep(10 * time.Millisecond)
 				return nil, nil
@@ -295,20 +300,20 @@ func TestWatchWhatCanNotBeReadIsNotSaidToBeReleased(t *testing.T) {
 
 func TestWatchAsksForEachLockThatAListWhichIsNotWholeMisses(t *testing.T) {
 	down := fmt.Errorf("%w: damaged", lock.ErrUnavailable)
-	k := func(key string) look { return look{Info: lock.Info{Key: key, Holder: "x", Token: 1, TTL: time.Minute}} }
+	k := func(key string) inspect.Reading { return inspect.Reading{Info: lock.Info{Key: key, Holder: "x", Token: 1, TTL: time.Minute}} }
 	asked := []string{}
-	list, failed := []look{k("a"), k("b"), k("c")}, error(nil)
+	list, failed := []inspect.Reading{k("a"), k("b"), k("c")}, error(nil)
 	w := &watcher{
-		locks: func(context.Context) ([]look, error) { return list, failed },
-		inspect: func(_ context.Context, key string) (lock.Info, error) {
+		locks: func(context.Context) ([]inspect.Reading, error) { return list, failed },
+		inspect: func(_ context.Context, key string) (inspect.Reading, error) {
 			asked = append(asked, key)
 			switch key {
 			case "b":
-				return lock.Info{Key: key}, nil
+				return inspect.Reading{Info: lock.Info{Key: key}}, nil
 			case "c":
-				return lock.Info{}, down
+				return inspect.Reading{}, down
 			}
-			return k(key).Info, nil
+			return k(key), nil
 		},
 	}
 	require.NoError(t, w.list(t.Context()).partial)
@@ -318,9 +323,9 @@ func TestWatchAsksForEachLockThatAListWhichIsNotWholeMisses(t *testing.T) {
 	require.NoError(t, l.err)
 	require.ErrorIs(t, l.partial, lock.ErrUnavailable)
 	require.Equal(t, []string{"a", "b", "c"}, asked)
-	require.Equal(t, []lock.Info{k("a").Info}, l.locks)
+	require.Equal(t, []inspect.Reading{k("a")}, l.locks)
 	require.Equal(t, []string{"c"}, l.unknown)
 
-	w.inspect = func(_ context.Context, key string) (lock.Info, error) { return lock.Info{}, down }
+	w.inspect = func(_ context.Context, key string) (inspect.Reading, error) { return inspect.Reading{}, down }
 	require.ErrorIs(t, w.list(t.Context()).err, lock.ErrUnavailable, "the store is away")
 }

@@ -7,126 +7,27 @@ import (
 	"io/fs"
 	"os/exec"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/tonsurance/lockkeeper/internal/plain"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// This file says what went wrong once, in the words of somebody at a shell, who knows
-// of keys, nodes and flags, and of no package, Go name or context.
+// This file says what went wrong on the command line, and what was meant.
 
 // words are err for people: one line, whatever is in it.
 func words(err error) string {
-	var s *status
-	var held *lock.HeldError
-	switch {
-	case errors.As(err, &s): // says more than the refusal in it
-	case errors.Is(err, lock.ErrLost), errors.Is(err, lock.ErrUnavailable): // a node's refusal in it is not the whole
-	case errors.As(err, &held):
-		return heldWords(held)
+	if _, ok := errors.AsType[*status](err); ok {
+		return plain.Text(oneLine(err)) // it says more than a refusal in it
 	}
-	return plain(oneLine(err))
+	return plain.Error(err)
 }
 
-// heldWords is the ordinary refusal.
-func heldWords(held *lock.HeldError) string {
-	text := fmt.Sprintf("%s is held by %s", printable(held.Key), printable(name(held.Holder)))
-	switch {
-	case held.RetryAfter > 0 && held.Unconfirmed:
-		// This store shows a dead holder only to a process that observes it for so long: one
-		// that asks once and exits, over and over, would never have the key.
-		return text + ", which may be dead: wait " + short(held.RetryAfter) + " to know, as with --wait " + waitFor(held.RetryAfter)
-	case held.RetryAfter > 0:
-		text += ", for up to " + short(held.RetryAfter) + " unless renewed"
-	}
-	return text
-}
+func oneLine(err error) string { return plain.OneLine(err) }
 
-// waitFor is d as a flag takes it, in whole seconds and with one to spare.
-func waitFor(d time.Duration) string {
-	return (d.Truncate(time.Second) + 2*time.Second).String()
-}
-
-// undecided begins every line about a store that can't decide.
-const undecided = "the store can't decide"
-
-// libraries are the packages whose names begin errors. Such a name before a colon is cut off
-// at the beginning of a part only.
-const libraries = `lock|redlock|file|memory|record|sqlite|mysql|postgres|etcd|nats|s3|kubernetes|backends|keepalive|leader`
-
-var (
-	// The way there: a package, what it was asked, and after how many attempts.
-	layers = regexp.MustCompile(`(^|: |; )(?:(?:` + libraries + `): )?` +
-		`(?:(?:acquire a slot of|acquire|extend|release|inspect|list|view|break|force release) "(?:[^"\\]|\\.)*"(?: \(token \d+\))?|"(?:[^"\\]|\\.)*" \(token \d+\)|(?:acquire|health|dial|list|inspect|force release|open [a-z]+)): `)
-	packages = regexp.MustCompile(`(^|[:;] |\()(?:` + libraries + `): `)
-	ends     = regexp.MustCompile(`(no answer within \S+: )?(?:context deadline exceeded: )?(?:context deadline exceeded|lock: acquire timeout); the store: (context deadline exceeded)?`)
-	waits    = regexp.MustCompile(`no lease within the timeout of [^,]+, after [^;]+; last (?:attempt|known): |gave up after attempt \d+ of \d+: |ended while waiting, after [^;]+; last (?:attempt|known): `)
-	counts   = regexp.MustCompile(`\d+ of (\d+) nodes [a-z ]+, want (\d+): `)
-	dials    = regexp.MustCompile(`dial (?:tcp|unix) \S+: (?:connect: )?`)
-	contexts = regexp.MustCompile(`:? ?\(?context deadline exceeded\)?`)
-	options  = regexp.MustCompile(`\b(?:Acquire)?Options\.([A-Z][A-Za-z]*)`)
-	within   = regexp.MustCompile(` within \d[\w.µ]*\b`)
-	capital  = regexp.MustCompile(`[A-Z]+[a-z]*`)
-)
-
-// plain takes out of a library's text what says nothing at a shell.
-func plain(s string) string {
-	s = waits.ReplaceAllString(s, "")
-	s = ends.ReplaceAllStringFunc(s, endWords)
-	for before := ""; before != s; {
-		before, s = s, layers.ReplaceAllString(s, "$1")
-	}
-	for _, sentinel := range []struct{ err, says string }{
-		{lock.ErrUnavailable.Error() + ": ", undecided + ": "},
-		{lock.ErrUnavailable.Error(), undecided},
-		{lock.ErrInvalid.Error() + ": ", ""},
-		{lock.ErrRefused.Error(), "refused by the store"},
-		{lock.ErrLost.Error(), "lease lost"},
-		{lock.ErrClosed.Error(), "the store was closed"},
-	} {
-		s = strings.ReplaceAll(s, sentinel.err, sentinel.says)
-	}
-	s = packages.ReplaceAllString(s, "$1")
-	s = counts.ReplaceAllString(s, "$2 of $1 nodes are needed: ")
-	s = dials.ReplaceAllString(s, "")
-	s = contexts.ReplaceAllString(s, "")
-	s = optionWords(s)
-	for twice := undecided + ": " + undecided; strings.Contains(s, twice); {
-		s = strings.ReplaceAll(s, twice, undecided)
-	}
-	// The last attempt's error stands beside the one that it led to.
-	var parts []string
-	for part := range strings.SplitSeq(s, "; ") {
-		if !slices.ContainsFunc(parts, func(before string) bool { return strings.HasSuffix(before, part) }) {
-			parts = append(parts, part)
-		}
-	}
-	return strings.TrimRight(strings.Join(parts, "; "), ":; ")
-}
-
-// endWords are what is left of an attempt that its own bound ended: what the store said, or
-// that it said nothing.
-func endWords(s string) string {
-	part := ends.FindStringSubmatch(s)
-	switch {
-	case part[2] == "":
-		return part[1]
-	case part[1] != "":
-		return strings.TrimSuffix(part[1], ": ")
-	}
-	return "no answer"
-}
-
-// optionWords names an option of a library as the parameter of the store's URL.
-func optionWords(s string) string {
-	return options.ReplaceAllStringFunc(s, func(name string) string {
-		_, name, _ = strings.Cut(name, ".")
-		return "the store's " + strings.ToLower(strings.Join(capital.FindAllString(name, -1), "-"))
-	})
-}
+var within = regexp.MustCompile(` within \d[\w.µ]*\b`)
 
 // bounded is why a campaign that --once or --wait bounds ended without the lock.
 func (r *runner) bounded(err error) error {
@@ -137,7 +38,7 @@ func (r *runner) bounded(err error) error {
 	case errors.Is(err, lock.ErrRefused) && !errors.Is(err, lock.ErrUnavailable):
 		return err // it was not the time that was short
 	case code == exitHeld && errors.As(err, &held):
-		return &status{code, reworded{fmt.Sprintf("%s; it was not free within the %v of --wait", heldWords(held), r.wait), err}}
+		return &status{code, reworded{fmt.Sprintf("%s; it was not free within the %v of --wait", plain.Held(held), r.wait), err}}
 	default:
 		// What the last attempt had left of that time says nothing.
 		why := within.ReplaceAllString(words(err), "")

@@ -21,6 +21,16 @@ const readersMark = ";readers"
 // maxKey leaves room for the name of any place, so that all clients accept the same keys.
 const maxKey = lock.MaxKeyLen - len(readersMark) - len(";slot=1024")
 
+// ReaderOf tells whose reader's place a name is, such as that of [lock.Lease].Key: the key
+// "catalogue" for "catalogue;readers" and for "catalogue;readers;slot=3".
+func ReaderOf(name string) (key string, ok bool) {
+	name, slot := lock.SlotOf(name)
+	if slot > MaxReaders || len(name) == len(readersMark) {
+		return "", false
+	}
+	return strings.CutSuffix(name, readersMark)
+}
+
 // Lock is a store in which keys have readers and writers. It is immutable.
 type Lock struct {
 	inner   lock.Locker // where a writer takes all places, each by its name

@@ -135,10 +135,33 @@ func (s *Survey) Facts() []lock.Fact {
 		{Name: "version", Value: s.version()},
 		{Name: "role", Value: s.role()},
 		{Name: "persistence", Value: s.persistence()},
-		{Name: "memory", Value: s.memory()},
+		{Name: "memory", Value: s.memory(), Measures: s.measures("memory_bytes", "used_memory", "memory_limit_bytes", "maxmemory")},
 		{Name: "eviction", Value: s.field("maxmemory_policy")},
-		{Name: "uptime", Value: s.uptime()},
-		{Name: "clock", Value: s.Clock.String()},
+		{Name: "uptime", Value: s.uptime(), Measures: s.measures("uptime_seconds", "uptime_in_seconds")},
+		{Name: "clock", Value: s.Clock.String(), Measures: s.Clock.measures()},
+	}
+}
+
+// measures are fields of INFO's that are numbers, each as a pair of the measure's name and
+// the field's. What is not told is left out, and so is a limit of 0, which is none.
+func (s *Survey) measures(pairs ...string) []lock.Measure {
+	var all []lock.Measure
+	for pair := range slices.Chunk(pairs, 2) {
+		n, err := strconv.ParseInt(s.Info[pair[1]], 10, 64)
+		if err == nil && !(n == 0 && pair[1] == "maxmemory") {
+			all = append(all, lock.Measure{Name: pair[0], Value: float64(n)})
+		}
+	}
+	return all
+}
+
+func (c Clock) measures() []lock.Measure {
+	if c.err != nil {
+		return nil
+	}
+	return []lock.Measure{
+		{Name: "clock_ahead_seconds", Value: c.Ahead.Seconds()},
+		{Name: "clock_error_seconds", Value: c.Slack.Seconds()},
 	}
 }
 
