@@ -46,6 +46,7 @@ var layers = []struct{ pkg, imports string }{
 	{"cmd/*", "internal/cli"},
 	{"internal/inspect", "lock lock/rwlock redlock internal/plain"},
 	{"internal/plain", "lock"},
+	{"internal/serve", "lock lock/rwlock redlock internal/inspect internal/plain"},
 	{"internal/cli", "lock lock/rwlock keepalive leader redlock backends backends/file internal/*"},
 	{"internal/fencetest", "lock fence backends/memory"},
 	{"internal/conformtest", "lock/locktest backends/record backends/record/recordtest internal/*"},

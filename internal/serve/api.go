@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/tonsurance/lockkeeper/internal/inspect"
 )
 
 // apiState is /api: all that is known.
@@ -40,7 +42,7 @@ func (s *Server) api(w http.ResponseWriter, r *http.Request) {
 	case "":
 		all := apiState{
 			Store: s.opts.Store, Prefix: s.opts.Prefix, Time: f.at, Available: f.read && f.err == nil,
-			Health: f.health.JSON, Locks: f.locksJSON(v), Events: f.eventsJSON(v),
+			Health: f.healthJSON(), Locks: f.locksJSON(v), Events: f.eventsJSON(v),
 		}
 		if f.read {
 			all.Answered = &f.answered
@@ -52,7 +54,7 @@ func (s *Server) api(w http.ResponseWriter, r *http.Request) {
 		}
 		body = all
 	case "health":
-		body = f.health.JSON
+		body = f.healthJSON()
 	case "locks":
 		body = f.locksJSON(v)
 	case "events":
@@ -67,6 +69,27 @@ func (s *Server) api(w http.ResponseWriter, r *http.Request) {
 	_ = e.Encode(body) // the client has gone: nobody to tell
 }
 
+// now is what is known of l at a moment after it was read.
+func (l Lock) now(at time.Time) inspect.Reading {
+	r := l.Reading
+	since := at.Sub(l.Read)
+	if r.TTL >= 0 {
+		r.TTL = max(0, r.TTL-since)
+	}
+	if r.Held > 0 {
+		r.Held += since
+	}
+	return r
+}
+
+// healthJSON is nil where nothing is known.
+func (f *frame) healthJSON() any {
+	if !f.checked || f.health.Err != nil {
+		return nil
+	}
+	return f.health.Health
+}
+
 // locksJSON is nil where nothing is known.
 func (f *frame) locksJSON(v view) []any {
 	if !f.read {
@@ -74,8 +97,8 @@ func (f *frame) locksJSON(v view) []any {
 	}
 	all := []any{}
 	for _, l := range f.locks {
-		if v.key == "" && strings.HasPrefix(l.Key, v.prefix) || v.key != "" && groupKey(l.Key) == v.key {
-			all = append(all, l.JSON(f.at))
+		if v.key == "" && strings.HasPrefix(l.Name(), v.prefix) || v.key != "" && groupKey(l.Key) == v.key {
+			all = append(all, l.now(f.at).JSON())
 		}
 	}
 	return all

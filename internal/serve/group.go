@@ -4,55 +4,47 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/lock/rwlock"
 )
 
-// readersMark ends the name of the semaphore of a key's readers: see lock/rwlock.
-const readersMark = ";readers"
-
 // group is a key with the names in the store that belong to it: its own, its further
 // slots (lock.Semaphore), and the places of its readers (lock/rwlock).
 type group struct {
 	Key     string
-	Own     *lockState // the key itself, which is slot 1, or the gate; nil: it is free
-	Slots   []lockState
-	Readers []lockState
+	Own     *Lock // the key itself, which is slot 1, or the gate; nil: it is free
+	Slots   []Lock
+	Readers []Lock
 }
 
 // groupKey is the key that a name in the store belongs to.
 func groupKey(name string) string {
-	key, _ := lock.SlotOf(name)
-	if base, ok := strings.CutSuffix(key, readersMark); ok && base != "" {
-		return base
+	if key, ok := rwlock.ReaderOf(name); ok {
+		return key
 	}
+	key, _ := lock.SlotOf(name)
 	return key
 }
 
 // groupsOf are the groups of locks, by key.
-func groupsOf(locks []lockState) []group {
+func groupsOf(locks []Lock) []group {
 	var groups []group
 	at := map[string]int{}
-	of := func(key string) *group {
-		i, ok := at[key]
+	for i, l := range locks {
+		key, slot := lock.SlotOf(l.Name())
+		j, ok := at[key]
 		if !ok {
-			i = len(groups)
-			at[key] = i
+			j = len(groups)
+			at[key] = j
 			groups = append(groups, group{Key: key})
 		}
-		return &groups[i]
-	}
-	for i := range locks {
-		g := of(groupKey(locks[i].Key))
-		key, slot := lock.SlotOf(locks[i].Key)
-		switch {
-		case key != g.Key:
-			g.Readers = append(g.Readers, locks[i])
+		switch g := &groups[j]; {
+		case l.ReaderOf != "":
+			g.Readers = append(g.Readers, l)
 		case slot > 1:
-			g.Slots = append(g.Slots, locks[i])
+			g.Slots = append(g.Slots, l)
 		default:
 			g.Own = &locks[i]
 		}
@@ -65,28 +57,23 @@ func groupsOf(locks []lockState) []group {
 	return groups
 }
 
-func bySlot(a, b lockState) int {
+func bySlot(a, b Lock) int {
 	_, x := lock.SlotOf(a.Key)
 	_, y := lock.SlotOf(b.Key)
 	return x - y
 }
 
-// writer reports whether the key is held by a writer: it has the gate and all places of
-// readers.
-func (g group) writer() bool {
-	return g.Own != nil && len(g.Readers) == rwlock.MaxReaders &&
-		!slices.ContainsFunc(g.Readers, func(r lockState) bool { return r.Holder != g.Own.Holder })
-}
-
 // kind is how the key is held, "" if by one holder as usual.
 func (g group) kind() string {
 	switch {
-	case g.writer():
+	case g.Own != nil && g.Own.Writer:
 		return "writer"
 	case len(g.Readers) > 0 && g.Own != nil:
 		return plural(len(g.Readers), "reader") + ", 1 at the gate"
 	case len(g.Readers) > 0:
 		return plural(len(g.Readers), "reader")
+	case g.Own != nil && g.Own.AtGate:
+		return "at the gate"
 	case len(g.Slots) > 0:
 		return plural(len(g.holds()), "slot")
 	}
@@ -94,55 +81,62 @@ func (g group) kind() string {
 }
 
 // holds are the locks of which each has a holder of its own.
-func (g group) holds() []lockState {
-	var all []lockState
+func (g group) holds() []Lock {
+	var all []Lock
 	if g.Own != nil {
 		all = append(all, *g.Own)
-	}
-	if g.writer() {
-		return all
 	}
 	return append(append(all, g.Slots...), g.Readers...)
 }
 
-// role names a hold among those of its group.
-func (g group) role(l lockState) string {
+// role names a hold among those of its group, "" if it is the only one.
+func (g group) role(l Lock) string {
 	_, slot := lock.SlotOf(l.Key)
 	switch {
-	case g.writer():
+	case l.Writer:
 		return "writer"
-	case len(g.Readers) > 0 && l.Key == g.Key:
-		return "at the gate"
-	case len(g.Readers) > 0:
+	case l.ReaderOf != "":
 		return fmt.Sprintf("reader, place %d", slot)
+	case l.AtGate || len(g.Readers) > 0:
+		return "at the gate"
+	case len(g.Slots) > 0:
+		return fmt.Sprintf("slot %d", slot)
 	}
-	return fmt.Sprintf("slot %d", slot)
+	return ""
 }
 
-// waiters are who waits for any of the group; ok is false if the store can't tell.
-func (g group) waiters() (names []string, ok bool) {
+// waiting is how many wait for any of the group; ok is false if the store can't tell.
+func (g group) waiting() (n int, ok bool) {
 	for _, l := range g.holds() {
-		names = append(names, l.Waiters...)
-		ok = ok || l.Queued
+		n += l.Waiting
+		ok = ok || l.Queues
 	}
-	return names, ok
+	return n, ok
 }
 
-// state is that of the hold that is not plainly held, if there is one.
+// state is that of the hold that is not plainly held, "" if there is none.
 func (g group) state() string {
 	for _, l := range g.holds() {
-		if l.State != stateHeld {
-			return l.State
+		if !l.Plain() {
+			return string(l.State())
 		}
 	}
-	return stateHeld
+	return ""
 }
 
-const stateHeld = "held"
+// asked is who has asked a holder to resign.
+func (g group) asked() string {
+	for _, l := range g.holds() {
+		if l.ResignBy != "" {
+			return l.ResignBy
+		}
+	}
+	return ""
+}
 
 // last is the hold that has the most time left, which is the group's.
-func (g group) last(now time.Time) lockState {
-	return slices.MaxFunc(g.holds(), func(a, b lockState) int {
+func (g group) last(now time.Time) Lock {
+	return slices.MaxFunc(g.holds(), func(a, b Lock) int {
 		x, y := a.left(now), b.left(now)
 		if x < 0 || y < 0 {
 			return -cmp.Compare(x, y)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tonsurance/lockkeeper/redlock"
 )
 
 // metrics answers in Prometheus' text format. What is not known is left out. No key and
@@ -20,9 +22,9 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	if f.read {
 		m.gauge("lockkeeper_store_answered_timestamp_seconds", "When the store last said who holds what.", float64(f.answered.UnixMilli())/1000)
 		m.gauge("lockkeeper_store_incomplete", "Whether some locks could not be read.", yes(f.partial != nil))
-		held := map[string]int{stateHeld: 0}
+		held := map[string]int{string(redlock.StateHeld): 0}
 		for _, l := range f.locks {
-			held[l.State]++
+			held[string(l.State())]++
 		}
 		m.head("lockkeeper_locks", "gauge", "Names in the store that are not free, by how they stand.")
 		for _, state := range slices.Sorted(maps.Keys(held)) {
@@ -33,17 +35,17 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 		}
 	}
 	if f.checked && f.health.Err == nil {
-		m.gauge("lockkeeper_nodes", "Nodes of the store.", float64(len(f.health.Nodes)))
-		m.gauge("lockkeeper_nodes_voting", "Nodes that would vote.", float64(f.health.Voting))
-		m.gauge("lockkeeper_quorum", "Nodes that must vote for a decision.", float64(f.health.Quorum))
+		m.gauge("lockkeeper_nodes", "Nodes of the store.", float64(len(f.health.Health.Nodes)))
+		m.gauge("lockkeeper_nodes_voting", "Nodes that would vote.", float64(f.health.Health.Voting))
+		m.gauge("lockkeeper_quorum", "Nodes that must vote for a decision.", float64(f.health.Health.Quorum))
 		m.head("lockkeeper_node_votes", "gauge", "Whether a node would vote.")
-		for _, n := range f.health.Nodes {
+		for _, n := range f.health.Health.Nodes {
 			m.sample("lockkeeper_node_votes", yes(n.Votes), "node", n.Name)
 		}
 		m.head("lockkeeper_node_latency_seconds", "gauge", "How long a node took to answer.")
-		for _, n := range f.health.Nodes {
-			if n.Latency > 0 {
-				m.sample("lockkeeper_node_latency_seconds", n.Latency.Seconds(), "node", n.Name)
+		for _, n := range f.health.Health.Nodes {
+			if n.Latency() > 0 {
+				m.sample("lockkeeper_node_latency_seconds", n.Latency().Seconds(), "node", n.Name)
 			}
 		}
 	}

@@ -11,15 +11,20 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tonsurance/lockkeeper/internal/inspect"
+	"github.com/tonsurance/lockkeeper/internal/plain"
+	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock"
 )
 
 //go:embed pages/*.html
 var pageFiles embed.FS
 
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
-	"name": name, "shown": printable, "ago": ago, "left": left, "clock": clock, "plural": plural, "page": func(v view) template.URL { return template.URL(v.link()) },
+	"name": name, "shown": plain.Printable, "ago": ago, "left": left, "clock": clock, "plural": plural, "page": func(v view) template.URL { return template.URL(v.link()) },
 	"lockLink": func(key string) template.URL { return template.URL(view{key: key}.link()) },
-	"token":    tokenText, "label": label, "latency": latencyText, "hold": holdName, "add": func(a, b int) int { return a + b },
+	"token":    tokenText, "facts": facts, "why": plain.Error, "label": label, "latency": latencyText, "hold": holdName, "add": func(a, b int) int { return a + b },
 }).ParseFS(pageFiles, "pages/*.html"))
 
 // perPage is how many keys a page of locks shows.
@@ -115,51 +120,66 @@ type trouble struct {
 func (f *frame) summary() summary {
 	s := summary{frame: f}
 	if f.err != nil {
-		text := "The store does not say who holds what, since " + clock(f.since) + ": " + printable(f.err.Error()) + "."
+		text := "The store does not say who holds what, since " + clock(f.since) + ": " + plain.Printable(f.err.Error()) + "."
 		switch {
 		case errors.Is(f.err, errors.ErrUnsupported):
-			text = "This store can't say who holds what: " + printable(f.err.Error()) + "."
+			text = "This store can't say who holds what: " + plain.Printable(f.err.Error()) + "."
 		case f.read:
 			text += " The locks are shown as they were at " + clock(f.answered) + "."
 		}
 		s.Trouble = append(s.Trouble, trouble{Bad, text})
 	} else if f.partial != nil {
-		s.Trouble = append(s.Trouble, trouble{Warn, "Some locks can't be read: " + printable(f.partial.Error()) + ". They are shown as they were."})
+		s.Trouble = append(s.Trouble, trouble{Warn, "Some locks can't be read: " + plain.Printable(f.partial.Error()) + ". They are shown as they were."})
 	}
 	if f.checked && f.health.Err != nil && !errors.Is(f.health.Err, errors.ErrUnsupported) {
-		s.Trouble = append(s.Trouble, trouble{Bad, "How the nodes are is not known: " + printable(f.health.Err.Error()) + "."})
+		s.Trouble = append(s.Trouble, trouble{Bad, "How the nodes are is not known: " + plain.Printable(f.health.Err.Error()) + "."})
 	}
 	switch {
-	case f.checked && f.health.Err == nil && f.health.Voting < len(f.health.Nodes):
-		s.Title = fmt.Sprintf("%d/%d nodes · ", f.health.Voting, len(f.health.Nodes))
+	case f.checked && f.health.Err == nil && f.health.Health.Voting < len(f.health.Health.Nodes):
+		s.Title = fmt.Sprintf("%d/%d nodes · ", f.health.Health.Voting, len(f.health.Health.Nodes))
 	case f.err != nil:
 		s.Title = "no answer · "
 	}
 	return s
 }
 
-// Grave is how the store is as a whole.
+// Grave is how grave the state of the nodes is.
 func (s summary) Grave() Gravity {
-	switch {
-	case slices.ContainsFunc(s.Trouble, func(t trouble) bool { return t.Grave == Bad }):
-		return Bad
-	case !s.checked || s.health.Err != nil:
-		return Plain
+	switch s.health.Health.Status {
+	case inspect.Healthy:
+		return Good
+	case inspect.Degraded:
+		return Warn
 	}
-	return s.health.Grave
+	return Bad
+}
+
+// Status is the state of the nodes in a few words.
+func (s summary) Status() string {
+	h := s.health.Health
+	switch left := h.Voting - h.Quorum + 1; {
+	case h.Status == inspect.Healthy && len(h.Nodes) == 1:
+		return "healthy"
+	case h.Status == inspect.Healthy:
+		return "all healthy"
+	case h.Status == inspect.Degraded:
+		return fmt.Sprintf("degraded: losing %d more would stop locks", left)
+	}
+	return "no lock can be taken or renewed"
 }
 
 // The templates see a frame by these.
 
-func (f *frame) Read() bool          { return f.read }
-func (f *frame) Checked() bool       { return f.checked }
-func (f *frame) Health() Checkup     { return f.health }
-func (f *frame) Holds() int          { return f.held }
-func (f *frame) Waiting() int        { return f.waiting }
-func (f *frame) Queued() bool        { return f.queued }
-func (f *frame) Failed() bool        { return f.err != nil }
-func (f *frame) Answered() time.Time { return f.answered }
-func (f *frame) Now() time.Time      { return f.at }
+func (f *frame) Read() bool                 { return f.read }
+func (f *frame) Checked() bool              { return f.checked }
+func (f *frame) Health() inspect.HealthJSON { return f.health.Health }
+func (f *frame) HealthErr() error           { return f.health.Err }
+func (f *frame) Holds() int                 { return f.held }
+func (f *frame) Waiting() int               { return f.waiting }
+func (f *frame) Queued() bool               { return f.queued }
+func (f *frame) Failed() bool               { return f.err != nil }
+func (f *frame) Answered() time.Time        { return f.answered }
+func (f *frame) Now() time.Time             { return f.at }
 
 // locksModel is one page of the keys that begin with a prefix.
 type locksModel struct {
@@ -186,6 +206,7 @@ type row struct {
 	Key     string
 	Kind    string
 	State   string // "" if it is held
+	Asked   bool   // its holder is asked to resign
 	Holders []string
 	More    int // holders, besides those
 	Held    heldFor
@@ -196,10 +217,18 @@ type row struct {
 	Queued  bool
 }
 
+// token is that of the hold; 0: not known. That of a reader's place is not the reader's.
+func (l Lock) token() uint64 {
+	if l.ReaderOf != "" || l.Holder == "" {
+		return 0
+	}
+	return l.Token
+}
+
 // heldFor is how long a hold lasts already.
 type heldFor struct {
 	For   time.Duration
-	Known bool // else For is how long it is seen
+	Known bool // else it is that or longer
 }
 
 // bar is the time left.
@@ -213,32 +242,28 @@ type bar struct {
 const mostHolders = 2
 
 func (f *frame) rowOf(g group) row {
-	r := row{Key: g.Key, Kind: g.kind(), Tokens: len(g.holds())}
-	if s := g.state(); s != stateHeld {
-		r.State = s
-	}
+	r := row{Key: g.Key, Kind: g.kind(), State: g.state(), Asked: g.asked() != "", Tokens: len(g.holds())}
 	for _, l := range g.holds() {
-		if r.Token = l.Token; len(r.Holders) == mostHolders {
+		if r.Token = l.token(); len(r.Holders) == mostHolders {
 			r.More++
 			continue
 		}
-		r.Holders = append(r.Holders, l.Holder)
+		r.Holders = append(r.Holders, l.Holders())
 	}
-	names, known := g.waiters()
-	r.Waiting, r.Queued = len(names), known
+	r.Waiting, r.Queued = g.waiting()
 	last := g.last(f.at)
 	r.Held, r.Left = f.heldFor(last), f.bar(last)
 	return r
 }
 
-func (f *frame) heldFor(l lockState) heldFor {
+func (f *frame) heldFor(l Lock) heldFor {
 	if l.Held > 0 {
 		return heldFor{l.Held + f.at.Sub(l.Read), true}
 	}
-	return heldFor{f.at.Sub(l.Seen), false}
+	return heldFor{f.at.Sub(l.Seen), !l.Before}
 }
 
-func (f *frame) bar(l lockState) bar {
+func (f *frame) bar(l Lock) bar {
 	b := bar{Left: l.left(f.at), Full: 100}
 	if b.Left >= 0 {
 		b.Full = int(100 * b.Left / max(l.Full, 1))
@@ -277,7 +302,7 @@ func (f *frame) locksModel(v view) locksModel {
 	for _, g := range found[m.From:min(m.Total, m.From+perPage)] {
 		m.Rows = append(m.Rows, f.rowOf(g))
 	}
-	for _, c := range []struct{ label, class, sort string }{{"Key", "key", ""}, {"Holder", "holder", "-"}, {"Held for", "num", byHeld}, {"Time left", "left", byLeft}, {"Token", "num", "-"}, {"Waiting", "num", byWaiting}} {
+	for _, c := range []struct{ label, class, sort string }{{"Key", "key", ""}, {"Holder", "holder", "-"}, {"Held for", "num", byHeld}, {"Time left", "left", byLeft}, {"Token", "num token", "-"}, {"Waiting", "num", byWaiting}} {
 		h := column{Label: c.label, Class: c.class, Sorts: c.sort != "-", Link: view{prefix: v.prefix, sort: c.sort}}
 		if h.Sorts && c.sort == v.sort {
 			h.Sorted = "descending"
@@ -371,13 +396,8 @@ func (m lockModel) Holds() (all []holdModel) {
 	if m.group == nil {
 		return nil
 	}
-	holds := m.group.holds()
-	for _, l := range holds {
-		h := holdModel{lockState: l, Held: m.heldFor(l), Left: m.bar(l)}
-		if len(holds) > 1 || m.group.kind() != "" {
-			h.Role = m.group.role(l)
-		}
-		all = append(all, h)
+	for _, l := range m.group.holds() {
+		all = append(all, holdModel{Lock: l, Role: m.group.role(l), HeldFor: m.heldFor(l), Bar: m.bar(l)})
 	}
 	return all
 }
@@ -391,26 +411,36 @@ func (m lockModel) Kind() string {
 
 // holdModel is one of the holds of a key.
 type holdModel struct {
-	lockState
-	Role string
-	Held heldFor
-	Left bar
+	Lock
+	Role    string
+	HeldFor heldFor
+	Bar     bar
 }
 
 // Since is when the hold began, on this machine's clock, for people.
-func (h holdModel) Since() time.Time { return h.Read.Add(-h.lockState.Held) }
+func (h holdModel) Since() time.Time { return h.Read.Add(-h.Info.Held) }
 
-// Plainly reports whether there is nothing to say of its state.
-func (h holdModel) Plainly() bool { return h.State == stateHeld }
+// Waiters are the names of who waits, first come first, as far as the store tells.
+func (h holdModel) Waiters() []string {
+	if h.View == nil {
+		return nil
+	}
+	return h.View.Waiters
+}
+
+func (h holdModel) Token() uint64 { return h.token() }
 
 // Several reports whether nodes have different values.
 func (h holdModel) Several() bool {
-	return slices.ContainsFunc(h.Nodes, func(n Vote) bool { return n.Term > 1 })
+	return slices.ContainsFunc(h.View.Nodes, func(n redlock.NodeView) bool { return n.Term > 1 })
 }
+
+// Resigns reports whether one holder has the key, whom others can ask to resign.
+func (m lockModel) Resigns() bool { return m.group != nil && m.group.Own != nil && m.group.Own.Holder != "" }
 
 // Shell is the key as a shell takes it, "" if it can't be shown as such.
 func (m lockModel) Shell() string {
-	if printable(m.Key) != m.Key {
+	if plain.Printable(m.Key) != m.Key {
 		return ""
 	}
 	return "'" + strings.ReplaceAll(m.Key, "'", `'\''`) + "'"
@@ -448,4 +478,9 @@ func (v view) shows(e Event) bool {
 		return groupKey(e.Key) == v.key
 	}
 	return strings.HasPrefix(groupKey(e.Key), v.prefix)
+}
+
+// facts are what a node says of itself, but for what its state says.
+func facts(n inspect.NodeJSON) []lock.Fact {
+	return slices.DeleteFunc(slices.Clone(n.Texts), func(f lock.Fact) bool { return f.Name == inspect.Reachable })
 }

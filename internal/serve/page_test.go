@@ -15,7 +15,10 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/inspect"
+	"github.com/tonsurance/lockkeeper/internal/plain"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock"
 )
 
 // hostile are names that somebody could choose to deceive or to break a page.
@@ -54,12 +57,12 @@ func requireHarmless(t *testing.T, text string) {
 
 // of is a server that shows name wherever one can stand.
 func showing(t *testing.T, name string) *Server {
-	l := held(name, name)
-	l.State, l.Story, l.Queued, l.Waiters, l.Quorum, l.Votes = "split", name, true, []string{name, name}, 2, 1
-	l.Nodes = []Vote{{Node: name, Err: name}, {Node: name, Term: 1, Holder: name, TTL: time.Second}, {Node: name, Term: 2, Holder: name}}
+	l := viewed(redlock.StateSplit, held(name, name), []string{name, name},
+		redlock.NodeView{Node: name, Err: errors.New(name)}, redlock.NodeView{Node: name, Term: 1, Holder: name, TTL: time.Second}, redlock.NodeView{Node: name, Term: 2, Holder: name})
+	l.Story, l.ResignBy = name, name
 	c := healthy(name)
-	c.Status = name
-	c.Nodes = append(c.Nodes, Node{Name: name, State: name, Reason: name, Facts: []lock.Fact{{Name: "role", Value: name}}, Advice: []string{name}})
+	c.Health.Status = name
+	c.Health.Nodes = append(c.Health.Nodes, inspect.NodeJSON{Name: name, State: name, Reason: name, Texts: []lock.Fact{{Name: name, Value: name}}, Advice: []string{name}})
 	s := server(t, Reading{
 		Locks: []Lock{l}, Partial: errors.New(name),
 		Events: []Event{{Kind: "acquired", Key: name, Text: name, JSON: map[string]string{"key": name}}, {Kind: "node_down", Node: name, Text: name, JSON: map[string]string{"node": name}}},
@@ -71,7 +74,7 @@ func showing(t *testing.T, name string) *Server {
 func TestHostileNamesAreShownAsText(t *testing.T) {
 	for _, name := range hostile {
 		s := showing(t, name)
-		shown := html.EscapeString(printable(name))
+		shown := html.EscapeString(plain.Printable(name))
 		index := get(t, s, "/")
 		requireHarmless(t, index)
 		require.Contains(t, html.UnescapeString(index), html.UnescapeString(shown), "%q", name)
@@ -140,7 +143,7 @@ func TestWhatIsNotKnownIsNotShownAsZero(t *testing.T) {
 	}
 	requireMetrics(t, metrics)
 
-	l.Queued, l.Held, l.Token = true, time.Minute, 5
+	l.Queues, l.Held, l.Token = true, time.Minute, 5
 	s = server(t, Reading{Locks: []Lock{l}}, healthy("n"))
 	index = get(t, s, "/")
 	assert.Equal(t, "5", cell("Token"))
@@ -192,33 +195,27 @@ func TestAnOutageShowsWhatWasKnownAsOld(t *testing.T) {
 	assert.NotContains(t, get(t, s, "/lock?key=k"), "It is free")
 }
 
-// The bar is full at the longest time left that was seen of one hold, and another hold
-// starts anew.
-func TestWhatIsSeenOfAHoldEndsWithIt(t *testing.T) {
+func TestTheTimeLeftPassesBetweenTheAnswers(t *testing.T) {
 	began := time.Now()
-	at := func(s state, l Lock, after time.Duration) state {
-		l.Read = began.Add(after)
-		return s.take(Reading{Locks: []Lock{l}}, l.Read, l.Read)
-	}
 	l := held("k", "x")
-	s := at(state{}, l, 0)
-	l.TTL = 4 * time.Second
-	s = at(s, l, 6*time.Second)
-	f := newFrame(s, began.Add(6*time.Second))
-	require.Equal(t, bar{4 * time.Second, 40, Plain}, f.bar(s.locks[0]))
-	require.Equal(t, heldFor{6 * time.Second, false}, f.heldFor(s.locks[0]))
-	f = newFrame(s, began.Add(8*time.Second))
-	require.Equal(t, bar{2 * time.Second, 20, Warn}, f.bar(s.locks[0]), "it goes on between the answers")
+	l.Read, l.Seen, l.TTL = began, began, 8*time.Second
+	at := func(after time.Duration) *frame { return newFrame(state{}, began.Add(after)) }
+	require.Equal(t, bar{8 * time.Second, 80, Plain}, at(0).bar(l), "of the longest that was seen")
+	require.Equal(t, bar{2 * time.Second, 20, Warn}, at(6*time.Second).bar(l))
+	require.Equal(t, bar{0, 0, Warn}, at(time.Minute).bar(l))
+	require.Equal(t, heldFor{6 * time.Second, false}, at(6*time.Second).heldFor(l), "or longer")
+	l.Before = false
+	require.Equal(t, heldFor{6 * time.Second, true}, at(6*time.Second).heldFor(l))
+	l.Held = time.Hour
+	require.Equal(t, heldFor{time.Hour + time.Second, true}, at(time.Second).heldFor(l))
+	l.TTL = -1
+	require.Equal(t, bar{-1, 100, Plain}, at(time.Hour).bar(l))
 
-	l.Token = 0 // too few nodes say: it may be the same
-	s = at(s, l, 7*time.Second)
-	require.Equal(t, began, s.locks[0].Seen)
-	l.Token = 8
-	s = at(at(s, l, 8*time.Second), l, 9*time.Second)
-	l.Token = 9
-	s = at(s, l, 10*time.Second)
-	require.Equal(t, began.Add(10*time.Second), s.locks[0].Seen)
-	require.Equal(t, 4*time.Second, s.locks[0].Full)
+	l = held("k", "x")
+	l.Read, l.Held = began, time.Minute
+	now := l.now(began.Add(4 * time.Second))
+	require.Equal(t, 6*time.Second, now.TTL, "in the API, too")
+	require.Equal(t, 64*time.Second, now.Held)
 }
 
 func manyLocks(n int) Reading {
@@ -303,12 +300,10 @@ func TestEventsArePlacedWithTheirKeyAndBounded(t *testing.T) {
 }
 
 func TestSlotsAndReadersStandWithTheirKey(t *testing.T) {
-	var r Reading
+	var all []inspect.Reading
 	add := func(holder string, names ...string) {
 		for _, name := range names {
-			l := held(name, holder)
-			l.Queued = true
-			r.Locks = append(r.Locks, l)
+			all = append(all, held(name, holder).Reading)
 		}
 	}
 	add("p", "crawl", "crawl;slot=3")
@@ -319,6 +314,10 @@ func TestSlotsAndReadersStandWithTheirKey(t *testing.T) {
 	add("r1", "map;readers")
 	add("r2", "map;readers;slot=2")
 	add("x", "plain", ";readers", "odd;slot=1")
+	var r Reading
+	for _, k := range inspect.Fold(all, "") {
+		r.Locks = append(r.Locks, Lock{Reading: k, Read: time.Now()})
+	}
 	s := server(t, r, healthy("n"))
 	kinds := map[string]string{}
 	for _, g := range s.feed.frame().groups {

@@ -29,7 +29,7 @@ const (
 // state is what is known at one moment. What is published never changes.
 type state struct {
 	read  bool // there was an answer who holds what
-	locks []lockState
+	locks []Lock
 	totals
 	err   error // why the last question had no answer
 	since time.Time
@@ -52,38 +52,28 @@ type totals struct {
 	queued        bool // who waits is known
 }
 
-func totalsOf(locks []lockState) totals {
+func totalsOf(locks []Lock) totals {
 	t := totals{groups: groupsOf(locks)}
 	for _, g := range t.groups {
 		for _, l := range g.holds() {
 			if l.Holder != "" {
 				t.held++
 			}
-			t.waiting += len(l.Waiters)
-			t.queued = t.queued || l.Queued
+			t.waiting += l.Waiting
+			t.queued = t.queued || l.Queues
 		}
 	}
 	return t
 }
 
-// lockState is a lock with what only somebody knows who has watched it.
-type lockState struct {
-	Lock
-	Seen time.Time     // since when this hold is seen
-	Full time.Duration // the longest time left that was seen of it
-}
-
-// left is until the hold ends unless renewed; -1: never.
-func (l lockState) left(now time.Time) time.Duration {
-	if l.TTL < 0 {
+// left is until the hold ends unless renewed, or else the last value's of nobody's; -1:
+// never.
+func (l Lock) left(now time.Time) time.Duration {
+	left := l.Left()
+	if left < 0 {
 		return -1
 	}
-	return max(0, l.TTL-now.Sub(l.Read))
-}
-
-// same reports whether l and was are one hold. An unknown token says nothing.
-func (l Lock) same(was Lock) bool {
-	return l.Holder == was.Holder && (l.Token == was.Token || l.Token == 0 || was.Token == 0)
+	return max(0, left-now.Sub(l.Read))
 }
 
 // take is the state after an answer who holds what.
@@ -97,18 +87,7 @@ func (s state) take(r Reading, began, now time.Time) state {
 		s.err = r.Err
 		return s // what was known is shown as it was
 	}
-	before := make(map[string]lockState, len(s.locks))
-	for _, l := range s.locks {
-		before[l.Key] = l
-	}
-	s.locks = make([]lockState, len(r.Locks))
-	for i, l := range r.Locks {
-		next := lockState{Lock: l, Seen: now, Full: l.TTL}
-		if was, ok := before[l.Key]; ok && l.same(was.Lock) {
-			next.Seen, next.Full = was.Seen, max(was.Full, l.TTL)
-		}
-		s.locks[i] = next
-	}
+	s.locks = r.Locks
 	s.totals = totalsOf(s.locks)
 	s.read, s.err, s.partial, s.answered = true, nil, r.Partial, now
 	return s

@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/inspect"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock"
 )
 
 // store is a source that counts the questions.
@@ -48,18 +50,26 @@ func (s *store) Health(context.Context) Checkup {
 }
 
 func healthy(names ...string) Checkup {
-	c := Checkup{Status: "all healthy", Grave: Good, Quorum: len(names)/2 + 1, Voting: len(names), JSON: map[string]string{"status": "healthy"}}
+	c := Checkup{Health: inspect.HealthJSON{Status: inspect.Healthy, Quorum: len(names)/2 + 1, Voting: len(names)}}
 	for _, n := range names {
-		c.Nodes = append(c.Nodes, Node{Name: n, State: "votes", Votes: true, Latency: time.Millisecond})
+		ms := 1.0
+		c.Health.Nodes = append(c.Health.Nodes, inspect.NodeJSON{Name: n, State: inspect.Votes, Votes: true, LatencyMS: &ms})
 	}
 	return c
 }
 
+// held is a lock of a store that tells neither since when it is held nor who waits.
 func held(key, holder string) Lock {
 	return Lock{
-		Info: lock.Info{Key: key, Holder: holder, Token: 7, TTL: 10 * time.Second}, Read: time.Now(), State: stateHeld,
-		JSON: func(time.Time) any { return map[string]string{"key": key, "holder": holder} },
+		Reading: inspect.Reading{Info: lock.Info{Key: key, Holder: holder, Token: 7, TTL: 10 * time.Second}},
+		Read:    time.Now(), Seen: time.Now(), Before: true, Full: 10 * time.Second,
 	}
+}
+
+// viewed is one of a quorum of Redis nodes.
+func viewed(state redlock.State, l Lock, waiters []string, nodes ...redlock.NodeView) Lock {
+	l.View, l.Queues, l.Waiting = &redlock.View{Info: l.Info, State: state, Quorum: len(nodes)/2 + 1, Nodes: nodes, Waiters: waiters}, true, len(waiters)
+	return l
 }
 
 // server is one whose source was asked once, without a listener.

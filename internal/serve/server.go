@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"path"
 	"slices"
 	"strconv"
@@ -19,6 +21,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/tonsurance/lockkeeper/internal/plain"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -31,6 +34,7 @@ type Options struct {
 	Prefix   string        // what the source is limited to, which pages say; "": nothing
 	Interval time.Duration // between two questions who holds what; LeastInterval or more. Defaults to DefaultInterval
 	Hosts    []string      // names, without a port, that requests may ask for besides localhost and addresses
+	AnyHost  bool          // requests may ask for any, as on a unix socket, which no browser reaches
 }
 
 // Server shows a source. It is safe for concurrent use.
@@ -113,7 +117,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          nil,
+		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, 0), // whoever asks could fill the log
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
@@ -166,29 +170,31 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		switch {
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			h.Set("Allow", "GET, HEAD")
-			http.Error(w, "This server is read-only: want GET or HEAD.", http.StatusMethodNotAllowed)
+			http.Error(w, "this server is read-only, want GET or HEAD", http.StatusMethodNotAllowed)
 		case !s.allows(r.Host):
-			// 421: a name that leads here by DNS is not a name of this server (DNS rebinding).
-			http.Error(w, "The Host of this request is no address, not localhost, and no name that lockkeeper serve was given with --host.", http.StatusMisdirectedRequest)
+			http.Error(w, fmt.Sprintf("the Host %q is not known here, want localhost, an address, or a name that --allow-host has given", r.Host), http.StatusForbidden)
 		case r.Header.Get("Sec-Fetch-Site") == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate":
-			http.Error(w, "Another site's page asks for this.", http.StatusForbidden)
+			http.Error(w, "another site's page asks for this", http.StatusForbidden)
 		default:
 			next.ServeHTTP(w, r)
 		}
 	})
 }
 
-// allows reports whether a request may ask for this host. Another site's page can make
-// its own name lead here, and no address.
+// allows reports whether no other site's page can have sent a request with this Host. An
+// address can't be another site's: a name that was bound to it anew stays a name.
 func (s *Server) allows(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
+	if name, port, err := net.SplitHostPort(host); err == nil {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return false
+		}
 		host = name
 	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	if net.ParseIP(host) != nil || strings.EqualFold(host, "localhost") {
+	if _, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")); err == nil {
 		return true
 	}
-	return slices.ContainsFunc(s.opts.Hosts, func(name string) bool { return strings.EqualFold(name, host) })
+	return s.opts.AnyHost || strings.EqualFold(host, "localhost") ||
+		slices.ContainsFunc(s.opts.Hosts, func(name string) bool { return strings.EqualFold(name, host) })
 }
 
 // types are those of the assets, which must not depend on the machine.
@@ -269,7 +275,7 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 		Interval: s.opts.Interval, HealthInterval: max(s.opts.Interval, healthInterval),
 	}
 	if v.key != "" {
-		m.Title = f.summary().Title + printable(v.key) + " · lockkeeper"
+		m.Title = f.summary().Title + plain.Printable(v.key) + " · lockkeeper"
 	}
 	for _, name := range v.parts() {
 		html, err := f.render(name, v)

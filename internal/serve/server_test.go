@@ -11,7 +11,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/inspect"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock"
 )
 
 var paths = []string{"/", "/lock?key=k", "/api", "/api/health", "/api/locks", "/api/events", "/metrics", "/assets/app.js", "/assets/app.css", "/assets/icon.svg"}
@@ -26,7 +28,7 @@ func TestARequestForAnotherNameIsRefused(t *testing.T) {
 	}
 	for _, host := range []string{"evil.example", "evil.example:4041", "localhost.evil.example", "127.0.0.1.evil.example", "locks.example.com.evil.example", "", "127.0.0.1@evil.example", "2130706433", "0x7f.1", "localhost:4041:evil", "[::1].evil.example"} {
 		for _, path := range append(paths, "/stream", "/none") {
-			require.Equal(t, http.StatusMisdirectedRequest, ask(s, "GET", path, host).Code, "%s of %q", path, host)
+			require.Equal(t, http.StatusForbidden, ask(s, "GET", path, host).Code, "%s of %q", path, host)
 		}
 	}
 }
@@ -92,19 +94,21 @@ func TestTheAPIHasTheWholeState(t *testing.T) {
 		Store     string
 		Available bool
 		Answered  time.Time
-		Health    map[string]string
-		Locks     []map[string]string
+		Health    inspect.HealthJSON
+		Locks     []inspect.KeyJSON
 		Events    []string
 	}
 	require.NoError(t, json.Unmarshal([]byte(get(t, s, "/api")), &all))
 	require.Equal(t, "test:", all.Store)
 	require.True(t, all.Available)
 	require.WithinDuration(t, time.Now(), all.Answered, time.Minute)
-	require.Equal(t, "healthy", all.Health["status"])
-	require.Equal(t, []map[string]string{{"key": "a", "holder": "x"}, {"key": "b", "holder": "y"}}, all.Locks)
+	require.Equal(t, inspect.Healthy, all.Health.Status)
+	require.Len(t, all.Locks, 2)
+	require.Equal(t, "x", all.Locks[0].Holder)
 	require.Equal(t, []string{"two", "one"}, all.Events)
 	require.NoError(t, json.Unmarshal([]byte(get(t, s, "/api?key=b")), &all))
-	require.Equal(t, []map[string]string{{"key": "b", "holder": "y"}}, all.Locks)
+	require.Len(t, all.Locks, 1)
+	require.Equal(t, "y", all.Locks[0].Holder)
 	require.Equal(t, []string{"two"}, all.Events)
 	require.Equal(t, "[]\n", get(t, s, "/api/locks?prefix=none"))
 }
@@ -131,11 +135,10 @@ func requireMetrics(t *testing.T, text string) {
 
 func TestMetrics(t *testing.T) {
 	l := held("k", "x")
-	l.Queued, l.Waiters = true, []string{"a", "b"}
-	orphan := held("o", "")
-	orphan.State = "orphaned"
+	l.Queues, l.Waiting = true, 2
+	orphan := viewed(redlock.StateOrphaned, held("o", ""), nil, redlock.NodeView{Node: "n2", Term: 1, Holder: "gone"})
 	c := healthy(`n"1`, "n2", "n3")
-	c.Nodes[1].Votes, c.Nodes[1].Latency, c.Voting = false, 0, 2
+	c.Health.Nodes[1].Votes, c.Health.Nodes[1].LatencyMS, c.Health.Voting = false, nil, 2
 	text := get(t, server(t, Reading{Locks: []Lock{l, orphan}, Events: []Event{{Kind: "acquired"}, {Kind: "acquired"}}}, c), "/metrics")
 	requireMetrics(t, text)
 	for _, line := range []string{

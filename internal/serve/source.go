@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/internal/inspect"
 )
 
 // Source is what a server shows. Each method is called by one goroutine, one call at a
@@ -26,33 +26,15 @@ type Reading struct {
 
 // Lock is what is known of one name in the store.
 type Lock struct {
-	lock.Info
+	inspect.Reading
 	Read  time.Time // when the store said so: TTL and Held count from here
-	State string    // "held", or of a quorum another one, such as "split"
-	Story string    // State in a sentence; "" if there is no more to say
+	Story string    // how it stands in a sentence; "" if it is held and there is no more to say
 
-	// Waiters are the names of who waits, first come first. Queued is false where the
-	// store can't tell.
-	Waiters []string
-	Queued  bool
-
-	Quorum int    // how many nodes must have the holder's value; 0: there is no quorum
-	Votes  int    // how many have it
-	Nodes  []Vote // what each has
-
-	JSON func(now time.Time) any // as /api shows it
-}
-
-// Vote is what one node has of a lock.
-type Vote struct {
-	Node string
-	Err  string // why it is not known; "": it is
-	// Term numbers the values: the same number is the same hold, 1 is that of most
-	// nodes, 0 is none.
-	Term   int
-	Holder string
-	TTL    time.Duration // -1: for ever
-	Count  uint64        // fence counter; 0: never counted
+	Full time.Duration // the longest time left that was seen of this hold
+	Seen time.Time     // when this hold was seen first
+	// Before says that it was there already when the store was first asked: it has been
+	// held for longer than it is seen.
+	Before bool
 }
 
 // Event is one thing that happened. Kind is one of a few names, as in metrics.
@@ -81,22 +63,6 @@ type Checkup struct {
 	// Err is why there is none; it matches errors.ErrUnsupported where the store can
 	// never tell.
 	Err    error
-	Status string // in a few words
-	Grave  Gravity
-	Voting int
-	Quorum int // 0: not known
-	Nodes  []Node
+	Health inspect.HealthJSON
 	Events []Event
-	JSON   any // as /api shows it
-}
-
-// Node is one that votes, or does not.
-type Node struct {
-	Name    string
-	State   string
-	Votes   bool
-	Reason  string        // why it does not vote
-	Latency time.Duration // 0: not known
-	Facts   []lock.Fact
-	Advice  []string
 }

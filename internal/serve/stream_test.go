@@ -59,7 +59,7 @@ func TestAStreamBringsWhatHasChangedAndNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source, l := &store{}, newPipes()
 		forever := held("a", "x")
-		forever.TTL, forever.Held = -1, 0
+		forever.TTL, forever.Before = -1, true
 		s, err := New(source, nil)
 		require.NoError(t, err)
 		stop := serving(t, s, l)

@@ -6,20 +6,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
-)
 
-// printable is a name that somebody else chose as it can be shown: what steers a
-// terminal or the direction of text stands in the notation of Go.
-func printable(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return strconv.Quote(s)
-	}
-	return s
-}
+	"github.com/tonsurance/lockkeeper/internal/plain"
+)
 
 // name is a name in a page, apart from the direction of the text around it.
 func name(s string) template.HTML {
-	return template.HTML("<bdi>" + template.HTMLEscapeString(printable(s)) + "</bdi>")
+	return template.HTML("<bdi>" + template.HTMLEscapeString(plain.Printable(s)) + "</bdi>")
 }
 
 // ago is a duration as people read it, in its two largest units.
