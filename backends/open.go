@@ -61,7 +61,8 @@ func init() {
 // connections: end them by [lock.Close].
 //
 //	memory:                   a new store in this process, at each call; owner
-//	file:///run/locks         one machine; owner, lock-timeout, trust-file-system, lazy
+//	file:///run/locks         one machine; owner, lock-timeout, trust-file-system,
+//	                          until-expiry, lazy
 //	redlock://h1:6379,h2,h3   a quorum of Redis nodes, each one vote; 6379 is the
 //	                          default port
 //	redlocks://...            the same over TLS
@@ -172,6 +173,7 @@ func openFile(_ context.Context, u *url.URL) (lock.Locker, error) {
 		Owner:           p.Text("owner"),
 		LockTimeout:     p.Duration("lock-timeout"),
 		TrustFileSystem: p.Flag("trust-file-system"),
+		UntilExpiry:     p.Flag("until-expiry"),
 		Lazy:            p.Flag("lazy"),
 	}
 	if err := p.Done(); err != nil {

@@ -127,6 +127,7 @@ func TestBadURLsAreRefusedByNameAndWithoutSecrets(t *testing.T) {
 		"file:///locks?dir=" + secret:                    `"dir"`,
 		"file:///l?lock-timeout=soon":                    "lock-timeout",
 		"file:///l?trust-file-system=perhaps":            "true or false",
+		"file:///l?until-expiry=1h":                      "true or false",
 		"file:///l#x":                                    "not a URL",
 		"file://user:" + secret + "@h/%zz":               "not a URL",
 		"redlock:h1":                                     "redlock://host:port",

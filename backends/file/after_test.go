@@ -31,6 +31,22 @@ func TestAKeptHoldOutlivesItsProcess(t *testing.T) {
 	require.Greater(t, lease.Token(), info.Token)
 }
 
+// Who follows a process that reports until when it holds goes on when it has ended.
+func TestAHoldUntilExpiryOutlivesItsLockerAndNotItsRelease(t *testing.T) {
+	dir := t.TempDir()
+	l := newLocker(t, dir, &Options{UntilExpiry: true})
+	lease := acquire(t, l, "k", long)
+	require.NoError(t, lease.Extend(t.Context(), time.Hour))
+	die(t, l)
+	other := newLocker(t, dir, nil)
+	require.Greater(t, refused(t, other, "k").RetryAfter, 50*time.Minute)
+
+	l = newLocker(t, dir, &Options{UntilExpiry: true})
+	lease = acquire(t, l, "another", long)
+	require.NoError(t, lease.Release(t.Context()))
+	acquire(t, other, "another", long)
+}
+
 func TestAKeptHoldEndsByItself(t *testing.T) {
 	dir := t.TempDir()
 	holder := newLocker(t, dir, nil)

@@ -198,6 +198,7 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration, 
 	}
 	r.Token++
 	r.Life, r.Holder, r.Expiry, r.Since = life, l.opts.Owner, int64(until), int64(l.clock.Now())
+	r.Kept = l.opts.UntilExpiry
 	if err := f.write(&r); err != nil {
 		r.seq-- // the same slot again: who knows what it has now
 		return nil, errors.Join(err, f.free(&r))

@@ -30,6 +30,13 @@ type Options struct {
 	// if they were from before a reboot, that is, over. Defaults to false.
 	TrustFileSystem bool
 
+	// UntilExpiry lets a hold last until its expiry also where this process has ended,
+	// as it does on stores that other machines reach: for a process that reports to
+	// others until when it holds, as lockkeeper lead does. They would go on when the
+	// kernel has freed the lock of the process that ended. Defaults to false: a
+	// process that ends frees its locks at once.
+	UntilExpiry bool
+
 	// Lazy is for those who look: New then neither makes the directory nor asks
 	// whether it can be written to, and each call says itself what it lacks. Inspect
 	// and List work where the directory is mounted read-only. Defaults to false.

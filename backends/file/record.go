@@ -39,7 +39,7 @@ type record struct {
 	// Since is when the term began, in nanoseconds on the machine's clock. It is for
 	// people alone; records of before do not have it.
 	Since int64 `json:"since,omitempty"`
-	Kept  bool  `json:"kept,omitempty"` // until Expiry also without Life (lock.ReleaseAfter)
+	Kept  bool  `json:"kept,omitempty"` // until Expiry also without Life (lock.ReleaseAfter, Options.UntilExpiry)
 	// Line has those who wait, in the order in which they came, and Freed the moment
 	// when the first one's turn began. They say who goes first; who holds the key
 	// never depends on them. A record that gets too long loses the end of the line.

@@ -121,7 +121,7 @@ func (r *runner) term(ctx context.Context, locker lock.Locker, path string) (t e
 	keeper, err := keepalive.Start(context.WithoutCancel(ctx), guarded{lease, r}, r.ttl, &keepalive.Options{
 		Margin:   r.grace,
 		Interval: min(r.ttl/2, (r.ttl-r.grace)/2),
-		Logger:   slog.New(renewals{r}),
+		Logger:   slog.New(renewals{r, "the command"}),
 	})
 	if err != nil {
 		_ = lease.Release(ctx)

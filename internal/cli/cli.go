@@ -95,6 +95,7 @@ The commands run and health have others: see their help.`,
 		Example: `  export LOCKKEEPER_URL=redlock://10.0.0.1,10.0.1.1,10.0.2.1
   lockkeeper run nightly-report --once --at-least 1m -q -- ./report.sh
   lockkeeper run keeper --restart -- node keeper.js
+  lockkeeper lead keeper --listen 127.0.0.1:4040
   lockkeeper health
   lockkeeper watch`,
 		SilenceErrors: true,
@@ -110,8 +111,8 @@ The commands run and health have others: see their help.`,
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.Flags().Bool("version", false, "print the version")
 	root.SetHelpCommand(helpCommand(root))
-	root.AddCommand(a.runCommand(), a.healthCommand(), a.listCommand(), a.showCommand(), a.releaseCommand(), a.resignCommand(), a.clearCommand(), a.watchCommand(), a.serveCommand(), a.benchCommand(), a.versionCommand())
-	titled(root, "Run a program under a lock:", "run")
+	root.AddCommand(a.runCommand(), a.leadCommand(), a.healthCommand(), a.listCommand(), a.showCommand(), a.releaseCommand(), a.resignCommand(), a.clearCommand(), a.watchCommand(), a.serveCommand(), a.benchCommand(), a.versionCommand())
+	titled(root, "Run a program under a lock, or lead on its behalf:", "run", "lead")
 	titled(root, "See what is going on:", "health", "list", "show", "watch", "serve", "bench")
 	titled(root, "Mend:", "resign", "release", "clear")
 	a.complete(root)

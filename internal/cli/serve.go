@@ -5,11 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -22,12 +18,10 @@ import (
 
 // server is one lockkeeper serve.
 type server struct {
-	a           *app
-	prefix      string
-	listen      string
-	allowRemote bool
-	allowHosts  []string
-	interval    time.Duration
+	listening
+	a        *app
+	prefix   string
+	interval time.Duration
 }
 
 const defaultServe = "127.0.0.1:4041"
@@ -64,7 +58,10 @@ SIGTERM, SIGHUP and Ctrl-C end it, with status 0.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.prefix = optional(args)
-			if err := s.check(); err != nil {
+			if s.interval < serve.LeastInterval {
+				return usage("--interval is %v, want %v or more", s.interval, serve.LeastInterval)
+			}
+			if err := s.listening.check(defaultServe, "can read the names of keys and holders"); err != nil {
 				return err
 			}
 			st, err := a.store()
@@ -77,42 +74,9 @@ SIGTERM, SIGHUP and Ctrl-C end it, with status 0.`,
 		},
 	}
 	flags := c.Flags()
-	flags.StringVar(&s.listen, "listen", defaultServe, "`address` to serve on: host:port, or unix:/path")
-	flags.BoolVar(&s.allowRemote, "allow-remote", false, "serve on an address that other machines reach")
-	flags.StringArrayVar(&s.allowHosts, "allow-host", nil, "`name` that requests may have as their Host, besides localhost; repeatable")
+	s.listening.flags(flags, defaultServe)
 	flags.DurationVar(&s.interval, "interval", serve.DefaultInterval, "`time` between two questions to the store, 100ms or more")
 	return c
-}
-
-// check checks the settings, before any I/O.
-func (s *server) check() error {
-	if s.interval < serve.LeastInterval {
-		return usage("--interval is %v, want %v or more", s.interval, serve.LeastInterval)
-	}
-	for _, host := range s.allowHosts {
-		if !hostName.MatchString(host) {
-			return usage("--allow-host is %q, want a host's name, without scheme and port", host)
-		}
-	}
-	if path, ok := strings.CutPrefix(s.listen, "unix:"); ok {
-		if path == "" {
-			return usage("--listen is %q, want unix: and the path of a socket", s.listen)
-		}
-		return nil
-	}
-	host, port, err := net.SplitHostPort(s.listen)
-	_, perr := strconv.ParseUint(port, 10, 16)
-	if err != nil || perr != nil {
-		return usage("--listen is %q, want host:port, such as %s, or unix:/path", s.listen, defaultServe)
-	}
-	addr, err := netip.ParseAddr(host)
-	switch {
-	case host != "" && host != "localhost" && err != nil:
-		return usage("--listen is %q, want an address or localhost before the port, such as %s", s.listen, defaultServe)
-	case host != "localhost" && !addr.Unmap().IsLoopback() && !s.allowRemote:
-		return usage("--listen is %q, which other machines reach, and anybody who does can read the names of keys and holders: want an address of this machine alone, such as %s, or --allow-remote", s.listen, defaultServe)
-	}
-	return nil
 }
 
 // run serves until ctx ends. A store that is away then is one to show, too.
@@ -126,25 +90,17 @@ func (s *server) run(ctx context.Context, st store) error {
 	if err != nil && ctx.Err() == nil && !errors.Is(err, lock.ErrUnavailable) {
 		return err
 	}
-	network, address := "tcp", s.listen
-	path, unix := strings.CutPrefix(s.listen, "unix:")
-	if unix {
-		network, address = "unix", path
-	}
-	page, err := serve.New(newSource(s.a, s.prefix, o), &serve.Options{Store: st.shown(), Prefix: s.prefix, Interval: s.interval, Hosts: s.allowHosts, AnyHost: unix})
+	listener, unix, err := s.listening.listener()
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen(network, address)
+	page, err := serve.New(newSource(s.a, s.prefix, o), &serve.Options{Store: st.shown(), Prefix: s.prefix, Interval: s.interval, Hosts: s.allowHosts, AnyHost: unix})
 	if err != nil {
-		return fmt.Errorf("--listen %s: %w", s.listen, err)
+		_ = listener.Close()
+		return err
 	}
 	s.a.sayDefault(st)
-	at := s.listen
-	if !unix {
-		at = "http://" + listener.Addr().String() + "/"
-	}
-	fmt.Fprintf(s.a.err, "lockkeeper: serving on %s\n", at)
+	fmt.Fprintf(s.a.err, "lockkeeper: serving on %s\n", s.listening.shown(listener))
 	err = page.Serve(ctx, listener)
 	if sig, ok := errors.AsType[signalled](context.Cause(ctx)); ok && err == nil && sig.Signal == syscall.SIGINT {
 		return nil // how else should it end?

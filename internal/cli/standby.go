@@ -84,7 +84,10 @@ func name(holder string) string { return plain.Holder(holder) }
 
 // renewals tells of renewals that fail: once in a row of them, and once when it is
 // over. Of a loss the runner tells itself.
-type renewals struct{ r *runner }
+type renewals struct {
+	r    *runner
+	ends string // what ends if none succeeds
+}
 
 func (h renewals) Enabled(_ context.Context, level slog.Level) bool { return level < slog.LevelError }
 
@@ -97,7 +100,7 @@ func (h renewals) Handle(_ context.Context, record slog.Record) error {
 	if record.Level >= slog.LevelWarn {
 		if values["failures"].String() == "1" {
 			left, _ := values["left"].Any().(time.Duration)
-			h.r.say("%s, which ends the command in %s unless one succeeds: %v", record.Message, short(left), values["err"].Any())
+			h.r.say("%s, which ends %s in %s unless one succeeds: %v", record.Message, h.ends, short(left), values["err"].Any())
 		}
 		return nil
 	}

@@ -95,13 +95,13 @@ var checkers map[string]func(t *testing.T, c command)
 func init() {
 	checkers = map[string]func(t *testing.T, c command){
 		"go": checkGo, "make": checkMake, "docker": checkDocker, "lockkeeper": checkLockkeeper,
-		"redis-cli": checkRedisCLI, "docker/check.sh": func(*testing.T, command) {}, // package docker runs it
+		"redis-cli": checkRedisCLI, "node": checkNode, "docker/check.sh": func(*testing.T, command) {}, // package docker runs it
 	}
 }
 
 // others are programs that no test can have, and why.
 var others = map[string]string{
-	"git": "it needs the network", "cd": "of the shell", "kubectl": "it needs a cluster",
+	"git": "it needs the network", "cd": "of the shell", "curl": "it asks a server, which another line runs", "kubectl": "it needs a cluster",
 }
 
 func TestEveryCommandRunsOrParses(t *testing.T) {
@@ -303,6 +303,11 @@ func checkRedisCLI(t *testing.T, c command) {
 	out, err := exec.CommandContext(t.Context(), cli, args...).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.NotRegexp(t, `(?m)^(\(error\) )?ERR`, string(out), c.text)
+}
+
+// The program stands beside its page; its own test runs it.
+func checkNode(t *testing.T, c command) {
+	require.FileExists(t, filepath.Join(root, filepath.Dir(c.page), c.words[1]), c.text)
 }
 
 func TestCommandsAreSplitAsAShellDoes(t *testing.T) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: Redis, Postgres, PgBouncer and MariaDB,
+# Installs what the tests need and this machine lacks: Redis, Postgres, PgBouncer, MariaDB, Node,
 # and a C compiler for the race detector, by apt-get or brew; etcd, NATS and versitygw are built
 # of their Go modules, once, into the user's cache; dynalite comes by npm, where that is there.
 # Leaves alone what is there, and starts nothing.
@@ -22,7 +22,7 @@ if [ -n "${LOCKKEEPER_REDIS_SERVER:-}" ] && ! command -v "$LOCKKEEPER_REDIS_SERV
   say "LOCKKEEPER_REDIS_SERVER is '$LOCKKEEPER_REDIS_SERVER', which can't be run" >&2
   exit 1
 fi
-programs=(redis-server redis-cli postgres pgbouncer mariadbd cc)
+programs=(redis-server redis-cli postgres pgbouncer mariadbd cc node)
 missing=()
 for program in "${programs[@]}"; do
   has "$program" || missing+=("$program")
@@ -35,6 +35,7 @@ install_with_apt() {
     redis-cli) packages+=(redis-tools) ;;
     postgres) packages+=(postgresql) ;;
     mariadbd) packages+=(mariadb-server) ;;
+    node) packages+=(nodejs) ;;
     cc) packages+=(gcc libc6-dev) ;;
     *) packages+=("$program") ;;
     esac

@@ -436,7 +436,9 @@ func (h holdModel) Several() bool {
 }
 
 // Resigns reports whether one holder has the key, whom others can ask to resign.
-func (m lockModel) Resigns() bool { return m.group != nil && m.group.Own != nil && m.group.Own.Holder != "" }
+func (m lockModel) Resigns() bool {
+	return m.group != nil && m.group.Own != nil && m.group.Own.Holder != ""
+}
 
 // Shell is the key as a shell takes it, "" if it can't be shown as such.
 func (m lockModel) Shell() string {

@@ -1,0 +1,168 @@
+//go:build unix
+
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// leadAnswer is what lead serves.
+type leadAnswer struct {
+	State, Token, Leader string
+	Leading              bool
+	Certain              int64 `json:"certain_ms"`
+}
+
+func startLead(t *testing.T, url string, args ...string) (p *process, address string) {
+	t.Helper()
+	p = start(t, url, nil, append([]string{"lead", "k", "--listen=127.0.0.1:0"}, args...)...)
+	p.sees(t, "serving on ")
+	return p, strings.TrimSuffix(regexp.MustCompile(`serving on (\S+)`).FindStringSubmatch(p.out.String())[1], "/")
+}
+
+func leadStatus(t *testing.T, client *http.Client, address string) (a leadAnswer) {
+	t.Helper()
+	r, err := client.Get(address + "/")
+	require.NoError(t, err)
+	defer r.Body.Close()
+	require.NoError(t, json.NewDecoder(r.Body).Decode(&a))
+	return a
+}
+
+func TestLeadReportsWhoLeadsAndHandsOverInGoodOrder(t *testing.T) {
+	eachStore(t, func(t *testing.T, url string) {
+		first, at := startLead(t, url, "--ttl=20s", "--grace=1s", "--certain=1s", "--holder=first")
+		first.sees(t, "leading k in ")
+		var a leadAnswer
+		require.Eventually(t, func() bool {
+			a = leadStatus(t, http.DefaultClient, at)
+			return strings.HasPrefix(a.Leader, "first (")
+		}, patience, 5*time.Millisecond)
+		require.True(t, a.Leading)
+		require.Equal(t, shown(t, url, "k").Token, a.Token)
+		require.LessOrEqual(t, a.Certain, int64(1000))
+
+		second, at2 := startLead(t, url, "--holder=second", "--ttl=3s")
+		second.sees(t, "held by first (")
+		a = leadStatus(t, http.DefaultClient, at2)
+		require.False(t, a.Leading)
+		require.Equal(t, "standing by", a.State)
+		require.Contains(t, a.Leader, "first (")
+
+		stream, err := http.Get(at + "/events")
+		require.NoError(t, err)
+		defer stream.Body.Close()
+		first.sees(t, "leading")
+		require.NoError(t, first.Process.Signal(syscall.SIGTERM))
+		var last string
+		for lines := bufio.NewScanner(stream.Body); lines.Scan(); {
+			if lines.Text() != "" {
+				last = lines.Text()
+			}
+		}
+		require.Contains(t, last, `"leading":false`, "what a stream ends with")
+		require.Zero(t, first.exits(t), &first.out)
+		second.sees(t, "leading k in ")
+
+		out, code := do(t, url, nil, "resign", "k", "--wait=1m")
+		require.Zero(t, code, out)
+		require.NoError(t, second.Process.Signal(syscall.SIGINT))
+		second.exits(t)
+		require.Equal(t, syscall.SIGINT, second.ProcessState.Sys().(syscall.WaitStatus).Signal())
+	})
+}
+
+func TestLeadOnASocketThatItsUserAloneReaches(t *testing.T) {
+	dir, err := os.MkdirTemp("", "lead-") // t.TempDir can be too long for a socket
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path, url := filepath.Join(dir, "s"), fileURL(t)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}}
+	p := start(t, url, nil, "lead", "k", "--listen=unix:"+path)
+	p.sees(t, "leading k")
+	require.True(t, leadStatus(t, client, "http://any.name").Leading)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+
+	out, code := do(t, url, nil, "lead", "other", "--listen=unix:"+path)
+	require.Equal(t, exitFailed, code, out)
+	require.Contains(t, out, "another process serves on it")
+
+	require.NoError(t, p.Process.Kill())
+	<-p.done
+	require.FileExists(t, path)
+	p = start(t, url, nil, "lead", "another", "--listen=unix:"+path)
+	p.sees(t, "leading another")
+	require.True(t, leadStatus(t, client, "http://any.name").Leading, "a socket that nobody serves is replaced")
+	out, code = do(t, url, nil, "run", "k", "--once", "--", "true")
+	require.Equal(t, exitHeld, code, "the one that was killed is held until its lease ends")
+	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
+	require.Zero(t, p.exits(t), &p.out)
+	require.NoFileExists(t, path)
+
+	require.NoError(t, os.WriteFile(path, []byte("kept"), 0o600))
+	out, code = do(t, url, nil, "lead", "k", "--listen=unix:"+path)
+	require.Equal(t, exitFailed, code, out)
+	text, _ := os.ReadFile(path)
+	require.Equal(t, "kept", string(text))
+}
+
+func TestLeadRefusesWhatOtherMachinesReachAndOtherMistakes(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--listen=0.0.0.0:0"}, "other machines reach"},
+		{[]string{"--listen=:4040"}, "other machines reach"},
+		{[]string{"--listen=[::]:4040"}, "other machines reach"},
+		{[]string{"--listen=10.0.0.7:4040"}, "other machines reach"},
+		{[]string{"--listen=[::ffff:10.0.0.7]:4040"}, "other machines reach"},
+		{[]string{"--listen=example.com:4040"}, "want an address or localhost"},
+		{[]string{"--listen=127.0.0.1"}, "want host:port"},
+		{[]string{"--listen=127.0.0.1:http"}, "want host:port"},
+		{[]string{"--listen=127.0.0.1:70000"}, "want host:port"},
+		{[]string{"--listen=unix:"}, "path of a socket"},
+		{[]string{"--listen=unix:/" + strings.Repeat("x", 100)}, "path of a socket"},
+		{[]string{"--grace=30s"}, "--grace is 30s, want more than 0 and less than the ttl (30s)"},
+		{[]string{"--certain=31s"}, "--certain is 31s"},
+		{[]string{"--certain=0"}, "--certain is 0s"},
+		{[]string{"--allow-host=http://h"}, "--allow-host"},
+		{[]string{"--holder="}, "--holder"},
+		{[]string{"more"}, "want: lockkeeper lead KEY"},
+	} {
+		out, code := said(t, append([]string{"lead", "k", "--url=memory:"}, c.args...)...)
+		require.Equal(t, exitUsage, code, "%s: %s", c.args, out)
+		require.Contains(t, out, c.want, c.args)
+	}
+	url := fileURL(t)
+	p := start(t, url, nil, "lead", "k", "--listen=0.0.0.0:0", "--allow-remote")
+	p.sees(t, "leading k")
+}
+
+func TestLeadAnswersBeforeItsStoreDoes(t *testing.T) {
+	p := start(t, "", []string{"REDIS_NODES=127.0.0.1:1"}, "lead", "k", "--listen=127.0.0.1:0")
+	p.sees(t, "waiting for the store")
+	at := regexp.MustCompile(`serving on (\S+)`).FindStringSubmatch(p.out.String())[1]
+	r, err := http.Get(at + "readyz")
+	require.NoError(t, err)
+	_ = r.Body.Close()
+	require.Equal(t, 503, r.StatusCode)
+	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
+	require.Zero(t, p.exits(t), &p.out)
+}
