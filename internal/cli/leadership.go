@@ -5,13 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -24,11 +18,9 @@ import (
 // leadership is one lockkeeper lead.
 type leadership struct {
 	runner
-	listen      string
-	certain     time.Duration
-	allowRemote bool
-	allowHosts  []string
-	last        string // what was said of the last change
+	listening
+	certain time.Duration
+	last    string // what was said of the last change
 }
 
 const defaultListen = "127.0.0.1:4040"
@@ -78,12 +70,10 @@ refused, since another site's page may have sent it.`,
 		},
 	}
 	flags := c.Flags()
-	flags.StringVar(&l.listen, "listen", defaultListen, "`address` to serve on: host:port, or unix:/path")
+	l.listening.flags(flags, defaultListen)
 	flags.DurationVar(&l.ttl, "ttl", leader.DefaultTTL, "`time` others wait if this machine is cut off (environment: REDIS_LOCK_TTL_MS)")
 	flags.DurationVar(&l.grace, "grace", 0, "`time` for programs to stop (default a fifth of the ttl)")
 	flags.DurationVar(&l.certain, "certain", 0, "`time` an answer is certain for, at most (default a fifth of the ttl)")
-	flags.BoolVar(&l.allowRemote, "allow-remote", false, "serve on an address that other machines reach")
-	flags.StringArrayVar(&l.allowHosts, "allow-host", nil, "`name` that requests may have as their Host, besides localhost; repeatable")
 	flags.StringVar(&l.holder, "holder", "", "`name` that others see, before host and process (environment: LOCKKEEPER_HOLDER)")
 	flags.BoolVarP(&l.quiet, "quiet", "q", false, "say nothing but errors")
 	c.SetUsageTemplate(c.UsageTemplate() + `
@@ -121,11 +111,6 @@ func (l *leadership) settle(cmd *cobra.Command) error {
 	case l.certain < time.Millisecond || l.certain > l.ttl:
 		return usage("--certain is %v, want 1ms to the ttl (%v)", l.certain, l.ttl)
 	}
-	for _, host := range l.allowHosts {
-		if !hostName.MatchString(host) {
-			return usage("--allow-host is %q, want a host's name, without scheme and port", host)
-		}
-	}
 	l.holderFrom = "--holder"
 	if !cmd.Flags().Changed("holder") {
 		l.holder, l.holderFrom = l.a.getenv("LOCKKEEPER_HOLDER"), "LOCKKEEPER_HOLDER"
@@ -135,33 +120,7 @@ func (l *leadership) settle(cmd *cobra.Command) error {
 			return err
 		}
 	}
-	return l.checkListen()
-}
-
-// maxSocketPath is how long the path of a socket is at most on every system, with what
-// listenSocket adds.
-const maxSocketPath = 90
-
-func (l *leadership) checkListen() error {
-	if path, ok := strings.CutPrefix(l.listen, "unix:"); ok {
-		if path == "" || len(path) > maxSocketPath {
-			return usage("--listen is %q, want unix: and the path of a socket, 1 to %d bytes", l.listen, maxSocketPath)
-		}
-		return nil
-	}
-	host, port, err := net.SplitHostPort(l.listen)
-	_, perr := strconv.ParseUint(port, 10, 16)
-	if err != nil || perr != nil {
-		return usage("--listen is %q, want host:port, such as %s, or unix:/path", l.listen, defaultListen)
-	}
-	addr, err := netip.ParseAddr(host)
-	switch {
-	case host != "" && host != "localhost" && err != nil:
-		return usage("--listen is %q, want an address or localhost before the port, such as %s", l.listen, defaultListen)
-	case host != "localhost" && !addr.Unmap().IsLoopback() && !l.allowRemote:
-		return usage("--listen is %q, which other machines reach, and anybody who does can end the term: want an address of this machine alone, such as %s, or --allow-remote", l.listen, defaultListen)
-	}
-	return nil
+	return l.listening.check(defaultListen, "can end the term")
 }
 
 func (l *leadership) run(ctx context.Context) (err error) {
@@ -178,7 +137,7 @@ func (l *leadership) run(ctx context.Context) (err error) {
 	// answer would go on beside the next leader.
 	s.param("until-expiry", "true", "file")
 	l.store = s
-	listener, unix, err := listenOn(l.listen)
+	listener, unix, err := l.listening.listener()
 	if err != nil {
 		return err
 	}
@@ -201,7 +160,7 @@ func (l *leadership) run(ctx context.Context) (err error) {
 	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	l.say("serving on %s", l.shownListen(listener))
+	l.say("serving on %s", l.listening.shown(listener))
 
 	done := make(chan error, 1)
 	go func() { done <- l.lead(ctx, s, lead) }()
@@ -279,68 +238,4 @@ func (l *leadership) changed(s leader.Status) {
 	l.last = text
 	l.sayStore(s.State == leader.Leading)
 	l.say("%s", text)
-}
-
-// listenOn opens the listener that --listen names.
-func listenOn(listen string) (listener net.Listener, unix bool, err error) {
-	if path, ok := strings.CutPrefix(listen, "unix:"); ok {
-		listener, err = listenSocket(path)
-		return listener, true, err
-	}
-	listener, err = net.Listen("tcp", listen)
-	if err != nil {
-		err = fmt.Errorf("can't serve on %s: %w", listen, err)
-	}
-	return listener, false, err
-}
-
-// socket is a listener whose path goes with it.
-type socket struct {
-	*net.UnixListener
-	path string
-}
-
-func (s socket) Close() error {
-	_ = os.Remove(s.path) // before it is closed: later another's may stand there
-	return s.UnixListener.Close()
-}
-
-// listenSocket listens on a socket that its user alone reaches. One that nobody serves on any
-// more is replaced. It gets its name when it has its mode.
-func listenSocket(path string) (net.Listener, error) {
-	failed := func(err error) (net.Listener, error) {
-		return nil, fmt.Errorf("can't serve on unix:%s: %w", path, err)
-	}
-	if info, err := os.Lstat(path); err == nil {
-		if info.Mode().Type() != os.ModeSocket {
-			return failed(errors.New("it is there, and no socket"))
-		}
-		if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-			_ = conn.Close()
-			return failed(errors.New("another process serves on it"))
-		}
-	}
-	part := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%d", filepath.Base(path), os.Getpid()))
-	_ = os.Remove(part) // of an earlier process with this number
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: part, Net: "unix"})
-	if err != nil {
-		return failed(err)
-	}
-	l.SetUnlinkOnClose(false)
-	if err = os.Chmod(part, 0o600); err == nil {
-		err = os.Rename(part, path)
-	}
-	if err != nil {
-		_ = l.Close()
-		_ = os.Remove(part)
-		return failed(err)
-	}
-	return socket{l, path}, nil
-}
-
-func (l *leadership) shownListen(listener net.Listener) string {
-	if strings.HasPrefix(l.listen, "unix:") {
-		return l.listen
-	}
-	return "http://" + listener.Addr().String() + "/"
 }

@@ -104,6 +104,20 @@ func (w *watcher) run(ctx context.Context, open func(context.Context) (lock.Lock
 	if err != nil && ctx.Err() == nil && !errors.Is(err, lock.ErrUnavailable) {
 		return err
 	}
+	w.ask(o)
+	if _, ok := terminalOf(w.a.out); ok && w.a.output != "json" && w.a.getenv("TERM") != "dumb" {
+		w.screen = &screen{w: w.a.out}
+	}
+	err = w.loop(ctx)
+	var sig signalled
+	if errors.As(err, &sig) && sig.Signal == syscall.SIGINT {
+		return nil // how else should it end?
+	}
+	return err
+}
+
+// ask makes w ask the store that o opens.
+func (w *watcher) ask(o *opener) {
 	w.locks = func(ctx context.Context) ([]inspect.Reading, error) {
 		l, err := o.get(ctx)
 		if err != nil {
@@ -129,15 +143,6 @@ func (w *watcher) run(ctx context.Context, open func(context.Context) (lock.Lock
 		}
 		return checker.Health(ctx)
 	}
-	if _, ok := terminalOf(w.a.out); ok && w.a.output != "json" && w.a.getenv("TERM") != "dumb" {
-		w.screen = &screen{w: w.a.out}
-	}
-	err = w.loop(ctx)
-	var sig signalled
-	if errors.As(err, &sig) && sig.Signal == syscall.SIGINT {
-		return nil // how else should it end?
-	}
-	return err
 }
 
 // opener opens a store as soon as it can be opened.

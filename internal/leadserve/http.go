@@ -3,14 +3,11 @@ package leadserve
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
+	"github.com/tonsurance/lockkeeper/internal/hostcheck"
 	"github.com/tonsurance/lockkeeper/leader"
 )
 
@@ -101,28 +98,12 @@ func (l *Leadership) Handler(hosts []string, anyHost bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime))
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		if !anyHost && !ours(r.Host, hosts) {
+		if !anyHost && !hostcheck.Ours(r.Host, hosts) {
 			http.Error(w, fmt.Sprintf("the Host %q is not known here, want localhost, an address, or a name that --allow-host has given", r.Host), http.StatusForbidden)
 			return
 		}
 		inner.ServeHTTP(w, r)
 	})
-}
-
-// ours reports whether no other site's page can have sent a request with this Host. An
-// address can't be another site's: a name that was bound to it anew stays a name.
-func ours(host string, names []string) bool {
-	if name, port, err := net.SplitHostPort(host); err == nil {
-		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-			return false
-		}
-		host = name
-	}
-	if _, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")); err == nil {
-		return true
-	}
-	return strings.EqualFold(host, "localhost") ||
-		slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(host, name) })
 }
 
 func (l *Leadership) write(w http.ResponseWriter, code int, a answer, received time.Time) {
