@@ -298,7 +298,7 @@ func (r *rehearsal) use(m mod) error {
 func (r *rehearsal) try(version string) error {
 	program := filepath.Join(r.dir, "bin", "lockkeeper")
 	locks := "file://" + filepath.ToSlash(filepath.Join(r.dir, "locks"))
-	out, err := exec.Command(program, "run", "--url", locks, "rehearsal", "--", program, "version").CombinedOutput()
+	out, err := exec.Command(program, "run", "--url", locks, "rehearsal", "--", program, "version").Output()
 	if err != nil || !strings.HasPrefix(string(out), "lockkeeper "+version+" ") {
 		return fmt.Errorf("lockkeeper run -- lockkeeper version: %v, want version %s, got:\n%s", err, version, out)
 	}
