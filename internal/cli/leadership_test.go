@@ -111,7 +111,7 @@ func TestLeadOnASocketThatItsUserAloneReaches(t *testing.T) {
 	p.sees(t, "leading another")
 	require.True(t, leadStatus(t, client, "http://any.name").Leading, "a socket that nobody serves is replaced")
 	out, code = do(t, url, nil, "run", "k", "--once", "--", "true")
-	require.Equal(t, exitHeld, code, "the one that was killed is held until its lease ends")
+	require.Equal(t, exitHeld, code, "the one that was killed is held until its lease ends: %s", out)
 	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
 	require.Zero(t, p.exits(t), &p.out)
 	require.NoFileExists(t, path)

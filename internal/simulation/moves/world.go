@@ -265,9 +265,10 @@ func (w *world) open(s *store, p *process) (lock.Locker, func()) {
 		}
 		return l, func() { _ = l.Close() }
 	}
-	var over record.Store = s.record.Client(s.ages, false)
+	own := s.record.Client(s.ages, false)
+	over := record.Store(own)
 	if p != nil {
-		over = lossy{over, p.net}
+		over = lossy{own, p.net}
 	}
 	l, err := record.New(over, &record.Options{Owner: "program", HeadStart: -1, Poll: w.ttl / 20, Timeout: w.ttl / 5})
 	if err != nil {
