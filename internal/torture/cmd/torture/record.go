@@ -91,11 +91,20 @@ func (l *recorded) grown(until int64) {
 	}
 }
 
+// Expiry is read by package keepalive, too, whose context then goes by it.
+func (l *recorded) Expiry() time.Time {
+	expiry := l.Lease.Expiry()
+	if _, ok := l.Lease.(looker); !ok {
+		l.grown(monoOf(expiry))
+	}
+	return expiry
+}
+
 func (l *recorded) Extend(ctx context.Context, ttl time.Duration) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	err := l.Lease.Extend(ctx, ttl)
-	expiry := l.Expiry()
+	expiry := l.Lease.Expiry()
 	if _, ok := l.Lease.(looker); ok {
 		expiry = time.Time{}
 		l.sure()
@@ -128,6 +137,5 @@ func (l *recorded) sure() int64 {
 	if !time.Now().Before(expiry) {
 		return 0
 	}
-	l.grown(monoOf(expiry))
 	return monoOf(at)
 }
