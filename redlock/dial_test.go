@@ -2,7 +2,7 @@ package redlock
 
 import (
 	"context"
-	"net"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +11,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -95,10 +96,7 @@ func TestDialsErrorKeepsWhatANodeSaidBeforeItFellSilent(t *testing.T) {
 
 // Nothing needs to be cleaned up at a node that could not be connected to.
 func TestARequestWithoutAConnectionWasNeverSent(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := ln.Addr().String()
-	require.NoError(t, ln.Close()) // nobody listens there now
+	addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)) // nobody listens there
 	l, err := Dial(t.Context(), []string{"redis://" + addr}, &Options{Lazy: true})
 	require.NoError(t, err)
 	h, err := l.newHold(t.Context(), "k", ttl)

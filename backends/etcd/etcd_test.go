@@ -59,7 +59,30 @@ func TestConformance(t *testing.T) {
 	}.Harness())
 }
 
-// keep extends a lease until stop, and returns the longest time that this failed.
+// acquire goes on through elections, which a cluster that is starved has at any moment.
+func acquire(t *testing.T, l lock.Locker, key string, ttl time.Duration) lock.Lease {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	lease, err := lock.Acquire(ctx, l, key, ttl, nil)
+	require.NoError(t, err)
+	return lease
+}
+
+// release tries until it succeeds, for the same reason.
+func release(ctx context.Context, t *testing.T, lease lock.Lease) {
+	t.Helper()
+	for {
+		err := lease.Release(ctx)
+		if err == nil {
+			return
+		}
+		require.NoError(t, ctx.Err(), "the last error of Release: %v", err)
+		require.NotErrorIs(t, err, lock.ErrLost)
+	}
+}
+
+// keep extends a lease until stop, through whatever fails.
 func keep(t *testing.T, lease lock.Lease, ttl time.Duration, stop <-chan struct{}) error {
 	for {
 		select {
@@ -85,8 +108,7 @@ func TestALeaseSurvivesTheDeathOfTheClustersLeader(t *testing.T) {
 			c := storetest.StartEtcd(t, 3)
 			l, other := locker(t, dialed(t, c), nil), locker(t, dialed(t, c), nil)
 			const ttl = 20 * time.Second
-			lease, err := l.TryAcquire(t.Context(), "k", ttl)
-			require.NoError(t, err)
+			lease := acquire(t, l, "k", ttl)
 			stop, kept := make(chan struct{}), make(chan error, 1)
 			go func() { kept <- keep(t, lease, ttl, stop) }()
 			mend := fault(c.Leader())
@@ -94,21 +116,17 @@ func TestALeaseSurvivesTheDeathOfTheClustersLeader(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			for { // the minority is dead: the key is refused, and others can be had
-				_, err = other.TryAcquire(ctx, "k", ttl)
+				_, err := other.TryAcquire(ctx, "k", ttl)
 				if errors.Is(err, lock.ErrHeld) {
 					break
 				}
 				require.ErrorIs(t, err, lock.ErrUnavailable)
 			}
-			_, err = lock.Acquire(ctx, other, "free", ttl, nil)
-			require.NoError(t, err)
+			acquire(t, other, "free", ttl)
 			close(stop)
 			require.NoError(t, <-kept)
-			for lease.Release(ctx) != nil { // a request to the dead member fails, and may be repeated
-				require.NoError(t, ctx.Err())
-			}
-			next, err := lock.Acquire(ctx, other, "k", ttl, nil)
-			require.NoError(t, err)
+			release(ctx, t, lease) // a request to the dead member fails, and may be repeated
+			next := acquire(t, other, "k", ttl)
 			require.Greater(t, next.Token(), lease.Token())
 		})
 	}
@@ -117,12 +135,10 @@ func TestALeaseSurvivesTheDeathOfTheClustersLeader(t *testing.T) {
 func TestWithoutAMajorityNothingIsGrantedAndItRecovers(t *testing.T) {
 	c := storetest.StartEtcd(t, 3)
 	l := locker(t, dialed(t, c), &Options{Record: record.Options{Timeout: 2 * time.Second}})
-	used, err := l.TryAcquire(t.Context(), "k", time.Minute)
-	require.NoError(t, err)
-	require.NoError(t, used.Release(t.Context()))
+	release(t.Context(), t, acquire(t, l, "k", time.Minute))
 	c.Members[0].Kill()
 	c.Members[1].Pause()
-	_, err = l.TryAcquire(t.Context(), "k", time.Minute)
+	_, err := l.TryAcquire(t.Context(), "k", time.Minute)
 	require.ErrorIs(t, err, lock.ErrUnavailable)
 	h, err := l.Health(t.Context())
 	require.NoError(t, err)
@@ -138,21 +154,23 @@ func TestWithoutAMajorityNothingIsGrantedAndItRecovers(t *testing.T) {
 
 func TestAWaiterIsNotifiedThroughAFailOver(t *testing.T) {
 	c := storetest.StartEtcd(t, 3)
-	l, waiter := locker(t, dialed(t, c), nil), locker(t, dialed(t, c), nil)
-	lease, err := l.TryAcquire(t.Context(), "k", time.Hour)
-	require.NoError(t, err)
+	client := dialed(t, c)
+	l, waiter := locker(t, client, nil), locker(t, dialed(t, c), nil)
+	lease := acquire(t, l, "k", time.Hour)
 	got := make(chan error, 1)
 	go func() {
 		_, err := lock.Acquire(t.Context(), waiter, "k", time.Hour, nil)
 		got <- err
 	}()
-	time.Sleep(500 * time.Millisecond) // it waits; if it does not yet, it is refused once more
+	name := recordtest.Name(t, names(DefaultPrefix), "k")
+	require.Eventually(t, func() bool { // it waits, which its place in the queue shows
+		e, err := (&store{client: client}).Get(t.Context(), name)
+		return err == nil && len(e.Record.Queue) > 0
+	}, 50*time.Second, 10*time.Millisecond)
 	c.Leader().Kill()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
 	defer cancel()
-	for lease.Release(ctx) != nil {
-		require.NoError(t, ctx.Err())
-	}
+	release(ctx, t, lease)
 	select {
 	case err := <-got:
 		require.NoError(t, err)

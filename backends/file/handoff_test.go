@@ -165,9 +165,13 @@ func TestContendingProcessesTakeTurns(t *testing.T) {
 	for i, p := range all { // at one moment, about
 		before[i] = count(p)
 	}
-	time.Sleep(3 * time.Second) // under load is the point
-	for i, p := range all {
-		after[i] = count(p) - before[i]
+	for turns := 0.0; turns < 50*processes; { // of a few turns, one more or less is much
+		time.Sleep(time.Second) // under load is the point
+		turns = 0
+		for i, p := range all {
+			after[i] = count(p) - before[i]
+			turns += after[i]
+		}
 	}
 	t.Logf("%v, Jain's index %.4f", after, jain(after))
 	require.GreaterOrEqual(t, jain(after), 0.9)

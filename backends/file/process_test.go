@@ -257,7 +257,7 @@ func TestAProcessThatExitsWithoutReleaseFreesItsKeys(t *testing.T) {
 func TestAStoppedProcessLosesItsKeysAtExpiryAndSeesItOnWaking(t *testing.T) {
 	dir := t.TempDir()
 	l := newLocker(t, dir, nil)
-	const ttl = 700 * time.Millisecond
+	const ttl = 2 * time.Second
 	before := time.Now()
 	p := start(t, "hold", dir, ttl.String())
 	token := p.token()

@@ -234,11 +234,39 @@ func TestAServerThatHangsEndsNoLeaseLaterThanItsExpiry(t *testing.T) {
 	require.Greater(t, next.Token(), lease.Token())
 }
 
+// untilSynchronous returns when a commit of the primary waits for the standby: the server's
+// processes take a new setting in one by one.
+func untilSynchronous(t *testing.T, primary, standby *storetest.Postgres) {
+	t.Helper()
+	primary.Exec("app", "CREATE TABLE probe (n int)")
+	db := primary.Open("app")
+	defer db.Close()
+	waits := func() bool {
+		var n int
+		require.NoError(t, db.QueryRow("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").Scan(&n))
+		return n > 0
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+	defer cancel()
+	for seen := false; !seen; {
+		require.NoError(t, ctx.Err())
+		standby.Pause()
+		committed := make(chan error, 1)
+		go func() { committed <- primary.Try("app", "INSERT INTO probe VALUES (1)") }()
+		for seen = waits(); !seen && len(committed) == 0; seen = waits() {
+			time.Sleep(time.Millisecond)
+		}
+		standby.Resume()
+		require.NoError(t, <-committed)
+	}
+}
+
 func TestASynchronousStandbyThatIsPromotedKeepsALease(t *testing.T) {
 	primary := storetest.StartPostgres(t)
 	standby := primary.Standby()
 	primary.Exec("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'")
 	primary.Exec("postgres", "SELECT pg_reload_conf()")
+	untilSynchronous(t, primary, standby)
 	dsn := fmt.Sprintf("postgres://admin:%s@127.0.0.1:%d,127.0.0.1:%d/app?sslmode=disable", storetest.Password, primary.Port(), standby.Port())
 	l, other := newLocker(t, dsn, nil), newLocker(t, dsn, nil)
 	lease, err := l.TryAcquire(t.Context(), "k", time.Minute)

@@ -55,7 +55,7 @@ func everyday(t *testing.T, s *redistest.Server, url string) (trouble []string) 
 		note("dial", err)
 		if err == nil {
 			defer waiter.Close()
-			ctx, cancel := context.WithTimeout(ctx, 10*time.Second) // without del it is not freed
+			ctx, cancel := context.WithTimeout(ctx, 20*time.Second) // without del it is not freed
 			defer cancel()
 			waited := make(chan error, 1)
 			go func() {

@@ -3,7 +3,7 @@ package storetest
 import (
 	"context"
 	"fmt"
-	"os"
+	"net"
 	"os/exec"
 	"os/user"
 	"path/filepath"
@@ -49,12 +49,17 @@ func StartMySQL(t testing.TB, args ...string) *MySQL {
 			"--bind-address=127.0.0.1", fmt.Sprint("--port=", s.port), "--socket=" + s.socket(), "--pid-file=" + filepath.Join(s.dir, "pid"),
 			"--innodb-buffer-pool-size=32M", "--skip-name-resolve", "--max-connections=300"}, args...)...)
 	}
-	s.ready = func(ctx context.Context) error { // its socket comes after its port
+	s.ready = func(ctx context.Context) error {
 		if err := s.accepts(ctx); err != nil {
 			return err
 		}
-		_, err := os.Stat(s.socket())
-		return err
+		// Its socket comes after its port, and its file before it takes connections.
+		var d net.Dialer
+		c, err := d.DialContext(ctx, "unix", s.socket())
+		if err != nil {
+			return err
+		}
+		return c.Close()
 	}
 	s.Restart()
 	if err := execute("mysql", fmt.Sprintf("root@unix(%s)/", s.socket()), "SET PASSWORD FOR root@localhost = PASSWORD('"+Password+"')"); err != nil {

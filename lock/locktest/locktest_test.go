@@ -181,6 +181,23 @@ func TestEachBugFailsInTheCaseMeantForIt(t *testing.T) {
 	}
 }
 
+// Whoever looks takes 0.6 ttls for each look: the key is seen to be free late, and was not held
+// too long for that.
+func TestASlowMachineIsNoMistakeOfTheStore(t *testing.T) {
+	for _, name := range []string{"Expiry/AnOddTTLIsHonoured", "Expiry/AnExtendedKeyGetsFreeInTime"} {
+		h := reference("")
+		peer := h.Peer
+		h.Peer = func(t *testing.T, l lock.Locker) lock.Locker {
+			slow := peer(t, l)
+			h.Delay(t, slow, 600*time.Millisecond) // of a ttl of 1s
+			return slow
+		}
+		r := record(t, h, find(t, name))
+		require.Empty(t, r.skipped)
+		require.Empty(t, r.errors, name)
+	}
+}
+
 // A bubble's clock has no monotonic reading to lose.
 func TestAnExpiryWithoutAMonotonicReadingFailsOnLiveTime(t *testing.T) {
 	for b, fails := range map[bug]bool{"": false, "Expiry has no monotonic reading": true} {
