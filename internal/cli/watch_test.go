@@ -90,7 +90,7 @@ func TestWatchIsALineAnEventWithoutATerminal(t *testing.T) {
 		require.Regexp(t, `^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  [a-z]`, line)
 		require.NotContains(t, line, "\x1b")
 	}
-	require.Contains(t, strings.Join(lines, "\n"), "  holds        x  by a, token ")
+	require.Contains(t, strings.Join(lines, "\n"), "  holds         x  by a, token ")
 }
 
 func TestWatchASourceThatComesLaterIsWatched(t *testing.T) {
