@@ -49,6 +49,7 @@ var layers = []struct{ pkg, imports string }{
 	{"internal/conformtest", "lock/locktest backends/record backends/record/recordtest internal/*"},
 	{"internal/simulation/records", "lock backends/record backends/record/recordtest"},
 	{"internal/simulation", "lock keepalive leader redlock internal/*"},
+	{"internal/pictures", "keepalive"}, // the defaults, to scale
 	{"internal/*", "lock internal/*"},
 }
 
