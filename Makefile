@@ -112,6 +112,10 @@ allocs: servers ## what acquire, extend and release allocate: the race detector 
 torture-short: servers ## two minutes of it, and that it sees what is put in
 	cd internal/torture && LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout=15m ./cmd/...
 
+.PHONY: pictures
+pictures: ## draw the pictures of the pages anew; their recording: go run ./internal/pictures -record
+	$(GO) run ./internal/pictures
+
 .PHONY: release
 release: ## build all that VERSION=v0.x.y is given to people as, from the commit, into DIST (dist/VERSION)
 	cd internal/release && $(GO) run . -version '$(VERSION)' -out '$(abspath $(DIST))'

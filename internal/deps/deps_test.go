@@ -53,6 +53,7 @@ var layers = []struct{ pkg, imports string }{
 	{"internal/leadserve", "lock keepalive leader internal/hostcheck"},
 	{"internal/simulation/records", "lock backends/record backends/record/recordtest"},
 	{"internal/simulation", "lock keepalive leader redlock internal/*"},
+	{"internal/pictures", "keepalive"}, // the defaults, to scale
 	{"internal/*", "lock internal/*"},
 }
 

@@ -298,9 +298,12 @@ func (r *rehearsal) use(m mod) error {
 func (r *rehearsal) try(version string) error {
 	program := filepath.Join(r.dir, "bin", "lockkeeper")
 	locks := "file://" + filepath.ToSlash(filepath.Join(r.dir, "locks"))
-	out, err := exec.Command(program, "run", "--url", locks, "rehearsal", "--", program, "version").Output()
+	cmd := exec.Command(program, "run", "--url", locks, "rehearsal", "--", program, "version")
+	var stderr bytes.Buffer // where lockkeeper says that it holds the lock
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
 	if err != nil || !strings.HasPrefix(string(out), "lockkeeper "+version+" ") {
-		return fmt.Errorf("lockkeeper run -- lockkeeper version: %v, want version %s, got:\n%s", err, version, out)
+		return fmt.Errorf("lockkeeper run -- lockkeeper version: %v, want version %s, got:\n%s%s", err, version, out, &stderr)
 	}
 	return nil
 }
