@@ -88,6 +88,7 @@ simulate: servers ## the real code on fake time against simulated nodes: HOURS a
 	$(GO) run ./internal/simulation/simulate -hours $(HOURS) -seed $(SEED)
 	$(GO) test -count=1 ./backends/record -run=Conformance -every
 	$(GO) test -count=1 -timeout=0 ./internal/simulation/records -v -hours $(HOURS) -seed $(SEED)
+	$(GO) test -count=1 -timeout=0 ./internal/simulation/moves -v -runs 500 -seed $(SEED)
 
 .PHONY: mutants
 mutants: ## put mistakes into the code, each of which the simulation or the tests must find; MUTANTS=-stores: those of single stores, too

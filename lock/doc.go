@@ -95,6 +95,11 @@
 // resource can't check, keep the work idempotent, or the ttl long against every
 // pause you expect, and know that this lowers the odds and gives no guarantee.
 //
+// # Changing stores
+//
+// A fleet that never stops moves from one store to another, or to other nodes, in two
+// rolling deployments, by [Both]: tokens rise all the while.
+//
 // # Errors
 //
 // errors.Is tells them apart through every layer:

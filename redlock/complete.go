@@ -65,7 +65,8 @@ func completeExtend(tries int) func(*hold, int, reply) *round {
 		if h.releasing {
 			return nil
 		}
-		if rep.Kind == script.Missing { // it lost the lock, and gets it for the ttl that was just confirmed
+		if rep.Kind == script.Missing && !h.raising { // it lost the lock, and gets it for the ttl that was just confirmed
+			h.repaired = true
 			r := h.newRound(opRepair)
 			r.ttl, r.token, r.until = h.ttl, h.token, h.until
 			r.tend = func(h *hold, i int, rep reply) *round { return h.askAgain(i, opExtend, rep, tries) }

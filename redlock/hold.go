@@ -37,6 +37,8 @@ type hold struct {
 	ttl       script.Millis // of the grant or the last extend that a quorum confirmed
 	until     time.Duration // of node.Now: when that is over
 	grown     bool          // it is for longer than the claim that a hand-over grants
+	raising   bool          // its token is being raised: nothing is repaired meanwhile
+	repaired  bool          // a repair was wanted: from then on its token can't be raised
 	releasing bool          // from here on nothing is healed or repaired
 	released  bool          // a release has been sent before: its reply may be lost
 	freed     bool          // it was one that frees the lock at once

@@ -52,6 +52,7 @@ var layers = []struct{ pkg, imports string }{
 	{"internal/conformtest", "lock/locktest backends/record backends/record/recordtest internal/*"},
 	{"internal/leadserve", "lock keepalive leader internal/hostcheck"},
 	{"internal/simulation/records", "lock backends/record backends/record/recordtest"},
+	{"internal/simulation/moves", "lock backends/memory backends/record backends/record/recordtest"},
 	{"internal/simulation", "lock keepalive leader redlock internal/*"},
 	{"internal/pictures", "keepalive"}, // the defaults, to scale
 	{"internal/*", "lock internal/*"},
@@ -77,7 +78,7 @@ var commandModules = []string{
 
 // testOnly are packages that exist for tests: they may link testing, and no other
 // package may import them.
-var testOnly = []string{"internal/kubetest/kubefake", "lock/locktest", "backends/record/recordtest", "internal/*test", "internal/simulation/records"}
+var testOnly = []string{"internal/kubetest/kubefake", "lock/locktest", "backends/record/recordtest", "internal/*test", "internal/simulation/records", "internal/simulation/moves"}
 
 // testLibraries must be linked by no package but those.
 var testLibraries = []string{

@@ -50,6 +50,9 @@ func (m Tokens) holds(slow bool) Case {
 		size += ", repairs"
 	}
 	size += more(m.Refreshes, "refresh") + more(m.Restarts, "restart") + more(m.Forgets, "forgetting")
+	if m.Raises > 0 {
+		size += ", raised tokens"
+	}
 	return Case{"tokens", size, "", Holds, slow, false, func() Result { return Search[TokenState](m, most) }}
 }
 
@@ -107,12 +110,14 @@ func tokenCases() []Case {
 		return m
 	}
 	stands := func(m Tokens) Tokens { m.Refreshes = 1; return m }
+	raises := func(m Tokens) Tokens { m.Raises = 1; return m }
 	commits := with(two, 1, 0)
 	commits.Repairs = false // it is seen without, sooner
 	standing := stands(two)
 	standing.Repairs = false
 	limit := counts(with(two, 1, 0), 3)
-	clocks, noRun := limit, limit
+	clocks, noRun, ahead := limit, limit, raises(limit)
+	ahead.Cross.Ahead = true
 	clocks.Cross.Clocks = true
 	noRun.Cross.NoRun = true
 	return []Case{
@@ -127,6 +132,10 @@ func tokenCases() []Case {
 		standing.holds(true),
 		stands(two).holds(true).big(),
 		stands(three).holds(true).big(),
+		raises(counts(two, 3)).holds(false),
+		raises(two).holds(true),
+		raises(counts(with(two, 1, 0), 3)).holds(true),
+		raises(three).holds(true).big(),
 		off(two, TokenRules{Phase2: true}).breaks("Phase2", "who is granted by a quorum takes the highest count for his token", Breaks),
 		off(two, TokenRules{CommitMine: true}).breaks("CommitMine", "a commit does not ask whose the lock is", Breaks),
 		off(commits, TokenRules{CommitRun: true}).breaks("CommitRun", "a commit does not ask whether the count is of the present run", Breaks),
@@ -138,8 +147,12 @@ func tokenCases() []Case {
 		off(two, TokenRules{NewValue: true}).breaks("NewValue", "all attempts have one value", Breaks),
 		off(two, TokenRules{Majority: true}).breaks("Majority", "half of the nodes are enough", Breaks),
 		off(standing, TokenRules{Stamp: true}).breaks("Stamp", "a grant has no stamp: it counts from the latest request", Breaks),
+		off(raises(two), TokenRules{RaiseAlone: true}).breaks("RaiseAlone", "a token is raised without the agreement of a quorum", Breaks),
+		off(raises(two), TokenRules{RaiseRepaired: true}).breaks("RaiseRepaired", "a token is raised although a repair may have been sent", Breaks),
+		off(raises(two), TokenRules{CommitMine: true}).breaks("RaiseMine", "a commit of a raised token does not ask whose the lock is", Breaks),
 		off(standing, TokenRules{AmongEqual: true}).breaks("AmongEqual", "the Q-th latest stamp is that of all nodes that granted, whatever they counted", Breaks),
 		clocks.breaks("Clocks", "clocks lag by more than the time that a counter was away", Crosses),
+		ahead.breaks("Ahead", "a token is raised above a node's clock, which loses its count", Crosses),
 		noRun.breaks("NoRun", "a node goes back to stale data within one run", Crosses),
 	}
 }
@@ -229,7 +242,7 @@ func Walks(rng *rand.Rand, walks int) (tokens, exclusion Result) {
 }
 
 func walked() (Tokens, Exclusion) {
-	t := Tokens{Nodes: 5, Attempts: maxAttempts, Quorum: 3, Counts: 12, Restarts: 3, Forgets: 1, Repairs: true}
+	t := Tokens{Nodes: 5, Attempts: maxAttempts, Quorum: 3, Counts: 12, Restarts: 3, Forgets: 1, Repairs: true, Raises: 1}
 	e := Exclusion{Nodes: 5, Attempts: maxAttempts, Quorum: 3, TTL: 4, Short: 2, Drift: 1, Guard: 5, Restarts: 3, Fast: 1, Extends: true}
 	return t, e
 }

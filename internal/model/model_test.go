@@ -65,6 +65,7 @@ var limits = map[string]string{
 	"no quorum-deciding node's clock steps forward":             "exclusion/Jump",
 	"if clock *rates* stay within the drift":                    "exclusion/DriftMargin",
 	"clocks are closer to each other than the time it was away": "tokens/Clocks",
+	"only once the clocks have passed it":                       "tokens/Ahead",
 	"not if an old primary is promoted again without a restart": "tokens/NoRun",
 }
 

@@ -24,6 +24,9 @@ type Tokens struct {
 	Restarts int // of all nodes together
 	Forgets  int // times that a counter goes and the server does not: FLUSHALL, or the end of the retention
 	Repairs  bool
+	// A lease may be raised so often before its token is handed out, each time by one: the
+	// token that a quorum agrees on is then above all that its nodes count.
+	Raises int
 	// Attempts stand in the queues, and refresh so often. A grant has the latest stamp that
 	// it can have; the lease begins with the Q-th latest of those that count.
 	Refreshes int
@@ -45,13 +48,17 @@ type TokenRules struct {
 	NewValue     bool // all attempts have one value
 	Majority     bool // half of the nodes are enough
 	Stamp        bool // a grant has no stamp: it counts from the latest request
-	AmongEqual   bool // the Q-th latest stamp is that of all nodes that granted, whatever they counted
+	RaiseAlone   bool // a token is raised without the agreement of a quorum
+	// RaiseRepaired: a token is raised although a repair may have been sent.
+	RaiseRepaired bool
+	AmongEqual    bool // the Q-th latest stamp is that of all nodes that granted, whatever they counted
 }
 
 // TokenLimits are what the library does not promise to survive.
 type TokenLimits struct {
 	Clocks bool // clocks lag by more than the time that a counter was away
 	NoRun  bool // nodes do not tell their run
+	Ahead  bool // a token is raised above the nodes' clocks, and one of them loses its count
 }
 
 // tokenNode is one column of a state: a node, and what attempts know of it.
@@ -78,6 +85,7 @@ type tokenAttempt struct {
 	stamp    uint8                   // of its latest request
 	after    [maxRefreshes + 1]uint8 // bits: whose tokens had been issued when the request with that stamp was sent
 	began    uint8                   // the stamp from which the lease counts
+	base     uint8                   // the token that it had before it was raised; 0: it was not
 	proposed uint16                  // bits: tokens that it has proposed
 }
 
@@ -86,6 +94,7 @@ const (
 	asking   // phase 1
 	agreeing // phase 2
 	issued
+	unraised // it has a token, which nobody has been given: that is to be raised
 )
 
 // TokenState is a state of Tokens.
@@ -170,7 +179,7 @@ func (m Tokens) nextOfAttempt(s TokenState, k int, step func(TokenState, Step)) 
 			}
 			switch {
 			case same >= m.quorum(), m.Off.Phase2 && upTo >= m.quorum():
-				does(m.issue(s, k, token), "has its token, from the votes", token)
+				m.held(s, k, token, does, "from the votes")
 			case upTo >= m.quorum():
 				does(s.become(k, agreeing, token), "has a quorum, proposes the highest count", token)
 			}
@@ -186,11 +195,36 @@ func (m Tokens) nextOfAttempt(s TokenState, k int, step func(TokenState, Step)) 
 			}
 		}
 		if same >= m.quorum() {
-			does(m.issue(s, k, a.token), "has its token, by agreement", a.token)
+			m.held(s, k, a.token, does, "by agreement")
 		}
 		if higher > 0 {
 			does(s.become(k, agreeing, higher), "meets a higher count, proposes that", higher)
 		}
+	case unraised:
+		if int(a.token) == m.Counts {
+			return
+		}
+		next := s
+		next.attempt[k].base = a.token
+		if m.Off.RaiseAlone {
+			does(m.issue(next, k, a.token+1), "has its token raised, alone", a.token+1)
+			return
+		}
+		if !m.Cross.Ahead { // clocks have passed it by the time that a counter is lost
+			next.high = max(s.high, a.token+1)
+		}
+		does(next.become(k, agreeing, a.token+1), "raises its token, proposes that", a.token+1)
+	}
+}
+
+// held is what becomes of an attempt whose token is certain: it is handed out, or raised
+// before that.
+func (m Tokens) held(s TokenState, k int, token uint8, does func(TokenState, string, uint8), how string) {
+	does(m.issue(s, k, token), "has its token, "+how, token)
+	if m.Raises > 0 && s.attempt[k].base == 0 {
+		next := m.issue(s, k, token)
+		next.attempt[k].phase = unraised
+		does(next, "has a token, "+how+", to be raised", token)
 	}
 }
 

@@ -23,9 +23,20 @@ func (m Tokens) nextMessage(s TokenState, k, i int, step func(TokenState, Step))
 		m.commit(s, k, i, arrives)
 	}
 	m.grant(s, k, i, arrives)
-	if a.phase == issued && m.Repairs {
+	// A token is raised only where nothing was repaired before: a repair makes the lock this
+	// attempt's again where another was granted that count meanwhile, and a commit after it
+	// would endorse the count for both.
+	if (a.phase == issued || a.phase == unraised && m.Off.RaiseRepaired) && m.Repairs {
 		m.extend(s, k, i, arrives)
-		m.repair(s, k, i, arrives)
+		m.repair(s, k, i, a.token, arrives)
+	}
+	if m.Off.RaiseRepaired && a.base != 0 && m.Repairs { // one that was sent before arrives late
+		late, answer := s, s.node[i].answer[k]
+		late.node[i].answer[k] = missingHere
+		m.repair(late, k, i, a.base, func(next TokenState, what string, count uint8) {
+			next.node[i].answer[k] = answer
+			arrives(next, what+", late", count)
+		})
 	}
 }
 
@@ -110,12 +121,12 @@ func (m Tokens) extend(s TokenState, k, i int, arrives func(TokenState, string, 
 
 // repair is repair.lua, sent to a node that missed the lock. (That a quorum has
 // confirmed the extend decides when it is sent; tokens do not depend on it.)
-func (m Tokens) repair(s TokenState, k, i int, arrives func(TokenState, string, uint8)) {
+func (m Tokens) repair(s TokenState, k, i int, token uint8, arrives func(TokenState, string, uint8)) {
 	if s.node[i].answer[k] != missingHere {
 		return
 	}
 	m.vanish(&s.node[i], s.high)
-	n, token := &s.node[i], s.attempt[k].token
+	n := &s.node[i]
 	n.lock = m.value(k)
 	if n.count < token || m.Off.RepairLowers {
 		n.count = token

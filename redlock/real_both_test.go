@@ -1,0 +1,79 @@
+package redlock_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock"
+)
+
+// A fleet moves from three nodes to five, of which three are the same servers. The new
+// quorum's locks have a prefix of their own there.
+func TestRealAFleetMovesFromThreeNodesToFive(t *testing.T) {
+	t.Parallel()
+	servers := redistest.StartN(t, 5)
+	three := func() *redlock.Locker { return dial(t, servers[:3], &redlock.Options{RestartGuard: -1}) }
+	five := func() *redlock.Locker {
+		return dial(t, servers, &redlock.Options{RestartGuard: -1, Prefix: "redlock5:"})
+	}
+	oldAlone, newAlone := three(), five()
+	both, another := lock.Both(three(), five()), lock.Both(three(), five())
+
+	var last uint64
+	for step, l := range []lock.Locker{oldAlone, both, oldAlone, another, both, another, newAlone, both, newAlone, newAlone, another, oldAlone} {
+		lease, err := lock.Acquire(within(t, patience), l, "k", time.Minute, nil)
+		require.NoError(t, err, "step %d", step)
+		require.Greater(t, lease.Token(), last, "step %d", step)
+		last = lease.Token()
+		for _, other := range []lock.Locker{oldAlone, both, another, newAlone} {
+			if l == oldAlone && other == newAlone || l == newAlone && other == oldAlone {
+				continue // these two must never run side by side
+			}
+			_, err := other.TryAcquire(within(t, patience), "k", time.Minute)
+			require.ErrorIs(t, err, lock.ErrHeld, "step %d", step)
+		}
+		require.NoError(t, lease.Extend(within(t, patience), time.Minute))
+		require.NoError(t, lease.Release(within(t, patience)))
+	}
+
+	// With one prefix, the nodes say what is wrong.
+	wrong := lock.Both(oldAlone, dial(t, servers, &redlock.Options{RestartGuard: -1}))
+	_, err := wrong.TryAcquire(within(t, patience), "k", time.Minute)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, lock.ErrLost)
+	t.Log(err)
+	lease, err := lock.Acquire(within(t, patience), oldAlone, "k", time.Minute, nil)
+	require.NoError(t, err)
+	require.NoError(t, lease.Release(within(t, patience)))
+}
+
+// Whoever waits in both quorums stands in the queues of both, and is handed the key.
+func TestRealBothWaitsInTheQueuesOfTwoQuorums(t *testing.T) {
+	t.Parallel()
+	servers := redistest.StartN(t, 4)
+	old := dial(t, servers[:1], throwaway())
+	next := func() *redlock.Locker { return dial(t, servers[1:], throwaway()) }
+	alone := next()
+	held := acquire(t, alone, "k", time.Minute)
+	got := make(chan lock.Lease)
+	go func() {
+		lease, err := lock.Acquire(within(t, patience), lock.Both(old, next()), "k", time.Minute, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- lease
+	}()
+	require.Eventually(t, func() bool { // it has old, and stands in the queue of next
+		info, err := old.Inspect(within(t, patience), "k")
+		return err == nil && info.Holder != ""
+	}, patience, 5*time.Millisecond)
+	require.NoError(t, held.Release(within(t, patience)))
+	lease := <-got
+	require.NotNil(t, lease)
+	require.Greater(t, lease.Token(), held.Token())
+	require.NoError(t, lease.Release(within(t, patience)))
+}
