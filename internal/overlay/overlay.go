@@ -16,10 +16,22 @@ type Change struct {
 	Old, New string
 }
 
-// Seeded takes the library's jitter from a source that can be seeded, so that a
-// simulation's seed replays.
-var Seeded = seeded("lock/pace.go", "lock/all.go", "lock/semaphore.go", "keepalive/renew.go", "leader/leader.go", "redlock/standing.go",
-	"backends/record/watch.go", "backends/record/queue.go")
+// Seeded takes from a source that can be seeded all that is random in the library: its
+// jitter, and the names of waits and values, which break ties. And it takes a machine to be
+// suspended never, since that is read from the real clock, where a thread that is held up
+// looks like a short suspension. So a simulation's seed replays.
+var Seeded = append(append(seeded("lock/pace.go", "lock/all.go", "lock/semaphore.go", "keepalive/renew.go", "leader/leader.go", "redlock/standing.go",
+	"backends/record/watch.go", "backends/record/queue.go"),
+	named("redlock/value.go", "redlock/standing.go", "redlock/pushes.go", "backends/record/acquire.go", "backends/record/locker.go")...),
+	Change{"lock/suspension.go", "\tif !ok {\n", "\tif !ok || true {\n"})
+
+// named is for files that make names by crypto/rand.
+func named(files ...string) (changes []Change) {
+	for _, file := range files {
+		changes = append(changes, Change{file, `"crypto/rand"`, `rand "github.com/tonsurance/lockkeeper/internal/simulation/seeded"`})
+	}
+	return changes
+}
 
 func seeded(files ...string) (changes []Change) {
 	for _, file := range files {
@@ -32,12 +44,22 @@ func seeded(files ...string) (changes []Change) {
 	return changes
 }
 
-// Ordered takes the dice out of Go's runtime, which shuffles maps (a context's
-// children among them, when it is cancelled) and the cases of a select: with Seeded
-// and one processor, a simulation's seed then replays exactly.
+// Ordered takes the dice out of Go's runtime, which shuffles maps and the cases of a
+// select, and interrupts a goroutine when the machine is busy. A context's children end in
+// the order in which they were made: they are the keys of a map, whose order is that of
+// their addresses, and so depends on what ran before. With Seeded and one processor, a
+// simulation's seed then replays exactly, alone and among others.
 func Ordered(goroot string) []Change {
 	file := filepath.Join(goroot, "src", "runtime", "rand.go")
+	proc := filepath.Join(goroot, "src", "runtime", "proc.go")
+	context := filepath.Join(goroot, "src", "context", "context.go")
 	return []Change{
+		{proc, "func preemptone(pp *p) bool {\n", "func preemptone(pp *p) bool {\n\tif true {\n\t\treturn false\n\t}\n"},
+		{context, "\tchildren map[canceler]struct{} // set to nil by the first cancel call\n", "\tchildren map[canceler]struct{} // set to nil by the first cancel call\n\torder    []canceler\n"},
+		{context, "\t\t\tp.children[child] = struct{}{}\n", "\t\t\tp.children[child] = struct{}{}\n\t\t\tp.order = append(p.order, child)\n"},
+		{context, "\t\tdelete(p.children, child)\n", "\t\tdelete(p.children, child)\n\t\tfor i, o := range p.order {\n\t\t\tif o == child {\n\t\t\t\tp.order = append(p.order[:i:i], p.order[i+1:]...)\n\t\t\t\tbreak\n\t\t\t}\n\t\t}\n"},
+		{context, "\tfor child := range c.children {\n", "\tfor _, child := range c.order {\n"},
+		{context, "\tc.children = nil\n", "\tc.children, c.order = nil, nil\n"},
 		{file, "func rand() uint64 {\n", "func rand() uint64 {\n\tif true {\n\t\treturn 0x9e3779b97f4a7c15\n\t}\n"},
 		{file, "func cheaprand() uint32 {\n", "func cheaprand() uint32 {\n\tif true {\n\t\treturn 0x9e3779b9\n\t}\n"},
 	}

@@ -1,6 +1,6 @@
-// Package seeded has the part of math/rand/v2 that the library uses, from a source
-// that can be seeded. A simulation is built with it in place of math/rand/v2, so
-// that a seed gives the same jitter each time.
+// Package seeded has the parts of math/rand/v2 and crypto/rand that the library uses, from
+// a source that can be seeded. A simulation is built with it in their place, so that a seed
+// gives the same jitter and the same names each time.
 package seeded
 
 import (
@@ -35,6 +35,16 @@ func Float64() float64 {
 	mu.Lock()
 	defer mu.Unlock()
 	return src.Float64()
+}
+
+// Text is rand.Text.
+func Text() string {
+	const base32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	text := make([]byte, 26)
+	for i := range text {
+		text[i] = base32[IntN(len(base32))]
+	}
+	return string(text)
 }
 
 // N is rand.N for signed integers.

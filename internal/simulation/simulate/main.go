@@ -9,6 +9,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,13 +19,13 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	if err := run(os.Stdout, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "simulate:", err)
 		os.Exit(1)
 	}
 }
 
-func run(args []string) error {
+func run(out io.Writer, args []string) error {
 	root, err := overlay.Root()
 	if err != nil {
 		return err
@@ -44,12 +45,12 @@ func run(args []string) error {
 	}
 	binary := filepath.Join(dir, "simulation.test")
 	build := exec.Command("go", "test", "-c", "-overlay", path, "-o", binary, "./internal/simulation")
-	build.Dir, build.Stdout, build.Stderr = root, os.Stdout, os.Stderr
+	build.Dir, build.Stdout, build.Stderr = root, out, os.Stderr
 	if err := build.Run(); err != nil {
 		return err
 	}
 	sim := exec.Command(binary, append([]string{"-test.run=UnderRandomFaults", "-test.timeout=0"}, args...)...)
-	sim.Dir, sim.Stdout, sim.Stderr = root, os.Stdout, os.Stderr
+	sim.Dir, sim.Stdout, sim.Stderr = root, out, os.Stderr
 	sim.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1", "GOGC=off", "GOMEMLIMIT=1GiB") // what else can change the order of goroutines
 	return sim.Run()
 }

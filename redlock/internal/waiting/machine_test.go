@@ -264,6 +264,20 @@ func TestACountThatIsOnItsWaySavesTheSecondRound(t *testing.T) {
 	require.EqualValues(t, 9, s.lease().Token)
 }
 
+func TestAGrantThatIsOverPlansNoSecondRound(t *testing.T) {
+	s := begin(t, config()).at(1 * ms)
+	s.answer(0, standing(other))
+	s.answer(1, standing(other))
+	s.at(2 * ms)
+	s.m.Subscribed(s.now, 0)
+	s.take()
+	s.push(0, 7, 0)
+	s.push(1, 9, 0)
+	s.noLease("two counts, and the third is asked")
+	s.answer(0, standing(other)) // to a later request: that grant is over
+	s.tick(100 * ms)             // fails if the machine wants to be called without end
+}
+
 func TestAStampAheadOfTheClockLengthensNothing(t *testing.T) {
 	s := begin(t, config())
 	for i := range 3 { // all in the same microsecond

@@ -145,7 +145,11 @@ func (m *Machine) grants() int {
 }
 
 func (m *Machine) decide(now time.Duration) {
-	switch g := m.grants(); {
+	g := m.grants()
+	if g < m.cfg.Quorum {
+		m.agreeAt = 0
+	}
+	switch {
 	case g >= m.cfg.Quorum:
 		m.hold(now)
 	case g > 0:
