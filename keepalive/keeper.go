@@ -60,10 +60,14 @@ type settings struct {
 	onLost                  func(*Keeper, error)
 }
 
-// renewal is one call of Extend under way.
+// renewal is one extension under way: by a call of Extend, with a context that bounds it, or
+// one that was started (see start), which the timer bounds.
 type renewal struct {
-	cancel context.CancelFunc
-	done   chan struct{} // closed when its goroutine has nothing left to do
+	bound   time.Duration
+	cancel  context.CancelFunc // nil: it was started
+	end     time.Time          // when one that was started is stopped
+	stopped bool               // it was
+	done    chan struct{}      // closed when nothing is left to do; nil while nobody waits for one that was started
 }
 
 var (
@@ -196,7 +200,7 @@ func (k *Keeper) Extend(ctx context.Context, ttl time.Duration) error {
 	switch {
 	case k.released || k.lost != nil:
 	case err == nil:
-		k.renewed(time.Now())
+		k.renewed(time.Now(), k.lease.Expiry())
 	case errors.Is(err, lock.ErrLost):
 		k.lose(err)
 	}
@@ -247,9 +251,12 @@ func (k *Keeper) release(ctx context.Context, end func(context.Context) error) e
 		}
 	}
 	under := k.renewal
+	if under != nil && under.done == nil {
+		under.done = make(chan struct{})
+	}
 	k.unlock() // ends the context, before anybody else can have the key
 	if under != nil {
-		under.cancel()
+		k.stop(under)
 		bound, cancel := lock.ReleaseContext(ctx, lock.DefaultReleaseTimeout)
 		defer cancel()
 		select {

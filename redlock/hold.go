@@ -40,6 +40,8 @@ type hold struct {
 	releasing bool          // from here on nothing is healed or repaired
 	released  bool          // a release has been sent before: its reply may be lost
 	freed     bool          // it was one that frees the lock at once
+	extending *extending    // an extend that was started and is under way
+	extended  *extending    // one that was concluded: for unlock
 	slots     []slot        // one a node
 	few       [5]slot       // where slots usually are
 }
@@ -103,7 +105,7 @@ func (h *hold) newRound(do *op) *round {
 // it where something is. Its callers have begun, so that the locker waits for it.
 func (h *hold) send(r *round) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	for i := range h.slots {
 		s := &h.slots[i]
 		switch {
@@ -200,7 +202,7 @@ func (h *hold) startLater(i int, r *round, prev reply, cut chan struct{}) {
 		return
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	s := &h.slots[i]
 	if s.cut != cut { // at the same moment: what follows has begun
 		return
@@ -228,9 +230,13 @@ func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 	r.replies[i] = rep
 	r.answers++
 	if r.answers >= r.enough {
-		select {
-		case h.wake <- struct{}{}:
-		default:
+		if h.extending != nil && h.extending.r == r {
+			h.extending.decide(r.answers == len(r.replies))
+		} else {
+			select {
+			case h.wake <- struct{}{}:
+			default:
+			}
 		}
 	}
 	next, s.next = s.next, nil
@@ -301,7 +307,7 @@ func (h *hold) answered(c *ask, rep reply) {
 		}
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	next, prev := h.record(i, r, rep)
 	c.recycle() // not before: recall looks at it
 	h.start(i, next, prev)
@@ -310,7 +316,7 @@ func (h *hold) answered(c *ask, rep reply) {
 // late takes in node i's answer to r that was asked for by the wait that this came of.
 func (h *hold) late(i int, r *round, rep reply) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	next, prev := h.record(i, r, rep)
 	h.start(i, next, prev)
 }
@@ -319,7 +325,7 @@ func (h *hold) late(i int, r *round, rep reply) {
 // after a pause that is over with it.
 func (h *hold) pushed(i int, count uint64) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	s := &h.slots[i]
 	if s.cut == nil {
 		return
