@@ -24,7 +24,11 @@ func (k *Keeper) tick() {
 		first := !k.told
 		k.told = true
 		ended := k.leaveOutage(false)
+		late := k.stopLate(time.Time{})
 		k.unlock()
+		if late != nil {
+			k.stop(late)
+		}
 		if ended != nil {
 			ended()
 		}
@@ -37,13 +41,7 @@ func (k *Keeper) tick() {
 	case k.released:
 		k.unlock()
 	case k.renewal != nil || now.Before(k.due) || k.drained(now):
-		late := k.renewal
-		if late != nil && (late.cancel != nil || late.stopped || now.Before(late.end)) {
-			late = nil
-		}
-		if late != nil {
-			late.stopped = true
-		}
+		late := k.stopLate(now)
 		k.arm(now, left)
 		k.unlock()
 		if late != nil {
@@ -52,6 +50,17 @@ func (k *Keeper) tick() {
 	default:
 		k.renew(now, left)
 	}
+}
+
+// stopLate is a renewal that was started and has to be stopped, at its end or at once (the zero
+// time). mu is held.
+func (k *Keeper) stopLate(now time.Time) *renewal {
+	r := k.renewal
+	if r == nil || r.cancel != nil || r.stopped || !now.IsZero() && now.Before(r.end) {
+		return nil
+	}
+	r.stopped = true
+	return r
 }
 
 // bound is for how long one try may take: half of what is left, since a connection that
@@ -69,7 +78,7 @@ func (k *Keeper) start(now time.Time) bool {
 	}
 	// Of the deadline this looks at the one that was last set; that the lease itself has as
 	// much time left, also after a suspension, it sees itself, when it has read its clock.
-	left := k.deadline.Sub(now)
+	left := k.deadline().Sub(now)
 	if left <= 0 {
 		return false
 	}
@@ -168,7 +177,7 @@ func (k *Keeper) concluded(expiry time.Time, err error) {
 		k.failures++
 		k.arm(now, left)
 	}
-	failures, until := k.failures, k.deadline
+	failures, until := k.failures, k.deadline()
 	k.unlock()
 	if begins {
 		k.opts.log.Warn("renewal failed", "key", k.Key(), "token", k.Token(), "err", err,
@@ -182,7 +191,7 @@ func (k *Keeper) concluded(expiry time.Time, err error) {
 // renewed takes the lease's new Expiry, as it was read a moment ago, as the new deadline. mu
 // is held.
 func (k *Keeper) renewed(now, expiry time.Time) {
-	if !now.Before(k.deadline) {
+	if !now.Before(k.deadline()) {
 		// Work may have been told already that the lease is lost, and that is final.
 		k.lose(fmt.Errorf("%w: %w: renewed after the context's deadline", lock.ErrLost, ErrNotRenewed))
 		return
@@ -202,6 +211,9 @@ func (k *Keeper) renewed(now, expiry time.Time) {
 	k.arm(now, deadline.Sub(now))
 }
 
+// deadline is when the context ends, as of the expiry that was last taken in. mu is held.
+func (k *Keeper) deadline() time.Time { return k.expiry.Add(-k.margin) }
+
 // goBy makes expiry the one that the deadline goes by. The margin of a lease that was
 // never renewed is at most half of what it has: it may have started with less than
 // Margin, and is held all the same. mu is held, or k is not shared yet.
@@ -210,7 +222,7 @@ func (k *Keeper) goBy(now, expiry time.Time) {
 	if k.young {
 		k.margin = min(k.margin, expiry.Sub(now)/2)
 	}
-	k.expiry, k.deadline = expiry, expiry.Add(-k.margin)
+	k.expiry = expiry
 }
 
 // dueFor is when a lease that ends at expiry is renewed: Interval after it was asked
@@ -272,11 +284,11 @@ func (k *Keeper) left(now time.Time) time.Duration {
 	if expiry.IsZero() {
 		return 0
 	}
-	if expiry.After(k.expiry) && now.Before(k.deadline) {
+	if expiry.After(k.expiry) && now.Before(k.deadline()) {
 		// The lease was held until now, by the expiry before, and is until the new one.
 		k.goBy(now, expiry)
 	}
-	return min(k.deadline.Sub(now), expiry.Sub(now)-k.margin)
+	return min(k.deadline().Sub(now), expiry.Sub(now)-k.margin)
 }
 
 // drained reports whether the time to wind down is over, and nothing is renewed

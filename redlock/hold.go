@@ -26,10 +26,6 @@ type hold struct {
 
 	stood *standing // the wait that this came of; nil: none
 
-	// wake is sent on when the outcome of a round may be certain. Calls on a hold
-	// follow one another, so one serves all its rounds.
-	wake chan struct{}
-
 	// mu guards all below, and the replies of every round. It is taken before a
 	// node's.
 	mu        sync.Mutex
@@ -37,13 +33,14 @@ type hold struct {
 	ttl       script.Millis // of the grant or the last extend that a quorum confirmed
 	until     time.Duration // of node.Now: when that is over
 	grown     bool          // it is for longer than the claim that a hand-over grants
+	wake      chan struct{} // sent on when the outcome of the round that wait is for may be certain; else nil
 	releasing bool          // from here on nothing is healed or repaired
 	released  bool          // a release has been sent before: its reply may be lost
 	freed     bool          // it was one that frees the lock at once
 	extending *extending    // an extend that was started and is under way
 	extended  *extending    // one that was concluded: for unlock
 	slots     []slot        // one a node
-	few       [5]slot       // where slots usually are
+	few       [3]slot       // where slots usually are
 }
 
 // slot is what this hold has under way on one node.
@@ -234,7 +231,7 @@ func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 			h.extending.decide(r.answers == len(r.replies))
 		} else {
 			select {
-			case h.wake <- struct{}{}:
+			case h.wake <- struct{}{}: // (never, if nobody waits)
 			default:
 			}
 		}
@@ -368,26 +365,37 @@ func (h *hold) wait(ctx context.Context, r *round, decide func(last bool) bool) 
 	} else {
 		timer = time.NewTimer(h.l.opts.NodeTimeout)
 	}
+	// (One of an earlier wait may have been sent on late: decide tells.)
+	wake, ok := h.l.wakes.Get().(chan struct{})
+	if !ok {
+		wake = make(chan struct{}, 1)
+	}
+	h.mu.Lock()
+	h.wake = wake
+	certain := decide(r.answers == len(r.replies))
+	h.mu.Unlock()
 	defer func() {
 		timer.Stop() // nothing is received from it after this, so that it can be used again
 		h.l.timers.Put(timer)
+		h.mu.Lock()
+		h.wake = nil
+		h.mu.Unlock()
+		h.l.wakes.Put(wake)
 	}()
-	for {
+	for !certain {
 		var last bool
 		select {
-		case <-h.wake: // perhaps of an earlier round: decide tells
+		case <-wake: // perhaps of an earlier round: decide tells
 		case <-timer.C:
 			last = true
 		case <-ctx.Done():
 			return ended(ctx)
 		}
 		h.mu.Lock()
-		certain := decide(last || r.answers == len(r.replies))
+		certain = decide(last || r.answers == len(r.replies))
 		h.mu.Unlock()
-		if certain {
-			return nil
-		}
 	}
+	return nil
 }
 
 // count is how many nodes gave an answer of this kind. mu is held.

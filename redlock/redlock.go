@@ -27,6 +27,7 @@ type Locker struct {
 	suspended func() func() time.Duration
 
 	timers     sync.Pool // of *time.Timer, stopped
+	wakes      sync.Pool // of hold.wake
 	extensions extensions
 
 	journal   *node.Journal
