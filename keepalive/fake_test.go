@@ -45,7 +45,7 @@ func (s *store) TryAcquire(_ context.Context, key string, ttl time.Duration) (lo
 
 func (s *store) lease(ttl time.Duration) lock.Lease {
 	s.began = time.Now()
-	return lock.NewLease(lock.Grant{
+	grant := lock.Grant{
 		Key: key, Token: token, Expiry: s.began.Add(ttl),
 		Extend: func(ctx context.Context, ttl time.Duration) (time.Time, error) {
 			start := time.Now()
@@ -76,7 +76,48 @@ func (s *store) lease(ttl time.Duration) lock.Lease {
 			}
 			return nil
 		},
-	})
+	}
+	if startable {
+		grant.Term = &startTerm{extend: grant.Extend, release: grant.Release}
+	}
+	return lock.NewLease(grant)
+}
+
+// startable has the stores' leases extended without a goroutine of the Keeper's.
+var startable bool
+
+// startTerm is a Term whose extends can be started.
+type startTerm struct {
+	extend  func(ctx context.Context, ttl time.Duration) (time.Time, error)
+	release func(ctx context.Context) error
+
+	mu   sync.Mutex
+	stop context.CancelFunc
+}
+
+func (t *startTerm) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Duration) (time.Time, error) {
+	return t.extend(ctx, ttl)
+}
+
+func (t *startTerm) ReleaseTerm(ctx context.Context, _ string, _ uint64) error { return t.release(ctx) }
+
+func (t *startTerm) StartExtendTerm(_ string, _ uint64, ttl time.Duration, done lock.ExtendDone) {
+	ctx, cancel := context.WithCancel(context.Background())
+	t.mu.Lock()
+	t.stop = cancel
+	t.mu.Unlock()
+	go func() {
+		defer cancel()
+		done.Extended(t.extend(ctx, ttl))
+	}()
+}
+
+func (t *startTerm) StopExtendTerm() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stop != nil {
+		t.stop()
+	}
 }
 
 // answer changes how a store in use answers.
@@ -111,10 +152,14 @@ func inStep(t *testing.T, interval time.Duration, extends []time.Duration) {
 	}
 }
 
-// bubble runs a test on fake time. It fails if a goroutine is left.
+// bubble runs a test on fake time: with leases that are extended by a call that waits, and
+// with such that are started. It fails if a goroutine is left.
 func bubble(t *testing.T, name string, f func(t *testing.T)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+	startable = true
+	defer func() { startable = false }()
+	t.Run(name+"Started", func(t *testing.T) { synctest.Test(t, f) })
 }
 
 func keep(t *testing.T, ctx context.Context, s *store, opts *Options) *Keeper {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -35,18 +36,17 @@ type Keeper struct {
 	// logger or a context that is being cancelled; but lease.Expiry is called
 	// under it, and must not block. Give it up by unlock.
 	mu       sync.Mutex
-	timer    *time.Timer // runs tick at the deadline, when a renewal is due, or to log a loss
-	expiry   time.Time   // the lease's, that deadline goes by
-	deadline time.Time   // when the context ends: a margin before expiry
-	margin   time.Duration
-	young    bool      // no renewal has succeeded yet
-	short    bool      // it is young, and began with less than Interval: it may grow by itself
-	due      time.Time // of the next renewal
-	drainEnd time.Time // end of renewal; zero while the parent lives
-	failures int       // since the last success
-	last     error     // of the last failed renewal
-	outage   *outage   // that this keeper's failures are counted in; nil: none
-	lost     error     // why the lease is over; nil while it may stand
+	timer    *time.Timer   // runs tick at the deadline, when a renewal is due, or to log a loss
+	expiry   time.Time     // the lease's, that deadline goes by
+	margin   time.Duration // from the deadline to expiry
+	young    bool          // no renewal has succeeded yet
+	short    bool          // it is young, and began with less than Interval: it may grow by itself
+	due      time.Time     // of the next renewal
+	drainEnd time.Time     // end of renewal; zero while the parent lives
+	failures int           // since the last success
+	last     error         // of the last failed renewal
+	outage   *outage       // that this keeper's failures are counted in; nil: none
+	lost     error         // why the lease is over; nil while it may stand
 	lostCh   chan struct{}
 	told     bool // the loss was logged
 	released bool // Release has begun
@@ -60,10 +60,14 @@ type settings struct {
 	onLost                  func(*Keeper, error)
 }
 
-// renewal is one call of Extend under way.
+// renewal is one extension under way: by a call of Extend, with a context that bounds it, or
+// one that was started (see start), which the timer bounds.
 type renewal struct {
-	cancel context.CancelFunc
-	done   chan struct{} // closed when its goroutine has nothing left to do
+	bound   time.Duration
+	cancel  context.CancelFunc // nil: it was started
+	end     time.Time          // when one that was started is stopped
+	stopped bool               // it was
+	done    chan struct{}      // closed when nothing is left to do; nil while nobody waits for one that was started
 }
 
 var (
@@ -113,13 +117,27 @@ func start(ctx context.Context, lease lock.Lease, ttl time.Duration, o Options) 
 	k.mu.Lock()
 	defer k.unlock()
 	if ctx.Done() != nil {
-		// On inner, not on ctx: of a foreign type, ctx would cost a second goroutine.
-		k.detach = context.AfterFunc(k.inner, k.drain)
+		k.detach = context.AfterFunc(k.watched(ctx), k.drain)
 	}
 	k.timer = time.AfterFunc(time.Until(k.due), k.tick)
-	k.arm(now, k.deadline.Sub(now))
+	k.arm(now, k.deadline().Sub(now))
 	return k, nil
 }
+
+// watched is the context whose end begins the drain: ctx, since inner would need a table of
+// children for that, in each Keeper. But a ctx of a foreign type costs a goroutine for each
+// context that follows it, so that only inner does.
+func (k *Keeper) watched(ctx context.Context) context.Context {
+	switch t := reflect.TypeOf(ctx); {
+	case t == keptType:
+	case t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "context", t.PkgPath() == "context":
+	default:
+		return k.inner
+	}
+	return ctx
+}
+
+var keptType = reflect.TypeFor[*keptContext]()
 
 // withTokens gives ctx the tokens of lease: of each key of a [lock.Set], the first innermost.
 func withTokens(ctx context.Context, lease lock.Lease) context.Context {
@@ -196,7 +214,7 @@ func (k *Keeper) Extend(ctx context.Context, ttl time.Duration) error {
 	switch {
 	case k.released || k.lost != nil:
 	case err == nil:
-		k.renewed(time.Now())
+		k.renewed(time.Now(), k.lease.Expiry())
 	case errors.Is(err, lock.ErrLost):
 		k.lose(err)
 	}
@@ -247,9 +265,12 @@ func (k *Keeper) release(ctx context.Context, end func(context.Context) error) e
 		}
 	}
 	under := k.renewal
+	if under != nil && under.done == nil {
+		under.done = make(chan struct{})
+	}
 	k.unlock() // ends the context, before anybody else can have the key
 	if under != nil {
-		under.cancel()
+		k.stop(under)
 		bound, cancel := lock.ReleaseContext(ctx, lock.DefaultReleaseTimeout)
 		defer cancel()
 		select {
@@ -274,8 +295,8 @@ func (k *Keeper) release(ctx context.Context, end func(context.Context) error) e
 	return fmt.Errorf("%w; %w", lost, err)
 }
 
-// drain starts the time that work has to wind down. It runs when inner has ended,
-// for whatever reason.
+// drain starts the time that work has to wind down. It runs when the parent has ended, or,
+// where inner is watched, for whatever reason that did.
 func (k *Keeper) drain() {
 	k.mu.Lock()
 	defer k.unlock()

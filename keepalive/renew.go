@@ -14,6 +14,9 @@ import (
 // the renewals; while a renewal is under way it stands for the deadline alone.
 func (k *Keeper) tick() {
 	k.mu.Lock()
+	if k.start(time.Now()) {
+		return
+	}
 	now := time.Now()
 	left := k.expire(now)
 	switch {
@@ -21,7 +24,11 @@ func (k *Keeper) tick() {
 		first := !k.told
 		k.told = true
 		ended := k.leaveOutage(false)
+		late := k.stopLate(time.Time{})
 		k.unlock()
+		if late != nil {
+			k.stop(late)
+		}
 		if ended != nil {
 			ended()
 		}
@@ -34,22 +41,98 @@ func (k *Keeper) tick() {
 	case k.released:
 		k.unlock()
 	case k.renewal != nil || now.Before(k.due) || k.drained(now):
+		late := k.stopLate(now)
 		k.arm(now, left)
 		k.unlock()
+		if late != nil {
+			k.stop(late)
+		}
 	default:
 		k.renew(now, left)
 	}
 }
 
+// stopLate is a renewal that was started and has to be stopped, at its end or at once (the zero
+// time). mu is held.
+func (k *Keeper) stopLate(now time.Time) *renewal {
+	r := k.renewal
+	if r == nil || r.cancel != nil || r.stopped || !now.IsZero() && now.Before(r.end) {
+		return nil
+	}
+	r.stopped = true
+	return r
+}
+
+// bound is for how long one try may take: half of what is left, since a connection that
+// hangs must leave time for another try on a fresh one. But not less and less for ever.
+func (k *Keeper) bound(left time.Duration) time.Duration { return max(left/2, min(left, k.ttl/64)) }
+
+// start starts a renewal if one is due, and reports whether it did: mu is released then, and
+// held as before if not. It takes no goroutine, which is what many leases need. What it does
+// not do itself, tick does after it.
+func (k *Keeper) start(now time.Time) bool {
+	lease, ok := k.lease.(lock.ExtendStarter)
+	// (A lease that may grow by itself has looks of its own.)
+	if !ok || k.lost != nil || k.released || k.renewal != nil || k.short || now.Before(k.due) || k.drained(now) {
+		return false
+	}
+	// Of the deadline this looks at the one that was last set; that the lease itself has as
+	// much time left, also after a suspension, it sees itself, when it has read its clock.
+	left := k.deadline().Sub(now)
+	if left <= 0 {
+		return false
+	}
+	bound, margin := k.bound(left), k.margin
+	r := &renewal{bound: bound, end: now.Add(bound)}
+	k.renewal = r
+	k.arm(now, left)
+	k.unlock()
+
+	started := lease.StartExtend(k.ttl, margin, (*renewing)(k))
+
+	k.mu.Lock()
+	if !started {
+		k.renewal = nil
+		if r.done != nil {
+			close(r.done) // a Release that waits for it
+		}
+		return false
+	}
+	late := k.released && k.renewal == r // it may have been stopped before it was started
+	k.unlock()
+	if late {
+		lease.StopExtend()
+	}
+	return true
+}
+
+// stop ends a renewal that is under way.
+func (k *Keeper) stop(r *renewal) {
+	if r.cancel != nil {
+		r.cancel()
+	} else if lease, ok := k.lease.(lock.ExtendStarter); ok {
+		lease.StopExtend()
+	}
+}
+
+// renewing is a Keeper whose renewal was started.
+type renewing Keeper
+
+// Extended implements [lock.ExtendDone]: the store's other answers wait behind it.
+func (r *renewing) Extended(expiry time.Time, err error) {
+	k := (*Keeper)(r)
+	if err != nil {
+		go k.concluded(expiry, err) // it logs; Release waits for it
+		return
+	}
+	k.concluded(expiry, nil)
+}
+
 // renew makes one try. It is called with mu held, and unlocks it.
 func (k *Keeper) renew(now time.Time, left time.Duration) {
-	// Half of what is left: a connection that hangs must leave time for another
-	// try on a fresh one. But not less and less for ever.
-	bound := max(left/2, min(left, k.ttl/64))
+	bound := k.bound(left)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(k.inner), bound)
-	r := &renewal{cancel: cancel, done: make(chan struct{})}
-	defer close(r.done)
-	k.renewal = r
+	k.renewal = &renewal{bound: bound, cancel: cancel, done: make(chan struct{})}
 	k.arm(now, left)
 	k.unlock()
 
@@ -58,17 +141,30 @@ func (k *Keeper) renew(now time.Time, left time.Duration) {
 		err = hideContext(err, bound)
 	}
 	cancel()
+	expiry := time.Time{}
+	if err == nil {
+		expiry = k.lease.Expiry()
+	}
+	k.concluded(expiry, err)
+}
 
+// concluded takes in what the renewal under way has given: the lease's new Expiry, or why
+// there is none.
+func (k *Keeper) concluded(expiry time.Time, err error) {
 	k.mu.Lock()
+	r := k.renewal
 	k.renewal = nil
-	now = time.Now()
-	begins, ended := false, func() {}
+	if r.stopped && err != nil && !errors.Is(err, lock.ErrLost) {
+		err = fmt.Errorf("%w: no answer within %v: %v", lock.ErrUnavailable, r.bound.Round(time.Millisecond), err)
+	}
+	now := time.Now()
+	begins := false
 	switch {
 	case k.released || k.lost != nil:
 	case err == nil:
-		if k.renewed(now); k.lost == nil {
+		if k.renewed(now, expiry); k.lost == nil {
 			if log := k.leaveOutage(true); log != nil {
-				ended = log
+				time.AfterFunc(0, log) // a slow logger is not in the way
 			}
 		}
 	case errors.Is(err, lock.ErrLost):
@@ -76,28 +172,30 @@ func (k *Keeper) renew(now time.Time, left time.Duration) {
 	default:
 		begins = k.failed()
 		k.last = err
-		left = k.left(now)
+		left := k.left(now)
 		k.due = now.Add(k.pause(left))
 		k.failures++
 		k.arm(now, left)
 	}
-	failures, until := k.failures, k.deadline
+	failures, until := k.failures, k.deadline()
 	k.unlock()
-	ended()
 	if begins {
 		k.opts.log.Warn("renewal failed", "key", k.Key(), "token", k.Token(), "err", err,
 			"failures", failures, "left", until.Sub(now))
 	}
+	if r.done != nil {
+		close(r.done)
+	}
 }
 
-// renewed takes the lease's new Expiry as the new deadline. mu is held.
-func (k *Keeper) renewed(now time.Time) {
-	if !now.Before(k.deadline) {
+// renewed takes the lease's new Expiry, as it was read a moment ago, as the new deadline. mu
+// is held.
+func (k *Keeper) renewed(now, expiry time.Time) {
+	if !now.Before(k.deadline()) {
 		// Work may have been told already that the lease is lost, and that is final.
 		k.lose(fmt.Errorf("%w: %w: renewed after the context's deadline", lock.ErrLost, ErrNotRenewed))
 		return
 	}
-	expiry := k.lease.Expiry()
 	deadline := expiry.Add(-k.opts.margin)
 	if expiry.IsZero() || !now.Before(deadline) {
 		k.lose(fmt.Errorf("%w: %w: renewed with no more than the margin of %v left", lock.ErrLost, ErrNotRenewed, k.opts.margin))
@@ -113,6 +211,9 @@ func (k *Keeper) renewed(now time.Time) {
 	k.arm(now, deadline.Sub(now))
 }
 
+// deadline is when the context ends, as of the expiry that was last taken in. mu is held.
+func (k *Keeper) deadline() time.Time { return k.expiry.Add(-k.margin) }
+
 // goBy makes expiry the one that the deadline goes by. The margin of a lease that was
 // never renewed is at most half of what it has: it may have started with less than
 // Margin, and is held all the same. mu is held, or k is not shared yet.
@@ -121,7 +222,7 @@ func (k *Keeper) goBy(now, expiry time.Time) {
 	if k.young {
 		k.margin = min(k.margin, expiry.Sub(now)/2)
 	}
-	k.expiry, k.deadline = expiry, expiry.Add(-k.margin)
+	k.expiry = expiry
 }
 
 // dueFor is when a lease that ends at expiry is renewed: Interval after it was asked
@@ -183,11 +284,11 @@ func (k *Keeper) left(now time.Time) time.Duration {
 	if expiry.IsZero() {
 		return 0
 	}
-	if expiry.After(k.expiry) && now.Before(k.deadline) {
+	if expiry.After(k.expiry) && now.Before(k.deadline()) {
 		// The lease was held until now, by the expiry before, and is until the new one.
 		k.goBy(now, expiry)
 	}
-	return min(k.deadline.Sub(now), expiry.Sub(now)-k.margin)
+	return min(k.deadline().Sub(now), expiry.Sub(now)-k.margin)
 }
 
 // drained reports whether the time to wind down is over, and nothing is renewed
@@ -199,8 +300,11 @@ func (k *Keeper) drained(now time.Time) bool {
 // arm sets the timer for what comes next; left is until the deadline. mu is held.
 func (k *Keeper) arm(now time.Time, left time.Duration) {
 	next := left
-	if k.renewal == nil && !k.drained(now) {
+	switch r := k.renewal; {
+	case r == nil && !k.drained(now):
 		next = min(next, k.due.Sub(now))
+	case r != nil && r.cancel == nil && !r.stopped:
+		next = min(next, r.end.Sub(now))
 	}
 	if k.short { // its growth must be seen before the deadline
 		next = min(next, max(left/2, time.Millisecond))

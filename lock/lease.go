@@ -183,36 +183,7 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration, by *growth) error
 	expiry, err := l.askExtend(bounded, ttl)
 	cancel()
 
-	switch {
-	case errors.Is(err, ErrLost) && !lostElsewhere(ctx):
-		return l.lose(err) // also for the Release that cut this short
-	case l.releasing:
-		return errReleased
-	case !l.held():
-		// The old deadline passed while the round was under way: somebody may
-		// have had the key in between, whatever the answer says.
-		if err != nil {
-			return l.lose(fmt.Errorf("%w; last extend: %w", errExpired, err))
-		}
-		return l.lose(fmt.Errorf("%w before the store answered", errExpired))
-	case err != nil && lostElsewhere(ctx):
-		return fmt.Errorf("%w; the store: %v", extendCut(ctx), err)
-	case err != nil && ctx.Err() != nil:
-		return fmt.Errorf("%w; the store: %w", extendCut(ctx), masked{err})
-	case err != nil:
-		return StoreError(ctx, err) // says nothing: the old deadline stands
-	case !monotonic(expiry) && monotonic(time.Now()):
-		// By the wall clock, a step of it would move the lease's end. A mistake in the
-		// backend's code, as in NewLease; but a panic here would come long after.
-		return fmt.Errorf("%w: the backend's Extend returned an expiry without a monotonic reading: count it from time.Now", ErrInvalid)
-	case !time.Now().Before(expiry):
-		return l.lose(fmt.Errorf("%w: extended with no time left (ttl %v)", ErrLost, ttl))
-	}
-	// The store confirmed the term while it was certain, so it was never
-	// anybody else's, and holds until ttl after this request began.
-	l.endGrowth()
-	l.expiry, l.base = expiry, base
-	return nil
+	return l.extended(ctx, extendOutcome{ttl, base, l.suspension(), expiry, err})
 }
 
 // askExtend asks the store, with mu released meanwhile.

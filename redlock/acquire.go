@@ -88,7 +88,7 @@ func (l *Locker) newHold(ctx context.Context, key string, ttl time.Duration) (*h
 }
 
 func (l *Locker) emptyHold(key string, k script.Keys, value string) *hold {
-	h := &hold{l: l, key: key, keys: k, value: value, wake: make(chan struct{}, 1)}
+	h := &hold{l: l, key: key, keys: k, value: value}
 	if h.slots = h.few[:]; len(l.nodes) > len(h.few) {
 		h.slots = make([]slot, len(l.nodes))
 	}

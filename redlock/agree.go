@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -31,6 +32,9 @@ type agreement struct {
 	begun   bool          // one has ended: all nodes have been asked
 	changed chan struct{} // closed when a node has answered, or failed to
 	asleep  func() time.Duration
+
+	// When keep was last not left out, of node.Now, and for which ttl.
+	kept, keptTTL atomic.Int64
 }
 
 // agreedNode is how one node stands.
@@ -164,10 +168,21 @@ func (a *agreement) outcome() error {
 // keep makes the terms stand for the time of a lease that begins now, without waiting:
 // behind the votes or the renewal of that lease, so as not to hold them up.
 func (a *agreement) keep(ttl time.Duration) {
+	// Of many leases that are extended in one moment, one does it for all of as long a ttl:
+	// what the others would add is less than look leaves out.
+	now := node.Now()
+	if ttl <= time.Duration(a.keptTTL.Load()) && now-time.Duration(a.kept.Load()) < min(ttl/64, maxKeepEvery) {
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.look(ttl)
+	a.keptTTL.Store(int64(ttl))
+	a.kept.Store(int64(now))
 }
+
+// maxKeepEvery bounds for how long an extend goes by what another one has kept.
+const maxKeepEvery = 10 * time.Millisecond
 
 // look sees how the nodes stand, and begins a round if one is due. mu is held.
 func (a *agreement) look(ttl time.Duration) (ready bool, refusal error) {
@@ -195,8 +210,14 @@ func (a *agreement) look(ttl time.Duration) (ready bool, refusal error) {
 // forget makes no node stand for this client's terms. mu is held.
 func (a *agreement) forget() {
 	for i := range a.at {
-		a.at[i].until = never
+		a.lacks(&a.at[i])
 	}
+}
+
+// lacks makes a node not stand for this client's terms: the next keep looks at it. mu is held.
+func (a *agreement) lacks(s *agreedNode) {
+	s.until = never
+	a.keptTTL.Store(0)
 }
 
 // due reports whether the node must be asked: its terms end before that, are not this
@@ -240,6 +261,6 @@ func (a *agreement) restarted(i int, run string) {
 		return
 	}
 	if s := &a.at[i]; len(s.runs) > 0 && s.runs[len(s.runs)-1] != run {
-		s.until = never
+		a.lacks(s)
 	}
 }

@@ -214,7 +214,7 @@ func (a *agreement) join(i int, there string, left time.Duration) (string, error
 		left = a.remembered()
 	}
 	n, s := a.l.nodes[i], &a.at[i]
-	s.until = never
+	a.lacks(s)
 	s.refused = time.Now().Add(left)
 	s.refusal = a.l.differ(n, others, mine, max(a.remembered(), left), left)
 	if s.logged != there {

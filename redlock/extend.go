@@ -3,10 +3,8 @@ package redlock
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"time"
 
-	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
@@ -35,39 +33,14 @@ func (h *hold) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Dura
 	}
 	defer h.l.wg.Done()
 	start := time.Now()
-	r := h.newRound(opExtend)
-	r.ttl, r.until = script.ToMillis(ttl), node.At(start)+ttl
+	r := h.newExtend(start, ttl)
 	h.send(r)
 	h.l.agreement.keep(ttl) // whatever that gives: it never ends a lease
-	n, q := len(h.l.nodes), h.l.opts.Quorum
 	var unknown error
 	lost := false
-	err := h.wait(ctx, r, func(last bool) bool {
-		yes, no, open := r.count(script.Confirmed), r.count(script.Missing)+r.count(script.Taken), r.count(script.Silent)
-		if last {
-			open = 0
-		}
-		switch {
-		case yes >= q:
-			// A quorum has my value until ttl after this round began; the nodes that
-			// may have forgotten another's promise are not in it.
-			h.ttl, h.until, h.grown = r.ttl, r.until, true
-			h.settle(r, completeExtend(0))
-		case no > n-q:
-			lost = true // no quorum can have my value: another may hold it
-		case yes+open < q && no+open <= n-q:
-			unknown = h.unavailable(r, "confirmed it", yes, last)
-		default:
-			return false
-		}
-		return true
+	err := h.wait(ctx, r, func(last bool) (certain bool) {
+		certain, lost, unknown = h.decideExtend(r, last)
+		return certain
 	})
-	switch {
-	case lost:
-		h.abandon()
-		return time.Time{}, fmt.Errorf("%w: the lock is gone from or taken on more than %d of %d nodes", lock.ErrLost, n-q, n)
-	case err != nil || unknown != nil:
-		return time.Time{}, cmp.Or(err, unknown)
-	}
-	return start.Add(ttl - h.l.opts.drift(ttl)), nil
+	return h.extendedTo(start, ttl, lost, cmp.Or(err, unknown))
 }

@@ -26,10 +26,6 @@ type hold struct {
 
 	stood *standing // the wait that this came of; nil: none
 
-	// wake is sent on when the outcome of a round may be certain. Calls on a hold
-	// follow one another, so one serves all its rounds.
-	wake chan struct{}
-
 	// mu guards all below, and the replies of every round. It is taken before a
 	// node's.
 	mu        sync.Mutex
@@ -39,11 +35,14 @@ type hold struct {
 	grown     bool          // it is for longer than the claim that a hand-over grants
 	raising   bool          // its token is being raised: nothing is repaired meanwhile
 	repaired  bool          // a repair was wanted: from then on its token can't be raised
+	wake      chan struct{} // sent on when the outcome of the round that wait is for may be certain; else nil
 	releasing bool          // from here on nothing is healed or repaired
 	released  bool          // a release has been sent before: its reply may be lost
 	freed     bool          // it was one that frees the lock at once
+	extending *extending    // an extend that was started and is under way
+	extended  *extending    // one that was concluded: for unlock
 	slots     []slot        // one a node
-	few       [5]slot       // where slots usually are
+	few       [3]slot       // where slots usually are
 }
 
 // slot is what this hold has under way on one node.
@@ -105,7 +104,7 @@ func (h *hold) newRound(do *op) *round {
 // it where something is. Its callers have begun, so that the locker waits for it.
 func (h *hold) send(r *round) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	for i := range h.slots {
 		s := &h.slots[i]
 		switch {
@@ -202,7 +201,7 @@ func (h *hold) startLater(i int, r *round, prev reply, cut chan struct{}) {
 		return
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	s := &h.slots[i]
 	if s.cut != cut { // at the same moment: what follows has begun
 		return
@@ -230,9 +229,13 @@ func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 	r.replies[i] = rep
 	r.answers++
 	if r.answers >= r.enough {
-		select {
-		case h.wake <- struct{}{}:
-		default:
+		if h.extending != nil && h.extending.r == r {
+			h.extending.decide(r.answers == len(r.replies))
+		} else {
+			select {
+			case h.wake <- struct{}{}: // (never, if nobody waits)
+			default:
+			}
 		}
 	}
 	next, s.next = s.next, nil
@@ -303,7 +306,7 @@ func (h *hold) answered(c *ask, rep reply) {
 		}
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	next, prev := h.record(i, r, rep)
 	c.recycle() // not before: recall looks at it
 	h.start(i, next, prev)
@@ -312,7 +315,7 @@ func (h *hold) answered(c *ask, rep reply) {
 // late takes in node i's answer to r that was asked for by the wait that this came of.
 func (h *hold) late(i int, r *round, rep reply) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	next, prev := h.record(i, r, rep)
 	h.start(i, next, prev)
 }
@@ -321,7 +324,7 @@ func (h *hold) late(i int, r *round, rep reply) {
 // after a pause that is over with it.
 func (h *hold) pushed(i int, count uint64) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	s := &h.slots[i]
 	if s.cut == nil {
 		return
@@ -369,26 +372,37 @@ func (h *hold) waitFor(ctx context.Context, r *round, timeout time.Duration, dec
 	} else {
 		timer = time.NewTimer(timeout)
 	}
+	// (One of an earlier wait may have been sent on late: decide tells.)
+	wake, ok := h.l.wakes.Get().(chan struct{})
+	if !ok {
+		wake = make(chan struct{}, 1)
+	}
+	h.mu.Lock()
+	h.wake = wake
+	certain := decide(r.answers == len(r.replies))
+	h.mu.Unlock()
 	defer func() {
 		timer.Stop() // nothing is received from it after this, so that it can be used again
 		h.l.timers.Put(timer)
+		h.mu.Lock()
+		h.wake = nil
+		h.mu.Unlock()
+		h.l.wakes.Put(wake)
 	}()
-	for {
+	for !certain {
 		var last bool
 		select {
-		case <-h.wake: // perhaps of an earlier round: decide tells
+		case <-wake: // perhaps of an earlier round: decide tells
 		case <-timer.C:
 			last = true
 		case <-ctx.Done():
 			return ended(ctx)
 		}
 		h.mu.Lock()
-		certain := decide(last || r.answers == len(r.replies))
+		certain = decide(last || r.answers == len(r.replies))
 		h.mu.Unlock()
-		if certain {
-			return nil
-		}
 	}
+	return nil
 }
 
 // count is how many nodes gave an answer of this kind. mu is held.

@@ -26,7 +26,9 @@ type Locker struct {
 	// suspended starts a measurement of the time that this machine is suspended.
 	suspended func() func() time.Duration
 
-	timers sync.Pool // of *time.Timer, stopped
+	timers     sync.Pool // of *time.Timer, stopped
+	wakes      sync.Pool // of hold.wake
+	extensions extensions
 
 	journal   *node.Journal
 	nodeOpts  *node.Options
@@ -153,6 +155,7 @@ func (l *Locker) Close() error {
 	for _, s := range l.pushes.all() {
 		s.closing()
 	}
+	defer l.extensions.stop()
 	if !l.owned {
 		l.wg.Wait()
 		return nil
