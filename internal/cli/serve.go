@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -101,11 +100,7 @@ func (s *server) run(ctx context.Context, st store) error {
 	}
 	s.a.sayDefault(st)
 	fmt.Fprintf(s.a.err, "lockkeeper: serving on %s\n", s.listening.shown(listener))
-	err = page.Serve(ctx, listener)
-	if sig, ok := errors.AsType[signalled](context.Cause(ctx)); ok && err == nil && sig.Signal == syscall.SIGINT {
-		return nil // how else should it end?
-	}
-	return err
+	return page.Serve(ctx, listener) // nil where a signal ends it: how else should it end?
 }
 
 // source asks what watch asks, for the page.
