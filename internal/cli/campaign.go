@@ -128,7 +128,7 @@ func (r *runner) term(ctx context.Context, locker lock.Locker, path string) (t e
 		return ending{}, err
 	}
 	r.sayStore(true)
-	r.say("holding %s in %s, token %d", lease.Key(), r.store.shown(), lease.Token())
+	r.say("holding %s in %s, token %d", r.describe(lease), r.store.shown(), lease.Token())
 	t, err = r.lead(keeper, lease, path)
 
 	freed := r.free(ctx, keeper, t, err)

@@ -99,7 +99,7 @@ func (r *runner) events(lease lock.Lease) procgroup.Events {
 					time.Sleep(time.Millisecond)
 				}
 			}
-			r.say("suspended, and nothing renews %s: if it does not go on within %s, the command is killed", lease.Key(), short(time.Until(r.guardTime(lease))))
+			r.say("suspended, and nothing renews %s: if it does not go on within %s, the command is killed", r.nameOf(lease), short(time.Until(r.guardTime(lease))))
 			return func() {
 				if free {
 					r.asking.Unlock()
@@ -107,7 +107,7 @@ func (r *runner) events(lease lock.Lease) procgroup.Events {
 			}
 		},
 		Background: func() {
-			r.say("the command waits for the terminal, which another has (fg gives it back), and %s is held", lease.Key())
+			r.say("the command waits for the terminal, which another has (fg gives it back), and %s is held", r.nameOf(lease))
 		},
 		WatchInterrupts: r.restart, // else it is for the command alone
 		Nested:          r.a.nested(),
@@ -186,7 +186,7 @@ func (r *runner) stop(g *procgroup.Group, lease lock.Lease) {
 		g.Terminate()
 	}
 	// Not before: whoever reads standard error may be slow.
-	r.say("lost %s, token %d: ending the command", lease.Key(), lease.Token())
+	r.say("lost %s, token %d: ending the command", r.nameOf(lease), lease.Token())
 	if left = time.Until(end); left <= 0 || !g.Gone(left) {
 		r.kill(g)
 	}

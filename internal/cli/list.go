@@ -38,7 +38,16 @@ func heldText(held time.Duration) string {
 	if held <= 0 {
 		return unknown
 	}
-	return short(held)
+	return longText(held)
+}
+
+// longText is a duration that may be long, as people read it.
+func longText(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d < day {
+		return short(d)
+	}
+	return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
 }
 
 // waitingText is how many wait for a key.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/lock/rwlock"
 )
 
 // heldEnv are the locks that the lockkeepers hold that a command runs under, for a
@@ -35,8 +36,8 @@ func (r *runner) environment(lease lock.Lease) []string {
 	if err != nil {
 		held = url.Values{}
 	}
-	held.Add(lease.Key(), token)
-	env = append(env, "LOCKKEEPER_KEY="+lease.Key(), "LOCKKEEPER_TOKEN="+token, heldEnv+"="+held.Encode())
+	held.Add(lease.Key(), strconv.FormatUint(rwlock.PlaceToken(lease), 10)) // as the store shows it
+	env = append(env, "LOCKKEEPER_KEY="+r.nameOf(lease), "LOCKKEEPER_TOKEN="+token, heldEnv+"="+held.Encode())
 	if local {
 		env = append(env, "LOCKKEEPER_URL="+r.store.url)
 	}
@@ -55,8 +56,10 @@ func (a *app) refuseAnother() error {
 	return usage("no store is named, and this runs under the lock %q of another lockkeeper, which takes what leads to its store out of the environment: name the store by --url or --nodes, or give the other one --keep-credentials", a.getenv("LOCKKEEPER_KEY"))
 }
 
-// heldAbove is how many of the key's slots lockkeepers hold that this one runs under: they
-// wait for its end. A token tells that it is the same term, in the same store.
+// heldAbove is how many of the key's slots and readers' places lockkeepers hold that this
+// one runs under: they wait for its end. (So do those that it would wait for: a writer that
+// waits for a reader above is before this one in the queue.) A token tells that it is the
+// same term, in the same store.
 func (r *runner) heldAbove(ctx context.Context, locker lock.Locker) (n int) {
 	held, _ := url.ParseQuery(r.a.getenv(heldEnv))
 	inspector, ok := lock.As[lock.Inspector](locker)
@@ -64,7 +67,11 @@ func (r *runner) heldAbove(ctx context.Context, locker lock.Locker) (n int) {
 		return 0
 	}
 	for key, tokens := range held {
-		if key != r.key && !strings.HasPrefix(key, r.key+";slot=") {
+		of, _ := lock.SlotOf(key)
+		if read, ok := rwlock.ReaderOf(key); ok {
+			of = read
+		}
+		if of != r.key && key != r.key {
 			continue
 		}
 		info, err := inspector.Inspect(ctx, key) // what it can't tell, the campaign meets as well

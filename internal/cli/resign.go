@@ -10,6 +10,7 @@ import (
 
 	"github.com/tonsurance/lockkeeper/internal/resign"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/lock/rwlock"
 )
 
 func (a *app) resignCommand() *cobra.Command {
@@ -131,7 +132,7 @@ func (r *runner) requests(ctx context.Context, lease lock.Lease, asked chan<- st
 		// longer than it can.)
 		r.asking.Lock()
 		bounded, cancel := context.WithTimeout(ctx, r.ttl/10)
-		by, err := resign.Asked(bounded, i, lease.Key(), lease.Token())
+		by, err := resign.Asked(bounded, i, lease.Key(), rwlock.PlaceToken(lease))
 		cancel()
 		r.asking.Unlock()
 		if err == nil && by != "" {

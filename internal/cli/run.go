@@ -29,6 +29,8 @@ type runner struct {
 	once, restart bool
 	wait          time.Duration
 	slots         int
+	shared        bool // as a reader
+	exclusive     bool // as the writer
 	holder        string
 	holderFrom    string // the flag or the variable that gave it
 	restartDelay  time.Duration
@@ -94,6 +96,13 @@ and --at-least, more than their clocks may differ: a job that is over in a momen
 freed the lock before another machine's clock says it is time, and would run twice.
 The hold ends that long after it began, though lockkeeper has exited.
 
+With --shared up to 16 commands read at a time (--slots says fewer), with --exclusive one
+writes, alone: what flock's -s and -x do, over any store. Neither keeps the other out for
+ever: all stand in one queue. A plain run of the same key keeps readers and writers from
+coming in, but does not wait for the readers that are in: let every writer say --exclusive.
+A writer's token is larger than those of all before it; a reader's says which writes it can
+have seen.
+
 With --once, REDIS_RETRY_COUNT is how many more attempts there are, and
 REDIS_RETRY_DELAY_MS the time between them.`,
 		Example: `  export LOCKKEEPER_URL=redlock://10.0.0.1,10.0.1.1,10.0.2.1
@@ -101,7 +110,9 @@ REDIS_RETRY_DELAY_MS the time between them.`,
   lockkeeper run nightly-report --once --at-least 1m -q -- ./report.sh  # cron: one machine does it
   lockkeeper run migrate --wait 30s -- ./migrate.sh
   lockkeeper run keeper --restart -- ./keeper              # a service: stands by for ever
-  lockkeeper run crawl --slots 3 -- ./crawl                # three at a time`,
+  lockkeeper run crawl --slots 3 -- ./crawl                # three at a time
+  lockkeeper run --shared catalogue -- ./export            # beside other readers
+  lockkeeper run --exclusive catalogue -- ./rebuild        # alone`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dash := cmd.ArgsLenAtDash(); dash != 1 || len(args) < 2 {
@@ -128,6 +139,8 @@ REDIS_RETRY_DELAY_MS the time between them.`,
 	flags.BoolVar(&r.restart, "restart", false, "campaign again after a loss or the command's end, until SIGINT, SIGTERM or SIGQUIT")
 	flags.DurationVar(&r.restartDelay, "restart-delay", time.Second, "`pause` before campaigning again; to a minute while the command fails at once")
 	flags.IntVar(&r.slots, "slots", 1, "`n` holders at a time; one without --slots counts, too")
+	flags.BoolVar(&r.shared, "shared", false, "read: beside other --shared, and never beside --exclusive")
+	flags.BoolVar(&r.exclusive, "exclusive", false, "write: alone among --shared and --exclusive")
 	flags.StringVar(&r.holder, "holder", "", "`name` that others see, before host and process (environment: LOCKKEEPER_HOLDER)")
 	flags.BoolVar(&r.keepSecrets, "keep-credentials", false, "leave in the command's environment what leads to the store")
 	flags.BoolVarP(&r.quiet, "quiet", "q", false, "say nothing but errors, and nothing if another holds it")
@@ -181,6 +194,9 @@ func (r *runner) settle(cmd *cobra.Command) error {
 		return usage("--restart-delay is %v, want 0 or more", r.restartDelay)
 	case r.slots < 1 || r.slots > lock.MaxSlots:
 		return usage("--slots is %d, want 1 to %d", r.slots, lock.MaxSlots)
+	}
+	if err := r.settleSharing(cmd.Flags().Changed("slots")); err != nil {
+		return err
 	}
 	r.holderFrom = "--holder"
 	if !cmd.Flags().Changed("holder") {
@@ -250,13 +266,12 @@ func (r *runner) run(ctx context.Context) (err error) {
 			return usage("--at-least %v: %w", r.atLeast, err)
 		}
 	}
-	above := r.heldAbove(ctx, locker)
-	if above >= r.slots {
+	if above := r.heldAbove(ctx, locker); above >= r.slots || above > 0 && r.shares() {
 		return usage("%q is held by a lockkeeper that this one runs under: it would wait for its own end", r.key)
 	}
 	r.locker = locker
-	if r.slots > 1 {
-		locker = lock.Semaphore(locker, r.slots)
+	if locker, err = r.sharing(locker); err != nil {
+		return err
 	}
 	if r.guard, err = procgroup.StartGuard(s.dir(), r.warn); err != nil {
 		return fmt.Errorf("can't start the guard process: %w", err)

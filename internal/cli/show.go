@@ -146,7 +146,7 @@ func (a *app) writeHold(b *strings.Builder, k inspect.Reading) error {
 		t.add("token", token)
 		if k.Held > 0 {
 			// The clock on the wall is for people: the store counted the time.
-			t.add("since", fmt.Sprintf("%s (%s ago)", time.Now().Add(-k.Held).Format("2006-01-02 15:04:05"), short(k.Held)))
+			t.add("since", fmt.Sprintf("%s (%s ago)", time.Now().Add(-k.Held).Format("2006-01-02 15:04:05"), longText(k.Held)))
 		}
 		t.add("left", untilText(k.TTL))
 		if k.ResignBy != "" {

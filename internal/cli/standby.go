@@ -14,8 +14,9 @@ import (
 // standby tells why a campaign takes its time: of each change once.
 type standby struct {
 	lock.Locker
-	r    *runner
-	told string
+	r     *runner
+	told  string
+	named map[string]bool // of a key with several holders: those that were said
 }
 
 // Unwrap lets Acquire find what the locker offers.
@@ -60,6 +61,15 @@ func (s *standby) answered(ctx context.Context, key string, err error) {
 	switch {
 	case s.r.once || ctx.Err() != nil:
 	case errors.As(err, &held):
+		if s.r.exclusive { // it waits for all readers, who refuse it in turn
+			if s.named[held.Holder] {
+				return
+			}
+			if s.named == nil {
+				s.named = map[string]bool{}
+			}
+			s.named[held.Holder] = true
+		}
 		s.tell("held by "+name(held.Holder), fmt.Sprintf("standing by for %s in %s: ", key, s.r.store.shown()))
 	case errors.Is(err, lock.ErrUnavailable):
 		s.tell("unavailable", "waiting for the store: "+words(err)+" ")

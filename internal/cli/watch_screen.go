@@ -187,7 +187,7 @@ func steady(left time.Duration) string {
 
 // steadyFor is for how long a lock has been held, in whole seconds.
 func steadyFor(d time.Duration, atLeast bool) string {
-	text := d.Truncate(time.Second).String()
+	text := longText(d.Truncate(time.Second))
 	if atLeast {
 		return "> " + text
 	}

@@ -90,11 +90,10 @@ func (e event) detail() string {
 	case evResignAsked:
 		return printable(name(e.Holder)) + token(e.Token) + ", by " + printable(e.By)
 	case evHolds, evAcquired, evReleased:
-		s := "by "
+		s := "by " + printable(name(e.Holder)) + token(e.Token)
 		if e.As == inspect.AsReader || e.As == inspect.AsWriter {
-			s = e.As + " "
+			s += ", as " + e.As
 		}
-		s += printable(name(e.Holder)) + token(e.Token)
 		if e.From != "" {
 			s += "; " + printable(e.From) + " had it before" + token(e.FromToken)
 		}
@@ -370,5 +369,5 @@ func outage(err error) string {
 
 // line is e where there is no screen.
 func (e event) line() string {
-	return strings.TrimRight(fmt.Sprintf("%s  %-11s  %s  %s", e.Time.Format("2006-01-02 15:04:05"), strings.ReplaceAll(e.Kind, "_", " "), e.subject(), e.detail()), " ")
+	return strings.TrimRight(fmt.Sprintf("%s  %-12s  %s  %s", e.Time.Format("2006-01-02 15:04:05"), strings.ReplaceAll(e.Kind, "_", " "), e.subject(), e.detail()), " ")
 }

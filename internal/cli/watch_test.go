@@ -90,7 +90,7 @@ func TestWatchIsALineAnEventWithoutATerminal(t *testing.T) {
 		require.Regexp(t, `^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  [a-z]`, line)
 		require.NotContains(t, line, "\x1b")
 	}
-	require.Contains(t, strings.Join(lines, "\n"), "  holds        x  by a, token ")
+	require.Contains(t, strings.Join(lines, "\n"), "  holds         x  by a, token ")
 }
 
 func TestWatchASourceThatComesLaterIsWatched(t *testing.T) {
@@ -300,7 +300,9 @@ func TestWatchWhatCanNotBeReadIsNotSaidToBeReleased(t *testing.T) {
 
 func TestWatchAsksForEachLockThatAListWhichIsNotWholeMisses(t *testing.T) {
 	down := fmt.Errorf("%w: damaged", lock.ErrUnavailable)
-	k := func(key string) inspect.Reading { return inspect.Reading{Info: lock.Info{Key: key, Holder: "x", Token: 1, TTL: time.Minute}} }
+	k := func(key string) inspect.Reading {
+		return inspect.Reading{Info: lock.Info{Key: key, Holder: "x", Token: 1, TTL: time.Minute}}
+	}
 	asked := []string{}
 	list, failed := []inspect.Reading{k("a"), k("b"), k("c")}, error(nil)
 	w := &watcher{

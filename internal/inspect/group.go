@@ -67,7 +67,7 @@ func (k Reading) part() (key string, n int) {
 //
 // Places name their holder's process and no more. So a writer that comes in looks like the
 // readers of its own process: where the store can tell for how long each is held (Info.Held),
-// what was there before the gate was taken is a reader's.
+// what was there a second before the gate was taken is a reader's.
 func Fold(all []Reading, prefix string) []Reading {
 	byKey := map[string]*Reading{}
 	for i := range all {
@@ -80,7 +80,7 @@ func Fold(all []Reading, prefix string) []Reading {
 		if key, ok := rwlock.ReaderOf(r.Key); ok && strings.HasPrefix(key, prefix) { // else its gate is not among them
 			gate := byKey[key]
 			switch {
-			case gate != nil && gate.Holder != "" && gate.Holder == r.Holder && (gate.Held == 0 || r.Held <= gate.Held):
+			case gate != nil && gate.Holder != "" && gate.Holder == r.Holder && !r.beganBefore(*gate):
 				mine[key]++
 				dropped[r.Key] = true
 			default:
@@ -107,6 +107,12 @@ func Fold(all []Reading, prefix string) []Reading {
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(all), func(r Reading) bool { return dropped[r.Key] })
+}
+
+// beganBefore reports that k is known to have been held for a second when gate was taken:
+// so long may pass between the readings of the two.
+func (k Reading) beganBefore(gate Reading) bool {
+	return k.Held > 0 && gate.Held > 0 && k.At.Add(-k.Held).Before(gate.At.Add(-gate.Held-time.Second))
 }
 
 // resignOf is which term of which key a name is a request of, as package resign makes it;

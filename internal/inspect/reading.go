@@ -25,6 +25,7 @@ type Reading struct {
 	lock.Info
 	View   *redlock.View // nil: another store
 	Queues bool          // the store queues who waits, so that Waiting is known
+	At     time.Time     // when the store's answer was there
 
 	// What the names of other keys say of this one: see Fold and Group.
 	Writer   bool   // of a key with readers and writers (package rwlock): the holder is a writer
@@ -58,7 +59,7 @@ func Key(ctx context.Context, l lock.Locker, key string) (Reading, error) {
 		return Reading{}, err
 	}
 	info, err := i.Inspect(ctx, key)
-	return Reading{Info: info, Queues: queues(l)}, err
+	return Reading{Info: info, Queues: queues(l), At: time.Now()}, err
 }
 
 // Keys reads all keys that start with prefix and are not free, by name. With an error
@@ -78,15 +79,15 @@ func Keys(ctx context.Context, l lock.Locker, prefix string) ([]Reading, error) 
 	if err != nil {
 		return nil, err
 	}
-	infos, err := listed(ctx, i, prefix)
-	for _, info := range infos {
-		all = append(all, Reading{Info: info, Queues: queues(l)})
+	all, err = listed(ctx, i, prefix)
+	for n := range all {
+		all[n].Queues = queues(l)
 	}
 	return all, err
 }
 
 func viewed(v redlock.View) Reading {
-	return Reading{Info: v.Info, View: &v, Queues: true}
+	return Reading{Info: v.Info, View: &v, Queues: true, At: time.Now()}
 }
 
 func queues(l lock.Locker) bool {
@@ -99,12 +100,12 @@ const Stall = 10 * time.Second
 
 // listed are the locks that start with prefix, by name. A store that hangs ends it with an
 // outage: nobody is to wait for what does not come.
-func listed(ctx context.Context, i lock.Inspector, prefix string) ([]lock.Info, error) {
+func listed(ctx context.Context, i lock.Inspector, prefix string) ([]Reading, error) {
 	asking, cancel := context.WithCancel(ctx)
 	defer cancel()
 	timer := time.AfterFunc(Stall, cancel)
 	defer timer.Stop()
-	var all []lock.Info
+	var all []Reading
 	for info, err := range i.List(asking, prefix) {
 		if err != nil && asking.Err() != nil && ctx.Err() == nil {
 			return all, fmt.Errorf("%w: no answer within %v", lock.ErrUnavailable, Stall)
@@ -113,10 +114,10 @@ func listed(ctx context.Context, i lock.Inspector, prefix string) ([]lock.Info, 
 			return all, err
 		}
 		timer.Reset(Stall)
-		all = append(all, info)
+		all = append(all, Reading{Info: info, At: time.Now()})
 	}
-	slices.SortFunc(all, func(x, y lock.Info) int { return cmp.Compare(x.Key, y.Key) })
-	return slices.CompactFunc(all, func(x, y lock.Info) bool { return x.Key == y.Key }), nil
+	slices.SortFunc(all, func(x, y Reading) int { return cmp.Compare(x.Key, y.Key) })
+	return slices.CompactFunc(all, func(x, y Reading) bool { return x.Key == y.Key }), nil
 }
 
 // State is a word for how the key stands, one of redlock's for any store.

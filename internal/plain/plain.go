@@ -49,7 +49,7 @@ const undecided = "the store can't decide"
 
 // libraries are the packages whose names begin errors. Such a name before a colon is cut off
 // at the beginning of a part only.
-const libraries = `lock|redlock|file|memory|record|sqlite|mysql|postgres|etcd|nats|s3|kubernetes|backends|keepalive|leader`
+const libraries = `lock|rwlock|redlock|file|memory|record|sqlite|mysql|postgres|etcd|nats|s3|kubernetes|backends|keepalive|leader`
 
 var (
 	// The way there: a package, what it was asked, and after how many attempts.

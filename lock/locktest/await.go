@@ -23,6 +23,7 @@ var awaitCases = []testCase{
 	{"NobodyElseBeforeTheExpiryOfALeaseThatWaited", nil, nobodyElseBeforeTheExpiryOfALeaseThatWaited},
 	{"RefusedTellsWhoHoldsUntilTheEnd", nil, refusedTellsWhoHoldsUntilTheEnd},
 	{"AnOutageEndsTheWait", []string{needPeer, needOutage}, anOutageEndsTheWait},
+	{"InspectCountsThoseWhoWait", nil, inspectCountsThoseWhoWait},
 	{"BadInputToAwaitIsInvalid", nil, badInputToAwaitIsInvalid},
 }
 
@@ -453,4 +454,30 @@ func badInputToAwaitIsInvalid(c *check) {
 			c.releaseLater(lease)
 		}
 	}
+}
+
+// What is counted may lag behind: it is for operators, and nothing is decided by it.
+func inspectCountsThoseWhoWait(c *check) {
+	offered[lock.Awaiter](c, c.l, needAwaiter)
+	inspector := offered[lock.Inspector](c, c.l, needInspector)
+	key := c.key("k")
+	counts := func(want int) {
+		c.Helper()
+		var info lock.Info
+		var err error
+		for end := time.Now().Add(c.bound()); time.Now().Before(end); time.Sleep(c.poll()) {
+			if info, err = inspector.Inspect(c.ctx(), key); err == nil && (info.Waiting > 0) == (want > 0) {
+				return
+			}
+		}
+		c.fatalf("Info.Waiting = %d (error %v) with %d waiting, for %v", info.Waiting, show(err), want, c.bound())
+	}
+	lease := c.acquire(c.other(), key, c.long())
+	counts(0)
+	w := c.queue(c.l, key, c.long())
+	counts(1)
+	w.cancel(nil)
+	c.over(w, "a wait whose ctx ended")
+	counts(0)
+	c.release(lease)
 }

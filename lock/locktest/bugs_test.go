@@ -169,6 +169,7 @@ var bugs = []struct {
 	{"stop does not stop", []string{"Watch/NothingIsSentAfterStop"}},
 
 	// Await.
+	{"Inspect does not count who waits", []string{"Await/InspectCountsThoseWhoWait"}},
 	{"await never asks first", []string{"Await/AFreeKeyIsGrantedAtOnce"}},
 	{"the queue is last in, first out", []string{"Await/TheKeyIsHandedOverInTheOrderInWhichTheyCame"}},
 	{"nobody is handed the key", []string{

@@ -46,7 +46,11 @@ func (l *refLocker) Inspect(_ context.Context, key string) (lock.Info, error) {
 		}
 		return info, nil
 	}
-	return l.info(h), nil
+	info := l.info(h)
+	if l.bug != "Inspect does not count who waits" {
+		info.Waiting = len(l.store.waits[l.store.name(key, l.id)])
+	}
+	return info, nil
 }
 
 func (l *refLocker) List(_ context.Context, prefix string) iter.Seq2[lock.Info, error] {

@@ -184,14 +184,30 @@ func (l *Lock) reader(ctx context.Context, a *attempt) (lock.Lease, error) {
 	}
 	token := gate.Token()
 	_ = gate.Release(context.WithoutCancel(ctx)) // it ends by itself if it can't be freed: others wait for its ttl, and that is all
-	return lock.NewLease(lock.Grant{
+	return &reading{lock.NewLease(lock.Grant{
 		Key: place.Key(), Token: token, Expiry: place.Expiry(),
 		Extend: func(ctx context.Context, ttl time.Duration) (time.Time, error) {
 			err := place.Extend(ctx, ttl)
 			return place.Expiry(), err
 		},
 		Release: place.Release,
-	}), nil
+	}), place.Token()}, nil
+}
+
+// reading is a reader's lease.
+type reading struct {
+	lock.Lease
+	place uint64 // the token of its place
+}
+
+// PlaceToken is the token of the place that a reader's lease has: by Lease.Key and this
+// token the store shows that hold, and a [lock.ForceReleaser] ends it. Lease.Token is the
+// gate's. Of any other lease it is Lease.Token.
+func PlaceToken(l lock.Lease) uint64 {
+	if r, ok := l.(*reading); ok {
+		return r.place
+	}
+	return l.Token()
 }
 
 // writer takes the gate, and then every place as it becomes free.

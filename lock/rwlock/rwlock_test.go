@@ -325,3 +325,26 @@ func TestAWriterKeepsItsPositionHoweverLongAReaderIsIn(t *testing.T) {
 		require.Equal(t, ttl, time.Until(writer.Expiry()).Round(time.Second))
 	})
 }
+
+func TestAReadersPlaceIsKnownByItsNameAndToken(t *testing.T) {
+	store := memory.New()
+	rw := newLock(t, store, 3)
+	for range 3 {
+		lease, err := rw.Readers().TryAcquire(t.Context(), "k", ttl)
+		require.NoError(t, err)
+		key, ok := rwlock.ReaderOf(lease.Key())
+		require.True(t, ok, lease.Key())
+		require.Equal(t, "k", key)
+		info, err := store.Inspect(t.Context(), lease.Key())
+		require.NoError(t, err)
+		require.Equal(t, info.Token, rwlock.PlaceToken(lease))
+		require.NoError(t, lease.Release(t.Context()))
+	}
+	writer, err := rw.Writer().TryAcquire(t.Context(), "k", ttl)
+	require.NoError(t, err)
+	require.Equal(t, writer.Token(), rwlock.PlaceToken(writer))
+	for _, name := range []string{"k", "k;slot=2", ";readers", ";readers;slot=2", "k;readers;slot=17", "k;readers;slot=02", "k;readersx"} {
+		_, ok := rwlock.ReaderOf(name)
+		require.False(t, ok, name)
+	}
+}
