@@ -52,7 +52,6 @@ site's page may have sent it.
 SIGTERM, SIGHUP and Ctrl-C end it, with status 0.`,
 		Example: `  lockkeeper serve
   lockkeeper serve tenant: --listen 127.0.0.1:8080
-  ssh -L 4041:127.0.0.1:4041 ops@host lockkeeper serve
   curl -s http://127.0.0.1:4041/api/locks | jq -r '.[].key'`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
