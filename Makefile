@@ -32,8 +32,8 @@ VERSION ?=
 DIST ?= dist/$(VERSION)
 # What searches, simulates or tortures for minutes is tested by make check: make model,
 # make simulate and make torture-short run the tests of these. make release-test runs those of
-# the release, which is built twice.
-EVIDENCE := /internal/(model|simulation|torture/cmd|release)(/|$$)
+# the release, which is built twice, and make browser those that need a browser.
+EVIDENCE := /internal/(model|simulation|torture/cmd|release|serve/browser)(/|$$)
 
 # each runs a command in every module. Those that are never published are not in go.work.
 each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd "$$m" && $(1)); done
@@ -62,6 +62,11 @@ kubernetes: servers ## backends/kubernetes on Kubernetes' own API server, which 
 	@set -e; LOCKKEEPER_KUBE_APISERVER=$$(./internal/scripts/build-kube-apiserver.sh); export LOCKKEEPER_KUBE_APISERVER LOCKKEEPER_REQUIRE_SERVERS=1; \
 		$(GO) test -race -count=1 -timeout=15m ./backends/kubernetes; \
 		cd internal/clientgo; $(GO) test -race -count=1 .; $(GO) run ./measure
+
+.PHONY: browser
+browser: servers ## lockkeeper serve in a real Chromium, which is installed if missing; the pictures of its page are made anew
+	./internal/scripts/install-chromium.sh
+	cd internal/serve/browser && LOCKKEEPER_REQUIRE_SERVERS=1 LOCKKEEPER_PICTURES="$$PWD/pictures" $(GO) test -count=1 -timeout=15m .
 
 .PHONY: compat
 compat: ## redlock's tests on other versions of Redis and Valkey: SERVERS, or what can be fetched

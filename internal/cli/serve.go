@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -53,7 +52,6 @@ site's page may have sent it.
 SIGTERM, SIGHUP and Ctrl-C end it, with status 0.`,
 		Example: `  lockkeeper serve
   lockkeeper serve tenant: --listen 127.0.0.1:8080
-  ssh -L 4041:127.0.0.1:4041 ops@host lockkeeper serve
   curl -s http://127.0.0.1:4041/api/locks | jq -r '.[].key'`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -101,11 +99,7 @@ func (s *server) run(ctx context.Context, st store) error {
 	}
 	s.a.sayDefault(st)
 	fmt.Fprintf(s.a.err, "lockkeeper: serving on %s\n", s.listening.shown(listener))
-	err = page.Serve(ctx, listener)
-	if sig, ok := errors.AsType[signalled](context.Cause(ctx)); ok && err == nil && sig.Signal == syscall.SIGINT {
-		return nil // how else should it end?
-	}
-	return err
+	return page.Serve(ctx, listener) // nil where a signal ends it: how else should it end?
 }
 
 // source asks what watch asks, for the page.

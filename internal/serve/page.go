@@ -208,7 +208,7 @@ type row struct {
 	State   string // "" if it is held
 	Asked   bool   // its holder is asked to resign
 	Holders []string
-	More    int // holders, besides those
+	More    int // further holders
 	Held    heldFor
 	Left    bar
 	Token   uint64
@@ -243,13 +243,14 @@ const mostHolders = 2
 
 func (f *frame) rowOf(g group) row {
 	r := row{Key: g.Key, Kind: g.kind(), State: g.state(), Asked: g.asked() != "", Tokens: len(g.holds())}
+	var holders []string
 	for _, l := range g.holds() {
-		if r.Token = l.token(); len(r.Holders) == mostHolders {
-			r.More++
-			continue
+		r.Token = l.token()
+		if holder := l.Holders(); !slices.Contains(holders, holder) {
+			holders = append(holders, holder)
 		}
-		r.Holders = append(r.Holders, l.Holders())
 	}
+	r.Holders, r.More = holders[:min(len(holders), mostHolders)], max(0, len(holders)-mostHolders)
 	r.Waiting, r.Queued = g.waiting()
 	last := g.last(f.at)
 	r.Held, r.Left = f.heldFor(last), f.bar(last)

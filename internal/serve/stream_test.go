@@ -124,30 +124,39 @@ func TestAReaderThatHangsIsDroppedAndKeepsNobodyWaiting(t *testing.T) {
 }
 
 func TestTheEndOfTheServerEndsItsStreams(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newPipes()
-		s, err := New(&store{}, nil)
-		require.NoError(t, err)
-		stop := serving(t, s, l)
-		var conns []net.Conn
-		read := make(chan struct{}, 3)
-		for range cap(read) {
-			c, r := l.open(t, "/stream")
-			conns = append(conns, c)
-			go func() { discard(r); read <- struct{}{} }()
-		}
-		hung, _ := l.open(t, "/stream")
-		defer hung.Close()
-		began := time.Now()
-		require.NoError(t, stop())
-		require.LessOrEqual(t, time.Since(began), endTimeout, "also where one does not read")
-		for _, c := range conns {
-			<-read
-			c.Close()
-		}
-		synctest.Wait()
-		require.Zero(t, s.streams.Load())
-	})
+	for _, hangs := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newPipes()
+			s, err := New(&store{}, nil)
+			require.NoError(t, err)
+			stop := serving(t, s, l)
+			var conns []net.Conn
+			read := make(chan struct{}, 3)
+			for range cap(read) {
+				c, r := l.open(t, "/stream")
+				conns = append(conns, c)
+				go func() { discard(r); read <- struct{}{} }()
+			}
+			if hangs {
+				hung, _ := l.open(t, "/stream")
+				defer hung.Close()
+			}
+			synctest.Wait()
+			began := time.Now()
+			require.NoError(t, stop())
+			if hangs {
+				require.LessOrEqual(t, time.Since(began), endTimeout, "also where one does not read")
+			} else {
+				require.Less(t, time.Since(began), endTimeout/2, "streams end of themselves")
+			}
+			for _, c := range conns {
+				<-read
+				c.Close()
+			}
+			synctest.Wait()
+			require.Zero(t, s.streams.Load())
+		})
+	}
 }
 
 func TestPagesThatAreLeftOpenAreBounded(t *testing.T) {
