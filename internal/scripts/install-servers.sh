@@ -95,4 +95,7 @@ built=$(./build-etcd.sh && ./build-nats.sh && ./build-versitygw.sh)
 if command -v npm >/dev/null && command -v node >/dev/null; then
   built+=" $(./install-dynalite.sh)" # of an example
 fi
+if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
+  built+=" $(./install-promtool.sh)"
+fi
 say "${programs[*]} are there, and" $built
