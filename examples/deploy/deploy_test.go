@@ -232,3 +232,39 @@ func TestStoppingAKeeperIsNoFailure(t *testing.T) {
 		stop()
 	}
 }
+
+// examples/README.md says so to those who come from flock: during the move, both locks are
+// taken, the old one outside.
+func TestFlockAroundLockkeeperExcludesThoseWithEither(t *testing.T) {
+	flock, err := exec.LookPath("flock")
+	if err != nil {
+		t.Skip("no flock(1), which is Linux's")
+	}
+	dir := t.TempDir()
+	old, url := filepath.Join(dir, "job.lock"), "file://"+filepath.Join(dir, "locks")
+	moved := func() int {
+		cmd := exec.CommandContext(t.Context(), flock, "-n", "-E", "99", old, lockkeeper, "run", "job", "--once", "-q", "--", "true")
+		cmd.Env = append(os.Environ(), "LOCKKEEPER_URL="+url)
+		return status(cmd.Run())
+	}
+	require.Equal(t, 0, moved())
+	for want, holder := range map[int][]string{
+		99: {flock, "-n", old, "sh", "-c", "echo held; read end"},
+		75: {lockkeeper, "run", "job", "-q", "--", "sh", "-c", "echo held; read end"},
+	} {
+		cmd := exec.CommandContext(t.Context(), holder[0], holder[1:]...)
+		cmd.Env = append(os.Environ(), "LOCKKEEPER_URL="+url)
+		in, err := cmd.StdinPipe()
+		require.NoError(t, err)
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		line, err := bufio.NewReader(out).ReadString('\n')
+		require.NoError(t, err)
+		require.Equal(t, "held\n", line)
+		require.Equal(t, want, moved())
+		require.NoError(t, in.Close())
+		_ = cmd.Wait()
+	}
+	require.Equal(t, 0, moved())
+}
