@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks: Redis, Postgres, PgBouncer, MariaDB, Node,
 # and a C compiler for the race detector, by apt-get or brew; etcd, NATS and versitygw are built
-# of their Go modules, once, into the user's cache; dynalite comes by npm, where that is there.
+# of their Go modules, once, into the user's cache; dynalite and pg come by npm, where that is
+# there, and promtool by apt-get.
 # Leaves alone what is there, and starts nothing.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -94,6 +95,9 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 built=$(./build-etcd.sh && ./build-nats.sh && ./build-versitygw.sh)
 if command -v npm >/dev/null && command -v node >/dev/null; then
-  built+=" $(./install-dynalite.sh)" # of an example
+  built+=" $(./install-dynalite.sh) $(./install-node-pg.sh)" # of examples
+fi
+if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
+  built+=" $(./install-promtool.sh)"
 fi
 say "${programs[*]} are there, and" $built

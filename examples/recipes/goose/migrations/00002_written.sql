@@ -1,0 +1,5 @@
+-- +goose Up
+ALTER TABLE prices ADD COLUMN written TEXT;
+
+-- +goose Down
+ALTER TABLE prices DROP COLUMN written;
