@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -101,6 +102,11 @@ func (t *torture) rollUnder(lease history.Lease, queue func() error) (lost strin
 		if err := t.votes(n); err != nil {
 			return "", err
 		}
+		// It may have the lease from its file while its holder still has to connect: to go on
+		// with the next node now would take two of them away at once.
+		if lost, err = t.renewed(lease, n, fmt.Sprintf("node %d: %s", i, f.kind.name)); lost != "" || err != nil {
+			return lost, err
+		}
 		if lost, err = stands(fmt.Sprintf("node %d: %s", i, f.kind.name)); lost != "" || err != nil {
 			return lost, err
 		}
@@ -159,6 +165,29 @@ func (t *torture) stands(lease history.Lease, after string) (lost string, err er
 			where[i] += " count " + strings.ReplaceAll(count, "\n", " of run ")
 		}
 		return fmt.Sprintf("%s: %v; the nodes have %q", after, err, where), nil
+	}
+	return lost, err
+}
+
+// renewed waits until the lease is renewed on a node, and says if it is over instead.
+func (t *torture) renewed(lease history.Lease, n *node, after string) (lost string, err error) {
+	last := 0
+	err = t.until("renewal", func() (bool, error) {
+		if now, ok := t.ledger.holding(rollingKey); !ok || now.Token != lease.Token {
+			lost = after
+			return true, nil
+		}
+		text, err := n.redis.Try("PTTL", "redlock:"+rollingKey)
+		if err != nil {
+			return false, err
+		}
+		left, err := strconv.Atoi(text)
+		before := last
+		last = left
+		return before > 0 && left > before, err
+	})
+	if err != nil && t.ctx.Err() == nil && lost == "" {
+		return fmt.Sprintf("%s: %v", after, err), nil
 	}
 	return lost, err
 }
