@@ -4,6 +4,7 @@ import "github.com/tonsurance/lockkeeper/internal/overlay"
 
 const (
 	machine = "redlock/internal/waiting/machine.go"
+	reports = "redlock/internal/waiting/reports.go"
 	rules   = "redlock/internal/waiting/rules.go"
 	standIO = "redlock/standing.go"
 	lua     = "redlock/internal/script/lua/"
@@ -20,7 +21,7 @@ var waitingMutants = []mutant{
 	{name: "wait-from-report", tests: true, in: inMachine, what: "a lease counts from the report of the grant",
 		changes: one(rules, "start := sent[len(sent)-m.cfg.Quorum] - m.ahead", "start := now")},
 	{name: "wait-push-unstamped", tests: true, in: inMachine, what: "a push counts from the latest request that was answered",
-		changes: one(machine, "\tn.granted, n.grant = true, g\n", "\tn.granted, n.grant = true, Grant{g.Count, m.last, g.Position}\n")},
+		changes: one(reports, "\tn.granted, n.grant = true, g\n", "\tn.granted, n.grant = true, Grant{g.Count, m.last, g.Position}\n")},
 	{name: "wait-answer-unstamped", tests: true, in: inScripts, what: "an answer counts from the request that it answers",
 		changes: one(lua+"stand.lua", "    return {1, sign * n, stamp, position}", "    return {1, sign * n, tonumber(waited), position}")},
 	{name: "wait-any-count", tests: true, in: inMachine, what: "nodes that counted differently agree on a token",
@@ -66,7 +67,7 @@ var waitingMutants = []mutant{
 	{name: "wait-no-refresh", tests: true, in: inMachine, what: "waiters do not refresh",
 		changes: one(machine, "\tif now >= m.refreshAt || expired {\n", "\tif false {\n")},
 	{name: "wait-unwanted", tests: true, in: inMachine, what: "a grant that nobody wants is left to its end",
-		changes: one(machine, "\tcase attempt < m.attempt, m.phase == over, m.released:\n\t\tm.unwanted(now, n, attempt)\n", "\tcase attempt < m.attempt, m.phase == over, m.released:\n")},
+		changes: one(reports, "\tcase attempt < m.attempt, m.phase == over, m.released:\n\t\tm.unwanted(now, n, attempt)\n", "\tcase attempt < m.attempt, m.phase == over, m.released:\n")},
 	{name: "wait-no-leave", tests: true, in: inMachine, what: "who gives up leaves nothing",
 		changes: one(machine, "if n := &m.nodes[i]; n.asked {\n\t\t\t\tm.owe(n, m.attempt, \"\")", "if n := &m.nodes[i]; n.asked && false {\n\t\t\t\tm.owe(n, m.attempt, \"\")")},
 	{name: "wait-by-arrival", tests: true, in: inScripts, what: "the queue is in the order in which requests arrive",

@@ -1,0 +1,114 @@
+package redlock
+
+import (
+	"sync"
+
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
+	"github.com/tonsurance/lockkeeper/redlock/internal/script"
+)
+
+// ask is a hold's request to a node.
+type ask struct {
+	node.Call
+	hold   *hold
+	node   int // its place
+	round  *round
+	probed bool // sent again after the node was found durable
+}
+
+var asks = sync.Pool{New: func() any { return new(ask) }}
+
+// ask sends node i the request of r. mu is held.
+func (h *hold) ask(i int, r *round, prev reply) {
+	n := h.l.nodes[i]
+	c := asks.Get().(*ask)
+	c.Call = node.Call{Request: r.op.request(h, n, r, prev), Who: c, Class: r.op.class, Until: r.until}
+	c.hold, c.node, c.round = h, i, r
+	h.slots[i].call = c
+	n.Ask(&c.Call)
+}
+
+func (c *ask) recycle() {
+	*c = ask{}
+	asks.Put(c)
+}
+
+// Done implements [node.Caller].
+func (c *ask) Done(_ *node.Call, a node.Answer) {
+	h, rep := c.hold, replyOf(a, c.round.op.parse)
+	if c.round.op.votes && !c.probed && (rep.Kind == script.Recovering || rep.Kind == script.Prolonged) {
+		h.l.wg.Add(1)
+		go h.probe(c, rep) // it asks the node, and others wait behind this call
+		return
+	}
+	h.answered(c, rep)
+}
+
+// probe asks again if the node turns out to be durable.
+func (h *hold) probe(c *ask, rep reply) {
+	defer h.l.wg.Done()
+	if n := h.l.nodes[c.node]; n.Probe(rep.Run) {
+		h.mu.Lock()
+		c.probed, c.Request = true, c.round.op.request(h, n, c.round, reply{}) // with that run
+		h.mu.Unlock()
+		n.Ask(&c.Call)
+		return
+	}
+	h.answered(c, rep)
+}
+
+// noted notes what the answer to a request about a lock says of the node. One that keeps
+// no queue may vote all the same.
+func noted(n *node.Node, lock string, stands bool, rep reply) {
+	if stands && nodeerr.ForbiddenWithin(rep.err) {
+		n.KeepsNoQueue(rep.err)
+		return
+	}
+	n.Noted(lock, rep.Reply, rep.fate, rep.err)
+}
+
+func (h *hold) answered(c *ask, rep reply) {
+	i, r := c.node, c.round
+	noted(h.l.nodes[i], h.keys.Lock, r.op == opStand, rep)
+	if r.op.votes {
+		h.l.nodes[i].Voted(rep.Reply)
+		if rep.Run != "" {
+			h.l.agreement.restarted(i, rep.Run)
+		}
+	}
+	h.mu.Lock()
+	defer h.unlock()
+	next, prev := h.record(i, r, rep)
+	c.recycle() // not before: recall looks at it
+	h.start(i, next, prev)
+}
+
+// late takes in node i's answer to r that was asked for by the wait that this came of.
+func (h *hold) late(i int, r *round, rep reply) {
+	h.mu.Lock()
+	defer h.unlock()
+	next, prev := h.record(i, r, rep)
+	h.start(i, next, prev)
+}
+
+// pushed takes in a notification that node i has granted what this hold asks again for,
+// after a pause that is over with it.
+func (h *hold) pushed(i int, count uint64) {
+	h.mu.Lock()
+	defer h.unlock()
+	s := &h.slots[i]
+	if s.cut == nil {
+		return
+	}
+	switch r := s.round; r.op {
+	case opStand:
+		close(s.cut)
+		next, prev := h.record(i, r, reply{Reply: script.Reply{Kind: script.Granted, Count: count}})
+		h.start(i, next, prev)
+	case opExtend: // that vote is for less than the lease has by now
+		close(s.cut)
+		s.cut = nil
+		h.ask(i, r, reply{})
+	}
+}
