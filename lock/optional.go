@@ -54,7 +54,8 @@ type Info struct {
 
 	// Waiting is how many stand in the store's queue for the key, also while it is free: a
 	// process may be one, however many it has that wait. A store that queues ([Awaiter])
-	// tells it; of another, 0 says nothing. One that died may be counted until its turn.
+	// fills it in; of another, 0 says nothing. One that died may be counted until the lock is
+	// passed on.
 	Waiting int
 }
 

@@ -54,10 +54,10 @@ back. A bar is full at the longest time left that was seen of that hold.
 
 It asks the store once every --interval for its locks, and every 5s for its health.
 So what comes and goes within an interval is not seen. A lock that is gone before
-its time was up is told as released, whoever did it; later, as expired. Who has a lock
-that another had before is told with both, as in: a → b.
+its time was up is shown as released, whoever did it; later, as expired. Where a lock
+passes from one holder to another, both are named, as in: a → b.
 
-Held for is the store's word, where it can tell; else how long watch has seen the hold,
+Held for is the store's word, where it knows; else how long watch has seen the hold,
 with a > if it was there before. Waiting is how many stand in the store's queue.
 
 If standard output is no terminal, or TERM is dumb, each event is a line. With

@@ -63,10 +63,10 @@ func (k Reading) part() (key string, n int) {
 
 // Fold makes of all keys under prefix those that an operator knows: the places that a
 // writer has are its key's alone, a reader's place names its key, and a request to resign
-// is told with the term that it is for.
+// is shown with the term that it is for.
 //
 // Places name their holder's process and no more. So a writer that comes in looks like the
-// readers of its own process: where the store can tell for how long each is held (Info.Held),
+// readers of its own process: where the store knows for how long each is held (Info.Held),
 // what was there a second before the gate was taken is a reader's.
 func Fold(all []Reading, prefix string) []Reading {
 	byKey := map[string]*Reading{}

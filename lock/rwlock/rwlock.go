@@ -21,7 +21,7 @@ const readersMark = ";readers"
 // maxKey leaves room for the name of any place, so that all clients accept the same keys.
 const maxKey = lock.MaxKeyLen - len(readersMark) - len(";slot=1024")
 
-// ReaderOf tells whose reader's place a name is, such as that of [lock.Lease].Key: the key
+// ReaderOf is the key whose reader's place a name is, such as that of [lock.Lease].Key: the key
 // "catalogue" for "catalogue;readers" and for "catalogue;readers;slot=3".
 func ReaderOf(name string) (key string, ok bool) {
 	name, slot := lock.SlotOf(name)
