@@ -44,5 +44,7 @@ var moveMutants = []mutant{
 	{name: "raise-file-anybody", tests: true, in: []string{"./backends/file"}, what: "a directory's record with the raised token is taken for one's own, whoever has it",
 		changes: one("backends/file/term.go", "\treturn r.Since == t.since && t.l.isMine(r.Life)\n", "\treturn r.Token == t.raised\n")},
 	{name: "raise-redlock-unagreed", tests: true, in: []string{"./redlock"}, what: "redlock says that a token is raised, and asks no node",
-		changes: one("redlock/raise.go", "\tif err := h.agree(ctx, ttl, until, least); err != nil {\n\t\treturn 0, err\n\t}\n", "\t_, _ = ttl, ctx\n\th.token = least\n")},
+		changes: one("redlock/raise.go", "\terr := h.agree(ctx, ttl, until, least)\n\th.mu.Lock()\n", "\tvar err error\n\t_, _ = ttl, until\n\th.mu.Lock()\n\th.token = least\n")},
+	{name: "raise-redlock-repaired", tests: true, in: []string{"./redlock"}, what: "a token is raised although a repair may have been sent",
+		changes: one("redlock/raise.go", "\tcase repaired:\n", "\tcase repaired && ttl == \"\":\n")},
 }
