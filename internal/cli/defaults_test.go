@@ -32,5 +32,5 @@ func TestDefaultsAreAsTheDocumentsSay(t *testing.T) {
 func TestThePageOfServeSaysWhereItListens(t *testing.T) {
 	text, err := os.ReadFile("../../cmd/lockkeeper/serve.md")
 	require.NoError(t, err)
-	require.Contains(t, string(text), "| `--listen` | | "+defaultServe+" if it is not given: ")
+	require.Contains(t, string(text), "it listens on loopback, "+defaultServe+", unless `--listen` says otherwise")
 }
