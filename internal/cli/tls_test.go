@@ -85,13 +85,13 @@ func TestTLSFilesOfTheEnvironmentAreUsed(t *testing.T) {
 	} {
 		out, code := on(t, tc.env, "health")
 		require.Equal(t, exitUnchecked, code, "%v: %s", tc.env, out)
-		require.Contains(t, out, tc.want)
+		require.Contains(t, flat(out), tc.want)
 	}
 	out, code := on(t, append([]string{"REDIS_NODES=redis://127.0.0.1:1?master_set=m&sentinel_tls=true"}, tls...), "health")
 	require.Equal(t, exitNoQuorum, code, "the files are for its Sentinels: %s", out)
 	out, code = on(t, []string{"REDIS_NODES=rediss://" + addr, password}, "health")
 	require.Equal(t, exitNoQuorum, code, out)
-	require.Contains(t, out, "certificate signed by unknown authority")
+	require.Contains(t, flat(out), "certificate signed by unknown authority")
 }
 
 func TestAPasswordFileIsReadForEachConnectionAndNotForTheCommand(t *testing.T) {
@@ -114,13 +114,13 @@ func TestAPasswordFileIsReadForEachConnectionAndNotForTheCommand(t *testing.T) {
 	require.Zero(t, code, "a password in the URL stands: %s", out)
 	out, code = on(t, []string{"REDIS_NODES=" + addr, env, "REDISCLI_AUTH=topsecret"}, "health")
 	require.Equal(t, exitUnchecked, code)
-	require.Contains(t, out, "want one of them")
+	require.Contains(t, flat(out), "want one of them")
 	out, code = on(t, []string{"REDIS_NODES=" + addr, passwordFile + "=/no/such/file"}, "health")
 	require.Equal(t, exitUnchecked, code)
-	require.Contains(t, out, "/no/such/file: no such file")
+	require.Contains(t, flat(out), "/no/such/file: no such file")
 	write("wrong-secret")
 	out, code = on(t, []string{"REDIS_NODES=" + addr, env}, "health")
 	require.Equal(t, exitNoQuorum, code)
-	require.Contains(t, out, "refuses the user or the password")
+	require.Contains(t, flat(out), "refuses the user or the password")
 	require.NotContains(t, out, "wrong-secret")
 }

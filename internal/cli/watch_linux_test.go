@@ -125,6 +125,6 @@ func TestWatchColoursAndScreenAreForTerminalsThatHaveThem(t *testing.T) {
 	p.sees(t, "  █")
 	require.NotContains(t, p.out.String(), "m█")
 	p, _ = inTerminal(t, url, []string{"TERM=dumb"}, "watch")
-	p.sees(t, "holds        k  by ")
+	p.sees(t, "holds         k  by ")
 	require.NotContains(t, p.out.String(), "\x1b")
 }

@@ -331,3 +331,49 @@ func TestWatchAsksForEachLockThatAListWhichIsNotWholeMisses(t *testing.T) {
 	w.inspect = func(_ context.Context, key string) (inspect.Reading, error) { return inspect.Reading{}, down }
 	require.ErrorIs(t, w.list(t.Context()).err, lock.ErrUnavailable, "the store is away")
 }
+
+// A writer that waits at the gate has not got the key: it is told when it has.
+func TestWatchAWriterIsAcquiredWhenItHasAllPlaces(t *testing.T) {
+	var s watchState
+	gate := inspect.Reading{Info: lock.Info{Key: "k", Holder: "w", Token: 7, TTL: time.Minute}, AtGate: true}
+	reader := inspect.Reading{Info: lock.Info{Key: "k;readers", Holder: "r", Token: 3, TTL: time.Minute}, ReaderOf: "k"}
+	writer := gate
+	writer.AtGate, writer.Writer = false, true
+	at := func(seconds int, all ...inspect.Reading) []event {
+		l := answer(time.Duration(seconds)*time.Second, 0)
+		l.locks = all
+		return s.update(l)
+	}
+	require.Empty(t, at(0))
+	require.Equal(t, []string{"acquired k"}, kindsOf(at(1, reader)))
+	require.Empty(t, at(2, reader, gate))
+	require.Equal(t, []string{"released k"}, kindsOf(at(3, gate)), "the reader")
+	events := at(4, writer)
+	require.Equal(t, []string{"acquired k"}, kindsOf(events))
+	require.Equal(t, "writer", events[0].As)
+	require.Empty(t, at(5, writer), "told once")
+	require.Equal(t, []string{"released k"}, kindsOf(at(6)))
+	require.Empty(t, at(7, gate), "one that gives up at the gate has come and gone unseen")
+	require.Empty(t, at(8))
+}
+
+func TestWatchTellsWhoHadALockBeforeAlsoAfterAPause(t *testing.T) {
+	var s watchState
+	k := func(holder string, token uint64) lock.Info {
+		return lock.Info{Key: "k", Holder: holder, Token: token, TTL: time.Minute}
+	}
+	s.update(answer(0, 0, k("a", 1)))
+	require.Equal(t, "a → b, token 2", s.update(answer(time.Second, 0, k("b", 2)))[0].detail())
+	require.Equal(t, []string{"released k"}, kindsOf(s.update(answer(2*time.Second, 0))))
+	events := s.update(answer(3*time.Second, 0, k("c", 3)))
+	require.Equal(t, "by c, token 3; b had it before, token 2", events[0].detail())
+	require.Equal(t, "2", events[0].FromToken)
+	asked := answer(4*time.Second, 0, k("c", 3))
+	asked.locks[0].ResignBy = "ops:1"
+	require.Equal(t, []string{"resign_asked k"}, kindsOf(s.update(asked)))
+	require.Empty(t, s.update(asked), "told once")
+	for i := range 3 * mostLast {
+		s.remember(hold{Reading: inspect.Reading{Info: lock.Info{Key: fmt.Sprint(i)}}})
+	}
+	require.Len(t, s.last, mostLast)
+}
