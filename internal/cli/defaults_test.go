@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -10,7 +11,8 @@ import (
 func TestDefaultsAreAsTheDocumentsSay(t *testing.T) {
 	a := &app{getenv: func(string) string { return "" }}
 	values := map[string]any{}
-	for _, c := range append(a.root().Commands(), a.runCommand()) { // those of run count where others have the same
+	// Those of run, and then of lead, count where others have the same: --listen.
+	for _, c := range append(a.root().Commands(), a.leadCommand(), a.runCommand()) {
 		for _, m := range flagNames.FindAllStringSubmatch(c.Flags().FlagUsages(), -1) {
 			flag := c.Flags().Lookup(m[1])
 			values["--"+flag.Name] = flag.DefValue
@@ -24,4 +26,11 @@ func TestDefaultsAreAsTheDocumentsSay(t *testing.T) {
 	checked, errs := doctables.Check("", values)
 	require.Empty(t, errs)
 	require.NotEmpty(t, checked)
+}
+
+// Where two commands have the same flag, one of them says its default in a sentence.
+func TestThePageOfServeSaysWhereItListens(t *testing.T) {
+	text, err := os.ReadFile("../../cmd/lockkeeper/serve.md")
+	require.NoError(t, err)
+	require.Contains(t, string(text), "it listens on loopback, "+defaultServe+", unless `--listen` says otherwise")
 }

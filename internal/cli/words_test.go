@@ -116,7 +116,7 @@ func TestHelpAndVersion(t *testing.T) {
 	require.Equal(t, flag, help)
 	help, code = said(t, "help")
 	require.Zero(t, code)
-	require.Contains(t, help, "Run a program under a lock:")
+	require.Contains(t, help, "Run a program under a lock, or lead on its behalf:")
 	help, code = said(t, "help", "completion", "bash")
 	require.Zero(t, code)
 	require.Contains(t, help, "bash")

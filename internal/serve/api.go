@@ -66,7 +66,7 @@ func (s *Server) api(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	_ = e.Encode(body) // the client has gone: nobody to tell
+	_ = e.Encode(body) // the client has gone: nobody to notify
 }
 
 // now is what is known of l at a moment after it was read.

@@ -270,5 +270,5 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 		m.Parts[name] = template.HTML(html)
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_ = pages.ExecuteTemplate(w, "page.html", m) // the client has gone: nobody to tell
+	_ = pages.ExecuteTemplate(w, "page.html", m) // the client has gone: nobody to notify
 }

@@ -104,15 +104,15 @@ function say(events, first) {
     unsaid++;
   }
   if (unsaid && !saying) {
-    const tell = () => {
+    const speak = () => {
       saying = 0;
       if (!unsaid) return;
       const text = document.querySelector(".events > li")?.textContent ?? "";
       announce.textContent = unsaid > 1 ? unsaid + " events, the latest: " + text : text;
       unsaid = 0;
-      saying = setTimeout(tell, 5000);
+      saying = setTimeout(speak, 5000);
     };
-    tell();
+    speak();
   }
 }
 
