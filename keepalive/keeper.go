@@ -48,7 +48,7 @@ type Keeper struct {
 	outage   *outage       // that this keeper's failures are counted in; nil: none
 	lost     error         // why the lease is over; nil while it may stand
 	lostCh   chan struct{}
-	told     bool // the loss was logged
+	reported bool // the loss was logged
 	released bool // Release has begun
 	renewal  *renewal
 }
@@ -317,7 +317,7 @@ func (k *Keeper) lose(cause error) {
 }
 
 // unlock releases mu. Neither a loss nor the beginning of a release gets past it
-// without the context having ended: whoever looks next, on whatever goroutine.
+// without the context having ended, no matter who looks next, on whatever goroutine.
 func (k *Keeper) unlock() {
 	lost, released := k.lost, k.released
 	k.mu.Unlock()

@@ -69,7 +69,7 @@ func TestRealReleaseSucceedsWhereTheQueueMayNotBeChanged(t *testing.T) {
 	require.Empty(t, s.Do("GET", lockKey("k")))
 }
 
-// Whatever of waiting is refused, whoever waits gets the lock.
+// Whatever of waiting is refused, a waiter gets the lock.
 func TestRealWaitersGetTheLockWhateverOfWaitingIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, refused := range []string{
@@ -153,7 +153,7 @@ func TestRealFenceCounterOutlivesTheLockByTheRetention(t *testing.T) {
 	require.LessOrEqual(t, left, time.Hour.Milliseconds())
 }
 
-// Its addresses do not tell that it is one server, its run_id does.
+// Its addresses do not show that it is one server, its run_id does.
 func TestRealTwoNamesOfOneServerAreRefused(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)

@@ -51,7 +51,7 @@ func TestRealAFleetMovesFromThreeNodesToFive(t *testing.T) {
 	require.NoError(t, lease.Release(within(t, patience)))
 }
 
-// Whoever waits in both quorums stands in the queues of both, and is handed the key.
+// Anyone who waits in both quorums stands in the queues of both, and is handed the key.
 func TestRealBothWaitsInTheQueuesOfTwoQuorums(t *testing.T) {
 	t.Parallel()
 	servers := redistest.StartN(t, 4)

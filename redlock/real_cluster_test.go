@@ -192,7 +192,7 @@ func clusterFailsOver(t *testing.T, c *redistest.Cluster, others []*redistest.Se
 	})
 	primary.Kill()
 	require.NoError(t, extend(t, held, longTTL), "the other two confirm it meanwhile")
-	require.NotErrorIs(t, single.Extend(within(t, time.Second), longTTL), lock.ErrLost, "alone, it can't be told")
+	require.NotErrorIs(t, single.Extend(within(t, time.Second), longTTL), lock.ErrLost, "alone, it can't be seen")
 	c.AwaitOwner(slot, replica)
 	require.NoError(t, extend(t, single, longTTL))
 	require.NoError(t, extend(t, held, longTTL))

@@ -271,7 +271,7 @@ func TestRealServersOfOneClusterAreNoNodes(t *testing.T) {
 	h, err := l.Health(within(t, patience))
 	require.NoError(t, err)
 	for _, n := range h.Nodes {
-		require.ErrorContains(t, n.Err, "of a Redis Cluster", "whoever has the slot of the key that is asked for")
+		require.ErrorContains(t, n.Err, "of a Redis Cluster", "the server that has the slot of the key that is asked for")
 		require.ErrorContains(t, n.Err, "cluster=true once")
 		require.Equal(t, "yes", factOf(n, "reachable"))
 	}

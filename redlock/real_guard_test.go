@@ -124,7 +124,7 @@ func TestRealEmptyRestartsMakeASecondHolderOnlyWithoutTheGuard(t *testing.T) {
 			}
 			second := acquire(t, other, "k", time.Minute)
 			require.True(t, time.Now().Before(first.Expiry()), "two holders at once")
-			require.Greater(t, second.Token(), first.Token(), "and only their tokens tell who is right")
+			require.Greater(t, second.Token(), first.Token(), "and only their tokens show who is right")
 		})
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// A server that answers, and refuses: it has no vote, its reason is told, and the
+// A server that answers, and refuses: it has no vote, its reason is reported, and the
 // others go on.
 func TestRealNodeThatRefusesCountsAsFailed(t *testing.T) {
 	t.Parallel()
@@ -147,7 +147,7 @@ func TestRealPlainKeysOfOthersExcludeUsAndOursExcludeThem(t *testing.T) {
 			require.ErrorIs(t, err, lock.ErrHeld)
 			// The refusals of a majority suffice; the last vote must not be granted below.
 			require.NoError(t, first.Close())
-			require.NotContains(t, err.Error(), "theirs", "whoever knows a value can free the lock")
+			require.NotContains(t, err.Error(), "theirs", "anyone who knows a value can free the lock")
 			for _, s := range servers {
 				require.Equal(t, "theirs", s.Do("GET", "redlock:k"))
 				s.Do("DEL", "redlock:k")

@@ -140,7 +140,7 @@ func TestRealViewAndBreak(t *testing.T) {
 	for i, n := range all {
 		require.Equal(t, map[bool]redlock.Did{true: "", false: redlock.Freed}[i == out], n.Did)
 	}
-	next := got() // who waited is told
+	next := got() // the waiter is notified
 	require.Greater(t, next.Token(), lease.Token())
 	require.ErrorIs(t, extend(t, lease, longTTL), lock.ErrLost)
 

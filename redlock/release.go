@@ -74,7 +74,7 @@ func (h *hold) ReleaseTerm(ctx context.Context, _ string, _ uint64) error {
 			// since the first may have been applied with its reply lost.
 			failed = fmt.Errorf("%w: gone from %d of %d nodes before it was released", lock.ErrLost, gone, n)
 		case freed+empty >= q:
-			// A quorum was free, for whoever was next in its queue, or asks next.
+			// A quorum was free, for the next in its queue, or the next to ask.
 		case freed+gone >= q && open == 0:
 			// A quorum is without my value. Nodes with another's (it may be on its way
 			// out) count only now: with a majority that still has some value, the next

@@ -309,7 +309,7 @@ func TestHealthTellsWhatEachNodeIsAndWhatToChange(t *testing.T) {
 	out, code = on(t, env, "health")
 	require.Equal(t, exitNoQuorum, code, out)
 	require.Regexp(t, `(?m)^`+good[0].Addr()+` +down +- `, out)
-	require.Regexp(t, `(?m)^`+good[1].Addr()+` +votes `, out, "the others are told all the same")
+	require.Regexp(t, `(?m)^`+good[1].Addr()+` +votes `, out, "the others are reported all the same")
 	out, code = on(t, env, "health", "-o", "json")
 	require.Equal(t, exitNoQuorum, code, out)
 	var r inspect.HealthJSON

@@ -26,7 +26,7 @@ func holder(t *testing.T, url string, env []string, flags ...string) *process {
 	return p
 }
 
-// shown is what show tells of a key.
+// shown is what show says of a key.
 func shown(t *testing.T, url, key string) inspect.KeyJSON {
 	t.Helper()
 	out, code := do(t, url, nil, "show", key, "-o", "json")

@@ -150,7 +150,7 @@ func pids(t *testing.T, file string, n int) []int {
 	return all
 }
 
-// born tells a process from another that has its number later; "": there is none.
+// born distinguishes a process from another that has its number later; "": there is none.
 func born(pid int) string {
 	out, _ := exec.Command("ps", "-o", "lstart=", "-p", strconv.Itoa(pid)).Output()
 	return strings.TrimSpace(string(out))

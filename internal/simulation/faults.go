@@ -176,7 +176,7 @@ func (w *world) rolling(ctx context.Context) {
 	}
 }
 
-// heal ends all faults, and tells when.
+// heal ends all faults, and reports when.
 func (w *world) heal() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()

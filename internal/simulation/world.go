@@ -299,7 +299,7 @@ func (w *world) requireEnd(clients *sync.WaitGroup) {
 	case <-timeout.C:
 	}
 	w.mu.Lock()
-	w.violate("clients have not ended %v after they were told to", 20*w.bound())
+	w.violate("clients have not ended %v after they were asked to", 20*w.bound())
 	w.mu.Unlock()
 	<-done // or the bubble reports the deadlock
 }

@@ -279,7 +279,7 @@ func (u *suite) aReadIsNoOlderThanAWriteThatHasReturned(t *testing.T) {
 
 func (u *suite) anAgeIsNeverTooLarge(t *testing.T) {
 	name, r := u.fresh(t, "k")
-	version, told := "", false
+	version, reported := "", false
 	for range 3 {
 		r.Seq++
 		began := time.Now()
@@ -289,11 +289,11 @@ func (u *suite) anAgeIsNeverTooLarge(t *testing.T) {
 			if since := time.Since(began); e.Age > since || e.Age < 0 {
 				t.Fatalf("Age is %v at most %v after its Put began", e.Age, since)
 			}
-			told = told || e.Age > 0
+			reported = reported || e.Age > 0
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
-	if u.Ages && !told {
+	if u.Ages && !reported {
 		t.Error("the store reports no age, 1.5s after a Put")
 	}
 }

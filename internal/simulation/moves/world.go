@@ -98,7 +98,7 @@ type world struct {
 type span struct {
 	token       uint64
 	asked, from time.Time
-	until       time.Time // what its holder was last told, or when it let go
+	until       time.Time // what its holder last received, or when it let go
 	side        side
 }
 

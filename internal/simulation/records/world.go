@@ -81,7 +81,7 @@ type world struct {
 type span struct {
 	token       uint64
 	asked, from time.Time // when the attempt began, and when it was granted
-	until       time.Time // what its holder was last told, or when it let go
+	until       time.Time // what its holder last received, or when it let go
 }
 
 func (w *world) count(n *int) {

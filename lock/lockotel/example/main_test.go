@@ -61,7 +61,7 @@ func TestMetricsOfALeaderOnRealNodesAreServed(t *testing.T) {
 		body, _ := io.ReadAll(res.Body)
 		return string(body)
 	}
-	// What the store tells has the store's name; what the leader tells has none.
+	// What the store reports has the store's name; what the leader reports has none.
 	store := regexp.MustCompile(`\{lock_store="redlock"\}|,lock_store="redlock"`)
 	require.Eventually(t, func() bool { return store.MatchString(get()) }, patience, 10*time.Millisecond)
 	for _, want := range []string{

@@ -140,30 +140,30 @@ func TestStrictLetsSentinelsTell(t *testing.T) {
 		subscribe   = "*3\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n$1\r\nb\r\n"
 		ask         = "*1\r\n$8\r\nSENTINEL\r\n"
 
-		subscribed   = ">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"
-		unsubscribed = ">3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n"
-		news         = ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n"
-		pong, told   = "+PONG\r\n", "*1\r\n+x\r\n"
+		subscribed    = ">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"
+		unsubscribed  = ">3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n"
+		message       = ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n"
+		pong, replied = "+PONG\r\n", "*1\r\n+x\r\n"
 	)
 	for name, c := range map[string]struct {
 		requests, replies string
 		ok                bool
 	}{
-		"all of it":              {unsubscribe + subscribe + ask, unsubscribed + unsubscribed + pong + subscribed + news + subscribed + told + news, true},
-		"answers between":        {unsubscribe + ask + subscribe, unsubscribed + unsubscribed + pong + told + subscribed + subscribed, true},
+		"all of it":              {unsubscribe + subscribe + ask, unsubscribed + unsubscribed + pong + subscribed + message + subscribed + replied + message, true},
+		"answers between":        {unsubscribe + ask + subscribe, unsubscribed + unsubscribed + pong + replied + subscribed + subscribed, true},
 		"twice":                  {subscribe + subscribe, strings.Repeat(subscribed, 4), true},
-		"not permitted":          {subscribe + ask, "-NOPERM\r\n" + told, true},
+		"not permitted":          {subscribe + ask, "-NOPERM\r\n" + replied, true},
 		"loading":                {unsubscribe, unsubscribed + unsubscribed + "-LOADING\r\n", true},
 		"once too often":         {subscribe + ask, subscribed + subscribed + subscribed, false},
 		"unsubscribed too often": {unsubscribe, unsubscribed + unsubscribed + unsubscribed, false},
 		"unasked":                {ask, unsubscribed, false},
 		"in between":             {unsubscribe + subscribe, pong + subscribed + unsubscribed, false},
-		"no pong":                {unsubscribe + ask, unsubscribed + unsubscribed + told, false},
+		"no pong":                {unsubscribe + ask, unsubscribed + unsubscribed + replied, false},
 		"refused":                {unsubscribe, "-NOPERM\r\n" + pong, false},
-		"a word further in":      {ask, ">2\r\n*1\r\n+subscribe\r\n:1\r\n" + told, true},
-		"a word not the first":   {ask, ">2\r\n$1\r\nx\r\n$9\r\nsubscribe\r\n" + told, true},
-		"a word with more":       {ask, ">1\r\n$16\r\nmail-unsubscribe\r\n" + told, true},
-		"verbatim":               {ask, ">3\r\n=13\r\ntxt:subscribe\r\n$1\r\na\r\n:1\r\n" + told, false},
+		"a word further in":      {ask, ">2\r\n*1\r\n+subscribe\r\n:1\r\n" + replied, true},
+		"a word not the first":   {ask, ">2\r\n$1\r\nx\r\n$9\r\nsubscribe\r\n" + replied, true},
+		"a word with more":       {ask, ">1\r\n$16\r\nmail-unsubscribe\r\n" + replied, true},
+		"verbatim":               {ask, ">3\r\n=13\r\ntxt:subscribe\r\n$1\r\na\r\n:1\r\n" + replied, false},
 		"queued":                 {subscribe, "-QUEUED\r\n", false},
 		"other pushes unasked":   {ask, ">3\r\n$12\r\nsunsubscribe\r\n$1\r\na\r\n:0\r\n", false},
 		"pong in an array":       {unsubscribe, unsubscribed + unsubscribed + "*1\r\n+PONG\r\n", false},

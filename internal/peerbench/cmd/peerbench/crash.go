@@ -11,7 +11,7 @@ import (
 // death is the end of one holder's process by SIGKILL.
 type death struct {
 	early time.Duration // from the dead holder's expiry to the next one's success
-	known bool          // the dead holder's library told its expiry
+	known bool          // the dead holder's library reported its expiry
 	late  time.Duration // from the expiry of the keys to the next one's success
 }
 
@@ -62,7 +62,7 @@ func crash(ctx context.Context, b *bench) error {
 				early = append(early, d.early)
 			}
 		}
-		told := "not told"
+		told := "not reported"
 		if len(early) > 0 {
 			told = long(slices.Min(early))
 		}

@@ -16,7 +16,7 @@ func handoff(ctx context.Context, b *bench) error {
 		[]string{us, pushPeer, etcdPeer, bsmPeer, syncPeer, ourFile, ourMem}, 1.5, 6)
 }
 
-// handoffs measures rivals, whose settings are told below the table. Ours are to take no
+// handoffs measures rivals, whose settings are named below the table. Ours are to take no
 // more round trips than those given.
 func (b *bench) handoffs(ctx context.Context, title string, names []string, half, most float64) error {
 	players, err := b.cast(2)
@@ -60,7 +60,7 @@ func (b *bench) handoffs(ctx context.Context, title string, names []string, half
 			}
 			switch err := pass.run(ctx, each(name)); {
 			case errors.Is(err, errSilent) && name != us:
-				stalled[name] = err // a waiter that was never woken: told below, and no reason to lose the rest
+				stalled[name] = err // a waiter that was never woken: reported below, and no reason to lose the rest
 			case err != nil:
 				return err
 			}
@@ -124,7 +124,7 @@ type passing struct {
 }
 
 // settled is how long a waiter must have waited for its hand-off to count: many times
-// what it takes to be refused and to listen for news.
+// what it takes to be refused and to listen for notifications.
 const settled = 6 * time.Millisecond
 
 func (p *passing) run(ctx context.Context, n int) error {

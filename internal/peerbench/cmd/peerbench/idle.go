@@ -169,7 +169,7 @@ func (b *bench) idleRow(title, renewals string, nodes, beyond []calls, pings flo
 		}
 		return strings.Join(parts, "; ")
 	}
-	left := "not told apart"
+	left := "not distinguished"
 	if beyond != nil {
 		left = lists(beyond)
 	}

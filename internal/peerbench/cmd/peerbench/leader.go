@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// elections: a leader is told to stop, and the next one starts. The time is from the
+// elections: a leader is asked to stop, and the next one starts. The time is from the
 // cancellation to the start of the next one's function; the old one's returns at once.
 func elections(ctx context.Context, b *bench) error {
 	players, err := b.cast(2)
@@ -86,7 +86,7 @@ func passLeadership(ctx context.Context, players [2]*player, n int) (times []tim
 }
 
 // clientGo runs elections of client-go side by side, in a program of its own, so that
-// its size is no burden of this one. why tells what is in the way.
+// its size is no burden of this one. why says what is in the way.
 func clientGo(ctx context.Context, elections int, settle time.Duration) (times []time.Duration, why string) {
 	dir, err := os.MkdirTemp("", "peerbench-")
 	if err != nil {

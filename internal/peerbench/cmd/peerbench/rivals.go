@@ -44,14 +44,14 @@ type waiter interface {
 // holding is a lock that is held.
 type holding struct {
 	unlock func(context.Context) error
-	expiry func() time.Time // until when it is certain; nil where the library does not tell
+	expiry func() time.Time // until when it is certain; nil where the library does not report it
 }
 
 // rival is a library as the tables name it.
 type rival struct {
 	title  string        // of its rows
 	detail string        // its settings
-	poll   time.Duration // the longest pause between its questions; 0: news wake it
+	poll   time.Duration // the longest pause between its questions; 0: notifications wake it
 	inside bool          // it works within one process only
 	// open connects. keep means that holders renew.
 	open func(ctx context.Context, at places, ttl time.Duration, keep bool) (waiter, error)

@@ -168,7 +168,7 @@ func (b *bench) crowdGoals(most int, points []point) {
 	}
 }
 
-// writePoints keeps the figures for handoffplot, and for whoever wants to draw them
+// writePoints keeps the figures for handoffplot, and for those who want to draw them
 // otherwise.
 func writePoints(path string, points []point) error {
 	f, err := os.Create(path)
