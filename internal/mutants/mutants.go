@@ -53,7 +53,7 @@ var quorumMutants = []mutant{
 		changes: one("redlock/acquire.go", "\t\treturn 0, highest, nil\n", "\t\treturn highest, 0, nil\n")},
 	{name: "no-drift", what: "validity is the whole ttl",
 		changes: one("redlock/options.go", "return time.Duration(float64(ttl)*o.DriftFactor) + fixedDrift", "return 0 * ttl"), profile: "durable"},
-	{name: "reply-time", seed: 36, what: "validity counts from the reply",
+	{name: "reply-time", seed: 63, what: "validity counts from the reply",
 		changes: []overlay.Change{
 			{File: "redlock/acquire.go", Old: "\tdrift := l.opts.drift(ttl)\n\tvalidity :=", New: "\tdrift := l.opts.drift(ttl)\n\tstart = time.Now()\n\tvalidity :="},
 			{File: "redlock/extend.go", Old: "return start.Add(ttl - h.l.opts.drift(ttl)), nil", New: "_ = start\n\treturn time.Now().Add(ttl - h.l.opts.drift(ttl)), nil"},
