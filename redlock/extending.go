@@ -217,7 +217,12 @@ func (h *hold) decideExtend(r *round, last bool) (certain, lost bool, unknown er
 // extendedTo is what an extend returns.
 func (h *hold) extendedTo(start time.Time, ttl time.Duration, lost bool, err error) (time.Time, error) {
 	if lost {
-		h.abandon()
+		// Nothing is freed. That my value is gone from so many nodes does not show that
+		// another holds the key: nodes that were away at the grant may have granted it to
+		// others, and one that has forgotten mine may sit out. Until the expiry that was
+		// promised a quorum still needs one of the nodes that are left, and work goes on
+		// until the loss is known. A release after that work frees them, or the ttl.
+		h.ends(false)
 		n, q := len(h.l.nodes), h.l.opts.Quorum
 		return time.Time{}, fmt.Errorf("%w: the lock is gone from or taken on more than %d of %d nodes", lock.ErrLost, n-q, n)
 	}
