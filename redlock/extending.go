@@ -22,6 +22,7 @@ type extending struct {
 	start time.Time
 	ttl   time.Duration
 	done  lock.ExtendDone
+	over  bool // it was concluded, and waits for unlock
 	lost  bool
 	err   error
 
@@ -66,32 +67,30 @@ func (h *hold) StopExtendTerm() {
 		defer h.l.wg.Done()
 		h.mu.Lock()
 		defer h.unlock()
-		if h.extending == e {
+		if h.extending == e && !e.over {
 			e.err = fmt.Errorf("%w: %w", lock.ErrUnavailable, errStopped)
-			h.conclude(e)
+			e.over = true
 		}
 	}()
 }
 
 // decide concludes e if its outcome is certain; last as in wait. hold.mu is held.
 func (e *extending) decide(last bool) {
-	certain := false
-	if certain, e.lost, e.err = e.h.decideExtend(e.r, last); certain {
-		e.h.conclude(e)
+	if !e.over {
+		e.over, e.lost, e.err = e.h.decideExtend(e.r, last)
 	}
 }
 
-// conclude leaves e to unlock. mu is held.
-func (h *hold) conclude(e *extending) { h.extending, h.extended = nil, e }
-
 // unlock releases mu, and delivers the extend that was concluded while it was held.
 func (h *hold) unlock() {
-	e := h.extended
-	h.extended = nil
-	h.mu.Unlock()
-	if e != nil {
-		e.deliver()
+	e := h.extending
+	if e == nil || !e.over {
+		h.mu.Unlock()
+		return
 	}
+	h.extending = nil
+	h.mu.Unlock()
+	e.deliver()
 }
 
 func (e *extending) deliver() {

@@ -56,7 +56,7 @@ var quorumMutants = []mutant{
 	{name: "reply-time", seed: 63, what: "validity counts from the reply",
 		changes: []overlay.Change{
 			{File: "redlock/acquire.go", Old: "\tdrift := l.opts.drift(ttl)\n\tvalidity :=", New: "\tdrift := l.opts.drift(ttl)\n\tstart = time.Now()\n\tvalidity :="},
-			{File: "redlock/extend.go", Old: "return start.Add(ttl - h.l.opts.drift(ttl)), nil", New: "_ = start\n\treturn time.Now().Add(ttl - h.l.opts.drift(ttl)), nil"},
+			{File: "redlock/extending.go", Old: "return start.Add(ttl - h.l.opts.drift(ttl)), nil", New: "_ = start\n\treturn time.Now().Add(ttl - h.l.opts.drift(ttl)), nil"},
 		}},
 	{name: "no-owner-check", what: "release deletes whatever is there",
 		changes: one("redlock/release.go", "return script.Release(h.keys, h.value, waiter, h.l.opts.retention, n.Guard())", "_ = waiter\n\t\treturn script.ForceRelease(h.keys, h.l.opts.retention, n.Guard())")},
@@ -66,7 +66,7 @@ var quorumMutants = []mutant{
 			{File: "redlock/acquire.go", Old: "\t\th.letGo(ctx, votes)\n", New: ""},
 		}},
 	{name: "blind-extend", what: "a node that lost the lock takes it again, and counts", tests: true,
-		changes: one("redlock/extend.go", "yes, no, open := r.count(script.Confirmed), r.count(script.Missing)+r.count(script.Taken), r.count(script.Silent)", "yes, no, open := r.count(script.Confirmed)+r.count(script.Missing), r.count(script.Taken), r.count(script.Silent)")},
+		changes: one("redlock/extending.go", "yes, no, open := r.count(script.Confirmed), r.count(script.Missing)+r.count(script.Taken), r.count(script.Silent)", "yes, no, open := r.count(script.Confirmed)+r.count(script.Missing), r.count(script.Taken), r.count(script.Silent)")},
 	{name: "half-quorum", what: "N/2 nodes are a quorum",
 		changes: []overlay.Change{
 			{File: "redlock/options.go", Old: "\tif 2*o.Quorum <= nodes || o.Quorum > nodes {", New: "\to.Quorum = max(nodes/2, 1)\n\tif o.Quorum > nodes {"},
@@ -74,7 +74,7 @@ var quorumMutants = []mutant{
 	{name: "no-guard", what: "a node votes at once after a restart",
 		changes: one("redlock/options.go", "if o.RestartGuard == -1 || o.AssumeDurable {", "if o.RestartGuard != 0 {"), profile: "guarded"},
 	{name: "no-deadline", what: "a keeper ends its context only when the store says so",
-		changes: one("keepalive/renew.go", "return min(k.deadline.Sub(now), expiry.Sub(now)-k.margin)", "return k.ttl")},
+		changes: one("keepalive/renew.go", "return min(k.deadline().Sub(now), expiry.Sub(now)-k.margin)", "return k.ttl")},
 	{name: "early-release", what: "a leader releases when its context ends, while fn runs",
 		changes: one("leader/leader.go", "\te.setEnding(k)\n\tselect {\n\tcase <-k.Lost():", "\te.setEnding(k)\n\t_ = k.Release(context.Background())\n\tselect {\n\tcase <-k.Lost():")},
 	{name: "recreating-extend", what: "an extend makes the lock anew where it is missing", tests: true,
@@ -96,7 +96,7 @@ var quorumMutants = []mutant{
 	{name: "late-extend", what: "an extend that is answered after the lease's end counts", tests: true,
 		changes: []overlay.Change{
 			{File: "lock/lease.go", Old: "context.WithDeadline(ctx, deadline)", New: "context.WithCancel(ctx)"},
-			{File: "lock/lease.go", Old: "\tcase !l.held():\n\t\t// The old deadline passed", New: "\tcase false:\n\t\t// The old deadline passed"},
+			{File: "lock/start.go", Old: "\tcase !l.heldUntil(l.deadlineAt(o.suspension)):\n\t\t// The old deadline passed", New: "\tcase false:\n\t\t// The old deadline passed"},
 		}},
 	{name: "one-commit", what: "one node's answer in the second phase is enough for the token", tests: true,
 		changes: one("redlock/acquire.go", "case same >= h.l.opts.Quorum:\n\t\t\t\tagreed = token", "case same >= 1:\n\t\t\t\tagreed = token")},
