@@ -58,7 +58,9 @@
 //
 // # Cost
 //
-// A kept lease is one timer and no goroutine; a renewal runs in a goroutine of its
-// own for as long as it takes. A parent context of a type that is not from the
-// standard library, and not derived from one, costs one goroutine.
+// A kept lease is one timer and no goroutine. Nor has a renewal one, where the lease is a
+// [lock.ExtendStarter], as those of package redlock are; with others it runs in a goroutine
+// of its own for as long as it takes. A parent context of a type that is not from the
+// standard library costs one goroutine, and two where it is below a context of values or
+// the like.
 package keepalive

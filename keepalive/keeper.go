@@ -39,17 +39,17 @@ type Keeper struct {
 	timer    *time.Timer   // runs tick at the deadline, when a renewal is due, or to log a loss
 	expiry   time.Time     // the lease's, that deadline goes by
 	margin   time.Duration // from the deadline to expiry
-	young    bool          // no renewal has succeeded yet
-	short    bool          // it is young, and began with less than Interval: it may grow by itself
 	due      time.Time     // of the next renewal
 	drainEnd time.Time     // end of renewal; zero while the parent lives
-	failures int           // since the last success
 	last     error         // of the last failed renewal
 	outage   *outage       // that this keeper's failures are counted in; nil: none
 	lost     error         // why the lease is over; nil while it may stand
 	lostCh   chan struct{}
-	reported bool // the loss was logged
-	released bool // Release has begun
+	failures int32 // since the last success
+	young    bool  // no renewal has succeeded yet
+	short    bool  // it is young, and began with less than Interval: it may grow by itself
+	reported bool  // the loss was logged
+	released bool  // Release has begun
 	renewal  *renewal
 }
 

@@ -181,7 +181,7 @@ func (k *Keeper) concluded(expiry time.Time, err error) {
 	k.unlock()
 	if begins {
 		k.opts.log.Warn("renewal failed", "key", k.Key(), "token", k.Token(), "err", err,
-			"failures", failures, "left", until.Sub(now))
+			"failures", int(failures), "left", until.Sub(now))
 	}
 	if r.done != nil {
 		close(r.done)

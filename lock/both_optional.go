@@ -64,21 +64,22 @@ func (i bothInspector) Inspect(ctx context.Context, key string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	switch {
-	case next.Holder == "":
-		return old, nil
-	case old.Holder != "" && old.Token == next.Token:
-		return together(old, next), nil
-	}
-	return next, nil // who holds old alone meanwhile waits for next
+	return together(old, next), nil
 }
 
-// together is what two stores know of one hold.
+// together is what two stores know of one key. A waiter stands in one queue at a time, first
+// in old's.
 func together(old, next Info) Info {
-	if next.TTL == -1 || old.TTL != -1 && old.TTL < next.TTL {
-		next.TTL = old.TTL // it ends when the first of them does
+	info := next // who holds old alone meanwhile waits for next
+	switch {
+	case next.Holder == "":
+		info = old
+	case old.Holder == "" || old.Token != next.Token:
+	case next.TTL == -1 || old.TTL != -1 && old.TTL < next.TTL:
+		info.TTL = old.TTL // it ends when the first of them does
 	}
-	return next
+	info.Waiting = old.Waiting + next.Waiting
+	return info
 }
 
 // List yields what next has, and then what old has alone. What is in both is inspected in
@@ -100,9 +101,7 @@ func (i bothInspector) List(ctx context.Context, prefix string) iter.Seq2[Info, 
 			}
 			if old, ok := inOld[next.Key]; ok {
 				delete(inOld, next.Key)
-				if old.Token == next.Token {
-					next = together(old, next)
-				}
+				next = together(old, next)
 			}
 			if !yield(next, nil) {
 				return

@@ -124,7 +124,7 @@ func TestANodeWithoutTheLockIsNotRepairedBeforeAQuorumConfirmed(t *testing.T) {
 	})
 }
 
-func TestALockGoneFromAMajorityIsADefiniteLossAndIsCleanedUp(t *testing.T) {
+func TestALockGoneFromAMajorityIsADefiniteLossAndItsReleaseCleansUp(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)
 		l, _ := q.client(nil)
@@ -135,9 +135,37 @@ func TestALockGoneFromAMajorityIsADefiniteLossAndIsCleanedUp(t *testing.T) {
 		require.ErrorIs(t, lease.Extend(t.Context(), ttl), lock.ErrLost)
 		require.True(t, lease.Expiry().IsZero())
 		synctest.Wait()
+		require.NotEmpty(t, q.nodes[2].value("k"))
+		require.ErrorIs(t, lease.Release(t.Context()), lock.ErrLost)
+		synctest.Wait()
 		require.Empty(t, q.nodes[2].value("k"))
 		require.Equal(t, "another", q.nodes[1].value("k"))
+	})
+}
+
+// One node was away at the grant, and is granted to a waiter then; another has forgotten the
+// lock, and sits out. The extend finds a loss, but nobody else can have the lock yet: with the
+// third node freed, the waiter would have two, while work goes on until the loss is known.
+func TestALossThatAnExtendFindsLetsNobodyInBeforeTheExpiry(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		for _, n := range q.nodes {
+			n.guarded(time.Hour)
+		}
+		l, _ := q.client(&Options{RestartGuard: 30 * time.Second})
+		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
+		expiry, mine := lease.Expiry(), q.nodes[1].value("k")
+		require.NotEmpty(t, mine)
+		time.Sleep(2 * time.Second)
+		require.NoError(t, q.nodes[0].redis.Set("redlock:k", "the waiter"))
+		q.nodes[2].restart(true)
+		q.nodes[2].guarded(0)
+		require.ErrorIs(t, lease.Extend(t.Context(), ttl), lock.ErrLost)
+		time.Sleep(time.Until(expiry))
+		require.Equal(t, mine, q.nodes[1].value("k"))
 		require.ErrorIs(t, lease.Release(t.Context()), lock.ErrLost)
+		synctest.Wait()
+		require.Empty(t, q.nodes[1].value("k"), "a release after the work frees it")
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -78,8 +79,9 @@ func TestATokenIsRaisedByAQuorumOnly(t *testing.T) {
 		for _, n := range nets[:2] {
 			n.set(func(n *network) { n.hang = false })
 		}
-		require.NoError(t, lock.RaiseToken(t.Context(), lease, token+500), "one node has counted further")
-		require.Equal(t, token+1000, lease.Token())
+		time.Sleep(time.Second) // the connections that hung have been given up
+		require.NoError(t, lock.RaiseToken(t.Context(), lease, token+500))
+		require.Contains(t, []uint64{token + 500, token + 1000}, lease.Token(), "one node has counted further, and may be of the quorum")
 		require.ErrorIs(t, lock.RaiseToken(t.Context(), lease, maxRaise+1), lock.ErrInvalid)
 		require.NoError(t, lease.Release(t.Context()))
 	})

@@ -63,8 +63,8 @@ func TestDialsErrorTellsTheEndOfCtxFromANodesTimeout(t *testing.T) {
 
 func TestDialsErrorKeepsWhatANodeSaidBeforeItFellSilent(t *testing.T) {
 	for said, want := range map[string]string{
-		"ERR out of order":                "before that: out of order",
-		"NOAUTH Authentication required.": "before that: NOAUTH: it asks for a password",
+		"ERR out of order":                "out of order",
+		"NOAUTH Authentication required.": "NOAUTH: it asks for a password",
 	} {
 		m := miniredis.RunT(t)
 		ended := make(chan struct{})
@@ -76,18 +76,15 @@ func TestDialsErrorKeepsWhatANodeSaidBeforeItFellSilent(t *testing.T) {
 			if cmd != "PING" {
 				return false
 			}
-			n := pings.Add(1)
-			if n > 2 { // the node timeout of the second has passed
+			if pings.Add(1) > 1 {
 				cancel()
-			}
-			if n > 1 {
 				<-ended
 			}
 			c.WriteError(said)
 			return true
 		})
-		// Longer than a busy machine needs for the first answer; the others never come.
-		_, err := Dial(ctx, []string{"redis://" + m.Addr()}, &Options{NodeTimeout: time.Second})
+		// Longer than a busy machine needs for the first answer; the second one never comes.
+		_, err := Dial(ctx, []string{"redis://" + m.Addr()}, &Options{NodeTimeout: 20 * time.Second})
 		require.ErrorIs(t, err, lock.ErrUnavailable)
 		require.Greater(t, pings.Load(), int32(1))
 		require.ErrorContains(t, err, want)

@@ -22,6 +22,7 @@ type extending struct {
 	start time.Time
 	ttl   time.Duration
 	done  lock.ExtendDone
+	over  bool // it was concluded, and waits for unlock
 	lost  bool
 	err   error
 
@@ -66,32 +67,30 @@ func (h *hold) StopExtendTerm() {
 		defer h.l.wg.Done()
 		h.mu.Lock()
 		defer h.unlock()
-		if h.extending == e {
+		if h.extending == e && !e.over {
 			e.err = fmt.Errorf("%w: %w", lock.ErrUnavailable, errStopped)
-			h.conclude(e)
+			e.over = true
 		}
 	}()
 }
 
 // decide concludes e if its outcome is certain; last as in wait. hold.mu is held.
 func (e *extending) decide(last bool) {
-	certain := false
-	if certain, e.lost, e.err = e.h.decideExtend(e.r, last); certain {
-		e.h.conclude(e)
+	if !e.over {
+		e.over, e.lost, e.err = e.h.decideExtend(e.r, last)
 	}
 }
 
-// conclude leaves e to unlock. mu is held.
-func (h *hold) conclude(e *extending) { h.extending, h.extended = nil, e }
-
 // unlock releases mu, and delivers the extend that was concluded while it was held.
 func (h *hold) unlock() {
-	e := h.extended
-	h.extended = nil
-	h.mu.Unlock()
-	if e != nil {
-		e.deliver()
+	e := h.extending
+	if e == nil || !e.over {
+		h.mu.Unlock()
+		return
 	}
+	h.extending = nil
+	h.mu.Unlock()
+	e.deliver()
 }
 
 func (e *extending) deliver() {
@@ -217,7 +216,12 @@ func (h *hold) decideExtend(r *round, last bool) (certain, lost bool, unknown er
 // extendedTo is what an extend returns.
 func (h *hold) extendedTo(start time.Time, ttl time.Duration, lost bool, err error) (time.Time, error) {
 	if lost {
-		h.abandon()
+		// Nothing is freed. That my value is gone from so many nodes does not show that
+		// another holds the key: nodes that were away at the grant may have granted it to
+		// others, and one that has forgotten mine may sit out. Until the expiry that was
+		// promised a quorum still needs one of the nodes that are left, and work goes on
+		// until the loss is known. A release after that work frees them, or the ttl.
+		h.ends(false)
 		n, q := len(h.l.nodes), h.l.opts.Quorum
 		return time.Time{}, fmt.Errorf("%w: the lock is gone from or taken on more than %d of %d nodes", lock.ErrLost, n-q, n)
 	}

@@ -39,7 +39,6 @@ type hold struct {
 	released  bool          // a release has been sent before: its reply may be lost
 	freed     bool          // it was one that frees the lock at once
 	extending *extending    // an extend that was started and is under way
-	extended  *extending    // one that was concluded: for unlock
 	slots     []slot        // one a node
 	few       [3]slot       // where slots usually are
 }

@@ -81,9 +81,8 @@ func (h *hold) ReleaseTermAfter(ctx context.Context, _ string, _ uint64, until t
 		}
 		return true
 	})
-	if errors.Is(failed, lock.ErrLost) {
-		h.abandon()
-	}
+	// A loss frees nothing, as one that an extend finds: the nodes that are left keep others
+	// out until the promised moment.
 	return cmp.Or(err, failed)
 }
 

@@ -155,11 +155,18 @@ func TestRealHistoryUnderFaultsAndCancellationsHasOneHolderAtATime(t *testing.T)
 			var wg sync.WaitGroup
 			var mu sync.Mutex
 			var terms []term
+			// A busy machine has hardly a lease while there are faults: some are had afterwards.
+			const enough = 4
+			running := func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return time.Now().Before(stop) || len(terms) < enough && time.Now().Before(stop.Add(patience))
+			}
 			for range 2 {
 				l := dialURLs(t, urls, o)
 				for range 3 {
 					wg.Go(func() {
-						for time.Now().Before(stop) {
+						for running() {
 							ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rand.Int64N(int64(200*time.Millisecond))))
 							lease, err := l.TryAcquire(ctx, "k", ttl)
 							if err != nil {
@@ -214,7 +221,7 @@ func TestRealHistoryUnderFaultsAndCancellationsHasOneHolderAtATime(t *testing.T)
 			}
 			wg.Wait()
 			t.Logf("%d leases", len(terms))
-			require.Greater(t, len(terms), 3)
+			require.GreaterOrEqual(t, len(terms), enough)
 			checkHistory(t, terms)
 			standsOn(t, servers, "k", 0)
 		})

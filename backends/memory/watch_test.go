@@ -63,7 +63,7 @@ func TestWhoOnlyWatchesIsToldOfEachEndAndHoldsNobodyUp(t *testing.T) {
 			lease := acquire(t, a, "k")
 			wake, stop := watch(t, c, "k")
 			refused(t, c, "k")
-			require.False(t, woken(wake))
+			require.False(t, woken(always))
 			release(t, lease)
 			release(t, acquire(t, c, "k"))
 			require.True(t, woken(wake))

@@ -55,7 +55,7 @@ var recordMutants = []mutant{
 	{name: "record-one-step-create", records: true, profile: "deleted", what: "a key is created held, so that a late create revives a past one",
 		changes: one("backends/record/acquire.go", "free := Record{Key: a.key, Token: clockToken(time.Time{}), Term: rand.Text(), Seq: 1,", "free := Record{Key: a.key, Token: clockToken(time.Time{}), Term: rand.Text(), TTL: a.ttl, Seq: 1,"), tests: true},
 	{name: "record-watch-unbounded", records: true, tests: true, what: "a request for a watch that is never answered is waited for until the caller gives up",
-		changes: one("backends/record/watch.go", "stop, err := w.Watch(bounded, s.name, s.changed)", "stop, err := w.Watch(ctx, s.name, s.changed)")},
+		changes: one("backends/record/watch.go", "bounded, cancel := context.WithTimeout(ctx, s.l.opts.Timeout)\n", "bounded, cancel := context.WithCancel(ctx)\n")},
 	{name: "record-blind-free", records: true, tests: true, what: "a clean-up or release frees whatever is there",
 		changes: one("backends/record/term.go", "\t\t\tcase e.Record.sameTerm(mine):\n\t\t\t\tif", "\t\t\tcase e.Record.sameTerm(mine), e.Record.TTL > 0:\n\t\t\t\tif")},
 	{name: "record-age-by-grace", records: true, tests: true, what: "wall clocks decide although nobody asked for it",

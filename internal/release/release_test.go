@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -296,4 +297,20 @@ func TestACandidateComesBeforeItsVersion(t *testing.T) {
 	require.Equal(t, "0.3.0", debVersion("v0.3.0"))
 	require.Equal(t, "0.3.0~rc.1", debVersion("v0.3.0-rc.1"))
 	require.Equal(t, "0.3.0~rc.1.x", debVersion("v0.3.0-rc.1-x"))
+}
+
+func TestAnArchiveForWindowsIsReadByOthers(t *testing.T) {
+	when := time.Date(2026, 11, 28, 10, 0, 0, 0, time.UTC)
+	data, err := zipped(when, under("dir", []file{{name: "lockkeeper.exe", data: []byte("MZ"), mode: 0o755}, {name: "man/a.1", data: []byte("x")}}))
+	require.NoError(t, err)
+	in, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	require.NoError(t, err)
+	var names []string
+	for _, f := range in.File {
+		names = append(names, f.Name)
+		require.True(t, f.Modified.Equal(when), f.Name)
+		require.Equal(t, strings.HasSuffix(f.Name, "/"), f.Mode().IsDir(), f.Name)
+	}
+	require.Equal(t, []string{"dir/", "dir/lockkeeper.exe", "dir/man/", "dir/man/a.1"}, names)
+	require.Equal(t, os.FileMode(0o755), in.File[1].Mode())
 }

@@ -122,7 +122,8 @@ type Harness struct {
 	// AllowSkips lists what may be missing, by the name of a field above ("Delay",
 	// "Wrap") or of what the locker does not offer ("Awaiter", "Watcher", "Inspector",
 	// "ForceReleaser", "HealthChecker", "io.Closer", "HeldError", "Waiters",
-	// "ReleaseAfter", "TokenRaiser"). A case that skips for anything else fails. nil allows every skip; []string{} allows none, which
+	// "ReleaseAfter", "TokenRaiser", "Info.Waiting"). A case that skips for anything else
+	// fails. nil allows every skip that the locker itself shows; []string{} allows none, which
 	// is what a project's own CI should use.
 	AllowSkips []string
 
@@ -153,6 +154,7 @@ const (
 	needWaiters       = "Waiters"
 	needReleaseAfter  = "ReleaseAfter"
 	needTokenRaiser   = "TokenRaiser"
+	needWaiting       = "Info.Waiting"
 	needCut           = "Cut"
 	needRepeat        = "Repeat"
 	needConflict      = "Conflict"
@@ -163,7 +165,7 @@ const (
 var needs = []string{
 	needWrap, needPeer, needDelay, needLoseReply, needOutage, needBreak, needKill, needSkew,
 	needCut, needRepeat, needConflict, needStaleReads, needDelete,
-	needAwaiter, needWatcher, needInspector, needList, needForceReleaser, needHealthChecker, needCloser, needHeldError, needWaiters, needReleaseAfter, needTokenRaiser,
+	needAwaiter, needWatcher, needInspector, needList, needForceReleaser, needHealthChecker, needCloser, needHeldError, needWaiters, needReleaseAfter, needTokenRaiser, needWaiting,
 }
 
 // withDefaults returns h filled up, or what is wrong with it.

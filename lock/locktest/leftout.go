@@ -30,6 +30,7 @@ var shows = map[string]string{
 	needHeldError:     "that a refusal names the key, and says when to ask again",
 	needWaiters:       "that the waiters of one process ask in order, one for all",
 	needReleaseAfter:  "that a hold can outlast its process until a given time",
+	needWaiting:       "that Inspect counts those who wait in the store's queue",
 	needTokenRaiser:   "that a token can be raised, so that tokens rise while a fleet changes stores",
 }
 
