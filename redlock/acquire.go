@@ -154,7 +154,7 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 		err = refused
 	}
 	if err != nil { // refused, or ctx ended
-		h.letGo(ctx, votes)
+		h.rollBack(ctx, votes)
 		return fmt.Errorf("redlock: acquire %q: %w", h.key, err)
 	}
 	if token != 0 {

@@ -24,7 +24,7 @@ func handOver(t *testing.T, servers []*redistest.Server, urls []string) {
 	release(t, held)
 	lease := wait()
 	require.Greater(t, lease.Token(), held.Token())
-	h, err := l.Health(within(t, patience))
+	h, err := l.Health(within(t, testTimeout))
 	require.NoError(t, err)
 	for _, n := range h.Nodes {
 		require.NoError(t, n.Err, n.Name)

@@ -114,7 +114,7 @@ func TestRealSentinelFailsOverToALaggingReplicaAndForgets(t *testing.T) {
 	require.ErrorIs(t, extend(t, first, time.Minute), lock.ErrLost, "the first one learns of it when it asks")
 
 	rival := dialURLs(t, nodes, throwaway())
-	_, err := rival.TryAcquire(within(t, patience), "k", longTTL)
+	_, err := rival.TryAcquire(within(t, testTimeout), "k", longTTL)
 	require.ErrorIs(t, err, lock.ErrHeld)
 	other := acquire(t, rival, "thin", longTTL)
 	require.True(t, time.Now().Before(thin.Expiry()), "two holders at once")
@@ -139,13 +139,13 @@ func TestRealPrimaryWithoutItsReplicaRefusesWhereMinReplicasToWriteIsSet(t *test
 	held := acquire(t, l, "k", longTTL)
 	cutReplication(set)
 	eventually(t, "a refusal", func() bool {
-		_, err := l.TryAcquire(within(t, patience), "other", longTTL)
+		_, err := l.TryAcquire(within(t, testTimeout), "other", longTTL)
 		return err != nil
 	})
-	_, err := l.TryAcquire(within(t, patience), "other", longTTL)
+	_, err := l.TryAcquire(within(t, testTimeout), "other", longTTL)
 	require.ErrorIs(t, err, lock.ErrUnavailable)
 	require.ErrorContains(t, err, "NOREPLICAS")
-	require.ErrorIs(t, held.Extend(within(t, patience), longTTL), lock.ErrUnavailable)
+	require.ErrorIs(t, held.Extend(within(t, testTimeout), longTTL), lock.ErrUnavailable)
 }
 
 // cutReplication leaves the replica with what it has.
@@ -186,7 +186,7 @@ func TestRealSentinelWithUsersAndTheCallersClient(t *testing.T) {
 	own, err := redlock.New([]rueidis.Client{client}, throwaway())
 	require.NoError(t, err)
 	defer own.Close()
-	_, err = own.TryAcquire(within(t, patience), "k", longTTL)
+	_, err = own.TryAcquire(within(t, testTimeout), "k", longTTL)
 	require.ErrorIs(t, err, lock.ErrHeld)
 	wait := waiting(t, []*redistest.Server{set.Primary}, own, "k")
 	release(t, held)

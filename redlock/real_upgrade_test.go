@@ -116,7 +116,7 @@ func TestRealOldClientsBesideNewOnesExcludeEachOther(t *testing.T) {
 		l := dial(t, servers, throwaway())
 		wg.Go(func() {
 			for time.Now().Before(end) {
-				lease, err := l.Await(within(t, patience), "k", 10*time.Second, func(*lock.HeldError) {})
+				lease, err := l.Await(within(t, testTimeout), "k", 10*time.Second, func(*lock.HeldError) {})
 				if err != nil {
 					t.Error(err)
 					return

@@ -127,12 +127,12 @@ func (h *hold) ends(frees bool) (again bool) {
 // background: the cleanup of an attempt that failed or was cancelled.
 func (h *hold) abandon() { h.sendRelease() }
 
-// letGo cleans up after an attempt that got no quorum: it frees every node that
+// rollBack cleans up after an attempt that got no quorum: it frees every node that
 // granted, failed, or answers late, each after its answer. A node that refused has
 // nothing of this attempt. Grants that are already here are taken back before it
 // returns, bounded: contenders that split the votes must let go before any of them
 // tries again.
-func (h *hold) letGo(ctx context.Context, votes *round) {
+func (h *hold) rollBack(ctx context.Context, votes *round) {
 	h.mu.Lock()
 	h.releasing = true
 	r := h.newRelease()

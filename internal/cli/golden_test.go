@@ -272,7 +272,7 @@ func TestGoldenRun(t *testing.T) {
 	}
 	ends("run", "keeper", "--", "echo", "working")
 	holder := start(t, url, nil, "run", "keeper", "-q", "--", "sleep", "1000")
-	require.Eventually(t, func() bool { return shown(t, url, "keeper").Held }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return shown(t, url, "keeper").Held }, testTimeout, 20*time.Millisecond)
 	ends("run", "keeper", "--once", "--", "echo", "working")
 	prompt("run", "keeper", "--", "echo", "working")
 	waiter := start(t, url, nil, "run", "keeper", "--", "echo", "working")

@@ -87,7 +87,7 @@ func TestAKeyWhoseOtherSlotsAreHeldIsNotSaidToBeFree(t *testing.T) {
 			require.Zero(t, code)
 		}
 		// The guard of the killed one keeps slot 1 until the command has ended.
-		require.Eventually(t, func() bool { return !shown(t, url, "crawl").Held }, patience, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return !shown(t, url, "crawl").Held }, testTimeout, 5*time.Millisecond)
 		out, code := do(t, url, nil, "show", "crawl")
 		require.Zero(t, code)
 		require.NotContains(t, out, "crawl is free")

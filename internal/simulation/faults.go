@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// calm is the weather between faults.
-func (w *world) calm() { w.weak = weather{latency: w.timeout / 100} }
+// calm is the network between faults.
+func (w *world) calm() { w.weak = networkFaults{latency: w.timeout / 100} }
 
 // inject alternates quiet stretches and bursts of faults for d.
 func (w *world) inject(ctx context.Context, d time.Duration) {

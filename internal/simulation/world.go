@@ -83,7 +83,7 @@ type world struct {
 	late    sync.WaitGroup // messages that nobody waits for
 
 	mu     sync.Mutex
-	weak   weather
+	weak   networkFaults
 	hold   map[string]*register // by key
 	res    Result
 	events []event
@@ -91,8 +91,8 @@ type world struct {
 	stop   context.CancelFunc
 }
 
-// weather is what the network does to all messages.
-type weather struct {
+// networkFaults is what the network does to all messages.
+type networkFaults struct {
 	loss, slow, double float64
 	latency            time.Duration
 }

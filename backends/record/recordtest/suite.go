@@ -41,8 +41,8 @@ type Stores struct {
 	Ages bool
 }
 
-// patience is for what must happen, on a busy machine too.
-const patience = 20 * time.Second
+// testTimeout is for what must happen, on a busy machine too.
+const testTimeout = 20 * time.Second
 
 // suite is one run.
 type suite struct {
@@ -86,7 +86,7 @@ func (u *suite) fresh(t *testing.T, key string) (string, record.Record) {
 }
 
 func (u *suite) ctx(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -334,7 +334,7 @@ func (u *suite) watchNotifiesOfTheLatestState(t *testing.T) {
 	cancel() // it has returned
 	wait := func(want string) {
 		t.Helper()
-		timeout := time.After(patience)
+		timeout := time.After(testTimeout)
 		for {
 			select {
 			case got := <-received:
@@ -342,7 +342,7 @@ func (u *suite) watchNotifiesOfTheLatestState(t *testing.T) {
 					return
 				}
 			case <-timeout:
-				t.Fatalf("no notification of version %q in %v", want, patience)
+				t.Fatalf("no notification of version %q in %v", want, testTimeout)
 			}
 		}
 	}

@@ -257,10 +257,10 @@ func (p *process) work() {
 		time.Sleep(p.some(w.ttl / 2))
 		return
 	case 1:
-		w.letGo(s)
+		w.conclude(s)
 		_ = lock.ReleaseAfter(context.Background(), lease, p.some(p.ttl()))
 	default:
-		w.letGo(s)
+		w.conclude(s)
 		if err := lease.Release(context.Background()); err != nil && p.rng.IntN(2) == 0 {
 			_ = lease.Release(context.Background())
 		}

@@ -24,8 +24,8 @@ type player struct {
 	done    chan struct{} // closed when the process has ended
 }
 
-// patienceWithPlayers bounds the wait for a report, beyond what the order itself takes.
-var patienceWithPlayers = time.Minute
+// orderTimeout bounds the wait for a report, beyond what the order itself takes.
+var orderTimeout = time.Minute
 
 // cast gives n players, and starts those who are missing. They end with the bench.
 func (b *bench) cast(n int) ([]*player, error) {
@@ -127,9 +127,9 @@ func (p *player) ask(ctx context.Context, o order) (report, error) {
 }
 
 func await(ctx context.Context, o order, answer <-chan report) (report, error) {
-	patience := patienceWithPlayers
+	timeout := orderTimeout
 	if o.End != 0 {
-		patience += untilMono(o.End)
+		timeout += untilMono(o.End)
 	}
 	select {
 	case r := <-answer:
@@ -139,8 +139,8 @@ func await(ctx context.Context, o order, answer <-chan report) (report, error) {
 		return r, nil
 	case <-ctx.Done():
 		return report{}, context.Cause(ctx)
-	case <-time.After(patience):
-		return report{}, fmt.Errorf("%s: %s %s: %w within %v", o.Rival, o.Do, o.Key, errSilent, patience)
+	case <-time.After(timeout):
+		return report{}, fmt.Errorf("%s: %s %s: %w within %v", o.Rival, o.Do, o.Key, errSilent, timeout)
 	}
 }
 

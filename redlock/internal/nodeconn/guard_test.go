@@ -51,9 +51,9 @@ func lies(t *testing.T, lie string) string {
 	return listener.Addr().String()
 }
 
-// What strict is for: without it, a server can end the whole process. If this fails
-// because the client library has become strict itself, strict can go.
-func TestTheClientLibraryPanicsWhereStrictDoesNot(t *testing.T) {
+// What the guard is for: without it, a server can end the whole process. If this fails
+// because the client library has become strict itself, the guard can go.
+func TestTheClientLibraryPanicsWhereTheGuardDoesNot(t *testing.T) {
 	texts := []string{":5\r\n:5\r\n", "*-2\r\n", "$-2\r\n", "%-1\r\n", "*99999999999999\r\n", ">3\r\n+subscribe\r\n+x\r\n:1\r\n"}
 	if lie := os.Getenv("LOCKKEEPER_TEST_LIE"); lie != "" {
 		address := lies(t, lie)
@@ -94,7 +94,7 @@ func TestTheClientLibraryPanicsWhereStrictDoesNot(t *testing.T) {
 }
 
 // What a real server sends passes, in whatever pieces it comes.
-func TestStrictLetsRepliesPassInAnyPieces(t *testing.T) {
+func TestTheGuardLetsRepliesPassInAnyPieces(t *testing.T) {
 	const replies = "+OK\r\n:12\r\n$-1\r\n*-1\r\n$0\r\n\r\n$3\r\na\r\n\r\n*2\r\n:-1\r\n*1\r\n+x\r\n%1\r\n+a\r\n*0\r\n_\r\n#t\r\n,1.5\r\n(12\r\n=5\r\ntxt:a\r\n-ERR no\r\n!3\r\nERR\r\n~1\r\n:1\r\n>2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n"
 	kinds := func(size int) (seen string) {
 		var s scanner
@@ -112,12 +112,12 @@ func TestStrictLetsRepliesPassInAnyPieces(t *testing.T) {
 }
 
 // Names and values of users stand in replies, and can be any text.
-func TestStrictLooksForNoWordsInReplies(t *testing.T) {
+func TestTheGuardLooksForNoWordsInReplies(t *testing.T) {
 	for _, word := range []string{"mail-unsubscribe-6d9f7:1/x", "subscribe", "unsubscribe", "psubscribe", "QUEUED", "PONG", "invalidate", "message", "LOADING", "+OK", "*"} {
 		text := fmt.Sprintf("$%d\r\n%s\r\n", len(word), word)
 		for _, reply := range []string{text, "+" + word + "\r\n", "*1\r\n" + text, "*2\r\n*1\r\n" + text + ":1\r\n", "*1\r\n+" + word + "\r\n", "~1\r\n" + text, "%1\r\n" + text + ":1\r\n"} {
 			client, server := net.Pipe()
-			s := &strict{Conn: client}
+			s := &protocolGuard{Conn: client}
 			go func() { _, _ = io.Copy(io.Discard, server) }()
 			_, err := io.WriteString(s, "*1\r\n$3\r\nGET\r\n")
 			require.NoError(t, err)
@@ -134,7 +134,7 @@ func TestStrictLooksForNoWordsInReplies(t *testing.T) {
 }
 
 // What a Sentinel's client asks, and what comes of it: a push for each channel.
-func TestStrictLetsSentinelsTell(t *testing.T) {
+func TestTheGuardLetsSentinelsReport(t *testing.T) {
 	const (
 		unsubscribe = "*3\r\n$11\r\nUNSUBSCRIBE\r\n$1\r\na\r\n$1\r\nb\r\n*1\r\n$4\r\nPING\r\n"
 		subscribe   = "*3\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n$1\r\nb\r\n"
@@ -172,7 +172,7 @@ func TestStrictLetsSentinelsTell(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client, server := net.Pipe()
 			defer server.Close()
-			s := &strict{Conn: client}
+			s := &protocolGuard{Conn: client}
 			defer s.Close()
 			go func() { _, _ = io.Copy(io.Discard, server) }()
 			_, err := io.WriteString(s, c.requests)
