@@ -52,7 +52,7 @@ type AcquireOptions struct {
 // maxPause keeps sums of pauses from overflowing.
 const maxPause = MaxTTL
 
-// withDefaults fills o up, but for MaxDelay, which has two defaults: see pace.
+// withDefaults fills o up, but for MaxDelay, which has two defaults: see pauses.
 func (o *AcquireOptions) withDefaults() (AcquireOptions, error) {
 	var opts AcquireOptions
 	if o != nil {
@@ -188,7 +188,7 @@ func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
 	}
 	first := true
 	if in, name := lineOf(w.locker, w.key); in != nil && w.opts.Attempts == 0 && ctx.Err() == nil {
-		if w.place, first = in.stand(name, w.opts.pace()); w.place != nil {
+		if w.place, first = in.stand(name, w.opts.pauses()); w.place != nil {
 			defer func() { w.place.leave(lease) }() // after a panic too: others stand behind
 		}
 	}
@@ -203,7 +203,7 @@ func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
 	return w.wait(ctx, bounded)
 }
 
-// turn waits until the waiter is the first in line, or ctx ends.
+// turn waits until the waiter is the first in the queue, or ctx ends.
 func (w *waiter) turn(ctx context.Context) bool {
 	for {
 		first, granted, known := w.place.state()
@@ -308,7 +308,7 @@ func (w *waiter) grant() {
 func (w *waiter) ended(ctx context.Context) error {
 	count, what := fmt.Sprintf("%d attempts in %v", w.attempts, w.waited()), "last attempt"
 	if w.attempts == 0 && w.place != nil {
-		count, what = fmt.Sprintf("%v in line", w.waited()), "last known"
+		count, what = fmt.Sprintf("%v in the queue", w.waited()), "last known"
 	}
 	last := w.last
 	if ctx.Err() == nil {

@@ -131,7 +131,7 @@
 // asks nothing meanwhile but once in a long while; elsewhere it asks again after a
 // pause with jitter. Where the store queues by itself ([Awaiter]), the waiter's request
 // stands in that queue until a release hands the key over to it. Where the backend has [Waiters], as many as like may wait for
-// a key in one process: they stand in line, and one of them asks.
+// a key in one process: they stand in a queue, and one of them asks.
 // [AcquireOptions].OnWait receives who holds the key meanwhile, and outages.
 //
 // # Writing a backend

@@ -47,11 +47,11 @@ type line struct {
 	waiters     *Waiters
 	name        string
 	first, last *place
-	seat        place // the place of the first
-	pace        pace  // of the most eager: one who hardly asks must not slow those behind
-	known       error // what the store said last of the name; nil: nothing yet
-	granted     bool  // the former first has a lease of the very name: none is free
-	observing   int   // calls of observers under way, about attempts of the first: see observeWithin
+	seat        place  // the place of the first
+	pauses      pauses // of the most eager: one who hardly asks must not slow those behind
+	known       error  // what the store said last of the name; nil: nothing yet
+	granted     bool   // the former first has a lease of the very name: none is free
+	observing   int    // calls of observers under way, about attempts of the first: see observeWithin
 }
 
 // place is one waiter's in its line. After leave it must not be used.
@@ -59,7 +59,7 @@ type place struct {
 	line       *line
 	prev, next *place
 	// turn says, once, that this place is the first now; and to the first, that
-	// the pace is another.
+	// the pauses are others.
 	turn chan struct{}
 }
 
@@ -72,7 +72,7 @@ func (p *place) signal() {
 
 // stand takes the last place in name's line, which may be the first as well. It is
 // nil while an observer receives an attempt of the first.
-func (w *Waiters) stand(name string, pace pace) (p *place, first bool) {
+func (w *Waiters) stand(name string, pauses pauses) (p *place, first bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	l := w.lines[name]
@@ -84,7 +84,7 @@ func (w *Waiters) stand(name string, pace pace) (p *place, first bool) {
 		if l == nil {
 			l = new(line)
 		}
-		l.waiters, l.name, l.pace = w, name, pace
+		l.waiters, l.name, l.pauses = w, name, pauses
 		l.first, l.last = &l.seat, &l.seat
 		l.seat.line = l
 		if w.lines == nil {
@@ -95,8 +95,8 @@ func (w *Waiters) stand(name string, pace pace) (p *place, first bool) {
 	}
 	p = &place{line: l, prev: l.last, turn: make(chan struct{}, 1)}
 	l.last.next, l.last = p, p
-	if eager := l.pace.most(pace); eager != l.pace {
-		l.pace = eager
+	if eager := l.pauses.most(pauses); eager != l.pauses {
+		l.pauses = eager
 		l.first.signal()
 	}
 	return p, false
@@ -183,12 +183,12 @@ func (p *place) report(known error) {
 	p.line.known = known
 }
 
-// pace is the line's, and what notifies its first that it has changed.
-func (p *place) pace() (pace, <-chan struct{}) {
+// pauses are the line's, and what notifies its first that they have changed.
+func (p *place) pauses() (pauses, <-chan struct{}) {
 	p.line.waiters.mu.Lock()
 	defer p.line.waiters.mu.Unlock()
 	if p.turn == nil {
 		p.turn = make(chan struct{}, 1)
 	}
-	return p.line.pace, p.turn
+	return p.line.pauses, p.turn
 }

@@ -299,7 +299,7 @@ func TestAWaiterInLine(t *testing.T) {
 			require.ErrorIs(t, w.err, c.want)
 			require.NotErrorIs(t, w.err, c.not)
 			requireNoContextError(t, w.err)
-			require.ErrorContains(t, w.err, "after 1s in line")
+			require.ErrorContains(t, w.err, "after 1s in the queue")
 			require.NotContains(t, w.err.Error(), "attempts")
 			ahead.cancel(nil)
 			<-ahead.done

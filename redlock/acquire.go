@@ -161,7 +161,7 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.token, h.ttl, h.until = token, votes.ttl, votes.until
-		h.settle(votes, completeGrant(0))
+		h.conclude(votes, completeGrant(0))
 		return nil
 	}
 	if err = h.agree(ctx, votes.ttl, votes.until, highest); err != nil {
@@ -304,7 +304,7 @@ func (h *hold) agree(ctx context.Context, ttl script.Millis, until time.Duration
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.token, h.ttl, h.until = agreed, ttl, until
-			h.settle(commit, completeGrant(0))
+			h.conclude(commit, completeGrant(0))
 			return nil
 		}
 		token = highest

@@ -37,7 +37,7 @@ func completeGrant(tries int) func(*hold, int, reply) *round {
 			if h.stood != nil && h.grown { // the node keeps it for the claim, and the lease is for longer
 				r := h.newRound(opConfirm)
 				r.token, r.ttl, r.until = h.token, h.ttl, h.until
-				r.tend = completeGrant(tries + 1)
+				r.followUp = completeGrant(tries + 1)
 				return r
 			}
 			if rep.Count >= h.token {
@@ -69,7 +69,7 @@ func completeExtend(tries int) func(*hold, int, reply) *round {
 			h.repaired = true
 			r := h.newRound(opRepair)
 			r.ttl, r.token, r.until = h.ttl, h.token, h.until
-			r.tend = func(h *hold, i int, rep reply) *round { return h.askAgain(i, opExtend, rep, tries) }
+			r.followUp = func(h *hold, i int, rep reply) *round { return h.askAgain(i, opExtend, rep, tries) }
 			return r
 		}
 		return h.askAgain(i, opExtend, rep, tries)
@@ -96,8 +96,8 @@ func (h *hold) askAgain(i int, do *op, rep reply, tries int) *round {
 	if node.Now()+r.pause > r.until {
 		return nil
 	}
-	if r.tend = completeGrant(tries + 1); do == opExtend {
-		r.tend = completeExtend(tries + 1)
+	if r.followUp = completeGrant(tries + 1); do == opExtend {
+		r.followUp = completeExtend(tries + 1)
 	}
 	return r
 }

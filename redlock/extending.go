@@ -203,7 +203,7 @@ func (h *hold) decideExtend(r *round, last bool) (certain, lost bool, unknown er
 		// A quorum has my value until ttl after this round began; the nodes that
 		// may have forgotten another's promise are not in it.
 		h.ttl, h.until, h.grown = r.ttl, r.until, true
-		h.settle(r, completeExtend(0))
+		h.conclude(r, completeExtend(0))
 		return true, false, nil
 	case no > n-q:
 		return true, true, nil // no quorum can have my value: another may hold it

@@ -83,10 +83,10 @@ type round struct {
 	enough  int
 	answers int
 	replies []reply
-	// tend, set with the outcome, gives what a node with this answer is still owed:
+	// followUp, set with the outcome, gives what a node with this answer is still owed:
 	// its counter healed, its lock repaired, or its grant taken back. It holds for
 	// answers that come late, too.
-	tend func(h *hold, i int, rep reply) *round
+	followUp func(h *hold, i int, rep reply) *round
 }
 
 func (h *hold) newRound(do *op) *round {
@@ -227,22 +227,22 @@ func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 		}
 	}
 	next, s.next = s.next, nil
-	if next == nil && r.tend != nil {
-		next = r.tend(h, i, rep)
+	if next == nil && r.followUp != nil {
+		next = r.followUp(h, i, rep)
 	}
 	s.busy = next != nil
 	return next, rep
 }
 
-// settle ends r with an outcome: tend looks after the nodes that have answered,
+// conclude ends r with an outcome: followUp looks after the nodes that have answered,
 // and after the others when they do. mu is held.
-func (h *hold) settle(r *round, tend func(h *hold, i int, rep reply) *round) {
-	r.tend = tend
+func (h *hold) conclude(r *round, followUp func(h *hold, i int, rep reply) *round) {
+	r.followUp = followUp
 	for i, rep := range r.replies {
 		if h.slots[i].busy {
 			continue
 		}
-		if next := tend(h, i, rep); next != nil {
+		if next := followUp(h, i, rep); next != nil {
 			h.slots[i].busy = true
 			h.l.wg.Add(1)
 			h.start(i, next, rep)

@@ -71,7 +71,7 @@ func (h *hold) ReleaseTermAfter(ctx context.Context, _ string, _ uint64, until t
 		}
 		switch {
 		case yes >= q:
-			h.settle(r, completeKeep(until, releaseRetries))
+			h.conclude(r, completeKeep(until, releaseRetries))
 		case no > n-q: // no quorum can have my value: another may hold the key
 			failed = fmt.Errorf("%w: the lock is gone from or taken on more than %d of %d nodes", lock.ErrLost, n-q, n)
 		case yes+open < q && no+open <= n-q:
@@ -101,7 +101,7 @@ func completeKeep(until time.Time, tries int) func(*hold, int, reply) *round {
 		default:
 			return nil
 		}
-		next.kept, next.tend = until, completeKeep(until, tries-1)
+		next.kept, next.followUp = until, completeKeep(until, tries-1)
 		return next
 	}
 }

@@ -32,7 +32,7 @@ func retryRelease(tries int) func(*hold, int, reply) *round {
 		r := h.newRound(opRelease)
 		r.frees = true
 		r.pause = h.l.opts.NodeTimeout / 2
-		r.tend = retryRelease(tries - 1)
+		r.followUp = retryRelease(tries - 1)
 		return r
 	}
 }
@@ -43,7 +43,7 @@ const releaseRetries = 3
 func (h *hold) newRelease() *round {
 	r := h.newRound(opRelease)
 	r.frees = true
-	r.tend = retryRelease(releaseRetries)
+	r.followUp = retryRelease(releaseRetries)
 	return r
 }
 
@@ -137,7 +137,7 @@ func (h *hold) rollBack(ctx context.Context, votes *round) {
 	h.releasing = true
 	r := h.newRelease()
 	r.enough = 1
-	h.settle(votes, func(_ *hold, _ int, rep reply) *round {
+	h.conclude(votes, func(_ *hold, _ int, rep reply) *round {
 		if rep.Kind == script.Silent || rep.Kind == script.Held || rep.Kind == script.Recovering {
 			return nil // silent: not before it has answered
 		}

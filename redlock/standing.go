@@ -326,7 +326,7 @@ func (s *standing) leased(issued waiting.Lease) {
 		}
 	}
 	s.h, s.votes = h, votes
-	h.settle(votes, completeGrant(0))
+	h.conclude(votes, completeGrant(0))
 }
 
 // released is called when the lease is.

@@ -21,7 +21,7 @@ import (
 
 // Locker locks by the documents of a store.
 type Locker struct {
-	lock.Waiters // those who wait in this process stand in line, and one of them asks
+	lock.Waiters // those who wait in this process stand in a queue, and one of them asks
 
 	client   Client
 	name     string // of this process, for those who are refused

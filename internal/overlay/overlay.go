@@ -20,7 +20,7 @@ type Change struct {
 // jitter, and the names of waits and values, which break ties. And it takes a machine to be
 // suspended never, since that is read from the real clock, where a thread that is held up
 // looks like a short suspension. So a simulation's seed replays.
-var Seeded = append(append(seeded("lock/pace.go", "lock/all.go", "lock/semaphore.go", "keepalive/renew.go", "leader/leader.go", "redlock/standing.go",
+var Seeded = append(append(seeded("lock/pauses.go", "lock/all.go", "lock/semaphore.go", "keepalive/renew.go", "leader/leader.go", "redlock/standing.go",
 	"backends/record/watch.go", "backends/record/queue.go"),
 	named("redlock/value.go", "redlock/standing.go", "redlock/pushes.go", "backends/record/acquire.go", "backends/record/locker.go")...),
 	Change{"lock/suspension.go", "\tif !ok {\n", "\tif !ok || true {\n"})

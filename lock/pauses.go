@@ -26,24 +26,24 @@ const minRest = time.Millisecond
 // next, because of the network.
 const sameTerm = 5 * time.Millisecond
 
-// pace is how long a waiter pauses between two attempts.
-type pace struct {
+// pauses are how long a waiter pauses between two attempts.
+type pauses struct {
 	held   time.Duration // while another holds the key
 	outage time.Duration // at most, while the store is unavailable
 	quiet  time.Duration // while another holds the key, and notifications of it would come
 }
 
-// pace is for options that have their other defaults.
-func (o *AcquireOptions) pace() pace {
+// pauses are for options that have their other defaults.
+func (o *AcquireOptions) pauses() pauses {
 	if o.MaxDelay != 0 {
-		return pace{held: o.Delay, outage: o.MaxDelay, quiet: o.MaxDelay}
+		return pauses{held: o.Delay, outage: o.MaxDelay, quiet: o.MaxDelay}
 	}
-	return pace{held: o.Delay, outage: max(defaultOutagePause, o.Delay), quiet: max(DefaultPoll, o.Delay)}
+	return pauses{held: o.Delay, outage: max(defaultOutagePause, o.Delay), quiet: max(DefaultPoll, o.Delay)}
 }
 
 // most is the more eager of the two.
-func (p pace) most(q pace) pace {
-	return pace{min(p.held, q.held), min(p.outage, q.outage), min(p.quiet, q.quiet)}
+func (p pauses) most(q pauses) pauses {
+	return pauses{min(p.held, q.held), min(p.outage, q.outage), min(p.quiet, q.quiet)}
 }
 
 // term is what a refusal says of a hold.
@@ -61,7 +61,7 @@ func (t term) differs(u term) bool {
 func (w *waiter) failed() {
 	w.asked = time.Now()
 	if errors.Is(w.last, ErrUnavailable) {
-		p, _ := w.pace()
+		p, _ := w.pauses()
 		w.outage = min(max(2*w.outage, p.held), p.outage)
 	} else {
 		w.outage = 0
@@ -85,7 +85,7 @@ func (w *waiter) failed() {
 
 // pause waits until it is time to ask: there is a notification, or none for long enough.
 func (w *waiter) pause(ctx context.Context) {
-	p, changed := w.pace()
+	p, changed := w.pauses()
 	begun, length := time.Now(), w.length(p)
 	timer := time.NewTimer(length)
 	defer timer.Stop()
@@ -105,23 +105,23 @@ func (w *waiter) pause(ctx context.Context) {
 			}
 			timer.Reset(min(rest, length-time.Since(begun)))
 		case <-changed: // somebody more eager stands behind
-			p, _ = w.pace()
+			p, _ = w.pauses()
 			length = min(length, w.length(p))
 			timer.Reset(length - time.Since(begun))
 		}
 	}
 }
 
-// pace is the line's, and what shows that it has changed; or that of the options.
-func (w *waiter) pace() (pace, <-chan struct{}) {
+// pauses are the line's, and what shows that they have changed; or those of the options.
+func (w *waiter) pauses() (pauses, <-chan struct{}) {
 	if w.place != nil {
-		return w.place.pace()
+		return w.place.pauses()
 	}
-	return w.opts.pace(), nil
+	return w.opts.pauses(), nil
 }
 
 // length is that of a pause without notifications.
-func (w *waiter) length(p pace) time.Duration {
+func (w *waiter) length(p pauses) time.Duration {
 	switch {
 	case errors.Is(w.last, ErrUnavailable):
 		return max(w.spread(min(w.outage, p.outage)), minPause)
@@ -139,7 +139,7 @@ func (w *waiter) length(p pace) time.Duration {
 }
 
 // rest is how long after the last attempt a wake must wait.
-func (w *waiter) rest(p pace) time.Duration {
+func (w *waiter) rest(p pauses) time.Duration {
 	if time.Since(w.asked) >= p.held {
 		w.fruitless = 0 // it was quiet for as long as polling would be
 	}
