@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tells whether the Redis nodes of a lock can vote, and whether there is a quorum: a thin
+# Reports whether the Redis nodes of a lock can vote, and whether there is a quorum: a thin
 # call of lockkeeper health.
 set -euo pipefail
 

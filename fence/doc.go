@@ -2,7 +2,7 @@
 // largest fencing token of each key that wrote, and refuses writes with a smaller one.
 //
 // A lock alone can't stop a holder that was paused: it wakes after its lease has ended,
-// and writes. Its token is smaller than that of its successor, so whoever compares tokens
+// and writes. Its token is smaller than that of its successor, so anyone who compares tokens
 // at the moment of the write refuses it. That comparison and the write must be one atomic
 // step, which is why there is one helper for each place where writes happen:
 //

@@ -20,7 +20,7 @@ func bare() lock.Lease {
 	return lock.NewLease(lock.Grant{Key: key, Token: token, Expiry: time.Now().Add(time.Hour), Term: term{}})
 }
 
-// BenchmarkKept tells what a kept lease occupies, its core lease included.
+// BenchmarkKept reports what a kept lease occupies, its core lease included.
 func BenchmarkKept(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()

@@ -13,7 +13,7 @@ import (
 )
 
 // ErrNotRun says that the function was never called. Errors of Do, DoAll, TryDo and Once match
-// it besides their reason, such as [lock.ErrHeld], so that it is told apart from the
+// it besides their reason, such as [lock.ErrHeld], so that it is distinguished from the
 // same reason in an error of the function's own.
 var ErrNotRun = errors.New("keepalive: the function did not run")
 
@@ -65,7 +65,7 @@ func Do(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, 
 }
 
 // DoAll is Do under the locks of all keys at once, as [lock.AcquireAll] takes them: all
-// or nothing. The loss of one ends fn's context. [lock.TokenOf] tells each key's token.
+// or nothing. The loss of one ends fn's context. [lock.TokenOf] gives each key's token.
 func DoAll(ctx context.Context, locker lock.Locker, keys []string, ttl time.Duration, fn func(context.Context) error, opts *Options) error {
 	if len(keys) == 0 {
 		return notRun{fmt.Errorf("keepalive: do: %w: no keys, want 1 or more", lock.ErrInvalid)}
@@ -83,7 +83,7 @@ func DoAll(ctx context.Context, locker lock.Locker, keys []string, ttl time.Dura
 // false, and err nil. ran says whether fn ran, whatever err is. The store is asked once,
 // whatever opts.Acquire says.
 //
-// A store that can tell only by observing whether a holder lives (etcd, for one) refuses
+// A store that can find out only by observing whether a holder lives (etcd, for one) refuses
 // the key of a dead one until it was asked again from the same locker, a ttl later.
 func TryDo(ctx context.Context, locker lock.Locker, key string, ttl time.Duration, fn func(context.Context) error, opts *Options) (ran bool, err error) {
 	var o Options
@@ -166,7 +166,7 @@ func do(ctx context.Context, locker lock.Locker, keys []string, ttl time.Duratio
 		late.done()
 		// ctx bounds the work, and leaves no time for a release when the work took it all.
 		release := k.end(context.WithoutCancel(ctx), o.AtLeast)
-		if !returned && release != nil { // a panic goes on: nobody else will tell
+		if !returned && release != nil { // a panic goes on: nobody else will report it
 			o.Logger.Error("release failed", "key", k.Key(), "token", k.Token(), "err", release)
 		}
 		err = outcome.Join(err, release)

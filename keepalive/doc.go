@@ -1,4 +1,4 @@
-// Package keepalive renews a lease and tells in time when it is lost. It does not
+// Package keepalive renews a lease and reports in time when it is lost. It does not
 // stop anybody's work: a function that ignores its context runs on without the
 // lock, and a process that is paused sees its loss only when it runs again. For
 // these a resource must check the fencing token ([lock.Token]).

@@ -170,7 +170,7 @@ func keep(t *testing.T, ctx context.Context, s *store, opts *Options) *Keeper {
 	return k
 }
 
-// endsAfter waits for ctx and tells when it ended.
+// endsAfter waits for ctx and reports when it ended.
 func endsAfter(t *testing.T, ctx context.Context) time.Duration {
 	t.Helper()
 	start := time.Now()

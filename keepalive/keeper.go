@@ -48,7 +48,7 @@ type Keeper struct {
 	failures int32 // since the last success
 	young    bool  // no renewal has succeeded yet
 	short    bool  // it is young, and began with less than Interval: it may grow by itself
-	told     bool  // the loss was logged
+	reported bool  // the loss was logged
 	released bool  // Release has begun
 	renewal  *renewal
 }
@@ -317,7 +317,7 @@ func (k *Keeper) lose(cause error) {
 }
 
 // unlock releases mu. Neither a loss nor the beginning of a release gets past it
-// without the context having ended: whoever looks next, on whatever goroutine.
+// without the context having ended, no matter who looks next, on whatever goroutine.
 func (k *Keeper) unlock() {
 	lost, released := k.lost, k.released
 	k.mu.Unlock()

@@ -107,7 +107,7 @@ func TestContext(t *testing.T) {
 		var k *Keeper
 		s := &store{}
 		s.onRelease = func() error {
-			require.Error(t, k.inner.Err()) // who waits has been told, not only who looks
+			require.Error(t, k.inner.Err()) // those who wait are notified, not only those who look
 			return nil
 		}
 		k = keep(t, t.Context(), s, nil)

@@ -86,12 +86,12 @@ func TestLogger(t *testing.T) {
 func TestOnLost(t *testing.T) {
 	lose := func(t *testing.T, onExtend func(context.Context, int) error) []error {
 		var mu sync.Mutex
-		var told []error
+		var reported []error
 		k := keep(t, t.Context(), &store{onExtend: onExtend}, &Options{OnLost: func(k *Keeper, err error) {
 			mu.Lock()
 			defer mu.Unlock()
 			require.Equal(t, key, k.Key())
-			told = append(told, err)
+			reported = append(reported, err)
 		}})
 		<-k.Lost()
 		cause := context.Cause(k.Context())
@@ -99,8 +99,8 @@ func TestOnLost(t *testing.T) {
 		synctest.Wait()
 		mu.Lock()
 		defer mu.Unlock()
-		require.Equal(t, []error{cause}, told)
-		return told
+		require.Equal(t, []error{cause}, reported)
+		return reported
 	}
 	bubble(t, "IsToldOnceWhyNothingWasRenewed", func(t *testing.T) {
 		require.ErrorIs(t, lose(t, failing)[0], ErrNotRenewed)

@@ -42,7 +42,7 @@ type Options struct {
 	// means none, which is the default.
 	AtLeast time.Duration
 
-	// OnLost is told of the loss of a lease, once, with the error that the context
+	// OnLost is called once for the loss of a lease, with the error that the context
 	// has as its cause: for metrics. It is called beside the work, on a goroutine of
 	// its own and not for long: work that must stop waits for Context. Its call may
 	// outlast Release.

@@ -24,9 +24,9 @@ func TestRealContextOfACutOffKeeperEndsBeforeTheKeys(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const (
-				patience = 30 * time.Second
-				ttl      = 4 * time.Second
-				margin   = 3 * time.Second // without it, the keys would be about to expire
+				testTimeout = 30 * time.Second
+				ttl         = 4 * time.Second
+				margin      = 3 * time.Second // without it, the keys would be about to expire
 			)
 			servers := redistest.StartN(t, 3)
 			proxies, near, far := make([]*redistest.Proxy, 3), make([]string, 3), make([]string, 3)
@@ -34,7 +34,7 @@ func TestRealContextOfACutOffKeeperEndsBeforeTheKeys(t *testing.T) {
 				proxies[i] = redistest.NewProxy(t, s.Addr())
 				near[i], far[i] = "redis://"+s.Addr(), "redis://"+proxies[i].Addr()
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 			defer cancel()
 			dial := func(urls []string) *redlock.Locker {
 				l, err := redlock.Dial(ctx, urls, &redlock.Options{RestartGuard: -1, NodeTimeout: time.Second})
@@ -49,7 +49,7 @@ func TestRealContextOfACutOffKeeperEndsBeforeTheKeys(t *testing.T) {
 			first := lease.Expiry()
 			k, err := keepalive.Start(ctx, lease, ttl, &keepalive.Options{Interval: ttl / 8, Margin: margin})
 			require.NoError(t, err)
-			require.Eventually(t, func() bool { return k.Expiry().After(first) }, patience, time.Millisecond, "a renewal")
+			require.Eventually(t, func() bool { return k.Expiry().After(first) }, testTimeout, time.Millisecond, "a renewal")
 
 			next := make(chan error, 1)
 			go func() {

@@ -21,8 +21,8 @@ func (k *Keeper) tick() {
 	left := k.expire(now)
 	switch {
 	case k.lost != nil:
-		first := !k.told
-		k.told = true
+		first := !k.reported
+		k.reported = true
 		ended := k.leaveOutage(false)
 		late := k.stopLate(time.Time{})
 		k.unlock()
@@ -192,7 +192,7 @@ func (k *Keeper) concluded(expiry time.Time, err error) {
 // is held.
 func (k *Keeper) renewed(now, expiry time.Time) {
 	if !now.Before(k.deadline()) {
-		// Work may have been told already that the lease is lost, and that is final.
+		// Work may have been notified already that the lease is lost, and that is final.
 		k.lose(fmt.Errorf("%w: %w: renewed after the context's deadline", lock.ErrLost, ErrNotRenewed))
 		return
 	}

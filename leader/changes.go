@@ -18,7 +18,7 @@ type changes struct {
 
 	mu     sync.Mutex // guards all below; not held while onChange runs
 	latest Status
-	fresh  bool // latest has not been told
+	fresh  bool // latest has not been reported
 	closed bool // nothing comes after latest
 }
 
@@ -58,7 +58,7 @@ func (c *changes) signal() {
 	}
 }
 
-// close lets the latest status be told, and reports whether that was done in time.
+// close lets the latest status be reported, and reports whether that was done in time.
 func (c *changes) close() bool {
 	c.mu.Lock()
 	c.closed = true

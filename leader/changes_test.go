@@ -9,8 +9,8 @@ import (
 
 func TestEachChangeIsToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []State
-		c := newChanges(func(s Status) { told = append(told, s.State) })
+		var reported []State
+		c := newChanges(func(s Status) { reported = append(reported, s.State) })
 		for _, s := range []State{StandingBy, Leading} {
 			c.put(Status{State: s})
 			synctest.Wait()
@@ -18,15 +18,15 @@ func TestEachChangeIsToldOnce(t *testing.T) {
 			synctest.Wait()
 		}
 		require.True(t, c.close())
-		require.Equal(t, []State{StandingBy, Leading}, told)
+		require.Equal(t, []State{StandingBy, Leading}, reported)
 	})
 }
 
 func TestAStateThatStaysIsNoChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []Status
+		var reported []Status
 		e := New(nil, "k", nil)
-		e.changes = newChanges(func(s Status) { told = append(told, s) })
+		e.changes = newChanges(func(s Status) { reported = append(reported, s) })
 		since := e.status.Since
 		e.setState(StandingBy)
 		synctest.Wait()
@@ -37,7 +37,7 @@ func TestAStateThatStaysIsNoChange(t *testing.T) {
 		}
 		e.set(func(s *Status) { s.Overdue = true })
 		require.True(t, e.changes.close())
-		require.Len(t, told, 2)
-		require.True(t, told[1].Overdue)
+		require.Len(t, reported, 2)
+		require.True(t, reported[1].Overdue)
 	})
 }

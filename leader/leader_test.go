@@ -33,7 +33,7 @@ func bubble(t *testing.T, name string, f func(t *testing.T)) {
 
 func options() *leader.Options { return &leader.Options{TTL: ttl} }
 
-// held tells who has the key.
+// held reports who has the key.
 func held(t *testing.T, l *memory.Locker) string {
 	t.Helper()
 	info, err := l.Inspect(context.Background(), key)

@@ -85,7 +85,7 @@ func TestLog(t *testing.T) {
 		all := log.since()
 		require.Equal(t, "WARN renewal failed", all[0])
 		require.Equal(t, "INFO term ended", all[len(all)-1])
-		slices.Sort(all) // keeper and elector tell side by side
+		slices.Sort(all) // keeper and elector report side by side
 		require.Equal(t, []string{
 			"ERROR fn still runs although its term is lost; no other is started beside it",
 			"ERROR lease lost", "INFO term ended", "WARN renewal failed", "WARN term lost",

@@ -35,7 +35,7 @@ type Options struct {
 	// standing by, that another leads, or that the store is out of reach or back. Its
 	// calls come in order, one at a time, on a goroutine of Run; nothing waits for them
 	// but Run's end, and that no longer than 5s. While one call lasts, changes are
-	// merged: the next call tells the latest. It may call the Elector's methods.
+	// merged: the next call reports the latest. It may call the Elector's methods.
 	OnChange func(Status)
 
 	// Logger gets terms that begin and end, who leads while this copy stands by (within

@@ -54,14 +54,14 @@ func (e *Elector) closeTerm() (end context.CancelCauseFunc) {
 	return end
 }
 
-// RequestResign asks whoever leads key, in whatever process, to [Elector.Resign], and
+// RequestResign asks the process that leads key to [Elector.Resign], and
 // returns the term that it has asked. It does not wait: the leader learns of it when its
 // next renewal is due (keepalive.Options.Interval), and needs as long to end as its
 // function does. A request is for one term, and never meets the next leader. A leader
 // that is older than this function, or whose locker is no [lock.Inspector], does not
 // learn of it.
 //
-// Whoever may write to the store can ask. The request is a lock beside key, named after
+// Anyone who may write to the store can ask. The request is a lock beside key, named after
 // it and the term, which ends by itself.
 //
 // An error matches [ErrNobodyLeads], [errors.ErrUnsupported] for a locker that is no

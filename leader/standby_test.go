@@ -106,7 +106,7 @@ func TestAStandbyNamesThePresentLeaderWithinSeconds(t *testing.T) {
 
 		opts, log := logging()
 		var mu sync.Mutex
-		var told []string
+		var reported []string
 		holder := func(s leader.Status) string {
 			held, ok := errors.AsType[*lock.HeldError](s.LastAttempt)
 			if !ok {
@@ -117,7 +117,7 @@ func TestAStandbyNamesThePresentLeaderWithinSeconds(t *testing.T) {
 		opts.OnChange = func(s leader.Status) {
 			mu.Lock()
 			defer mu.Unlock()
-			told = append(told, string(s.State)+" "+holder(s))
+			reported = append(reported, string(s.State)+" "+holder(s))
 		}
 		e := leader.New(store.Client("c"), key, opts)
 		done := make(chan error)
@@ -131,7 +131,7 @@ func TestAStandbyNamesThePresentLeaderWithinSeconds(t *testing.T) {
 		require.Equal(t, "b", holder(e.Status()))
 		require.Equal(t, []string{"INFO standing by: another leads"}, log.since())
 		mu.Lock()
-		all := told
+		all := reported
 		mu.Unlock()
 		require.Equal(t, []string{"standing by a", "standing by b"}, all[len(all)-2:], "the first may have been merged: %v", all)
 		cancel()

@@ -29,14 +29,14 @@ type Status struct {
 	Terms int       // begun by this Elector, the one under way included
 
 	// Overdue: the term is lost, and fn has not returned within
-	// keepalive.Options.Margin after it was told. Nothing but the fencing token
+	// keepalive.Options.Margin after it was reported. Nothing but the fencing token
 	// keeps its work from mixing with the next leader's.
 	Overdue bool
 
 	// LastAttempt is why this Elector does not lead as far as it knows, by its last
 	// attempt to be elected or, within a few seconds, by inspecting the key (for
 	// lockers that are a lock.Inspector). It matches lock.ErrHeld (errors.As with a
-	// *lock.HeldError names the leader), or else the store could not tell. nil while
+	// *lock.HeldError names the leader), or else the store could not say. nil while
 	// nothing is known since the last term.
 	LastAttempt error
 
@@ -89,7 +89,7 @@ func (s Status) OutOfReach() bool {
 	return !s.OutageSince.IsZero() && time.Since(s.OutageSince) > s.TTL
 }
 
-// Status tells where the Elector is now. Like IsLeader it looks at the clock: it
+// Status reports where the Elector is now. Like IsLeader it looks at the clock: it
 // never says Leading after fn's context must have ended.
 func (e *Elector) Status() Status {
 	e.mu.Lock()

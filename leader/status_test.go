@@ -53,17 +53,17 @@ func TestStatus(t *testing.T) {
 					t.Errorf("a lost term is released as %q", state)
 				}
 			}
-			var told atomic.Bool
+			var reported atomic.Bool
 			opts := &leader.Options{TTL: ttl, Once: true, OnChange: func(s leader.Status) {
 				if s.State == leader.Lost {
-					told.Store(true)
+					reported.Store(true)
 				}
 			}}
 			returned := make(chan struct{})
 			r := run(t.Context(), l, opts, func(context.Context) error { <-returned; return nil })
 			e.Store(r.Elector)
 			over.Store(true)
-			for !told.Load() { // beside the goroutine that notes the loss
+			for !reported.Load() { // beside the goroutine that notes the loss
 				require.Equal(t, leader.Lost, r.Status().State)
 				runtime.Gosched()
 			}

@@ -20,12 +20,12 @@ type AcquireOptions struct {
 	Timeout time.Duration
 
 	// Delay is the pause between two attempts while another holds the key, where
-	// the backend neither queues by itself nor pushes news; it is cut short when the
+	// the backend neither queues by itself nor pushes notifications; it is cut short when the
 	// holder's time is up earlier. At least 1ms. Defaults to 50ms.
 	Delay time.Duration
 
 	// MaxDelay bounds the pause while the store is unavailable, which starts at
-	// Delay and doubles with each attempt. Where the backend pushes news, it is
+	// Delay and doubles with each attempt. Where the backend pushes notifications, it is
 	// also how long a waiter goes without asking when none come. At least 1ms, and
 	// not less than Delay. Defaults to 500ms for the one and to [DefaultPoll] for the other, or to Delay if that is more.
 	MaxDelay time.Duration
@@ -137,7 +137,7 @@ func acquire(ctx context.Context, w *waiter) (Lease, error) {
 	if err != nil {
 		lease, err = nil, fmt.Errorf("lock: acquire %q: %w", w.key, err)
 	}
-	tellWait(ctx, w.locker, w.key, w.start, w.attempts, lease, err)
+	reportWait(ctx, w.locker, w.key, w.start, w.attempts, lease, err)
 	return lease, err
 }
 
@@ -155,7 +155,7 @@ type waiter struct {
 	reports  *waitReport
 	awaiter  Awaiter // the store's own queue; nil: there is none, or it is not for this waiter
 
-	wake chan struct{} // nil: no news, polling
+	wake chan struct{} // nil: no notifications, polling
 	stop func()        // ends the watch; nil: there is none
 
 	// What pause goes by.
@@ -263,7 +263,7 @@ func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
 		}
 		w.failed()
 		if !errors.Is(w.last, ErrUnavailable) && w.listen(bounded) {
-			continue // ask once more: a release before the watch began sent no news
+			continue // ask once more: a release before the watch began sent none
 		}
 		w.pause(bounded)
 	}
@@ -304,7 +304,7 @@ func (w *waiter) grant() {
 	}
 }
 
-// ended tells why the wait is over: the caller's ctx, or else Options.Timeout.
+// ended reports why the wait is over: the caller's ctx, or else Options.Timeout.
 func (w *waiter) ended(ctx context.Context) error {
 	count, what := fmt.Sprintf("%d attempts in %v", w.attempts, w.waited()), "last attempt"
 	if w.attempts == 0 && w.place != nil {

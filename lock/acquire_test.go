@@ -400,7 +400,7 @@ func TestWatchedAcquire(t *testing.T) {
 	bubble("AsksAgainOnceTheWatchStandsSoThatNoReleaseIsMissed", t, func(t *testing.T) {
 		w := &watchedLocker{}
 		free := false
-		w.watch = func() error { free = true; return nil } // released before news flow
+		w.watch = func() error { free = true; return nil } // released before notifications flow
 		w.try = func(context.Context, int) error {
 			if !free {
 				return held

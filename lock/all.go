@@ -151,7 +151,7 @@ func (g *gathering) waitFor(ctx context.Context, key string) (Lease, error) {
 	return nil, g.ended(ctx)
 }
 
-// round tries all keys that are not held yet, and tells which one was refused; or
+// round tries all keys that are not held yet, and reports which one was refused; or
 // else until when all are held.
 func (g *gathering) round(ctx context.Context) (refused int, expiry time.Time, err error) {
 	for _, i := range g.order {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Awaiter is a store that queues by itself: whoever waits has a request in the queue
+// Awaiter is a store that queues by itself: each waiter has a request in the queue
 // of the key, and a release hands the key over to the first of them, with nothing to
 // ask. [Acquire] prefers it to asking again and to a [Watcher].
 //
@@ -114,6 +114,6 @@ func (w *waiter) ask(ctx context.Context) (Lease, error) {
 // share lets those behind in the line know what was answered last.
 func (w *waiter) share() {
 	if w.place != nil {
-		w.place.tell(w.last)
+		w.place.report(w.last)
 	}
 }

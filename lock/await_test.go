@@ -146,7 +146,7 @@ func TestAcquireStandsInTheQueueOfAStoreThatHasOne(t *testing.T) {
 		require.Equal(t, 1, a.releases)
 	})
 	bubble("AndReportsToOnWaitWhoHoldsTheKey", t, func(t *testing.T) {
-		told := &reasons{}
+		reported := &reasons{}
 		a := &awaiting{script: func(_ context.Context, n int, refused func(*lock.HeldError)) error {
 			if n == 1 {
 				for _, holder := range []string{"a", "a", "b"} {
@@ -157,9 +157,9 @@ func TestAcquireStandsInTheQueueOfAStoreThatHasOne(t *testing.T) {
 			refused(&lock.HeldError{Key: "k", Holder: "c"})
 			return nil
 		}}
-		_, err := lock.Acquire(t.Context(), a, "k", ttl, &lock.AcquireOptions{OnWait: told.onWait})
+		_, err := lock.Acquire(t.Context(), a, "k", ttl, &lock.AcquireOptions{OnWait: reported.onWait})
 		require.NoError(t, err)
-		require.Equal(t, []string{"a", "b", "away", "c"}, told.all())
+		require.Equal(t, []string{"a", "b", "away", "c"}, reported.all())
 	})
 }
 
@@ -209,7 +209,7 @@ func TestAnAwaiterIsNotFoundBelowADecoratorThatHasOnlyUnwrap(t *testing.T) {
 func TestObserveTellsWhatStoodInTheQueueWhenItEnds(t *testing.T) {
 	run := func(t *testing.T, ctx context.Context, a *awaiting) (all []lock.Event, err error) {
 		var e events
-		_, err = lock.Acquire(ctx, lock.Observe(a, e.tell), "k", ttl, &lock.AcquireOptions{Jitter: -1})
+		_, err = lock.Acquire(ctx, lock.Observe(a, e.receive), "k", ttl, &lock.AcquireOptions{Jitter: -1})
 		all = e.take()
 		for i := range all {
 			all[i].Context = nil

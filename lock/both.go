@@ -24,7 +24,7 @@ import (
 // two waiters can each hold what the other waits for.
 //
 // A lease is a [Set], whose Leases are that of old and that of next. It expires when the
-// earlier of them does; both are extended, and both are released, next first: whoever is
+// earlier of them does; both are extended, and both are released, next first: a caller that is
 // granted old then finds next free. A crash frees the key in both within the ttl.
 //
 // Tokens rise through all of it. Before a lease is returned, its tokens in both stores
@@ -125,12 +125,12 @@ func (b *both) acquire(ctx context.Context, key string, ttl time.Duration, refus
 
 // join makes one lease of those of the two stores.
 func (b *both) join(ctx context.Context, leases []Lease, ttl time.Duration, grows bool) (*Set, error) {
-	// Before anybody learns of the lease, and while both are held: whoever is granted the
+	// Before anybody learns of the lease, and while both are held: any holder that is granted the
 	// key in either store from here on has a larger token.
 	if err := level(ctx, leases); err != nil {
 		return nil, err
 	}
-	// The hold is certain while it is in both: then each store refuses whoever has that
+	// The hold is certain while it is in both: then each store refuses a caller that has that
 	// store alone.
 	expiry := leases[0].Expiry()
 	if e := leases[1].Expiry(); e.Before(expiry) {

@@ -58,7 +58,7 @@ func TestBothExcludesThoseThatLockInOneStoreAlone(t *testing.T) {
 	}
 }
 
-// However the counts of the two stores stand, and whoever comes after whom of those that
+// However the counts of the two stores stand, and in whatever order those follow each other that
 // may run side by side.
 func TestTokensRiseWhileTheStoresAreChanged(t *testing.T) {
 	for name, ahead := range map[string][2]uint64{"Even": {0, 0}, "OldIsAhead": {1000, 0}, "NewIsAhead": {0, 1000}, "FarAhead": {3, 1 << 50}} {
@@ -131,7 +131,7 @@ func TestAnOutageOfEitherStoreIsOneOfBoth(t *testing.T) {
 				require.Empty(t, inspect(t, l, "k").Holder)
 			}
 
-			// Who waits for it is told, and Acquire goes on after it.
+			// A caller that waits for it learns of that, and Acquire goes on after it.
 			alone := take(t, stores[i].Client("alone"), "k")
 			q := queue(t, both, "k")
 			require.False(t, q.over())
@@ -292,7 +292,7 @@ func TestBothKeepsTheOldStoreHoweverLongItWaitsForTheNewOne(t *testing.T) {
 	})
 }
 
-// Whoever is granted the old store finds the new one free.
+// A caller that is granted the old store finds the new one free.
 func TestBothReleasesTheNewStoreFirst(t *testing.T) {
 	bubble("AlsoWhereThatIsSlow", t, func(t *testing.T) {
 		old, next := memory.New(), memory.New()

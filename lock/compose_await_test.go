@@ -16,11 +16,11 @@ import (
 
 // queuedAs is an Await under way.
 type queuedAs struct {
-	cancel context.CancelCauseFunc
-	done   chan struct{}
-	lease  lock.Lease
-	err    error
-	told   []lock.HeldError
+	cancel   context.CancelCauseFunc
+	done     chan struct{}
+	lease    lock.Lease
+	err      error
+	reported []lock.HeldError
 }
 
 // queue has one wait for key by l's Await, and returns when it is in place.
@@ -32,7 +32,7 @@ func queue(t *testing.T, l lock.Locker, key string) *queuedAs {
 	q := &queuedAs{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(q.done)
-		q.lease, q.err = awaiter.Await(ctx, key, time.Hour, func(held *lock.HeldError) { q.told = append(q.told, *held) })
+		q.lease, q.err = awaiter.Await(ctx, key, time.Hour, func(held *lock.HeldError) { q.reported = append(q.reported, *held) })
 	}()
 	synctest.Wait()
 	return q
@@ -61,8 +61,8 @@ func TestDecoratorsInEveryOrderStandInTheRightQueues(t *testing.T) {
 			require.True(t, q.over(), "%s: %s", c.name, freed.Key())
 			require.NoError(t, q.err, c.name)
 			require.Equal(t, freed.Key(), q.lease.Key(), c.name)
-			require.NotEmpty(t, q.told, c.name)
-			for _, held := range q.told {
+			require.NotEmpty(t, q.reported, c.name)
+			for _, held := range q.reported {
 				require.Equal(t, c.full, held.Key, c.name)
 				require.Equal(t, "this process", held.Holder, c.name)
 				require.Positive(t, held.RetryAfter, c.name)

@@ -45,7 +45,7 @@ func compose(order string) *composition {
 		case 'O':
 			e := &events{}
 			c.observers = append(c.observers, e)
-			c.locker = lock.Observe(c.locker, e.tell)
+			c.locker = lock.Observe(c.locker, e.receive)
 			c.name = fmt.Sprintf("Observe(%s)", c.name)
 		}
 	}

@@ -32,7 +32,7 @@
 //   - A key names what is to be exclusive. The lock is that name's one gate.
 //   - A holder, or owner, is who has it now; a lease is one term of its hold. Each
 //     new acquisition is a new term, also by the same holder.
-//   - The ttl is how long the store keeps the lock for a holder from whom it hears
+//   - The ttl is how long the store keeps the lock for a holder that does not renew
 //     nothing. Validity is what the holder may count on: the ttl, less the time
 //     since its request began, less the drift, which is what the store's clock may
 //     run faster. Expiry is the moment at which validity ends.
@@ -102,7 +102,7 @@
 //
 // # Errors
 //
-// errors.Is tells them apart through every layer:
+// errors.Is distinguishes them through every layer:
 //
 //	matches          meaning                                 what to do
 //	ErrHeld          another holder has the key              wait, or leave
@@ -127,7 +127,7 @@
 //
 // TryAcquire asks once. [Acquire] waits: without bounds until ctx ends, or within
 // [AcquireOptions]. How long to wait and the ttl have nothing to do with each
-// other. Where the backend pushes news ([Watcher]), a release wakes the waiter, who
+// other. Where the backend pushes notifications ([Watcher]), a release wakes the waiter, who
 // asks nothing meanwhile but once in a long while; elsewhere it asks again after a
 // pause with jitter. Where the store queues by itself ([Awaiter]), the waiter's request
 // stands in that queue until a release hands the key over to it. Where the backend has [Waiters], as many as like may wait for

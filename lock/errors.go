@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// What can go wrong, told apart with errors.Is through every layer.
+// What can go wrong, distinguished with errors.Is through every layer.
 var (
 	// ErrHeld: another holder has the key. The error is or wraps a [*HeldError].
 	ErrHeld = errors.New("lock: held")
@@ -38,7 +38,7 @@ type HeldError struct {
 	// RetryAfter is the longest that the holder can keep the key without
 	// renewing. 0 where unknown.
 	RetryAfter time.Duration
-	// Unconfirmed says that the holder may be dead: this store can only tell by
+	// Unconfirmed says that the holder may be dead: this store can only find out by
 	// observing the key, and asking again in RetryAfter would show it.
 	Unconfirmed bool
 }
@@ -88,7 +88,7 @@ func (m masked) Is(target error) bool {
 
 func (m masked) As(target any) bool { return errors.As(m.err, target) }
 
-// isContextError tells an error that matches the end of some context.
+// isContextError reports an error that matches the end of some context.
 func isContextError(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -31,7 +31,7 @@ func TestHeldErrorSaysWhatIsKnown(t *testing.T) {
 		`lock: "k" is held by host-1, free in 1.5s at the latest unless renewed`)
 }
 
-// Whoever may write to the store names the holder: nothing of it may move a terminal's
+// Anyone who may write to the store names the holder: nothing of it may move a terminal's
 // cursor, begin a line of a log, or hide what stands around it.
 func TestHeldErrorEscapesWhatDoesNotPrint(t *testing.T) {
 	for _, holder := range []string{"a\nlevel=ERROR", "\x1b[2Jroot", "a\u202eb", "a\u200bb", "\xff\xfe", "tab\there", "\x7f"} {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// EventKind says what an [Event] tells of. Its values are the names to use in
+// EventKind says what an [Event] describes. Its values are the names to use in
 // metrics and logs.
 type EventKind string
 
@@ -18,20 +18,20 @@ const (
 	// after which it stood there, and what it ended with. The second is left out where
 	// its ctx ended it.
 	EventAttempt EventKind = "attempt"
-	// EventWait: an [Acquire] ended, whose attempts were told one by one before.
+	// EventWait: an [Acquire] ended, whose attempts were reported one by one before.
 	EventWait EventKind = "wait"
 	// EventExtend: an Extend ended.
 	EventExtend EventKind = "extend"
 	// EventRelease: a Release ended. Of those with a final result, nil or
-	// ErrLost, the first one only is told: it is the last event of a lease.
+	// ErrLost, the first one only is reported: it is the last event of a lease.
 	EventRelease EventKind = "release"
 	// EventLost: the lease was found lost. It comes once, just before the event of
 	// the Extend or Release that found it. No timer watches a lease: one that
-	// expires is told of when the next of these calls is made, and never if none is.
+	// expires is called when the next of these calls is made, and never if none is.
 	EventLost EventKind = "lost"
 )
 
-// Event is one thing that happened to a key or a lease, told after it happened.
+// Event is one thing that happened to a key or a lease, reported after it happened.
 type Event struct {
 	Kind EventKind
 
@@ -131,8 +131,8 @@ func fullKey(l Locker, key string, err error) string {
 	return key
 }
 
-// tellWait tells every observer in l, outermost first, how an Acquire ended.
-func tellWait(ctx context.Context, l Locker, key string, start time.Time, attempts int, lease Lease, err error) {
+// reportWait reports to every observer in l, outermost first, how an Acquire ended.
+func reportWait(ctx context.Context, l Locker, key string, start time.Time, attempts int, lease Lease, err error) {
 	if errors.Is(err, ErrInvalid) {
 		return
 	}
@@ -150,6 +150,6 @@ func tellWait(ctx context.Context, l Locker, key string, start time.Time, attemp
 				e.Key = fullKey(l, key, err)
 			}
 		}
-		o.tell(e)
+		o.report(e)
 	}
 }

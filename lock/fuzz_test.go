@@ -59,8 +59,8 @@ func FuzzAcquireOptions(f *testing.F) {
 		synctest.Test(t, func(t *testing.T) {
 			o := &lock.AcquireOptions{Attempts: attempts % 20, Timeout: time.Duration(timeout), Delay: time.Duration(delay), MaxDelay: time.Duration(maxDelay), Jitter: jitter}
 			l := &refusing{after: time.Duration(after), down: down}
-			const patience = time.Minute
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			const testTimeout = time.Minute
+			ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 			defer cancel()
 			start := time.Now()
 			lease, err := lock.Acquire(ctx, l, "k", time.Second, o)
@@ -72,7 +72,7 @@ func FuzzAcquireOptions(f *testing.F) {
 				require.Zero(t, l.asked)
 				return
 			}
-			require.LessOrEqual(t, took, patience)
+			require.LessOrEqual(t, took, testTimeout)
 			if o.Timeout > 0 {
 				require.LessOrEqual(t, took, o.Timeout)
 			}

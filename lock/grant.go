@@ -74,7 +74,7 @@ type Grant struct {
 	// own by [ReleaseContext].
 	ReleaseTimeout time.Duration
 
-	// Suspended, if set, tells for how long the machine has been suspended since
+	// Suspended, if set, reports for how long the machine has been suspended since
 	// before the request, as [Suspension] does: Go's clock stands still meanwhile, the store's does
 	// not. Expiry moves earlier by it.
 	Suspended func() time.Duration

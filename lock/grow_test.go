@@ -169,7 +169,7 @@ func TestObserveTellsALossOfAGrownLeaseRightly(t *testing.T) {
 				}
 				return time.Now().Add(ttl), nil
 			}
-			l, err := lock.Observe(grantsOf(func() lock.Lease { return s.lease(short) }), e.tell).TryAcquire(t.Context(), "k", ttl)
+			l, err := lock.Observe(grantsOf(func() lock.Lease { return s.lease(short) }), e.receive).TryAcquire(t.Context(), "k", ttl)
 			require.NoError(t, err)
 			time.Sleep(c.after)
 			requireLoss(t, l.Extend(t.Context(), ttl))
@@ -180,7 +180,7 @@ func TestObserveTellsALossOfAGrownLeaseRightly(t *testing.T) {
 					return
 				}
 			}
-			require.Fail(t, "no loss was told")
+			require.Fail(t, "no loss was reported")
 		})
 	}
 }

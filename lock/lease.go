@@ -194,7 +194,7 @@ func (l *lease) askExtend(ctx context.Context, ttl time.Duration) (time.Time, er
 	return term.ExtendTerm(ctx, l.key, l.token, ttl)
 }
 
-// extendCut is the error of an extend whose ctx ended. A cause that tells of
+// extendCut is the error of an extend whose ctx ended. A cause that describes
 // another lease's loss, such as a Keeper's, must not read as the loss of this one.
 func extendCut(ctx context.Context) error {
 	if lostElsewhere(ctx) {

@@ -37,7 +37,7 @@ const (
 //  6. Keys are any non-empty UTF-8 of up to 512 bytes, compared byte for byte:
 //     two names must never share a lock. Bad keys and ttls fail with an error
 //     matching [ErrInvalid] before any I/O; [Check] is that test.
-//  7. Errors tell apart: held by another ([ErrHeld], best a [*HeldError] with
+//  7. Errors distinguish: held by another ([ErrHeld], best a [*HeldError] with
 //     RetryAfter), the store can't decide now and asking again may help
 //     ([ErrUnavailable]), it refuses for a reason that asking again does not mend
 //     ([ErrRefused]), bad input ([ErrInvalid]), closed ([ErrClosed]), and the end

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Observe returns a locker that works as l does and tells fn of every attempt,
+// Observe returns a locker that works as l does and reports to fn every attempt,
 // wait, extension, release and loss: see [EventKind]. What never reached the store
-// because it was invalid is not told, nor is an Extend that failed because Release
+// because it was invalid is not reported, nor is an Extend that failed because Release
 // had begun. With a nil fn it returns l itself.
 //
 // fn is called synchronously, by the goroutine whose call it is about, once that call
@@ -21,9 +21,9 @@ import (
 // What it does with l itself it receives as events, too. A panic in fn is recovered and
 // dropped: it changes nothing for the caller, nor for other observers.
 //
-// Observers nest in any order with the other decorators, and each is told of what
+// Observers nest in any order with the other decorators, and each receives what
 // passes through it: above a [Semaphore] of the one attempt, below it of that on
-// each slot. Every observer on the way is told of an [Acquire], once.
+// each slot. Every observer on the way receives an [Acquire], once.
 func Observe(l Locker, fn func(Event)) Locker {
 	if fn == nil {
 		return l
@@ -54,18 +54,18 @@ func (o *observed) TryAcquire(ctx context.Context, key string, ttl time.Duration
 	return o.attempted(key, lease, now, Event{Kind: EventAttempt, Context: ctx, Duration: now.Sub(start), Err: err})
 }
 
-// attempted tells of an attempt that ended with e, and observes its lease.
+// attempted reports an attempt that ended with e, and observes its lease.
 func (o *observed) attempted(key string, lease Lease, now time.Time, e Event) (Lease, error) {
 	if e.Err != nil {
 		if !errors.Is(e.Err, ErrInvalid) {
 			e.Key = fullKey(o.inner, key, e.Err)
-			observeWithin(e.Context, func() { o.tell(e) })
+			observeWithin(e.Context, func() { o.report(e) })
 		}
 		return nil, e.Err
 	}
 	e.Key, e.Token = lease.Key(), lease.Token()
 	l := &observedLease{Lease: lease, o: o, granted: now, expiry: lease.Expiry()}
-	observeWithin(e.Context, func() { o.tell(e) })
+	observeWithin(e.Context, func() { o.report(e) })
 	return l, nil
 }
 
@@ -74,7 +74,7 @@ type observedAwaiter struct {
 	inner Awaiter
 }
 
-// Await tells of a refusal only when all is over: fn may wait for the key, and would
+// Await reports a refusal only when all is over: fn may wait for the key, and would
 // keep the request at the head of the queue meanwhile.
 func (w observedAwaiter) Await(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
 	if err := checkArgs(ctx, w.o.inner); err != nil {
@@ -108,8 +108,8 @@ func isObserved(l Locker) bool {
 	return false
 }
 
-// tell keeps what fn does wrong from the lock.
-func (o *observed) tell(e Event) {
+// report keeps what fn does wrong from the lock.
+func (o *observed) report(e Event) {
 	defer func() { _ = recover() }()
 	o.fn(e)
 }
@@ -122,8 +122,8 @@ type observedLease struct {
 	mu       sync.Mutex // guards all below; never held across a call
 	expiry   time.Time  // the last one that was not zero
 	released time.Time  // when Release first began
-	lost     bool       // EventLost was told
-	done     bool       // the final EventRelease was told
+	lost     bool       // EventLost was reported
+	done     bool       // the final EventRelease was reported
 }
 
 func (l *observedLease) Extend(ctx context.Context, ttl time.Duration) error {
@@ -141,9 +141,9 @@ func (l *observedLease) Extend(ctx context.Context, ttl time.Duration) error {
 		if releasing {
 			return err // if it learnt of a loss, Release says so
 		}
-		l.tellLost(ctx, now, err)
+		l.reportLost(ctx, now, err)
 	}
-	l.o.tell(Event{
+	l.o.report(Event{
 		Kind: EventExtend, Context: ctx, Key: l.Key(), Token: l.Token(),
 		Duration: now.Sub(start), Err: err,
 	})
@@ -152,7 +152,7 @@ func (l *observedLease) Extend(ctx context.Context, ttl time.Duration) error {
 
 func (l *observedLease) Release(ctx context.Context) error { return l.release(ctx, 0, l.Lease.Release) }
 
-// RaiseToken is for whoever takes the lease, before it works: no event is about it.
+// RaiseToken is for the caller that takes the lease, before it works: no event is about it.
 func (l *observedLease) RaiseToken(ctx context.Context, least uint64) error {
 	return RaiseToken(ctx, l.Lease, least)
 }
@@ -184,19 +184,19 @@ func (l *observedLease) release(ctx context.Context, after time.Duration, releas
 		Duration: now.Sub(start), After: after, Err: err,
 	}
 	l.mu.Lock()
-	told := l.done
-	l.done = told || lost || err == nil
+	reported := l.done
+	l.done = reported || lost || err == nil
 	if err == nil {
 		e.Held = l.released.Sub(l.granted)
 	}
 	l.mu.Unlock()
-	if told {
+	if reported {
 		return err
 	}
 	if lost {
-		l.tellLost(ctx, now, err)
+		l.reportLost(ctx, now, err)
 	}
-	l.o.tell(e)
+	l.o.report(e)
 	return err
 }
 
@@ -212,10 +212,10 @@ func (l *observedLease) look() {
 	l.expiry = expiry
 }
 
-// tellLost tells of the loss that err says was found now, if it is the first.
-func (l *observedLease) tellLost(ctx context.Context, now time.Time, err error) {
+// reportLost reports the loss that err says was found now, if it is the first.
+func (l *observedLease) reportLost(ctx context.Context, now time.Time, err error) {
 	l.mu.Lock()
-	told, expired, until := l.lost, !now.Before(l.expiry), now
+	reported, expired, until := l.lost, !now.Before(l.expiry), now
 	if expired {
 		until = l.expiry
 	}
@@ -224,10 +224,10 @@ func (l *observedLease) tellLost(ctx context.Context, now time.Time, err error) 
 	}
 	l.lost = true
 	l.mu.Unlock()
-	if told {
+	if reported {
 		return
 	}
-	l.o.tell(Event{
+	l.o.report(Event{
 		Kind: EventLost, Context: ctx, Key: l.Key(), Token: l.Token(),
 		Held: max(0, until.Sub(l.granted)), Expired: expired, Err: err,
 	})

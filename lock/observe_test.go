@@ -14,19 +14,19 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// events takes what an observer is told.
+// events takes what an observer receives.
 type events struct {
 	mu  sync.Mutex // guards all
 	all []lock.Event
 }
 
-func (e *events) tell(event lock.Event) {
+func (e *events) receive(event lock.Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.all = append(e.all, event)
 }
 
-// take returns what was told since it was called last.
+// take returns what was reported since it was called last.
 func (e *events) take() []lock.Event {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -35,7 +35,7 @@ func (e *events) take() []lock.Event {
 	return all
 }
 
-// kinds returns that of each event told since the last look.
+// kinds returns that of each event reported since the last look.
 func (e *events) kinds() []lock.EventKind {
 	kinds := []lock.EventKind{}
 	for _, event := range e.take() {
@@ -70,7 +70,7 @@ func TestObserveTellsALeasesLife(t *testing.T) {
 	bubble("FromGrantToRelease", t, func(t *testing.T) {
 		ctx := with(t)
 		var e events
-		l := lock.Observe(slowStore(), e.tell)
+		l := lock.Observe(slowStore(), e.receive)
 		lease, err := l.TryAcquire(ctx, "k", ttl)
 		require.NoError(t, err)
 		require.Equal(t, "k", lease.Key())
@@ -88,7 +88,7 @@ func TestObserveTellsALeasesLife(t *testing.T) {
 		}, plain(e.take()))
 		require.NoError(t, lease.Release(ctx))
 		requireLoss(t, lease.Extend(ctx, ttl))
-		require.Empty(t, e.take(), "a release is told once, and an extend after it is no news")
+		require.Empty(t, e.take(), "a release is reported once, and an extend after it is not")
 	})
 	bubble("WithWhatFailedInIt", t, func(t *testing.T) {
 		ctx := with(t)
@@ -97,7 +97,7 @@ func TestObserveTellsALeasesLife(t *testing.T) {
 		f.try = func(_ context.Context, n int) error {
 			return []error{held, lock.ErrUnavailable, nil}[n-1]
 		}
-		l := lock.Observe(f, e.tell)
+		l := lock.Observe(f, e.receive)
 		for range 2 {
 			lease, err := l.TryAcquire(ctx, "k", ttl)
 			require.Nil(t, lease)
@@ -141,7 +141,7 @@ func TestObserveTellsALossOnce(t *testing.T) {
 			var e events
 			f := &fakeLocker{}
 			acquire := func() lock.Lease {
-				lease, err := lock.Observe(f, e.tell).TryAcquire(t.Context(), "k", ttl)
+				lease, err := lock.Observe(f, e.receive).TryAcquire(t.Context(), "k", ttl)
 				require.NoError(t, err)
 				if c.break_ != nil {
 					c.break_(f)
@@ -179,7 +179,7 @@ func TestObserveTellsALossOnce(t *testing.T) {
 	}
 	bubble("TheHoldGoesByTheLastExpiry", t, func(t *testing.T) {
 		var e events
-		lease, err := lock.Observe(&fakeLocker{}, e.tell).TryAcquire(t.Context(), "k", ttl)
+		lease, err := lock.Observe(&fakeLocker{}, e.receive).TryAcquire(t.Context(), "k", ttl)
 		require.NoError(t, err)
 		time.Sleep(ttl / 2)
 		require.NoError(t, lease.Extend(t.Context(), ttl))
@@ -192,7 +192,7 @@ func TestObserveTellsALossOnce(t *testing.T) {
 		var e events
 		f := &fakeLocker{}
 		f.release = func(context.Context) error { return errStore }
-		lease, err := lock.Observe(f, e.tell).TryAcquire(t.Context(), "k", ttl)
+		lease, err := lock.Observe(f, e.receive).TryAcquire(t.Context(), "k", ttl)
 		require.NoError(t, err)
 		time.Sleep(time.Second)
 		require.ErrorIs(t, lease.Release(t.Context()), errStore)
@@ -210,7 +210,7 @@ func TestObserveTellsALossOnce(t *testing.T) {
 				<-ctx.Done()
 				return time.Time{}, errors.Join(ctx.Err(), learns)
 			}
-			lease, err := lock.Observe(f, e.tell).TryAcquire(t.Context(), "k", ttl)
+			lease, err := lock.Observe(f, e.receive).TryAcquire(t.Context(), "k", ttl)
 			require.NoError(t, err)
 			e.take()
 			done := make(chan error)
@@ -231,13 +231,13 @@ func TestObserveTellsALossOnce(t *testing.T) {
 
 func TestObserveTellsNothingOfBadInput(t *testing.T) {
 	var e events
-	l := lock.Observe(&checkedLocker{}, e.tell)
+	l := lock.Observe(&checkedLocker{}, e.receive)
 	_, err := l.TryAcquire(t.Context(), "", ttl)
 	require.ErrorIs(t, err, lock.ErrInvalid)
 	_, err = lock.Acquire(t.Context(), l, "k", 0, nil)
 	require.ErrorIs(t, err, lock.ErrInvalid)
 	long := strings.Repeat("k", lock.MaxKeyLen)
-	_, err = lock.Acquire(t.Context(), lock.Observe(lock.Prefix(l, "tenant:"), e.tell), long, ttl, nil)
+	_, err = lock.Acquire(t.Context(), lock.Observe(lock.Prefix(l, "tenant:"), e.receive), long, ttl, nil)
 	require.ErrorIs(t, err, lock.ErrInvalid, "only the prefix sees it")
 	require.Empty(t, e.take())
 	lease, err := l.TryAcquire(t.Context(), "k", ttl)
@@ -261,7 +261,7 @@ func TestAnObserverThatPanicsChangesNothing(t *testing.T) {
 	bubble("", t, func(t *testing.T) {
 		var outer, inner events
 		f := &fakeLocker{try: func(_ context.Context, n int) error { return []error{held, nil, nil}[n-1] }}
-		l := lock.Observe(lock.Observe(lock.Observe(f, inner.tell), func(lock.Event) { panic("observer") }), outer.tell)
+		l := lock.Observe(lock.Observe(lock.Observe(f, inner.receive), func(lock.Event) { panic("observer") }), outer.receive)
 		lease, err := lock.Acquire(t.Context(), l, "k", ttl, nil)
 		require.NoError(t, err)
 		require.NoError(t, lease.Extend(t.Context(), ttl))
@@ -308,7 +308,7 @@ func TestAnObserverMayUseTheLocker(t *testing.T) {
 func TestObserveTellsAWaitWhole(t *testing.T) {
 	run := func(ctx context.Context, t *testing.T, f lock.Locker, opts *lock.AcquireOptions) (lock.Event, error) {
 		var outer, inner events
-		_, err := lock.Acquire(ctx, lock.Observe(lock.Observe(f, inner.tell), outer.tell), "k", ttl, opts)
+		_, err := lock.Acquire(ctx, lock.Observe(lock.Observe(f, inner.receive), outer.receive), "k", ttl, opts)
 		all := outer.take()
 		require.Equal(t, all, inner.take())
 		for _, e := range all[:len(all)-1] {
@@ -342,7 +342,7 @@ func TestObserveTellsAWaitWhole(t *testing.T) {
 		var e events
 		ctx, cancel := context.WithCancel(t.Context())
 		f := &fakeLocker{try: func(context.Context, int) error { cancel(); return nil }}
-		_, err := lock.Acquire(ctx, lock.Observe(f, e.tell), "k", ttl, nil)
+		_, err := lock.Acquire(ctx, lock.Observe(f, e.receive), "k", ttl, nil)
 		require.ErrorIs(t, err, context.Canceled)
 		require.Equal(t, []lock.EventKind{lock.EventAttempt, lock.EventRelease, lock.EventWait}, e.kinds())
 	})
@@ -351,7 +351,7 @@ func TestObserveTellsAWaitWhole(t *testing.T) {
 func TestObserveTakesTheNameFromARefusal(t *testing.T) {
 	var e events
 	f := &fakeLocker{try: always(&lock.HeldError{Key: "tenant:k"})}
-	_, err := lock.Acquire(t.Context(), lock.Observe(f, e.tell), "k", ttl, &lock.AcquireOptions{Attempts: 1})
+	_, err := lock.Acquire(t.Context(), lock.Observe(f, e.receive), "k", ttl, &lock.AcquireOptions{Attempts: 1})
 	require.ErrorIs(t, err, lock.ErrHeld)
 	for _, event := range e.take() {
 		require.Equal(t, "tenant:k", event.Key, event.Kind)
@@ -374,7 +374,7 @@ func TestOneLeasesEventsFromManyGoroutines(t *testing.T) {
 	bubble("", t, func(t *testing.T) {
 		for range 100 {
 			var e events
-			lease, err := lock.Observe(&fakeLocker{}, e.tell).TryAcquire(t.Context(), "k", ttl)
+			lease, err := lock.Observe(&fakeLocker{}, e.receive).TryAcquire(t.Context(), "k", ttl)
 			require.NoError(t, err)
 			time.Sleep(ttl)
 			var wg sync.WaitGroup

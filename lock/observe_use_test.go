@@ -12,7 +12,7 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// A callback uses the locker that it observes, for the key that it is told of, in
+// A callback uses the locker that it observes, for the key of the notification, in
 // every way and with any ctx: nothing waits for itself.
 func TestACallbackMayUseTheLocker(t *testing.T) {
 	ways := map[string]func(ctx context.Context, l lock.Locker) error{

@@ -15,10 +15,10 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// reasons are what an OnWait was told: holders' names, and "away".
+// reasons are what an OnWait received: holders' names, and "away".
 type reasons struct {
-	mu   sync.Mutex
-	told []string
+	mu       sync.Mutex
+	reported []string
 }
 
 func (r *reasons) onWait(err error) {
@@ -26,18 +26,18 @@ func (r *reasons) onWait(err error) {
 	defer r.mu.Unlock()
 	switch held, ok := errors.AsType[*lock.HeldError](err); {
 	case ok:
-		r.told = append(r.told, held.Holder)
+		r.reported = append(r.reported, held.Holder)
 	case errors.Is(err, lock.ErrUnavailable):
-		r.told = append(r.told, "away")
+		r.reported = append(r.reported, "away")
 	default:
-		r.told = append(r.told, err.Error())
+		r.reported = append(r.reported, err.Error())
 	}
 }
 
 func (r *reasons) all() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append([]string{}, r.told...)
+	return append([]string{}, r.reported...)
 }
 
 // looking counts how often it is inspected, and can hang or fail then.
@@ -59,15 +59,15 @@ func (l *looking) Inspect(ctx context.Context, key string) (lock.Info, error) {
 	return l.Locker.Inspect(ctx, key)
 }
 
-// waits has n Acquires of one process wait for key "k", told of the last one's reasons.
-func waits(t *testing.T, l lock.Locker, n int) (told *reasons, stop func()) {
-	told = &reasons{}
+// waits has n Acquires of one process wait for key "k", and gives the last one's reasons.
+func waits(t *testing.T, l lock.Locker, n int) (reported *reasons, stop func()) {
+	reported = &reasons{}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for i := range n {
 		opts := &lock.AcquireOptions{}
 		if i == n-1 {
-			opts.OnWait = told.onWait
+			opts.OnWait = reported.onWait
 		}
 		wg.Go(func() {
 			lease, err := lock.Acquire(ctx, l, "k", time.Minute, opts)
@@ -77,7 +77,7 @@ func waits(t *testing.T, l lock.Locker, n int) (told *reasons, stop func()) {
 		})
 		synctest.Wait()
 	}
-	return told, func() { cancel(); wg.Wait() }
+	return reported, func() { cancel(); wg.Wait() }
 }
 
 func TestAWaiterLearnsWithinSecondsWhoHoldsTheKeyNow(t *testing.T) {
@@ -94,20 +94,20 @@ func TestAWaiterLearnsWithinSecondsWhoHoldsTheKeyNow(t *testing.T) {
 				wg.Go(func() { next, _ = lock.Acquire(t.Context(), b, "k", time.Hour, nil) })
 				synctest.Wait()
 				c := &looking{Locker: store.Client("c")}
-				told, stop := waits(t, c, n)
+				reported, stop := waits(t, c, n)
 				time.Sleep(10 * time.Second)
-				require.Equal(t, []string{"a"}, told.all())
+				require.Equal(t, []string{"a"}, reported.all())
 				require.NoError(t, lease.Release(t.Context()))
 				wg.Wait()
 				time.Sleep(5 * time.Second)
-				require.Equal(t, []string{"a", "b"}, told.all())
+				require.Equal(t, []string{"a", "b"}, reported.all())
 				time.Sleep(5 * time.Minute)
-				require.Equal(t, []string{"a", "b"}, told.all(), "told of what goes on")
+				require.Equal(t, []string{"a", "b"}, reported.all(), "what goes on is not reported again")
 				require.LessOrEqual(t, c.looks.Load(), int64(320/3+1), "asked more than every 3s")
 				stop()
-				told2 := len(told.all())
+				before := len(reported.all())
 				time.Sleep(time.Minute)
-				require.Len(t, told.all(), told2)
+				require.Len(t, reported.all(), before)
 				require.NoError(t, next.Release(t.Context()))
 			})
 		})
@@ -123,13 +123,13 @@ func TestAWaiterLearnsWithinSecondsOfAnOutage(t *testing.T) {
 				_, e := store.Client("a").TryAcquire(t.Context(), "k", time.Hour)
 				require.NoError(t, e)
 				c := &looking{Locker: store.Client("c")}
-				told, stop := waits(t, c, 1)
+				reported, stop := waits(t, c, 1)
 				c.fail.Store(err)
 				time.Sleep(10 * time.Second)
-				require.Equal(t, []string{"a", "away"}, told.all())
+				require.Equal(t, []string{"a", "away"}, reported.all())
 				c.fail.Store(nil)
 				time.Sleep(10 * time.Second)
-				require.Equal(t, []string{"a", "away", "a"}, told.all())
+				require.Equal(t, []string{"a", "away", "a"}, reported.all())
 				stop()
 			})
 		})
@@ -167,9 +167,9 @@ func TestOnWaitOfASemaphoreTellsOfOutagesOnly(t *testing.T) {
 			time.Sleep(10 * time.Second)
 		}
 		c := store.Client("c")
-		told, stop := waits(t, lock.Semaphore(c, 2), 1)
+		reported, stop := waits(t, lock.Semaphore(c, 2), 1)
 		time.Sleep(10 * time.Minute)
-		require.Len(t, told.all(), 1)
+		require.Len(t, reported.all(), 1)
 		stop()
 		cancel()
 		wg.Wait()
@@ -178,7 +178,7 @@ func TestOnWaitOfASemaphoreTellsOfOutagesOnly(t *testing.T) {
 
 func TestOnWaitSaysWhyARefusedAttemptIsRepeated(t *testing.T) {
 	bubble("", t, func(t *testing.T) {
-		told := &reasons{}
+		reported := &reasons{}
 		answers := []error{errors.New("driver: hiccup"), lock.ErrUnavailable, held, held, lock.ErrUnavailable, held}
 		f := &fakeLocker{try: func(_ context.Context, n int) error {
 			if n > len(answers) {
@@ -186,8 +186,8 @@ func TestOnWaitSaysWhyARefusedAttemptIsRepeated(t *testing.T) {
 			}
 			return answers[n-1]
 		}}
-		_, err := lock.Acquire(t.Context(), f, "k", ttl, &lock.AcquireOptions{OnWait: told.onWait})
+		_, err := lock.Acquire(t.Context(), f, "k", ttl, &lock.AcquireOptions{OnWait: reported.onWait})
 		require.NoError(t, err)
-		require.Equal(t, []string{"away", held.Holder, "away", held.Holder}, told.all())
+		require.Equal(t, []string{"away", held.Holder, "away", held.Holder}, reported.all())
 	})
 }

@@ -9,16 +9,16 @@ import (
 // This file has what a backend may offer beyond Locker. Find each with [As];
 // io.Closer is one of them too.
 
-// Watcher pushes news about a key, so that a waiter need not poll: [Acquire] relies
-// on it, and asks without news only every [DefaultPoll].
+// Watcher pushes notifications about a key, so that a waiter need not poll: [Acquire] relies
+// on it, and asks without notifications only every [DefaultPoll].
 type Watcher interface {
-	// Watch returns once news of key are flowing. From then on, wake is sent on
+	// Watch returns once notifications of key are flowing. From then on, wake is sent on
 	//
 	//   - when the key is released, by whatever means;
-	//   - when it expires, also where nobody tells of that: when the time is over
+	//   - when it expires, also where nobody reports that: when the time is over
 	//     that the holder had by what is known of it, it has expired or must be
 	//     looked at again;
-	//   - when news may have been missed, because a connection was lost, and when
+	//   - when a notification may have been missed, because a connection was lost, and when
 	//     they flow again.
 	//
 	// A release between the call and its return may or may not wake: ask once more
@@ -34,7 +34,7 @@ type Watcher interface {
 	Watch(ctx context.Context, key string, wake chan<- struct{}) (stop func(), err error)
 }
 
-// Inspector tells who holds what.
+// Inspector reports who holds what.
 type Inspector interface {
 	// Inspect describes key's present holder; a zero Holder means that it is free.
 	Inspect(ctx context.Context, key string) (Info, error)
@@ -68,7 +68,7 @@ type ForceReleaser interface {
 	ForceRelease(ctx context.Context, key string, token uint64) error
 }
 
-// HealthChecker tells whether the store can decide.
+// HealthChecker reports whether the store can decide.
 type HealthChecker interface {
 	// Health asks every node. It returns an error only if it could not ask; a
 	// node that is down is part of the answer.
@@ -87,10 +87,10 @@ type NodeHealth struct {
 	Err      error         // why it can't vote; nil: it votes
 	Latency  time.Duration // of the question
 	Warnings []string      // what an operator should change
-	Facts    []Fact        // what else it tells of itself, in the order to show it
+	Facts    []Fact        // what else it reports about itself, in the order to show it
 }
 
-// Fact is one thing that a node tells of itself, as text for people: ("role",
+// Fact is one thing that a node reports about itself, as text for people: ("role",
 // "primary"). Name is lower case, and has the same meaning on all nodes of a store. A
 // Value that can't be known says so. Nothing is decided by facts.
 type Fact struct {
@@ -143,7 +143,7 @@ type AfterReleaser interface {
 	MaxReleaseAfterer
 }
 
-// MaxReleaseAfterer tells, of a lease and of the locker that it comes from, how
+// MaxReleaseAfterer reports, of a lease and of the locker that it comes from, how
 // long a key can be kept held by [ReleaseAfter].
 type MaxReleaseAfterer interface {
 	// MaxReleaseAfter is the longest d that ReleaseAfter takes. 0 means that it is

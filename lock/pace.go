@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// DefaultPoll is how long an [Acquire] that hears of every release by a [Watcher]
-// goes without asking the store: the way out if the news fail.
+// DefaultPoll is how long an [Acquire] that is notified of every release by a [Watcher]
+// goes without asking the store: the way out if the notifications fail.
 const DefaultPoll = time.Minute
 
 const (
@@ -30,7 +30,7 @@ const sameTerm = 5 * time.Millisecond
 type pace struct {
 	held   time.Duration // while another holds the key
 	outage time.Duration // at most, while the store is unavailable
-	quiet  time.Duration // while another holds the key, and news of it would come
+	quiet  time.Duration // while another holds the key, and notifications of it would come
 }
 
 // pace is for options that have their other defaults.
@@ -46,7 +46,7 @@ func (p pace) most(q pace) pace {
 	return pace{min(p.held, q.held), min(p.outage, q.outage), min(p.quiet, q.quiet)}
 }
 
-// term is what a refusal tells of a hold.
+// term is what a refusal says of a hold.
 type term struct {
 	holder string
 	until  time.Time // zero: unknown
@@ -76,14 +76,14 @@ func (w *waiter) failed() {
 	switch {
 	case !w.woken:
 		w.fruitless = 0
-	case w.term.differs(before): // the news were true, and somebody else was quicker
+	case w.term.differs(before): // the notification was right, and somebody else was quicker
 		w.fruitless = 1
 	default:
 		w.fruitless++
 	}
 }
 
-// pause waits until it is time to ask: there are news, or none for long enough.
+// pause waits until it is time to ask: there is a notification, or none for long enough.
 func (w *waiter) pause(ctx context.Context) {
 	p, changed := w.pace()
 	begun, length := time.Now(), w.length(p)
@@ -112,7 +112,7 @@ func (w *waiter) pause(ctx context.Context) {
 	}
 }
 
-// pace is the line's, and what tells that it has changed; or that of the options.
+// pace is the line's, and what shows that it has changed; or that of the options.
 func (w *waiter) pace() (pace, <-chan struct{}) {
 	if w.place != nil {
 		return w.place.pace()
@@ -120,7 +120,7 @@ func (w *waiter) pace() (pace, <-chan struct{}) {
 	return w.opts.pace(), nil
 }
 
-// length is that of a pause in which no news come.
+// length is that of a pause without notifications.
 func (w *waiter) length(p pace) time.Duration {
 	switch {
 	case errors.Is(w.last, ErrUnavailable):

@@ -26,7 +26,7 @@ const slotMark = ";slot="
 // another n accept the same keys.
 var maxSemaphoreKey = MaxKeyLen - len(slotName("", MaxSlots))
 
-// slotName is the lock of a slot. Slot 1 is the key itself, so that whoever locks
+// slotName is the lock of a slot. Slot 1 is the key itself, so that anyone who locks
 // the key without a semaphore counts as one holder of it.
 func slotName(key string, slot int) string {
 	if slot == 1 {
@@ -35,7 +35,7 @@ func slotName(key string, slot int) string {
 	return key + slotMark + strconv.Itoa(slot)
 }
 
-// SlotOf tells which slot of which semaphore's key a name is, such as that of
+// SlotOf reports which slot of which semaphore's key a name is, such as that of
 // [Lease.Key]: slot 3 of "prices" for "prices;slot=3". A name without a number is
 // slot 1 of itself.
 func SlotOf(name string) (key string, slot int) {
@@ -75,7 +75,7 @@ func SlotOf(name string) (key string, slot int) {
 // The lease is the slot's: Lease.Key names the slot, and Lease.Token rises from
 // each lease of that slot to the next. Tokens of two slots can't be compared. A
 // resource that all holders share must remember the largest token of each slot, and
-// be told the slot with each write; best is that each slot has a resource of its
+// be given the slot with each write; best is that each slot has a resource of its
 // own (a partition, a connection, a device), which Lease.Key chooses and the token
 // fences.
 //
@@ -232,7 +232,7 @@ func (w slotWatcher) Watch(ctx context.Context, key string, wake chan<- struct{}
 	for slot := range w.s.n {
 		stopSlot, err := w.inner.Watch(ctx, slotName(key, slot+1), wake)
 		if err != nil {
-			// A waiter that hears of some slots only would sleep through the others.
+			// A waiter that is notified of some slots only would sleep through the others.
 			stop()
 			return nil, fmt.Errorf("lock: watch %q: %w", key, err)
 		}

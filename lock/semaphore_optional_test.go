@@ -177,7 +177,7 @@ func TestASemaphoreOffersWhatTheLockerBelowHas(t *testing.T) {
 	require.ErrorIs(t, err, lock.ErrClosed)
 }
 
-// Whoever waits for one of 2 slots must not keep one of 3 from the third.
+// Anyone who waits for one of 2 slots must not keep one of 3 from the third.
 func TestSemaphoresWithAnotherNHaveLinesOfTheirOwn(t *testing.T) {
 	bubble("", t, func(t *testing.T) {
 		l := memory.New()

@@ -220,7 +220,7 @@ func TestASemaphoreAdmitsNAndRefusesTheNext(t *testing.T) {
 	})
 }
 
-// Whoever brings a limit in does so one client after the other.
+// An operator who brings a limit in does so one client after the other.
 func TestAHolderWithoutASemaphoreCountsAsOne(t *testing.T) {
 	bubble("", t, func(t *testing.T) {
 		l := memory.New()

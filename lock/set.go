@@ -55,7 +55,7 @@ func (s *Set) begin(g Grant) *Set {
 }
 
 // moved ends a call that may have moved members' expiries, which began with
-// moving.Add(1). It chooses next first: so whoever finds moving at 0 finds a choice
+// moving.Add(1). It chooses next first: so anyone who finds moving at 0 finds a choice
 // that has seen all calls. Between calls only a suspension of the machine moves the
 // members' expiries, and that moves all of them alike.
 func (s *Set) moved() {
@@ -221,7 +221,7 @@ func (s *Set) conclude(ctx context.Context, end func(context.Context) error) err
 	return err
 }
 
-// released tells how often the members were released, and what that left.
+// released reports how often the members were released, and what that left.
 func (s *Set) released() (tries int, failed error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

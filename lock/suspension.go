@@ -2,7 +2,7 @@ package lock
 
 import "time"
 
-// Suspension starts a measurement: the function that it returns tells for how long
+// Suspension starts a measurement: the function that it returns reports for how long
 // the machine has been suspended since then. Go's monotonic clock, and with it every
 // timer, stands still meanwhile (a laptop's lid, a virtual machine that is saved);
 // the clocks of other machines do not. It is safe for concurrent use, and cheap: two

@@ -47,10 +47,10 @@ type line struct {
 	waiters     *Waiters
 	name        string
 	first, last *place
-	seat        place // the place of whoever comes first
+	seat        place // the place of the first
 	pace        pace  // of the most eager: one who hardly asks must not slow those behind
 	known       error // what the store said last of the name; nil: nothing yet
-	granted     bool  // whoever was the first before has a lease of the very name: none is free
+	granted     bool  // the former first has a lease of the very name: none is free
 	observing   int   // calls of observers under way, about attempts of the first: see observeWithin
 }
 
@@ -167,7 +167,7 @@ func (p *place) leave(lease Lease) {
 	}
 }
 
-// state tells whether the place is the first, and what line.granted and line.known
+// state reports whether the place is the first, and what line.granted and line.known
 // say.
 func (p *place) state() (first, granted bool, known error) {
 	l := p.line
@@ -176,14 +176,14 @@ func (p *place) state() (first, granted bool, known error) {
 	return l.first == p, l.granted, l.known
 }
 
-// tell lets the line know what the store said of the name.
-func (p *place) tell(known error) {
+// report lets the line know what the store said of the name.
+func (p *place) report(known error) {
 	p.line.waiters.mu.Lock()
 	defer p.line.waiters.mu.Unlock()
 	p.line.known = known
 }
 
-// pace is the line's, and what tells its first that it has changed.
+// pace is the line's, and what notifies its first that it has changed.
 func (p *place) pace() (pace, <-chan struct{}) {
 	p.line.waiters.mu.Lock()
 	defer p.line.waiters.mu.Unlock()

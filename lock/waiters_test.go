@@ -419,7 +419,7 @@ func TestAWaiterInLine(t *testing.T) {
 	})
 }
 
-// pushed is lineStore with news, and slots: a key of two has two leases.
+// pushed is lineStore with notifications, and slots: a key of two has two leases.
 type pushed struct {
 	lineStore
 	calls []string // under mu

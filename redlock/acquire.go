@@ -154,7 +154,7 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 		err = refused
 	}
 	if err != nil { // refused, or ctx ended
-		h.letGo(ctx, votes)
+		h.rollBack(ctx, votes)
 		return fmt.Errorf("redlock: acquire %q: %w", h.key, err)
 	}
 	if token != 0 {
@@ -192,7 +192,7 @@ var (
 		}}
 )
 
-// countVotes tells the outcome of phase 1, if it is certain: the token, or the
+// countVotes gives the outcome of phase 1, if it is certain: the token, or the
 // highest count if a quorum granted but its counts differ, or why it failed. mu is
 // held.
 func (h *hold) countVotes(r *round, last bool) (token, highest uint64, refused error) {

@@ -51,7 +51,7 @@ type agreedNode struct {
 	known int // how much of the servers was known when its terms were made
 
 	// doubtful: its terms have a node of which nothing shows whether it is one of this
-	// client's. Whoever wrote them may know soon.
+	// client's. Their writer may know soon.
 	doubtful bool
 
 	shown bool // in this round; then what it has, and for how long

@@ -64,7 +64,7 @@ func (l *Locker) forceRelease(ctx context.Context, key string, token uint64) err
 
 // Break frees what v shows and nothing that came later: the holder's term on all
 // nodes or, where no value has a quorum, every value that a node showed, another
-// library's included. It tells what it did on each node, also with an error, which
+// library's included. It reports what it did on each node, also with an error, which
 // matches [lock.ErrUnavailable] if fewer nodes than a quorum are known to be without
 // those values now; ask again then.
 //
@@ -107,8 +107,8 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 				requests = append(requests, script.Release(k, value, "", retention, guard))
 			}
 		}
-		// A request outlives who gave it up: one that waits for a connection must not free
-		// whoever came meanwhile.
+		// A request outlives the call that gave it up: one that waits for a connection must not free
+		// those who came meanwhile.
 		if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil {
 			return "", err
 		}

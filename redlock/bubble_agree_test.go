@@ -15,7 +15,7 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// newServers are nodes that have been up for long and tell which server they are.
+// newServers are nodes that have been up for long and report which server they are.
 func newServers(t *testing.T, n int) *quorum {
 	q := newQuorum(t, n)
 	for i, node := range q.nodes {
@@ -276,7 +276,7 @@ func TestClientsThatKnowTheNodesByOtherNamesAgree(t *testing.T) {
 	})
 }
 
-// A node that tells nothing of itself is no reason to refuse.
+// A node that reports nothing of itself is no reason to refuse.
 func TestInDoubtClientsAgree(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 4) // by their names only
@@ -394,7 +394,7 @@ func TestOtherTermsNeverEndALease(t *testing.T) {
 }
 
 // Users from before there was this key may not have the right to it. They go on, and
-// are told.
+// are reported.
 func TestWhoMayNotUseTheKeyGoesOnAndIsTold(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newServers(t, 3)
@@ -483,7 +483,7 @@ func TestASuspendedClientLooksAgain(t *testing.T) {
 	})
 }
 
-// The node that tells two sets apart may have been too slow to be named in full at first.
+// The node that distinguishes two sets may have been too slow to be named in full at first.
 // Who agreed in that doubt looks again soon, and not when its terms are due.
 func TestADoubtThatASlowNodeLeavesEndsSoon(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -247,7 +247,7 @@ func TestWithoutTheGuardOneForgetfulRestartMakesTwoHolders(t *testing.T) {
 		q.nodes[0].restart(true)
 		second := must(t)(other.TryAcquire(t.Context(), "k", ttl))
 		require.True(t, time.Now().Before(lease.Expiry()) && time.Now().Before(second.Expiry()))
-		require.Greater(t, second.Token(), lease.Token(), "tokens still tell them apart")
+		require.Greater(t, second.Token(), lease.Token(), "tokens still distinguish them")
 		require.NoError(t, second.Release(t.Context()))
 	})
 }

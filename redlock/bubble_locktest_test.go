@@ -80,7 +80,7 @@ func TestConformanceInABubble(t *testing.T) {
 		},
 		Skew: func(_ *testing.T, l lock.Locker, d time.Duration) {
 			// miniredis' TTLs follow its clock, so that setting it would also pass time:
-			// only what TIME tells is skewed.
+			// only what TIME reports is skewed.
 			for _, n := range of(l).q.nodes {
 				n.mu.Lock()
 				n.skew = d

@@ -143,12 +143,12 @@ func TestOnRequestIsToldOfEachRequest(t *testing.T) {
 			err  error
 		}
 		var mu sync.Mutex
-		var told []request
+		var reported []request
 		q := newQuorum(t, 3)
 		l, nets := q.client(&Options{OnRequest: func(node string, took time.Duration, err error) {
 			mu.Lock()
 			defer mu.Unlock()
-			told = append(told, request{node, took, err})
+			reported = append(reported, request{node, took, err})
 		}})
 		nets[1].set(func(w *network) { w.delay = 50 * time.Millisecond })
 		nets[2].set(func(w *network) { w.hang = true })
@@ -157,7 +157,7 @@ func TestOnRequestIsToldOfEachRequest(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		answered := map[string]int{}
-		for _, r := range told {
+		for _, r := range reported {
 			switch r.node {
 			case "fake1:6379":
 				require.NoError(t, r.err)
@@ -176,6 +176,6 @@ func TestOnRequestIsToldOfEachRequest(t *testing.T) {
 			sent := node.seen("acquire") + node.seen("commit") + node.seen("extend") + node.seen("repair") + node.seen("release")
 			require.Equal(t, sent, answered[node.name], "node %d", i)
 		}
-		require.NotEmpty(t, told)
+		require.NotEmpty(t, reported)
 	})
 }

@@ -32,13 +32,13 @@ type fakeNode struct {
 	name  string
 
 	mu      sync.Mutex
-	info    bool   // it tells its run and uptime
+	info    bool   // it reports its run and uptime
 	server  string // its run ids begin with it
 	run     int
 	started time.Time
 	config  map[string]string
 	stats   string        // lines of INFO commandstats
-	skew    time.Duration // what TIME tells is off by this
+	skew    time.Duration // what TIME reports is off by this
 	forbids string        // a request with this in a key's name is refused
 	refuses string        // the error that votes get; releases find nothing
 	calls   []string      // the scripts and commands that came, by name
@@ -129,7 +129,7 @@ func batched(args []string) (names []string) {
 	return names
 }
 
-// guarded makes the node tell its run, as if it had been up for uptime.
+// guarded makes the node report its run, as if it had been up for uptime.
 func (n *fakeNode) guarded(uptime time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -236,7 +236,7 @@ func (w *network) losesThis() bool {
 	return lost
 }
 
-// late tells, once, how late a request arrives whose connection breaks.
+// late reports, once, how late a request arrives whose connection breaks.
 func (w *network) late(b []byte) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -59,7 +59,7 @@ func TestViewTellsHowAKeyStands(t *testing.T) {
 				require.Equal(t, tc.holder, v.Holder)
 				require.Equal(t, "k", v.Key)
 				require.Equal(t, len(tc.values)/2+1, v.Quorum)
-				require.NotContains(t, fmt.Sprintf("%+v %#v", v, v), theirs, "whoever knows a value can free the lock")
+				require.NotContains(t, fmt.Sprintf("%+v %#v", v, v), theirs, "anyone who knows a value can free the lock")
 				require.NotContains(t, fmt.Sprintf("%+v %#v", v, v), a[len("alpha:1/"):])
 				for i, n := range v.Nodes {
 					require.Equal(t, q.nodes[i].name, n.Node)
@@ -214,7 +214,7 @@ func TestBreakTellsWhatItDidOnEachNode(t *testing.T) {
 		nets[4].set(refuse)
 		all, err = l.Break(t.Context(), v)
 		require.ErrorIs(t, err, lock.ErrUnavailable)
-		require.Len(t, all, 5, "what was done is told all the same")
+		require.Len(t, all, 5, "what was done is reported all the same")
 		_, err = l.Break(t.Context(), View{})
 		require.ErrorIs(t, err, lock.ErrInvalid)
 	})

@@ -159,18 +159,18 @@ func (l *Locker) connect(ctx context.Context) error {
 }
 
 // reach asks the node for a sign of life, again and again until ctx ends or, if
-// not again, once. It gives the server's run_id, "" where it does not tell.
+// not again, once. It gives the server's run_id, "" where it does not report one.
 func (l *Locker) reach(ctx context.Context, n *node.Node, again bool) (run string, err error) {
-	var told error // the last error that was more than silence
+	var reason error // the last error that was more than silence
 	for {
 		run, err := l.ping(ctx, n)
 		switch {
 		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !nodeconn.Slow(err, l.opts.NodeTimeout):
 			return run, err
 		case !nodeerr.Silence(err) && ctx.Err() == nil: // the end of ctx says nothing of the node
-			told = nodeerr.Shown(err)
-		case told != nil:
-			err = fmt.Errorf("%w; before that: %w", nodeerr.Shown(err), told)
+			reason = nodeerr.Shown(err)
+		case reason != nil:
+			err = fmt.Errorf("%w; before that: %w", nodeerr.Shown(err), reason)
 		}
 		n.Conn.Note(err)
 		select {

@@ -45,7 +45,7 @@ func TestAnAddressThatSwallowsPacketsDelaysDialByTheNodeTimeoutOnly(t *testing.T
 		case err := <-done:
 			require.ErrorIs(t, err, lock.ErrUnavailable, parameters)
 			require.ErrorContains(t, err, "node ")
-		case <-time.After(20 * time.Second): // the system's own patience is two minutes
+		case <-time.After(20 * time.Second): // the system's own testTimeout is two minutes
 			t.Fatalf("no answer: %q", parameters)
 		}
 	}

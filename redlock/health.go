@@ -113,7 +113,7 @@ const probeTTL = time.Second
 type checkup struct {
 	lock.NodeHealth
 	clock server.Clock
-	run   string // the server's run_id; "": not told, or a Cluster of many
+	run   string // the server's run_id; "": not reported, or a Cluster of many
 
 	agreed     string // the terms of the clients that use the locks; "": of none
 	agreedLeft time.Duration
@@ -228,7 +228,7 @@ func (l *Locker) guardAdvice(unguarded bool) []string {
 	case l.opts.RestartGuard == -1:
 		return []string{"the restart guard is off (Options.RestartGuard is -1): if the node restarts without its data, a held lock can get a second holder"}
 	case unguarded:
-		return []string{"unguarded: it does not tell its run and uptime (allow INFO server, ACL +info): it votes at once after a restart that lost its data"}
+		return []string{"unguarded: it does not report its run and uptime (allow INFO server, ACL +info): it votes at once after a restart that lost its data"}
 	}
 	return nil
 }

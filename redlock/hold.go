@@ -51,7 +51,7 @@ type slot struct {
 	cut   chan struct{} // not nil: it is asked after a pause; closed to end that
 	next  *round        // waits for its turn; a newer round takes its place
 	asked bool          // something was sent to the node
-	// doubt: a connection died with a request that sets the lock, and nothing tells
+	// doubt: a connection died with a request that sets the lock, and nothing shows
 	// whether that arrives yet.
 	doubt bool
 }
@@ -265,7 +265,7 @@ func (h *hold) waitFor(ctx context.Context, r *round, timeout time.Duration, dec
 	} else {
 		timer = time.NewTimer(timeout)
 	}
-	// (One of an earlier wait may have been sent on late: decide tells.)
+	// (One of an earlier wait may have been sent on late: decide finds out.)
 	wake, ok := h.l.wakes.Get().(chan struct{})
 	if !ok {
 		wake = make(chan struct{}, 1)
@@ -285,7 +285,7 @@ func (h *hold) waitFor(ctx context.Context, r *round, timeout time.Duration, dec
 	for !certain {
 		var last bool
 		select {
-		case <-wake: // perhaps of an earlier round: decide tells
+		case <-wake: // perhaps of an earlier round: decide finds out
 		case <-timer.C:
 			last = true
 		case <-ctx.Done():
@@ -309,7 +309,7 @@ func (r *round) count(k script.Kind) int {
 	return n
 }
 
-// unavailable tells why there was no quorum, node by node; last as in wait. mu is
+// unavailable reports why there was no quorum, node by node; last as in wait. mu is
 // held.
 func (h *hold) unavailable(r *round, what string, n int, last bool) error {
 	var nodes *multierror.Error

@@ -49,7 +49,7 @@ func (l *Locker) look(ctx context.Context, k script.Keys, waiters int, gone abse
 	return all, err
 }
 
-// Inspect tells who has a quorum of key's votes. Values on fewer nodes (leftovers
+// Inspect reports who has a quorum of key's votes. Values on fewer nodes (leftovers
 // of attempts, split votes) are no holder. If too few nodes answer to tell, the
 // error matches [lock.ErrUnavailable].
 func (l *Locker) Inspect(ctx context.Context, key string) (lock.Info, error) {
@@ -83,7 +83,7 @@ func (l *Locker) inspect(ctx context.Context, key string, gone absent) (lock.Inf
 	}
 }
 
-// noQuorum tells why, node by node, unless it is because ctx has ended.
+// noQuorum reports why, node by node, unless it is because ctx has ended.
 func (l *Locker) noQuorum(ctx context.Context, what string, sights []sight) error {
 	if ctx.Err() != nil {
 		return ended(ctx)

@@ -64,7 +64,7 @@ type Options struct {
 	// so that none sits out the guard. Where that is not so, a node that restarts can
 	// hand a held lock to a second holder. Without it, a node shows that it is durable
 	// by its configuration (appendonly yes, appendfsync always,
-	// no-appendfsync-on-rewrite no) and by its statistics, which tell that nothing
+	// no-appendfsync-on-rewrite no) and by its statistics, which show that nothing
 	// changed this since it started.
 	AssumeDurable bool
 
@@ -96,7 +96,7 @@ type Options struct {
 	// without a quorum for its Health.
 	Lazy bool
 
-	// OnRequest is told of each request about a lock to a node, for metrics: the
+	// OnRequest receives each request about a lock to a node, for metrics: the
 	// node's address without credentials, how long its answer took (its wait for a
 	// batch included), and why there was none that is of use, which no context
 	// error matches. A request that is withdrawn before it was sent, or left out because

@@ -71,8 +71,8 @@ func (p *pushes) start() {
 // live reports whether notifications of node i arrive.
 func (p *pushes) live(i int) bool { return p.subs[i].Live() }
 
-// heard is the channel on which notifications of node i arrive; "" if they don't.
-func (p *pushes) heard(i int) string {
+// channelOf is the channel on which notifications of node i arrive; "" if they don't.
+func (p *pushes) channelOf(i int) string {
 	if p.live(i) {
 		return p.channel
 	}

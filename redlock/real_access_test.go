@@ -34,10 +34,10 @@ func TestRealLeastPrivilegedUserCanDoEverything(t *testing.T) {
 	l := dialURLs(t, []string{"redis://keeper:secret-of-keeper@" + s.Addr()}, throwaway())
 	lease := acquire(t, l, "k", longTTL)
 	require.NoError(t, extend(t, lease, longTTL))
-	info, err := l.Inspect(within(t, patience), "k")
+	info, err := l.Inspect(within(t, testTimeout), "k")
 	require.NoError(t, err)
 	require.Equal(t, lease.Token(), info.Token)
-	h, err := l.Health(within(t, patience))
+	h, err := l.Health(within(t, testTimeout))
 	require.NoError(t, err)
 	require.NoError(t, h.Nodes[0].Err)
 	wait := waiting(t, []*redistest.Server{s}, dialURLs(t, []string{"redis://keeper:secret-of-keeper@" + s.Addr()}, throwaway()), "k")
@@ -60,16 +60,16 @@ func TestRealReleaseSucceedsWhereTheQueueMayNotBeChanged(t *testing.T) {
 		}
 	}
 	l := dialURLs(t, []string{"redis://keeper:secret@" + s.Addr()}, o)
-	lease, err := l.TryAcquire(within(t, patience), "k", longTTL)
+	lease, err := l.TryAcquire(within(t, testTimeout), "k", longTTL)
 	require.NoError(t, err)
 	s.Do("ZADD", queueKey("k"), "1", "dead")
 	s.Do("HSET", fenceKey("k"), "standing", "1")
-	require.NoError(t, lease.Release(within(t, patience)))
+	require.NoError(t, lease.Release(within(t, testTimeout)))
 	require.Zero(t, failed.Load())
 	require.Empty(t, s.Do("GET", lockKey("k")))
 }
 
-// Whatever of waiting is refused, whoever waits gets the lock.
+// Whatever of waiting is refused, a waiter gets the lock.
 func TestRealWaitersGetTheLockWhateverOfWaitingIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, refused := range []string{
@@ -86,7 +86,7 @@ func TestRealWaitersGetTheLockWhateverOfWaitingIsRefused(t *testing.T) {
 			held := acquire(t, dialURLs(t, url, throwaway()), "k", longTTL)
 			waited := make(chan lock.Lease, 1)
 			go func() {
-				lease, err := lock.Acquire(within(t, patience), dialURLs(t, url, throwaway()), "k", longTTL, nil)
+				lease, err := lock.Acquire(within(t, testTimeout), dialURLs(t, url, throwaway()), "k", longTTL, nil)
 				if err != nil {
 					t.Error(err)
 				}
@@ -153,11 +153,11 @@ func TestRealFenceCounterOutlivesTheLockByTheRetention(t *testing.T) {
 	require.LessOrEqual(t, left, time.Hour.Milliseconds())
 }
 
-// Its addresses do not tell that it is one server, its run_id does.
+// Its addresses do not show that it is one server, its run_id does.
 func TestRealTwoNamesOfOneServerAreRefused(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	_, err := redlock.Dial(within(t, patience), []string{"redis://" + s.Addr(), fmt.Sprintf("redis://localhost:%d", s.Port())}, throwaway())
+	_, err := redlock.Dial(within(t, testTimeout), []string{"redis://" + s.Addr(), fmt.Sprintf("redis://localhost:%d", s.Port())}, throwaway())
 	require.ErrorIs(t, err, lock.ErrInvalid)
 	require.ErrorContains(t, err, fmt.Sprintf("nodes 1 (%s) and 2 (localhost:%d) are the same server by their run_id", s.Addr(), s.Port()))
 }
@@ -172,7 +172,7 @@ func TestRealHealthCountsTwoNamesOfOneServerAsOneVote(t *testing.T) {
 	l, err := redlock.Dial(t.Context(), []string{"redis://" + servers[0].Addr(), "redis://" + twin, "redis://" + servers[1].Addr()}, o)
 	require.NoError(t, err)
 	defer l.Close()
-	h, err := l.Health(within(t, patience))
+	h, err := l.Health(within(t, testTimeout))
 	require.NoError(t, err)
 	require.Equal(t, 2, h.Voting())
 	require.NoError(t, h.Nodes[0].Err)

@@ -20,11 +20,11 @@ func handOver(t *testing.T, servers []*redistest.Server, urls []string) {
 	held := acquire(t, dialURLs(t, urls, throwaway()), "k", longTTL)
 	require.NoError(t, extend(t, held, longTTL))
 	l := dialURLs(t, urls, throwaway())
-	wait := waiting(t, servers, l, "k") // nothing but news wakes it
+	wait := waiting(t, servers, l, "k") // nothing but a notification wakes it
 	release(t, held)
 	lease := wait()
 	require.Greater(t, lease.Token(), held.Token())
-	h, err := l.Health(within(t, patience))
+	h, err := l.Health(within(t, testTimeout))
 	require.NoError(t, err)
 	for _, n := range h.Nodes {
 		require.NoError(t, n.Err, n.Name)

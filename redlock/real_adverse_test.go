@@ -57,7 +57,7 @@ func TestRealLoadOnAHungNodeDoesNotPileUp(t *testing.T) {
 	require.Less(t, most.Load(), done.Load()/2+clients*6)
 	start := time.Now()
 	require.NoError(t, l.Close())
-	require.Less(t, time.Since(start), patience)
+	require.Less(t, time.Since(start), testTimeout)
 }
 
 func TestRealCloseEndsEverythingAlsoWhileAllNodesHang(t *testing.T) {
@@ -65,10 +65,10 @@ func TestRealCloseEndsEverythingAlsoWhileAllNodesHang(t *testing.T) {
 	before := runtime.NumGoroutine()
 	o := throwaway()
 	o.NodeTimeout = time.Minute // nothing but Close ends a request
-	l, err := redlock.Dial(within(t, patience), urls(redistest.Addrs(servers)), o)
+	l, err := redlock.Dial(within(t, testTimeout), urls(redistest.Addrs(servers)), o)
 	require.NoError(t, err)
 	connected(t, l, servers)
-	held, err := l.TryAcquire(within(t, patience), "held", longTTL)
+	held, err := l.TryAcquire(within(t, testTimeout), "held", longTTL)
 	require.NoError(t, err)
 	standsOn(t, servers, "held", 5)
 	for _, s := range servers {
@@ -95,14 +95,14 @@ func TestRealCloseEndsEverythingAlsoWhileAllNodesHang(t *testing.T) {
 		case err := <-results:
 			require.Error(t, err)
 			require.True(t, errors.Is(err, lock.ErrUnavailable) || errors.Is(err, lock.ErrClosed), "%v", err)
-		case <-time.After(patience):
+		case <-time.After(testTimeout):
 			t.Fatal("a call did not end with Close")
 		}
 	}
 	select {
 	case err := <-closed:
 		require.NoError(t, err)
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatal("Close did not return")
 	}
 	_, err = l.TryAcquire(context.Background(), "k", longTTL)
@@ -160,7 +160,7 @@ func TestRealHistoryUnderFaultsAndCancellationsHasOneHolderAtATime(t *testing.T)
 			running := func() bool {
 				mu.Lock()
 				defer mu.Unlock()
-				return time.Now().Before(stop) || len(terms) < enough && time.Now().Before(stop.Add(patience))
+				return time.Now().Before(stop) || len(terms) < enough && time.Now().Before(stop.Add(testTimeout))
 			}
 			for range 2 {
 				l := dialURLs(t, urls, o)
@@ -269,18 +269,18 @@ func TestRealLyingServersGrantNothing(t *testing.T) {
 			honest := redistest.Start(t)
 			o := throwaway()
 			o.NodeTimeout = 500 * time.Millisecond
-			l, err := redlock.Dial(within(t, patience), urls(append(liars, honest.Addr())), o)
+			l, err := redlock.Dial(within(t, testTimeout), urls(append(liars, honest.Addr())), o)
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = l.Close() })
 			for range 3 {
-				lease, err := l.TryAcquire(within(t, patience), "k", longTTL)
+				lease, err := l.TryAcquire(within(t, testTimeout), "k", longTTL)
 				require.Error(t, err)
 				require.Nil(t, lease)
 			}
-			_, _ = l.Inspect(within(t, patience), "k")
-			_, _ = l.Health(within(t, patience))
-			_ = l.ForceRelease(within(t, patience), "k", 0)
-			for _, err := range l.List(within(t, patience), "") {
+			_, _ = l.Inspect(within(t, testTimeout), "k")
+			_, _ = l.Health(within(t, testTimeout))
+			_ = l.ForceRelease(within(t, testTimeout), "k", 0)
+			for _, err := range l.List(within(t, testTimeout), "") {
 				_ = err
 			}
 			standsOn(t, []*redistest.Server{honest}, "k", 0)

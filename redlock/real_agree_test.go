@@ -50,12 +50,12 @@ func TestRealCopiesWithOtherNodesQuorumOrGuardDoNotBothLead(t *testing.T) {
 			})
 			other := dial(t, tc.copy, &tc.o)
 			for _, key := range []string{"k", "another key"} {
-				_, err := other.TryAcquire(within(t, patience), key, time.Minute)
+				_, err := other.TryAcquire(within(t, testTimeout), key, time.Minute)
 				require.ErrorIs(t, err, lock.ErrRefused)
 				require.ErrorContains(t, err, fmt.Sprintf("have %d nodes (", len(tc.fleet)), "what the others have")
 				require.ErrorContains(t, err, fmt.Sprintf("this one has %d node", len(tc.copy)), "and what this one has")
 			}
-			h, err := other.Health(within(t, patience))
+			h, err := other.Health(within(t, testTimeout))
 			require.NoError(t, err)
 			require.False(t, h.HasQuorum())
 			require.ErrorIs(t, h.Nodes[0].Err, lock.ErrRefused)
@@ -63,7 +63,7 @@ func TestRealCopiesWithOtherNodesQuorumOrGuardDoNotBothLead(t *testing.T) {
 			require.NoError(t, extend(t, first, time.Minute), "the others are not disturbed")
 			release(t, first)
 			release(t, acquire(t, fleet, "another key", time.Minute))
-			h, err = fleet.Health(within(t, patience))
+			h, err = fleet.Health(within(t, testTimeout))
 			require.NoError(t, err)
 			require.True(t, h.HasQuorum(), "%+v", h)
 		})
@@ -81,7 +81,7 @@ func TestRealSetOfNodesIsChangedByAPauseOfTheGuard(t *testing.T) {
 	require.NoError(t, old.Close())
 	stopped := time.Now()
 	next := dial(t, servers, o)
-	_, err := next.TryAcquire(within(t, patience), "other", guard)
+	_, err := next.TryAcquire(within(t, testTimeout), "other", guard)
 	require.ErrorIs(t, err, lock.ErrRefused)
 	time.Sleep(time.Until(stopped.Add(guard))) // the pause itself
 	release(t, acquire(t, next, "k", guard))
@@ -133,7 +133,7 @@ func TestRealUserWhoMayNotUseTheKeyGoesOn(t *testing.T) {
 	for range 3 {
 		release(t, acquire(t, l, "k", time.Minute))
 	}
-	h, err := l.Health(within(t, patience))
+	h, err := l.Health(within(t, testTimeout))
 	require.NoError(t, err)
 	require.NoError(t, h.Nodes[0].Err)
 	require.Contains(t, strings.Join(h.Nodes[0].Warnings, "\n"), "ACL ~lockkeeper:agreed:*")
@@ -155,7 +155,7 @@ func TestRealCallersClientsAgreeWithDialed(t *testing.T) {
 	l, err := redlock.New(clients, throwaway())
 	require.NoError(t, err)
 	defer l.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	lease, err := lock.Acquire(ctx, l, "k", longTTL, nil)
 	require.NoError(t, err)
@@ -180,7 +180,7 @@ func TestRealTermsLastAsLongAsLeasesOnFullNodes(t *testing.T) {
 	for _, s := range servers {
 		s.Do("CONFIG", "SET", "maxmemory", "0")
 	}
-	_, err := dial(t, servers[:1], o).TryAcquire(within(t, patience), "another key", guard)
+	_, err := dial(t, servers[:1], o).TryAcquire(within(t, testTimeout), "another key", guard)
 	require.ErrorIs(t, err, lock.ErrRefused)
 	require.ErrorContains(t, err, "have 3 nodes (")
 	require.NoError(t, extend(t, held, guard))

@@ -40,9 +40,9 @@ func handOverBehindADeadWaiter(t *testing.T) time.Duration {
 	}
 	o := throwaway()
 	o.NodeTimeout = 500 * time.Millisecond
-	dead, err := redlock.Dial(within(t, patience), urls(addrs), o)
+	dead, err := redlock.Dial(within(t, testTimeout), urls(addrs), o)
 	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(within(t, patience))
+	ctx, cancel := context.WithCancel(within(t, testTimeout))
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -83,7 +83,7 @@ func TestRealAHungWaiterCostsAClaimOnce(t *testing.T) {
 	}
 	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
 	hung := dialURLs(t, urls(addrs), throwaway())
-	ctx, cancel := context.WithCancel(within(t, patience))
+	ctx, cancel := context.WithCancel(within(t, testTimeout))
 	var wg sync.WaitGroup
 	wg.Go(func() { _, _ = lock.Acquire(ctx, hung, "k", longTTL, nil) })
 	eventually(t, "its request", func() bool { return queued(servers, "k") == 3 })
@@ -114,7 +114,7 @@ func TestRealWaitersOutliveABlackout(t *testing.T) {
 	}
 	acquire(t, dial(t, servers, throwaway()), "k", longTTL)
 	l := dialURLs(t, urls(addrs), throwaway())
-	ctx := within(t, patience)
+	ctx := within(t, testTimeout)
 	got := make(chan error, 1)
 	go func() {
 		_, err := lock.Acquire(ctx, l, "k", longTTL, nil)
@@ -154,7 +154,7 @@ func TestRealWaitingWorksWhateverANodeRefuses(t *testing.T) {
 				as = append(as, fmt.Sprintf("redis://keeper:secret@%s", s.Addr()))
 			}
 			one, two := dialURLs(t, as, throwaway()), dialURLs(t, as, throwaway())
-			h, err := one.Health(within(t, patience))
+			h, err := one.Health(within(t, testTimeout))
 			require.NoError(t, err)
 			require.True(t, h.HasQuorum())
 			for _, n := range h.Nodes {
@@ -165,7 +165,7 @@ func TestRealWaitingWorksWhateverANodeRefuses(t *testing.T) {
 			got := make(chan lock.Lease, 1)
 			waits := make(chan struct{}, 1)
 			go func() {
-				lease, err := lock.Acquire(within(t, patience), two, "k", longTTL, &lock.AcquireOptions{OnWait: func(error) {
+				lease, err := lock.Acquire(within(t, testTimeout), two, "k", longTTL, &lock.AcquireOptions{OnWait: func(error) {
 					select {
 					case waits <- struct{}{}:
 					default:
@@ -222,7 +222,7 @@ func TestRealANodeThatMayNotQueueIsNoOutageAndNeedsNoVoteLess(t *testing.T) {
 	l := dialURLs(t, as, o)
 	got := make(chan lock.Lease, 1)
 	go func() {
-		lease, err := l.Await(within(t, patience), "k", longTTL, func(*lock.HeldError) {})
+		lease, err := l.Await(within(t, testTimeout), "k", longTTL, func(*lock.HeldError) {})
 		if err != nil {
 			t.Error(err)
 		}
@@ -272,7 +272,7 @@ func TestRealAHandOverDoesNotWaitForANodeThatHangs(t *testing.T) {
 	held := acquire(t, one, "k", longTTL)
 	wait := waiting(t, servers, two, "k")
 	for _, l := range []*redlock.Locker{one, two} {
-		_, err := l.Inspect(within(t, patience), "k")
+		_, err := l.Inspect(within(t, testTimeout), "k")
 		require.NoError(t, err)
 	}
 	servers[2].Pause()
@@ -281,5 +281,5 @@ func TestRealAHandOverDoesNotWaitForANodeThatHangs(t *testing.T) {
 	lease := wait()
 	require.Less(t, time.Since(start), o.NodeTimeout/2)
 	servers[2].Resume()
-	require.NoError(t, lease.Release(within(t, patience)))
+	require.NoError(t, lease.Release(within(t, testTimeout)))
 }

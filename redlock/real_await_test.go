@@ -20,7 +20,7 @@ func waiting(t *testing.T, servers []*redistest.Server, l *redlock.Locker, key s
 	t.Helper()
 	before := queued(servers, key)
 	got := make(chan lock.Lease, 1)
-	ctx := within(t, patience)
+	ctx := within(t, testTimeout)
 	go func() {
 		lease, err := l.Await(ctx, key, longTTL, func(*lock.HeldError) {})
 		if err != nil {
@@ -76,7 +76,7 @@ func TestRealWhateverFreesTheLockLetsAWaiterHaveIt(t *testing.T) {
 	for name, free := range map[string]func(t *testing.T, servers []*redistest.Server, held lock.Lease){
 		"ARelease": func(t *testing.T, _ []*redistest.Server, held lock.Lease) { release(t, held) },
 		"AnOperatorsForceRelease": func(t *testing.T, servers []*redistest.Server, _ lock.Lease) {
-			require.NoError(t, dial(t, servers, throwaway()).ForceRelease(within(t, patience), "k", 0))
+			require.NoError(t, dial(t, servers, throwaway()).ForceRelease(within(t, testTimeout), "k", 0))
 		},
 		"ADEL": func(_ *testing.T, servers []*redistest.Server, _ lock.Lease) {
 			for _, s := range servers {
@@ -138,7 +138,7 @@ func TestRealWhoWaitsLongestIsNext(t *testing.T) {
 	for i := range l {
 		waits = append(waits, waiting(t, servers, l[i], "k"))
 	}
-	v, err := l[0].View(within(t, patience), "k")
+	v, err := l[0].View(within(t, testTimeout), "k")
 	require.NoError(t, err)
 	require.Len(t, v.Waiters, 3)
 	last := held.Token()
@@ -154,7 +154,7 @@ func TestRealWhoWaitsLongestIsNext(t *testing.T) {
 func TestRealWhoGivesUpLeavesNothing(t *testing.T) {
 	servers := redistest.StartN(t, 3)
 	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
-	ctx, cancel := context.WithCancel(within(t, patience))
+	ctx, cancel := context.WithCancel(within(t, testTimeout))
 	l := dial(t, servers, throwaway())
 	done := make(chan error, 1)
 	go func() {
@@ -172,11 +172,11 @@ func TestRealWhoGivesUpLeavesNothing(t *testing.T) {
 func TestRealCloseEndsAWait(t *testing.T) {
 	servers := redistest.StartN(t, 3)
 	acquire(t, dial(t, servers, throwaway()), "k", longTTL)
-	l, err := redlock.Dial(within(t, patience), urls(redistest.Addrs(servers)), throwaway())
+	l, err := redlock.Dial(within(t, testTimeout), urls(redistest.Addrs(servers)), throwaway())
 	require.NoError(t, err)
 	done := make(chan error, 1)
 	go func() {
-		_, err := l.Await(within(t, patience), "k", longTTL, func(*lock.HeldError) {})
+		_, err := l.Await(within(t, testTimeout), "k", longTTL, func(*lock.HeldError) {})
 		done <- err
 	}()
 	eventually(t, "its request", func() bool { return queued(servers, "k") == 3 })
@@ -302,7 +302,7 @@ func TestRealWaitersTakeTurns(t *testing.T) {
 		l := dial(t, servers, throwaway())
 		wg.Go(func() {
 			for range terms {
-				lease, err := l.Await(within(t, 2*patience), "k", longTTL, func(*lock.HeldError) {})
+				lease, err := l.Await(within(t, 2*testTimeout), "k", longTTL, func(*lock.HeldError) {})
 				if err != nil {
 					t.Error(err)
 					return

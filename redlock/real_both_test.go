@@ -25,7 +25,7 @@ func TestRealAFleetMovesFromThreeNodesToFive(t *testing.T) {
 
 	var last uint64
 	for step, l := range []lock.Locker{oldAlone, both, oldAlone, another, both, another, newAlone, both, newAlone, newAlone, another, oldAlone} {
-		lease, err := lock.Acquire(within(t, patience), l, "k", time.Minute, nil)
+		lease, err := lock.Acquire(within(t, testTimeout), l, "k", time.Minute, nil)
 		require.NoError(t, err, "step %d", step)
 		require.Greater(t, lease.Token(), last, "step %d", step)
 		last = lease.Token()
@@ -33,25 +33,25 @@ func TestRealAFleetMovesFromThreeNodesToFive(t *testing.T) {
 			if l == oldAlone && other == newAlone || l == newAlone && other == oldAlone {
 				continue // these two must never run side by side
 			}
-			_, err := other.TryAcquire(within(t, patience), "k", time.Minute)
+			_, err := other.TryAcquire(within(t, testTimeout), "k", time.Minute)
 			require.ErrorIs(t, err, lock.ErrHeld, "step %d", step)
 		}
-		require.NoError(t, lease.Extend(within(t, patience), time.Minute))
-		require.NoError(t, lease.Release(within(t, patience)))
+		require.NoError(t, lease.Extend(within(t, testTimeout), time.Minute))
+		require.NoError(t, lease.Release(within(t, testTimeout)))
 	}
 
 	// With one prefix, the nodes say what is wrong.
 	wrong := lock.Both(oldAlone, dial(t, servers, &redlock.Options{RestartGuard: -1}))
-	_, err := wrong.TryAcquire(within(t, patience), "k", time.Minute)
+	_, err := wrong.TryAcquire(within(t, testTimeout), "k", time.Minute)
 	require.Error(t, err)
 	require.NotErrorIs(t, err, lock.ErrLost)
 	t.Log(err)
-	lease, err := lock.Acquire(within(t, patience), oldAlone, "k", time.Minute, nil)
+	lease, err := lock.Acquire(within(t, testTimeout), oldAlone, "k", time.Minute, nil)
 	require.NoError(t, err)
-	require.NoError(t, lease.Release(within(t, patience)))
+	require.NoError(t, lease.Release(within(t, testTimeout)))
 }
 
-// Whoever waits in both quorums stands in the queues of both, and is handed the key.
+// Anyone who waits in both quorums stands in the queues of both, and is handed the key.
 func TestRealBothWaitsInTheQueuesOfTwoQuorums(t *testing.T) {
 	t.Parallel()
 	servers := redistest.StartN(t, 4)
@@ -61,19 +61,19 @@ func TestRealBothWaitsInTheQueuesOfTwoQuorums(t *testing.T) {
 	held := acquire(t, alone, "k", time.Minute)
 	got := make(chan lock.Lease)
 	go func() {
-		lease, err := lock.Acquire(within(t, patience), lock.Both(old, next()), "k", time.Minute, nil)
+		lease, err := lock.Acquire(within(t, testTimeout), lock.Both(old, next()), "k", time.Minute, nil)
 		if err != nil {
 			t.Error(err)
 		}
 		got <- lease
 	}()
 	require.Eventually(t, func() bool { // it has old, and stands in the queue of next
-		info, err := old.Inspect(within(t, patience), "k")
+		info, err := old.Inspect(within(t, testTimeout), "k")
 		return err == nil && info.Holder != ""
-	}, patience, 5*time.Millisecond)
-	require.NoError(t, held.Release(within(t, patience)))
+	}, testTimeout, 5*time.Millisecond)
+	require.NoError(t, held.Release(within(t, testTimeout)))
 	lease := <-got
 	require.NotNil(t, lease)
 	require.Greater(t, lease.Token(), held.Token())
-	require.NoError(t, lease.Release(within(t, patience)))
+	require.NoError(t, lease.Release(within(t, testTimeout)))
 }

@@ -37,7 +37,7 @@ func TestRealAVoteComesBackAfterEachFailOverOfItsEndpoint(t *testing.T) {
 		before := proxies[i].Carried()
 		servers[i] = promoted
 		eventually(t, "all votes", func() bool {
-			lease, err := l.TryAcquire(within(t, patience), "k", longTTL)
+			lease, err := l.TryAcquire(within(t, testTimeout), "k", longTTL)
 			require.NoError(t, err, "the others are a quorum")
 			defer release(t, lease)
 			return votes(servers, "k") == 3
@@ -144,15 +144,15 @@ func TestRealServersWithoutHelloOrClientWillDo(t *testing.T) {
 			defer l.Close()
 			lease := acquire(t, l, "k", longTTL)
 			require.NoError(t, extend(t, lease, longTTL))
-			info, err := l.Inspect(within(t, patience), "k")
+			info, err := l.Inspect(within(t, testTimeout), "k")
 			require.NoError(t, err)
 			require.Equal(t, lease.Token(), info.Token)
 			second := dialURLs(t, []string{url}, throwaway())
-			_, err = second.TryAcquire(within(t, patience), "k", longTTL)
+			_, err = second.TryAcquire(within(t, testTimeout), "k", longTTL)
 			require.ErrorIs(t, err, lock.ErrHeld)
 			got := make(chan lock.Lease)
 			go func() {
-				lease, _ := lock.Acquire(within(t, patience), second, "k", longTTL, nil)
+				lease, _ := lock.Acquire(within(t, testTimeout), second, "k", longTTL, nil)
 				got <- lease
 			}()
 			release(t, lease)
@@ -161,7 +161,7 @@ func TestRealServersWithoutHelloOrClientWillDo(t *testing.T) {
 			require.Greater(t, next.Token(), lease.Token())
 			release(t, next)
 			if !strings.HasPrefix(name, "hangs") {
-				h, err := l.Health(within(t, patience))
+				h, err := l.Health(within(t, testTimeout))
 				require.NoError(t, err)
 				require.NoError(t, h.Nodes[0].Err)
 			}
@@ -199,11 +199,11 @@ func TestRealAServerThatIsFullSaysSo(t *testing.T) {
 	o := throwaway()
 	o.Lazy = true
 	l := dialURLs(t, []string{"redis://" + s.Addr()}, o)
-	h, err := l.Health(within(t, patience))
+	h, err := l.Health(within(t, testTimeout))
 	require.NoError(t, err)
 	require.ErrorContains(t, h.Nodes[0].Err, "has no room for another connection (see maxclients): max number of clients reached")
 	require.Equal(t, "yes", factOf(h.Nodes[0], "reachable"))
-	_, err = l.TryAcquire(within(t, patience), "k", longTTL)
+	_, err = l.TryAcquire(within(t, testTimeout), "k", longTTL)
 	require.ErrorContains(t, err, "max number of clients reached")
 	other.Close()
 	release(t, acquire(t, l, "k", longTTL))
@@ -253,7 +253,7 @@ func TestRealServersOfOneClusterAreNoNodes(t *testing.T) {
 		plain = append(plain, "redis://"+s.Addr())
 	}
 	for _, list := range [][]string{plain, plain[:1], {"redis://" + redistest.Start(t).Addr(), plain[1], "redis://127.0.0.1:1"}} {
-		l, err := redlock.Dial(within(t, patience), list, throwaway())
+		l, err := redlock.Dial(within(t, testTimeout), list, throwaway())
 		require.Nil(t, l)
 		require.ErrorIs(t, err, lock.ErrInvalid)
 		require.ErrorContains(t, err, "it is one of 6 servers of a Redis Cluster")
@@ -261,21 +261,21 @@ func TestRealServersOfOneClusterAreNoNodes(t *testing.T) {
 	}
 	// A user of few rights may not ask about the Cluster.
 	c.Servers[0].Do("ACL", "SETUSER", "keeper", "on", ">topsecret", "~redlock:*", "~"+redlock.FencePrefix+"*", "-@all", "+ping", "+evalsha", "+eval", "+get", "+pttl", "+hget")
-	_, err := redlock.Dial(within(t, patience), []string{"redis://keeper:topsecret@" + c.Servers[0].Addr()}, throwaway())
+	_, err := redlock.Dial(within(t, testTimeout), []string{"redis://keeper:topsecret@" + c.Servers[0].Addr()}, throwaway())
 	require.ErrorIs(t, err, lock.ErrInvalid)
 	require.ErrorContains(t, err, "it is one of several servers of a Redis Cluster")
 
 	o := throwaway()
 	o.Lazy = true
 	l := dialURLs(t, plain, o)
-	h, err := l.Health(within(t, patience))
+	h, err := l.Health(within(t, testTimeout))
 	require.NoError(t, err)
 	for _, n := range h.Nodes {
-		require.ErrorContains(t, n.Err, "of a Redis Cluster", "whoever has the slot of the key that is asked for")
+		require.ErrorContains(t, n.Err, "of a Redis Cluster", "the server that has the slot of the key that is asked for")
 		require.ErrorContains(t, n.Err, "cluster=true once")
 		require.Equal(t, "yes", factOf(n, "reachable"))
 	}
-	_, err = l.TryAcquire(within(t, patience), "k", longTTL)
+	_, err = l.TryAcquire(within(t, testTimeout), "k", longTTL)
 	require.ErrorContains(t, err, "MOVED")
 	release(t, acquire(t, dialURLs(t, []string{plain[0] + "?cluster=true"}, throwaway()), "k", longTTL))
 
@@ -287,7 +287,7 @@ func TestRealServersOfOneClusterAreNoNodes(t *testing.T) {
 func TestRealASentinelIsNoNode(t *testing.T) {
 	t.Parallel()
 	set := redistest.StartSentinels(t, 1, nil, nil)
-	_, err := redlock.Dial(within(t, patience), []string{"redis://" + set.Sentinels[0].Addr()}, throwaway())
+	_, err := redlock.Dial(within(t, testTimeout), []string{"redis://" + set.Sentinels[0].Addr()}, throwaway())
 	require.ErrorIs(t, err, lock.ErrInvalid)
 	require.ErrorContains(t, err, "master_set=name")
 }
@@ -401,7 +401,7 @@ func TestRealPasswordsThatChange(t *testing.T) {
 			}
 			return err != nil && strings.Contains(err.Error(), "WRONGPASS")
 		})
-		h, err := lockers[name].Health(within(t, patience))
+		h, err := lockers[name].Health(within(t, testTimeout))
 		require.NoError(t, err)
 		require.ErrorContains(t, h.Nodes[0].Err, "refuses the user or the password")
 	}

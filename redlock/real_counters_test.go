@@ -14,7 +14,7 @@ import (
 // warnings are those of a health check of one server.
 func warnings(t *testing.T, s *redistest.Server, o *redlock.Options) (string, error) {
 	t.Helper()
-	h, err := dial(t, []*redistest.Server{s}, o).Health(within(t, patience))
+	h, err := dial(t, []*redistest.Server{s}, o).Health(within(t, testTimeout))
 	require.NoError(t, err)
 	return strings.Join(h.Nodes[0].Warnings, "\n"), h.Nodes[0].Err
 }

@@ -24,7 +24,7 @@ func TestRealLeaseStandsOnEveryNodeAndLeavesNothing(t *testing.T) {
 				require.Greater(t, lease.Token(), last)
 				last = lease.Token()
 				standsOn(t, servers, "k", n)
-				_, err := theirs.TryAcquire(within(t, patience), "k", longTTL)
+				_, err := theirs.TryAcquire(within(t, testTimeout), "k", longTTL)
 				require.ErrorIs(t, err, lock.ErrHeld)
 				require.NoError(t, extend(t, lease, longTTL))
 				release(t, lease)
@@ -87,13 +87,13 @@ func TestRealMajorityThatDiedIsUnavailableAndFoundAgain(t *testing.T) {
 			for _, s := range dead {
 				s.Kill()
 			}
-			_, err := l.TryAcquire(within(t, patience), "k", longTTL)
+			_, err := l.TryAcquire(within(t, testTimeout), "k", longTTL)
 			require.ErrorIs(t, err, lock.ErrUnavailable)
 			require.NotErrorIs(t, err, lock.ErrHeld)
 			for _, s := range dead {
 				require.ErrorContains(t, err, "node "+s.Addr()+": ")
 			}
-			err = held.Extend(within(t, patience), longTTL)
+			err = held.Extend(within(t, testTimeout), longTTL)
 			require.ErrorIs(t, err, lock.ErrUnavailable)
 			require.NotErrorIs(t, err, lock.ErrLost)
 			require.Equal(t, expiry, held.Expiry())
@@ -114,14 +114,14 @@ func TestRealMajorityThatHangsIsUnavailableWithinTheNodeTimeout(t *testing.T) {
 	held := acquire(t, l, "held", longTTL)
 	servers[0].Pause()
 	servers[1].Pause()
-	ctx := within(t, patience)
+	ctx := within(t, testTimeout)
 	start := time.Now()
 	_, err := l.TryAcquire(ctx, "k", longTTL)
 	require.ErrorIs(t, err, lock.ErrUnavailable)
 	require.ErrorContains(t, err, "node "+servers[0].Addr()+": no answer within 300ms")
 	require.ErrorIs(t, held.Extend(ctx, longTTL), lock.ErrUnavailable)
 	require.ErrorIs(t, held.Release(ctx), lock.ErrUnavailable)
-	require.Less(t, time.Since(start), patience/2)
+	require.Less(t, time.Since(start), testTimeout/2)
 	servers[0].Resume()
 	servers[1].Resume()
 	release(t, held)
@@ -191,7 +191,7 @@ func TestRealWipedNodeIsRepairedByItsHolder(t *testing.T) {
 				require.NoError(t, extend(t, lease, longTTL))
 				return votes(servers, "k") == 3
 			})
-			_, err := dial(t, servers, throwaway()).TryAcquire(within(t, patience), "k", longTTL)
+			_, err := dial(t, servers, throwaway()).TryAcquire(within(t, testTimeout), "k", longTTL)
 			require.ErrorIs(t, err, lock.ErrHeld)
 			release(t, lease)
 			standsOn(t, servers, "k", 0)
@@ -210,7 +210,7 @@ func TestRealWipedNodeThatGrantedSinceLosesNothing(t *testing.T) {
 	standsOn(t, servers, "k", 3)
 	servers[1].Do("FLUSHALL")
 	for range 3 {
-		_, err := other.TryAcquire(within(t, patience), "k", longTTL)
+		_, err := other.TryAcquire(within(t, testTimeout), "k", longTTL)
 		require.ErrorIs(t, err, lock.ErrHeld)
 		require.NoError(t, extend(t, lease, longTTL))
 	}
@@ -242,7 +242,7 @@ func TestRealLockDeletedOnAMajorityIsLostAtTheNextExtend(t *testing.T) {
 				standsOn(t, servers, "k", 0) // its remains are cleaned up
 				next := acquire(t, l, "k", longTTL)
 				require.Greater(t, next.Token(), lease.Token())
-				require.ErrorIs(t, lease.Release(within(t, patience)), lock.ErrLost)
+				require.ErrorIs(t, lease.Release(within(t, testTimeout)), lock.ErrLost)
 				standsOn(t, servers, "k", 3) // and the late release freed nothing
 			})
 		}
@@ -259,7 +259,7 @@ func TestRealReleaseOfALockThatIsGoneIsLost(t *testing.T) {
 		s.Do("DEL", lockKey("k"))
 	}
 	next := acquire(t, l, "k", longTTL)
-	require.ErrorIs(t, lease.Release(within(t, patience)), lock.ErrLost)
+	require.ErrorIs(t, lease.Release(within(t, testTimeout)), lock.ErrLost)
 	standsOn(t, servers, "k", 3)
 	require.NoError(t, extend(t, next, longTTL))
 }
@@ -271,7 +271,7 @@ func TestRealSplitVotesAreGivenBack(t *testing.T) {
 	for i, s := range servers[1:] { // two others have a node each
 		s.Do("SET", lockKey("k"), fmt.Sprint("other", i), "PX", "600000")
 	}
-	_, err := l.TryAcquire(within(t, patience), "k", longTTL)
+	_, err := l.TryAcquire(within(t, testTimeout), "k", longTTL)
 	require.ErrorIs(t, err, lock.ErrHeld)
 	eventually(t, "our vote to be free", func() bool { return servers[0].Do("GET", lockKey("k")) == "" })
 	servers[1].Do("DEL", lockKey("k"))
@@ -284,7 +284,7 @@ func TestRealContendersWhoSplitTheVotesSettle(t *testing.T) {
 	servers := redistest.StartN(t, 3)
 	const contenders = 5
 	done := make(chan uint64, contenders)
-	ctx := within(t, patience)
+	ctx := within(t, testTimeout)
 	for range contenders {
 		l := dial(t, servers, throwaway())
 		go func() {

@@ -43,7 +43,7 @@ func TestRealNodeThatRestartedSitsOutAndTheErrorSaysSo(t *testing.T) {
 			require.ErrorContains(t, err, "node "+forgetful.Addr()+": restarted lately and may have forgotten locks: votes in ")
 			require.Empty(t, forgetful.Do("GET", lockKey("k")))
 
-			h, err := l.Health(within(t, patience))
+			h, err := l.Health(within(t, testTimeout))
 			require.NoError(t, err)
 			require.ErrorContains(t, h.Nodes[2].Err, "votes in ")
 			require.False(t, h.HasQuorum())
@@ -58,7 +58,7 @@ func unavailable(t *testing.T, l *redlock.Locker, ttl time.Duration) error {
 	t.Helper()
 	var last error
 	eventually(t, "a refusal by the guard", func() bool {
-		_, err := l.TryAcquire(within(t, patience), "k", ttl)
+		_, err := l.TryAcquire(within(t, testTimeout), "k", ttl)
 		require.ErrorIs(t, err, lock.ErrUnavailable)
 		last = err
 		return strings.Contains(err.Error(), "restarted lately")
@@ -124,7 +124,7 @@ func TestRealEmptyRestartsMakeASecondHolderOnlyWithoutTheGuard(t *testing.T) {
 			}
 			second := acquire(t, other, "k", time.Minute)
 			require.True(t, time.Now().Before(first.Expiry()), "two holders at once")
-			require.Greater(t, second.Token(), first.Token(), "and only their tokens tell who is right")
+			require.Greater(t, second.Token(), first.Token(), "and only their tokens show who is right")
 		})
 	}
 }
@@ -138,7 +138,7 @@ func TestRealDurableNodesVoteAtOnceAlsoAfterARestart(t *testing.T) {
 	for _, s := range servers {
 		s.Restart(false)
 	}
-	_, err := lock.Acquire(within(t, patience), dial(t, servers, nil), "k", time.Minute, &lock.AcquireOptions{Attempts: 1})
+	_, err := lock.Acquire(within(t, testTimeout), dial(t, servers, nil), "k", time.Minute, &lock.AcquireOptions{Attempts: 1})
 	require.ErrorIs(t, err, lock.ErrHeld)
 	require.NoError(t, extend(t, lease, time.Minute))
 	release(t, lease)
@@ -175,7 +175,7 @@ func TestRealRenewedLeaseSurvivesARollingRestartOfAllNodesEmpty(t *testing.T) {
 					return votes(servers, "k") == n
 				})
 				eventually(t, "the refusal", func() bool { // a connection that the restart ended may be found so first
-					_, err := other.TryAcquire(within(t, patience), "k", longTTL)
+					_, err := other.TryAcquire(within(t, testTimeout), "k", longTTL)
 					require.Error(t, err)
 					return errors.Is(err, lock.ErrHeld)
 				})
@@ -202,7 +202,7 @@ func TestRealRenewedLeaseSurvivesARollingRestartAmongContenders(t *testing.T) {
 	for _, s := range servers {
 		s.Restart(true)
 		eventually(t, "the restarted node to vote for its holder", func() bool {
-			_, err := other.TryAcquire(within(t, patience), "k", guard)
+			_, err := other.TryAcquire(within(t, testTimeout), "k", guard)
 			require.Error(t, err)
 			require.NoError(t, extend(t, lease, guard))
 			up, err := strconv.Atoi(infoField(s, "uptime_in_seconds"))
@@ -253,7 +253,7 @@ func TestRealTokensRiseOverEverythingThatForgets(t *testing.T) {
 		for range 3 { // each after the fault, and with a holder when the next one comes
 			step.happen()
 			if lease != nil { // what it has under way must not bring it back
-				_ = lease.Release(within(t, patience))
+				_ = lease.Release(within(t, testTimeout))
 			}
 			for _, s := range servers {
 				s.Do("DEL", lockKey("k")) // the last holder is gone, however
@@ -269,12 +269,12 @@ func TestRealTTLAboveTheGuardIsRefused(t *testing.T) {
 	t.Parallel()
 	servers := redistest.StartN(t, 1, durableArgs...)
 	l := dial(t, servers, nil)
-	_, err := l.TryAcquire(within(t, patience), "k", time.Minute+time.Millisecond)
+	_, err := l.TryAcquire(within(t, testTimeout), "k", time.Minute+time.Millisecond)
 	require.ErrorIs(t, err, lock.ErrInvalid)
 	require.ErrorContains(t, err, "1m0.001s")
 	lease := acquire(t, l, "k", time.Minute)
 	expiry := lease.Expiry()
-	require.ErrorIs(t, lease.Extend(within(t, patience), 2*time.Minute), lock.ErrInvalid)
+	require.ErrorIs(t, lease.Extend(within(t, testTimeout), 2*time.Minute), lock.ErrInvalid)
 	require.Equal(t, expiry, lease.Expiry())
 }
 
@@ -318,12 +318,12 @@ func TestRealDurabilitySwitchedOnInARunDoesNotEndItsGuard(t *testing.T) {
 				}
 			}
 			l := dial(t, servers, nil)
-			_, err := l.TryAcquire(within(t, patience), "k", time.Minute)
+			_, err := l.TryAcquire(within(t, testTimeout), "k", time.Minute)
 			require.ErrorIs(t, err, lock.ErrUnavailable, "a second holder")
 			unavailable(t, l, time.Minute)
 			require.True(t, time.Now().Before(first.Expiry()), "the test is about a lease that stands")
 
-			h, err := l.Health(within(t, patience))
+			h, err := l.Health(within(t, testTimeout))
 			require.NoError(t, err)
 			require.ErrorContains(t, h.Nodes[0].Err, "votes in ")
 			require.Contains(t, strings.Join(h.Nodes[0].Warnings, "\n"), "durable now, but it votes only in ", "and why")

@@ -25,7 +25,7 @@ func TestRealHealthSaysWhatWaitingLacksAndWhatToWrite(t *testing.T) {
 			rules := slices.DeleteFunc(slices.Clone(keeperRules), func(rule string) bool { return rule == missing })
 			s.Do(append([]string{"ACL", "SETUSER", "keeper", "reset", "on", ">secret"}, rules...)...)
 			l := dialURLs(t, []string{"redis://keeper:secret@" + s.Addr()}, throwaway())
-			h, err := l.Health(within(t, patience))
+			h, err := l.Health(within(t, testTimeout))
 			require.NoError(t, err)
 			require.NoError(t, h.Nodes[0].Err, "locks work all the same")
 			var advice []string
@@ -44,7 +44,7 @@ func TestRealHealthSaysWhatWaitingLacksAndWhatToWrite(t *testing.T) {
 
 			rule := advice[0][strings.LastIndex(advice[0], "(ACL ")+len("(ACL ") : len(advice[0])-1]
 			s.Do(append([]string{"ACL", "SETUSER", "keeper"}, strings.Fields(rule)...)...)
-			h, err = l.Health(within(t, patience))
+			h, err = l.Health(within(t, testTimeout))
 			require.NoError(t, err)
 			for _, w := range h.Nodes[0].Warnings {
 				require.NotContains(t, w, "those who wait", "what it said to write is enough")

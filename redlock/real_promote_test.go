@@ -70,7 +70,7 @@ func TestRealReplicaIsPromotedOnlyAfterAPause(t *testing.T) {
 				eventually(t, "the replica's link", func() bool { return infoField(s, "master_link_status") == "up" })
 				endpoints[i].server.Store(promoted[i])
 			}
-			h, err := dial(t, demoted[:1], o).Health(within(t, patience))
+			h, err := dial(t, demoted[:1], o).Health(within(t, testTimeout))
 			require.NoError(t, err)
 			advice := strings.Join(h.Nodes[0].Warnings, "\n")
 			require.Contains(t, advice, "is a replica of "+promoted[0].Addr()+" and can't vote: list its primary in its place")
@@ -87,7 +87,7 @@ func TestRealReplicaIsPromotedOnlyAfterAPause(t *testing.T) {
 			first := acquire(t, byEndpoints(t, endpoints, o), "k", guard)
 			if name == "after the pause" {
 				for time.Until(first.Expiry()) > 0 {
-					lease, err := old.TryAcquire(within(t, patience), "k", guard)
+					lease, err := old.TryAcquire(within(t, testTimeout), "k", guard)
 					require.True(t, err != nil || !time.Now().Before(first.Expiry()), "a second holder: %v", lease)
 				}
 				return

@@ -65,7 +65,7 @@ func TestRealFaultOnTheWayIsSuccessOrLeavesNothing(t *testing.T) {
 				for _, p := range proxies[:n] {
 					fault.on(p)
 				}
-				lease, err := l.TryAcquire(within(t, patience), "k", longTTL)
+				lease, err := l.TryAcquire(within(t, testTimeout), "k", longTTL)
 				for _, p := range proxies[:n] {
 					fault.off(p)
 				}
@@ -96,7 +96,7 @@ func TestRealCutOffHolderKeepsItsDeadlineAndExtendsAfterwards(t *testing.T) {
 		p.Blackhole(true)
 	}
 	for range 3 {
-		require.ErrorIs(t, lease.Extend(within(t, patience), longTTL), lock.ErrUnavailable)
+		require.ErrorIs(t, lease.Extend(within(t, testTimeout), longTTL), lock.ErrUnavailable)
 		require.Equal(t, expiry, lease.Expiry())
 	}
 	for _, p := range proxies {
@@ -115,12 +115,12 @@ func TestRealLeaseOfACutOffHolderEndsBeforeTheNextBegins(t *testing.T) {
 	for _, p := range proxies {
 		p.DropReplies(true) // one way only: its extends arrive
 	}
-	require.ErrorIs(t, lease.Extend(within(t, patience), ttl), lock.ErrUnavailable)
+	require.ErrorIs(t, lease.Extend(within(t, testTimeout), ttl), lock.ErrUnavailable)
 	expiry := lease.Expiry()
 	next := acquire(t, other, "k", ttl)
 	require.False(t, time.Now().Before(expiry))
 	require.Greater(t, next.Token(), lease.Token())
-	require.ErrorIs(t, lease.Extend(within(t, patience), ttl), lock.ErrLost)
+	require.ErrorIs(t, lease.Extend(within(t, testTimeout), ttl), lock.ErrLost)
 }
 
 func TestRealGrantThatTookLongerThanTheTTLIsNoLease(t *testing.T) {
@@ -134,7 +134,7 @@ func TestRealGrantThatTookLongerThanTheTTLIsNoLease(t *testing.T) {
 		for _, p := range proxies {
 			p.Delay(200 * time.Millisecond) // 400 there and back
 		}
-		lease, err := l.TryAcquire(within(t, patience), "k", 300*time.Millisecond)
+		lease, err := l.TryAcquire(within(t, testTimeout), "k", 300*time.Millisecond)
 		require.Nil(t, lease)
 		require.ErrorIs(t, err, lock.ErrUnavailable)
 		if n == 1 {
@@ -155,12 +155,12 @@ func TestRealSlowGrantDoesNotLengthenTheLease(t *testing.T) {
 	}
 	const ttl = time.Minute
 	start := time.Now()
-	lease, err := l.TryAcquire(within(t, patience), "k", ttl)
+	lease, err := l.TryAcquire(within(t, testTimeout), "k", ttl)
 	require.NoError(t, err)
 	answered := time.Now()
 	require.GreaterOrEqual(t, answered.Sub(start), 400*time.Millisecond)
 	require.True(t, lease.Expiry().Before(answered.Add(ttl-400*time.Millisecond)))
-	require.NoError(t, lease.Extend(within(t, patience), ttl))
+	require.NoError(t, lease.Extend(within(t, testTimeout), ttl))
 	require.True(t, lease.Expiry().Before(time.Now().Add(ttl-400*time.Millisecond)))
 }
 
@@ -182,7 +182,7 @@ func TestRealCleanupNeverOvertakesTheAcquire(t *testing.T) {
 	}
 	l, err := redlock.New(clients, throwaway())
 	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(within(t, patience))
+	ctx, cancel := context.WithCancel(within(t, testTimeout))
 	failed := make(chan error)
 	go func() {
 		_, err := l.TryAcquire(ctx, "k", longTTL)
@@ -249,7 +249,7 @@ func TestRealVoteDelayedPastTheTimeoutLeavesNothing(t *testing.T) {
 	for _, p := range proxies {
 		p.Hold(true)
 	}
-	_, err := l.TryAcquire(within(t, patience), "k", longTTL)
+	_, err := l.TryAcquire(within(t, testTimeout), "k", longTTL)
 	require.ErrorIs(t, err, lock.ErrUnavailable)
 	standsOn(t, servers, "k", 0)
 	for _, p := range proxies {

@@ -12,7 +12,7 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// A server that answers, and refuses: it has no vote, its reason is told, and the
+// A server that answers, and refuses: it has no vote, its reason is reported, and the
 // others go on.
 func TestRealNodeThatRefusesCountsAsFailed(t *testing.T) {
 	t.Parallel()
@@ -70,7 +70,7 @@ func TestRealNodeThatRefusesCountsAsFailed(t *testing.T) {
 			}
 			servers[0].Kill()
 			eventually(t, "the node's reason", func() bool {
-				_, err := l.TryAcquire(within(t, patience), "k", longTTL)
+				_, err := l.TryAcquire(within(t, testTimeout), "k", longTTL)
 				require.ErrorIs(t, err, lock.ErrUnavailable)
 				require.NotErrorIs(t, err, lock.ErrHeld)
 				require.NotContains(t, err.Error(), "pass-of-the-node")
@@ -108,7 +108,7 @@ func TestRealHealthTellsWhatPingDoesNot(t *testing.T) {
 	l := dial(t, servers, throwaway())
 	dead.Kill()
 	replica.Do("REPLICAOF", "127.0.0.1", "1")
-	h, err := l.Health(within(t, patience))
+	h, err := l.Health(within(t, testTimeout))
 	require.NoError(t, err)
 	require.Equal(t, 3, h.Quorum)
 	require.Equal(t, 2, h.Voting())
@@ -143,11 +143,11 @@ func TestRealPlainKeysOfOthersExcludeUsAndOursExcludeThem(t *testing.T) {
 			for _, s := range servers {
 				require.Equal(t, "OK", s.Do("SET", "redlock:k", "theirs", "NX", "PX", "600000"))
 			}
-			_, err := first.TryAcquire(within(t, patience), "k", longTTL)
+			_, err := first.TryAcquire(within(t, testTimeout), "k", longTTL)
 			require.ErrorIs(t, err, lock.ErrHeld)
 			// The refusals of a majority suffice; the last vote must not be granted below.
 			require.NoError(t, first.Close())
-			require.NotContains(t, err.Error(), "theirs", "whoever knows a value can free the lock")
+			require.NotContains(t, err.Error(), "theirs", "anyone who knows a value can free the lock")
 			for _, s := range servers {
 				require.Equal(t, "theirs", s.Do("GET", "redlock:k"))
 				s.Do("DEL", "redlock:k")
@@ -183,17 +183,17 @@ func TestRealAHugeValueOfAnotherIsHeldAndCutsNoConnection(t *testing.T) {
 	s.Do("EVAL", "return redis.call('SET', KEYS[1], string.rep('x', 20000000))", "1", lockKey("huge"))
 	lease := acquire(t, l, "k", longTTL)
 	connection := connectionOf(s)
-	_, err := l.TryAcquire(within(t, patience), "huge", longTTL)
+	_, err := l.TryAcquire(within(t, testTimeout), "huge", longTTL)
 	held := &lock.HeldError{}
 	require.ErrorAs(t, err, &held)
 	require.Contains(t, held.Holder, "another client")
-	v, err := l.View(within(t, patience), "huge")
+	v, err := l.View(within(t, testTimeout), "huge")
 	require.NoError(t, err)
 	require.ErrorContains(t, v.Nodes[0].Err, "20000000 bytes")
-	require.NoError(t, lease.Extend(within(t, patience), longTTL))
+	require.NoError(t, lease.Extend(within(t, testTimeout), longTTL))
 	require.Zero(t, failed.Load())
 	require.Equal(t, connection, connectionOf(s))
-	require.NoError(t, l.ForceRelease(within(t, patience), "huge", 0))
+	require.NoError(t, l.ForceRelease(within(t, testTimeout), "huge", 0))
 	release(t, acquire(t, l, "huge", longTTL))
 }
 
@@ -214,15 +214,15 @@ func TestRealAnyNameOfAHolderCanBeRead(t *testing.T) {
 		lease := acquire(t, l, name, longTTL)
 		s.Do("SET", lockKey("theirs"), name)
 		for _, key := range []string{name, "theirs"} {
-			_, err := l.TryAcquire(within(t, patience), key, longTTL)
+			_, err := l.TryAcquire(within(t, testTimeout), key, longTTL)
 			require.ErrorIs(t, err, lock.ErrHeld)
-			_, err = l.Inspect(within(t, patience), key)
+			_, err = l.Inspect(within(t, testTimeout), key)
 			require.NoError(t, err)
-			v, err := l.View(within(t, patience), key)
+			v, err := l.View(within(t, testTimeout), key)
 			require.NoError(t, err)
 			require.NoError(t, v.Nodes[0].Err)
 		}
-		info, err := l.Inspect(within(t, patience), name)
+		info, err := l.Inspect(within(t, testTimeout), name)
 		require.NoError(t, err)
 		require.Equal(t, name, info.Holder)
 		release(t, lease)
@@ -256,12 +256,12 @@ func TestRealHostileKeysAreLocksOfTheirOwn(t *testing.T) {
 	for _, key := range keys {
 		require.Equal(t, key, leases[key].Key())
 		standsOn(t, servers, key, 3)
-		info, err := l.Inspect(within(t, patience), key)
+		info, err := l.Inspect(within(t, testTimeout), key)
 		require.NoError(t, err)
 		require.Equal(t, leases[key].Token(), info.Token, "%q", key)
 	}
 	listed := map[string]bool{}
-	for info, err := range l.List(within(t, patience), "") {
+	for info, err := range l.List(within(t, testTimeout), "") {
 		require.NoError(t, err)
 		listed[info.Key] = true
 	}

@@ -42,7 +42,7 @@ func TestRealSentinelFailsOverUnderAHeldLease(t *testing.T) {
 	set.Sentinels[0].Kill() // the one that both clients know best; two are enough
 	set.Primary.Kill()
 	require.NoError(t, extend(t, held, longTTL), "the other two confirm it meanwhile")
-	require.NotErrorIs(t, single.Extend(within(t, time.Second), longTTL), lock.ErrLost, "alone, it can't be told")
+	require.NotErrorIs(t, single.Extend(within(t, time.Second), longTTL), lock.ErrLost, "alone, it can't be seen")
 	set.Sentinels = set.Sentinels[1:]
 	set.AwaitPrimary(set.Replica)
 
@@ -59,7 +59,7 @@ func TestRealSentinelFailsOverUnderAHeldLease(t *testing.T) {
 	require.Greater(t, again.Token(), single.Token())
 	release(t, again)
 
-	// The old primary comes back, empty, and takes itself for one until the Sentinels tell
+	// The old primary comes back, empty, and takes itself for one until the Sentinels correct
 	// it better. Nobody asks it for a vote.
 	set.Primary.Restart(true)
 	lease := acquire(t, dialURLs(t, nodes[:1], onItsOwn()), lockKey("k"), longTTL)
@@ -83,7 +83,7 @@ func TestRealSentinelsAreListenedTo(t *testing.T) {
 }
 
 // What is not promised: the replica lags, and the one vote forgets. Alone it makes two
-// holders then, whom their tokens alone tell apart. With three, the other two know, if the
+// holders then, whom only their tokens distinguish. With three, the other two know, if the
 // lease stood on both of them.
 func TestRealSentinelFailsOverToALaggingReplicaAndForgets(t *testing.T) {
 	t.Parallel()
@@ -110,11 +110,11 @@ func TestRealSentinelFailsOverToALaggingReplicaAndForgets(t *testing.T) {
 
 	second := acquire(t, dialURLs(t, nodes[:1], onItsOwn()), lockKey("single"), longTTL)
 	require.True(t, time.Now().Before(first.Expiry()), "two holders at once")
-	require.Greater(t, second.Token(), first.Token(), "and only their tokens tell who is right")
-	require.ErrorIs(t, extend(t, first, time.Minute), lock.ErrLost, "the first one hears of it when it asks")
+	require.Greater(t, second.Token(), first.Token(), "and only their tokens show who is right")
+	require.ErrorIs(t, extend(t, first, time.Minute), lock.ErrLost, "the first one learns of it when it asks")
 
 	rival := dialURLs(t, nodes, throwaway())
-	_, err := rival.TryAcquire(within(t, patience), "k", longTTL)
+	_, err := rival.TryAcquire(within(t, testTimeout), "k", longTTL)
 	require.ErrorIs(t, err, lock.ErrHeld)
 	other := acquire(t, rival, "thin", longTTL)
 	require.True(t, time.Now().Before(thin.Expiry()), "two holders at once")
@@ -139,13 +139,13 @@ func TestRealPrimaryWithoutItsReplicaRefusesWhereMinReplicasToWriteIsSet(t *test
 	held := acquire(t, l, "k", longTTL)
 	cutReplication(set)
 	eventually(t, "a refusal", func() bool {
-		_, err := l.TryAcquire(within(t, patience), "other", longTTL)
+		_, err := l.TryAcquire(within(t, testTimeout), "other", longTTL)
 		return err != nil
 	})
-	_, err := l.TryAcquire(within(t, patience), "other", longTTL)
+	_, err := l.TryAcquire(within(t, testTimeout), "other", longTTL)
 	require.ErrorIs(t, err, lock.ErrUnavailable)
 	require.ErrorContains(t, err, "NOREPLICAS")
-	require.ErrorIs(t, held.Extend(within(t, patience), longTTL), lock.ErrUnavailable)
+	require.ErrorIs(t, held.Extend(within(t, testTimeout), longTTL), lock.ErrUnavailable)
 }
 
 // cutReplication leaves the replica with what it has.
@@ -186,7 +186,7 @@ func TestRealSentinelWithUsersAndTheCallersClient(t *testing.T) {
 	own, err := redlock.New([]rueidis.Client{client}, throwaway())
 	require.NoError(t, err)
 	defer own.Close()
-	_, err = own.TryAcquire(within(t, patience), "k", longTTL)
+	_, err = own.TryAcquire(within(t, testTimeout), "k", longTTL)
 	require.ErrorIs(t, err, lock.ErrHeld)
 	wait := waiting(t, []*redistest.Server{set.Primary}, own, "k")
 	release(t, held)

@@ -97,8 +97,8 @@ func TestRealOldClientsBesideNewOnesExcludeEachOther(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	end := time.Now().Add(4 * time.Second)
-	olds, news := make([]int, 2), make([]int, 2)
-	for i := range olds {
+	olders, newers := make([]int, 2), make([]int, 2)
+	for i := range olders {
 		o := newOldClient(t, servers)
 		wg.Go(func() {
 			for n := 0; time.Now().Before(end); n++ {
@@ -106,17 +106,17 @@ func TestRealOldClientsBesideNewOnesExcludeEachOther(t *testing.T) {
 				if token := o.try("k", value); token != 0 {
 					hold(token)
 					o.free("k", value)
-					olds[i]++
+					olders[i]++
 				}
 				time.Sleep(20 * time.Millisecond) // it polls
 			}
 		})
 	}
-	for i := range news {
+	for i := range newers {
 		l := dial(t, servers, throwaway())
 		wg.Go(func() {
 			for time.Now().Before(end) {
-				lease, err := l.Await(within(t, patience), "k", 10*time.Second, func(*lock.HeldError) {})
+				lease, err := l.Await(within(t, testTimeout), "k", 10*time.Second, func(*lock.HeldError) {})
 				if err != nil {
 					t.Error(err)
 					return
@@ -125,13 +125,13 @@ func TestRealOldClientsBesideNewOnesExcludeEachOther(t *testing.T) {
 				release(t, lease)
 				time.Sleep(10 * time.Millisecond)
 			}
-			news[i]++
+			newers[i]++
 		})
 	}
 	wg.Wait()
-	t.Log("terms of old clients", olds, "last token", last)
-	require.Positive(t, olds[0]+olds[1], "old clients get their turn")
-	require.Equal(t, []int{1, 1}, news)
+	t.Log("terms of old clients", olders, "last token", last)
+	require.Positive(t, olders[0]+olders[1], "old clients get their turn")
+	require.Equal(t, []int{1, 1}, newers)
 }
 
 func TestRealAnOldClientsReleaseCostsAWaiterARefreshAtMost(t *testing.T) {

@@ -14,10 +14,10 @@ import (
 
 // Real servers, killed, stopped and cut off. Leases that must stand during a test
 // have longTTL, which no test waits for; that something is freed early shows by
-// patience being much shorter.
+// testTimeout being much shorter.
 const (
-	longTTL  = 10 * time.Minute
-	patience = 30 * time.Second
+	longTTL     = 10 * time.Minute
+	testTimeout = 30 * time.Second
 )
 
 // throwaway is for servers that were started just now, without durability.
@@ -38,7 +38,7 @@ func dial(t *testing.T, servers []*redistest.Server, o *redlock.Options) *redloc
 
 func dialURLs(t *testing.T, urls []string, o *redlock.Options) *redlock.Locker {
 	t.Helper()
-	l, err := redlock.Dial(within(t, patience), urls, o)
+	l, err := redlock.Dial(within(t, testTimeout), urls, o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, l.Close()) })
 	return l
@@ -57,7 +57,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 // ttl at once, as those that were waited for are not.
 func acquire(t *testing.T, l lock.Locker, key string, ttl time.Duration) lock.Lease {
 	t.Helper()
-	lease, err := lock.Acquire(within(t, patience), l, key, ttl, &lock.AcquireOptions{Attempts: 1000})
+	lease, err := lock.Acquire(within(t, testTimeout), l, key, ttl, &lock.AcquireOptions{Attempts: 1000})
 	require.NoError(t, err)
 	return lease
 }
@@ -65,7 +65,7 @@ func acquire(t *testing.T, l lock.Locker, key string, ttl time.Duration) lock.Le
 // extend tries until the store has an opinion, for the same reason.
 func extend(t *testing.T, lease lock.Lease, ttl time.Duration) error {
 	t.Helper()
-	ctx := within(t, patience)
+	ctx := within(t, testTimeout)
 	for {
 		err := lease.Extend(ctx, ttl)
 		if err == nil || errors.Is(err, lock.ErrLost) {
@@ -77,7 +77,7 @@ func extend(t *testing.T, lease lock.Lease, ttl time.Duration) error {
 
 func release(t *testing.T, lease lock.Lease) {
 	t.Helper()
-	ctx := within(t, patience)
+	ctx := within(t, testTimeout)
 	for {
 		err := lease.Release(ctx)
 		if err == nil {
@@ -105,7 +105,7 @@ func votes(servers []*redistest.Server, key string) int {
 // eventually waits for what goes on in the background.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	require.Eventually(t, done, patience, 5*time.Millisecond, what)
+	require.Eventually(t, done, testTimeout, 5*time.Millisecond, what)
 }
 
 func standsOn(t *testing.T, servers []*redistest.Server, key string, want int) {

@@ -34,7 +34,7 @@ func TestRealHealthTellsWhatEachNodeIs(t *testing.T) {
 	o := throwaway()
 	o.Lazy = true
 	l := dial(t, servers, o)
-	h, err := l.Health(within(t, patience))
+	h, err := l.Health(within(t, testTimeout))
 	require.NoError(t, err)
 	for i, want := range []map[string]string{
 		{"persistence": "durable (aof, always)", "role": "primary", "eviction": "noeviction", "guard": "off"},
@@ -80,7 +80,7 @@ func TestRealHealthSaysWhatIsNotPermitted(t *testing.T) {
 			o.RestartGuard = time.Second
 		}
 		l := dialURLs(t, []string{"redis://keeper:secret@" + s.Addr()}, o)
-		h, err := l.Health(within(t, patience))
+		h, err := l.Health(within(t, testTimeout))
 		require.NoError(t, err)
 		for name, value := range want {
 			require.Equal(t, value, factOf(h.Nodes[0], name), rules)
@@ -95,13 +95,13 @@ func TestRealHealthOfAClusterTellsWhatAllItsServersShare(t *testing.T) {
 	s.Do("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
 	eventually(t, "the cluster", func() bool { return strings.Contains(s.Do("CLUSTER", "INFO"), "cluster_state:ok") })
 	l := dialURLs(t, []string{"redis://" + s.Addr() + "?cluster=true"}, throwaway())
-	h, err := l.Health(within(t, patience))
+	h, err := l.Health(within(t, testTimeout))
 	require.NoError(t, err)
 	require.NoError(t, h.Nodes[0].Err)
 	require.Equal(t, "cluster of 1 servers", factOf(h.Nodes[0], "role"))
 	require.Equal(t, "durable (aof, always)", factOf(h.Nodes[0], "persistence"))
 	require.NotContains(t, strings.Join(h.Nodes[0].Warnings, "\n"), "cluster")
-	_, err = l.View(within(t, patience), "k")
+	_, err = l.View(within(t, testTimeout), "k")
 	require.NoError(t, err)
 }
 
@@ -113,7 +113,7 @@ func TestRealViewAndBreak(t *testing.T) {
 	standsOn(t, servers, "k", 3)
 	out := 2 // the node that goes: not one of the two that have the token
 	eventually(t, "a quorum to show the token", func() bool {
-		v, err := l.View(within(t, patience), "k")
+		v, err := l.View(within(t, testTimeout), "k")
 		require.NoError(t, err)
 		for i, n := range v.Nodes {
 			if n.Err == nil && n.Count != lease.Token() {
@@ -124,7 +124,7 @@ func TestRealViewAndBreak(t *testing.T) {
 	})
 	got := waiting(t, servers, other, "k")
 	servers[out].Kill()
-	v, err := l.View(within(t, patience), "k")
+	v, err := l.View(within(t, testTimeout), "k")
 	require.NoError(t, err)
 	require.Equal(t, redlock.StateHeld, v.State)
 	require.Equal(t, lease.Token(), v.Token)
@@ -135,12 +135,12 @@ func TestRealViewAndBreak(t *testing.T) {
 		require.Equal(t, i == out, n.Err != nil)
 	}
 
-	all, err := l.Break(within(t, patience), v)
+	all, err := l.Break(within(t, testTimeout), v)
 	require.NoError(t, err)
 	for i, n := range all {
 		require.Equal(t, map[bool]redlock.Did{true: "", false: redlock.Freed}[i == out], n.Did)
 	}
-	next := got() // who waited is told
+	next := got() // the waiter is notified
 	require.Greater(t, next.Token(), lease.Token())
 	require.ErrorIs(t, extend(t, lease, longTTL), lock.ErrLost)
 
@@ -148,7 +148,7 @@ func TestRealViewAndBreak(t *testing.T) {
 	servers[out].Do("SET", lockKey("theirs"), "someone else's value")
 	servers[(out+1)%3].Do("RPUSH", lockKey("list"), "x")
 	eventually(t, "the third node", func() bool {
-		v, err = l.View(within(t, patience), "theirs")
+		v, err = l.View(within(t, testTimeout), "theirs")
 		require.NoError(t, err)
 		return v.Nodes[out].Err == nil
 	})
@@ -156,10 +156,10 @@ func TestRealViewAndBreak(t *testing.T) {
 	require.Empty(t, v.Holder)
 	require.Equal(t, time.Duration(-1), v.Nodes[out].TTL)
 	require.NotContains(t, fmt.Sprintf("%+v", v), "someone else")
-	_, err = l.Break(within(t, patience), v)
+	_, err = l.Break(within(t, testTimeout), v)
 	require.NoError(t, err)
 	require.Empty(t, servers[out].Do("GET", lockKey("theirs")))
-	v, err = l.View(within(t, patience), "list")
+	v, err = l.View(within(t, testTimeout), "list")
 	require.NoError(t, err)
 	require.ErrorContains(t, v.Nodes[(out+1)%3].Err, "WRONGTYPE")
 }

@@ -74,7 +74,7 @@ func (h *hold) ReleaseTerm(ctx context.Context, _ string, _ uint64) error {
 			// since the first may have been applied with its reply lost.
 			failed = fmt.Errorf("%w: gone from %d of %d nodes before it was released", lock.ErrLost, gone, n)
 		case freed+empty >= q:
-			// A quorum was free, for whoever was next in its queue, or asks next.
+			// A quorum was free, for the next in its queue, or the next to ask.
 		case freed+gone >= q && open == 0:
 			// A quorum is without my value. Nodes with another's (it may be on its way
 			// out) count only now: with a majority that still has some value, the next
@@ -127,12 +127,12 @@ func (h *hold) ends(frees bool) (again bool) {
 // background: the cleanup of an attempt that failed or was cancelled.
 func (h *hold) abandon() { h.sendRelease() }
 
-// letGo cleans up after an attempt that got no quorum: it frees every node that
+// rollBack cleans up after an attempt that got no quorum: it frees every node that
 // granted, failed, or answers late, each after its answer. A node that refused has
 // nothing of this attempt. Grants that are already here are taken back before it
 // returns, bounded: contenders that split the votes must let go before any of them
 // tries again.
-func (h *hold) letGo(ctx context.Context, votes *round) {
+func (h *hold) rollBack(ctx context.Context, votes *round) {
 	h.mu.Lock()
 	h.releasing = true
 	r := h.newRelease()

@@ -51,7 +51,7 @@ func (s *standing) send(a waiting.Action) {
 
 // again is a request for the lease that the wait has come to, at a node where it stands.
 func (s *standing) again(n *node.Node, value string, ttl script.Millis) script.Request {
-	channel := s.l.pushes.heard(slices.Index(s.l.nodes, n))
+	channel := s.l.pushes.channelOf(slices.Index(s.l.nodes, n))
 	return script.Stand{
 		Waiter: s.id, Value: value, Waited: s.now(), Claim: ttl, Channel: channel, Cluster: n.Conn.Cluster(), Take: true,
 	}.Request(s.keys, s.l.opts.retention, n.Guard())
@@ -69,7 +69,7 @@ func (s *standing) ask(c *standCall) {
 		}
 		req = script.Stand{
 			Waiter: s.id, Value: value, Waited: a.Stamp, Claim: script.ToMillis(s.claim),
-			Channel: s.l.pushes.heard(a.Node), Cluster: n.Conn.Cluster(), Take: a.Take, Instead: s.value(a.Instead), To: a.To,
+			Channel: s.l.pushes.channelOf(a.Node), Cluster: n.Conn.Cluster(), Take: a.Take, Instead: s.value(a.Instead), To: a.To,
 		}.Request(s.keys, s.l.opts.retention, n.Guard())
 	case waiting.Confirm:
 		class = node.Renewing

@@ -30,21 +30,21 @@ type standing struct {
 	queued    atomic.Bool   // its request may stand in a node's queue, or may have
 	changed   chan struct{} // outcome may give something else
 
-	mu      sync.Mutex // guards all below; taken before a hold's, and that before a node's
-	m       *waiting.Machine
-	at      time.Duration  // of the event that is taken in: before what is sent for it
-	values  map[int]string // of the attempts
-	timer   *time.Timer
-	due     time.Duration   // when the timer goes off; 0: it does not
-	open    []*standCall    // at each node
-	firsts  []standCall     // those that begin the wait: most often there are no others
-	errs    []error         // of each node's last answer
-	counted bool            // in the locker's wait group: until nothing is open and nothing owed
-	held    *lock.HeldError // to be reported
-	toldAt  time.Time
-	told    string // the value of which that was
-	h       *hold  // of the lease
-	votes   *round // what the nodes answered to it
+	mu         sync.Mutex // guards all below; taken before a hold's, and that before a node's
+	m          *waiting.Machine
+	at         time.Duration  // of the event that is taken in: before what is sent for it
+	values     map[int]string // of the attempts
+	timer      *time.Timer
+	due        time.Duration   // when the timer goes off; 0: it does not
+	open       []*standCall    // at each node
+	firsts     []standCall     // those that begin the wait: most often there are no others
+	errs       []error         // of each node's last answer
+	counted    bool            // in the locker's wait group: until nothing is open and nothing owed
+	held       *lock.HeldError // to be reported
+	reportedAt time.Time
+	reported   string // the value of which that was
+	h          *hold  // of the lease
+	votes      *round // what the nodes answered to it
 
 	// Of pushes, whose mutex guards them: it has its lease, nothing of it is wanted, and
 	// until when it is known.
@@ -174,10 +174,10 @@ func (s *standing) signal() {
 // report notes who holds the lock: when that changes, and now and then. mu is held.
 func (s *standing) report(now time.Duration) {
 	h, ok := s.m.Held(now)
-	if !ok || h.Value == s.told && time.Since(s.toldAt) < time.Second {
+	if !ok || h.Value == s.reported && time.Since(s.reportedAt) < time.Second {
 		return
 	}
-	s.told, s.toldAt = h.Value, time.Now()
+	s.reported, s.reportedAt = h.Value, time.Now()
 	s.held = &lock.HeldError{Key: s.key, Holder: holderName(h.Value)}
 	if h.Left >= 0 {
 		s.held.RetryAfter = max(h.Left, time.Millisecond)

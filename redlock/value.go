@@ -35,7 +35,7 @@ var _ = map[bool]struct{}{
 func newValue(owner string) string { return owner + "/" + rand.Text() }
 
 // holderName is the readable part of a value. A value of another library has
-// none, and is not shown: whoever knows a value can free the lock.
+// none, and is not shown: anyone who knows a value can free the lock.
 func holderName(value string) string {
 	i := strings.LastIndexByte(value, '/')
 	if i > 0 && len(value)-i-1 == randomLen && strings.Trim(value[i+1:], base32) == "" {

@@ -72,7 +72,7 @@ type NodeView struct {
 
 const mostWaiters = 100
 
-// View tells what each node shows of key. Nodes that can't be asked are part of the
+// View reports what each node shows of key. Nodes that can't be asked are part of the
 // answer.
 func (l *Locker) View(ctx context.Context, key string) (View, error) {
 	v, err := l.view(ctx, key, nil)
@@ -152,7 +152,7 @@ func votes(sights []sight, value string) int {
 	return n
 }
 
-// judge tells how a key stands, and the value that most nodes have.
+// judge reports how a key stands, and the value that most nodes have.
 func judge(sights []sight, quorum int) (State, string) {
 	var most string
 	unknown, held, different := 0, 0, false

@@ -16,7 +16,7 @@
 //
 // # What is not
 //
-// etcd tells no ages: after a crash the next process leads a ttl after it has first seen the
+// etcd reports no ages: after a crash the next process leads a ttl after it has first seen the
 // dead holder's key. A job that runs once and leaves never sees that; its refusal says so, and
 // record.Options.Grace is a way out. A cluster that is restored from a snapshot forgets what came
 // after it.
@@ -276,7 +276,7 @@ func judge(err error) error {
 	return err
 }
 
-// Describe tells of each member that the client knows, in one node: a quorum of them decides.
+// Describe reports on each member that the client knows, in one node: a quorum of them decides.
 func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 	node := lock.NodeHealth{Name: "etcd"}
 	fact := func(name, value string, measures ...lock.Measure) {

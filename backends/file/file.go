@@ -135,7 +135,7 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration, 
 	}
 	defer func() {
 		if err != nil {
-			l.unlive()
+			l.dropHold()
 		}
 	}()
 	for {

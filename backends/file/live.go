@@ -52,8 +52,8 @@ func (l *Locker) live() (life, error) {
 	return l.life, nil
 }
 
-// unlive takes back one hold.
-func (l *Locker) unlive() {
+// dropHold takes back one hold.
+func (l *Locker) dropHold() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.holds--

@@ -120,7 +120,7 @@ func (t *term) end(ctx context.Context, key string, token uint64, how func(*keyF
 func (t *term) over() {
 	if !t.done {
 		t.done = true
-		t.l.unlive()
+		t.l.dropHold()
 	}
 }
 

@@ -36,7 +36,7 @@ const (
 // [Locker.Await] does, and is woken when the key is free and kept for it. One that does
 // not ask then is out of the queue until it is refused again.
 //
-// On Linux the kernel tells of changes (inotify): a waiter reads nothing while
+// On Linux the kernel notifies of changes (inotify): a waiter reads nothing while
 // nothing changes. Elsewhere, and where the user's inotify instances are used up,
 // one goroutine reads each watched record every 10ms.
 func (l *Locker) Watch(ctx context.Context, key string, wake chan<- struct{}) (stop func(), err error) {

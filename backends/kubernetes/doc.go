@@ -22,7 +22,7 @@
 //
 // # What is not
 //
-// The API servers of a cluster tell no age that could be relied on, since each of them stamps
+// The API servers of a cluster report no age that could be relied on, since each of them stamps
 // by its own clock. So after a crash the next process leads a ttl after it has first seen the
 // dead holder's Lease. A job that runs once and leaves never sees that; its refusal says so,
 // and [Options].ClockSkew is a way out. A cluster that is restored from a backup forgets what

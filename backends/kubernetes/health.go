@@ -10,7 +10,7 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// Describe tells of the API server that answered, and tries what only those who wait or list
+// Describe reports on the API server that answered, and tries what only those who wait or list
 // need; the rest, a write has tried.
 func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 	node := lock.NodeHealth{Name: "kubernetes"}

@@ -64,7 +64,7 @@ func parseLease(raw []byte) (*lease, error) {
 }
 
 // version is of this Lease and of none that is made in its place: resource versions are of
-// one history, but whoever sends one without the uid makes a deleted Lease anew.
+// one history, but a client that sends one without the uid makes a deleted Lease anew.
 func (l *lease) version() string { return l.Metadata.UID + "/" + l.Metadata.ResourceVersion }
 
 // identity is holderIdentity of a record. That of a hold is no elector's: one that found its

@@ -19,7 +19,7 @@
 //
 //   - [Locker.ForceRelease], which takes a lease away from its holder;
 //   - [Locker.FailNext], an outage: the next calls fail and do nothing;
-//   - [Locker.LoseReplies]: the next calls are applied, and their caller is told
+//   - [Locker.LoseReplies]: the next calls are applied, and their caller is answered
 //     that they failed;
 //   - [Locker.Delay], a slow or a hung store.
 //

@@ -15,7 +15,7 @@ import (
 //
 // A call is a TryAcquire with good input, or an Extend or a Release that gets as
 // far as the store, of a lease that this client acquired. Inspect, List and
-// ForceRelease are the test's own view and always work; Health tells of the
+// ForceRelease are the test's own view and always work; Health reports on the
 // failure to come without using it up.
 //
 // An Await that stands in a queue is a call, too: it ends with err.
@@ -75,7 +75,7 @@ type hold struct {
 }
 
 // remember notes that a Release was applied without its caller's knowing, so that
-// it can be told from a loss when it is repeated.
+// it can be distinguished from a loss when it is repeated.
 func (f *faults) remember(key string, token uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -85,7 +85,7 @@ func (f *faults) remember(key string, token uint64) {
 	f.freed[hold{key, token}] = true
 }
 
-// recall reports whether remember was told of it, once.
+// recall reports whether remember had it, once.
 func (f *faults) recall(key string, token uint64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -175,7 +175,7 @@ func (v *view) grant(key string, ttl, spent time.Duration, waits bool) (uint64, 
 	now := l.store.now() // inside the mutex: waiting for it costs the holder nothing
 	q := s.queue(key)
 	if q != nil {
-		q.settle(now) // its timer may be late
+		q.advance(now) // its timer may be late
 	}
 	t := s.terms[key]
 	if t != nil && t.live(now) {
@@ -184,13 +184,13 @@ func (v *view) grant(key string, ttl, spent time.Duration, waits bool) (uint64, 
 			r = &request{client: l, ttl: ttl, spent: spent, done: make(chan struct{})}
 			q = s.queueFor(key)
 			q.requests = append(q.requests, r)
-			q.settle(now)
+			q.advance(now)
 		}
 		return 0, time.Time{}, r, t.refusal(key, now)
 	}
 	t = s.take(key, t, l.holder, now, now+ttl-spent)
 	if q != nil {
-		q.settle(now)
+		q.advance(now)
 	}
 	return t.token, l.store.base.Add(now - spent), nil, nil
 }
@@ -265,7 +265,7 @@ func (s *shard) keep(key string, token uint64, until time.Duration) bool {
 	}
 	t.expiry = until
 	if q := s.queue(key); q != nil {
-		q.settle(now)
+		q.advance(now)
 	}
 	return true
 }
@@ -274,7 +274,7 @@ func (s *shard) keep(key string, token uint64, until time.Duration) bool {
 func (s *shard) end(key string, t *term) {
 	*t = term{} // no token is 0
 	if q := s.queue(key); q != nil {
-		q.settle(s.store.now())
+		q.advance(s.store.now())
 	}
 }
 
@@ -315,7 +315,7 @@ func (v *view) ExtendTerm(ctx context.Context, key string, token uint64, ttl tim
 	}
 	t.expiry = expiry
 	if q := s.queue(key); q != nil {
-		q.settle(now)
+		q.advance(now)
 	}
 	return l.store.base.Add(t.expiry), lost
 }

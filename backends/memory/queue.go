@@ -37,10 +37,10 @@ func (s *shard) queueFor(key string) *queue {
 	return q
 }
 
-// settle brings the queue up to date with what has become of the key: a free key that
+// advance brings the queue up to date with what has become of the key: a free key that
 // has a queue is handed over to the first in it. So no key is ever seen free while
 // somebody waits for it, and no attempt that comes later gets in between.
-func (q *queue) settle(now time.Duration) {
+func (q *queue) advance(now time.Duration) {
 	t := q.shard.terms[q.key]
 	live := t != nil && t.live(now)
 	if !live && q.held {
@@ -72,7 +72,7 @@ func (q *queue) drop() bool {
 	return true
 }
 
-// arm makes settle run again in d.
+// arm makes advance run again in d.
 func (q *queue) arm(d time.Duration) {
 	if q.timer == nil {
 		q.timer = time.AfterFunc(d, q.ring)
@@ -86,7 +86,7 @@ func (q *queue) ring() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.queues[q.key] == q {
-		q.settle(s.store.now())
+		q.advance(s.store.now())
 	}
 }
 

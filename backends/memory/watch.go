@@ -26,7 +26,7 @@ func (l *Locker) Watch(ctx context.Context, key string, wake chan<- struct{}) (s
 	}
 	q, w := s.queueFor(key), &watch{l, wake}
 	q.watches = append(q.watches, w)
-	q.settle(s.store.now())
+	q.advance(s.store.now())
 	return func() { q.unwatch(w) }, nil
 }
 

@@ -22,7 +22,7 @@ func watch(t *testing.T, l *memory.Locker, key string) (wake chan struct{}, stop
 	return wake, stop
 }
 
-// woken tells whether there is a wake once all that can happen now has happened.
+// woken reports whether there is a wake once all that can happen now has happened.
 func woken(wake chan struct{}) bool {
 	synctest.Wait()
 	select {
@@ -58,16 +58,16 @@ func TestWhoOnlyWatchesIsToldOfEachEndAndHoldsNobodyUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := memory.New()
 		b, c := a.Client("b"), a.Client("c")
-		news, _ := watch(t, b, "k") // b never asks
+		always, _ := watch(t, b, "k") // b never asks
 		for range 3 {
 			lease := acquire(t, a, "k")
 			wake, stop := watch(t, c, "k")
 			refused(t, c, "k")
-			require.False(t, woken(news))
+			require.False(t, woken(always))
 			release(t, lease)
 			release(t, acquire(t, c, "k"))
-			require.True(t, woken(news))
 			require.True(t, woken(wake))
+			require.True(t, woken(always))
 			stop()
 		}
 	})

@@ -66,7 +66,7 @@ var names = record.Names{Max: 700}
 
 // now is the moment at which a row is written, and not that at which its statement began:
 // that may have waited for another. sysdate-is-now would make it the latter, so then it
-// tells no clock by which ages could be reckoned.
+// has no clock by which ages could be counted.
 const (
 	now   = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)"
 	clock = "CONCAT_WS(':', @@hostname, @@port, @@server_id, @@datadir)"
@@ -175,7 +175,7 @@ func judge(err error) error {
 	return err
 }
 
-// unknown is the value of a fact that the server does not tell.
+// unknown is the value of a fact that the server does not report.
 const unknown = "not known"
 
 func describe(ctx context.Context, db *sql.DB, node *lock.NodeHealth) {

@@ -11,7 +11,7 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// Describe tells of the bucket, as its leader has it, and of the server that this client is
+// Describe reports on the bucket, as its leader has it, and on the server that this client is
 // connected to.
 func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 	node := lock.NodeHealth{Name: "nats"}

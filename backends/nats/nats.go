@@ -25,7 +25,7 @@
 // were granted, and gives them to a second holder: set sync_interval to always. No client
 // can see this setting, so no program can check it for you.
 //
-// NATS tells no ages: after a crash the next process leads a ttl after it has first seen the
+// NATS reports no ages: after a crash the next process leads a ttl after it has first seen the
 // dead holder's key. A job that runs once and leaves never sees that; its refusal says so,
 // and record.Options.Grace is a way out. Who deletes the bucket, or restores it from a
 // backup, frees every lock in it.

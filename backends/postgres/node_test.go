@@ -75,7 +75,7 @@ func (k *keeper) row(t *testing.T) string {
 	return strings.TrimSpace(string(out))
 }
 
-// The tokens are neighbours above 2^53, which JavaScript's numbers do not tell apart.
+// The tokens are neighbours above 2^53, which JavaScript's numbers do not distinguish.
 func TestAWriteWithASmallerTokenIsRefused(t *testing.T) {
 	t.Parallel()
 	k := newKeeper(t)

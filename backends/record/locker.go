@@ -125,7 +125,7 @@ func (l *Locker) get(ctx context.Context, name, key string) (Entry, error) {
 	if e.Version == "" {
 		e.Record = Record{}
 	} else if e.Record.Key != key {
-		// Two names that the store can't tell apart, or a record that was copied by hand.
+		// Two names that the store can't distinguish, or a record that was copied by hand.
 		return e, fmt.Errorf("%w: %q is where the record of another key is, %.64q", lock.ErrUnavailable, name, e.Record.Key)
 	}
 	l.observe(name, e, time.Now())

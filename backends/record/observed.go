@@ -63,7 +63,7 @@ func (l *Locker) observe(name string, e Entry, received time.Time) {
 		}
 	}
 	if s := l.watched[name]; s != nil {
-		s.settle()
+		s.update()
 	}
 }
 

@@ -153,9 +153,9 @@ func (s *subscription) wake() {
 	}
 }
 
-// settle wakes who waits if the key can be had by the newest state, and else sees to it
+// update wakes who waits if the key can be had by the newest state, and else sees to it
 // that it happens when its time has come. l.mu is held.
-func (s *subscription) settle() {
+func (s *subscription) update() {
 	o := s.l.observed[s.name]
 	if o == nil || len(s.wakes) == 0 {
 		return
@@ -181,7 +181,7 @@ func (s *subscription) due() {
 	s.l.mu.Lock()
 	defer s.l.mu.Unlock()
 	if !s.l.closed {
-		s.settle()
+		s.update()
 	}
 }
 

@@ -67,7 +67,7 @@ func dialect() (rows.Dialect, error) {
 	}
 	boot, err := machineclock.BootID()
 	if err != nil || boot == "" {
-		return rows.Dialect{}, fmt.Errorf("sqlite: %w: this system tells no boot id: %w", lock.ErrRefused, err)
+		return rows.Dialect{}, fmt.Errorf("sqlite: %w: this system reports no boot id: %w", lock.ErrRefused, err)
 	}
 	return rows.Dialect{
 		Name: "sqlite",

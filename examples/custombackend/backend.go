@@ -1,7 +1,7 @@
 // Custombackend is a lock backend for a store of one's own: an HTTP document store
 // with conditional writes, as object stores and key-value services have them. A
 // PUT with If-Match succeeds only if the document has not changed since it was
-// read, and a GET tells how old the document is, by the store's clock. (A stand-in
+// read, and a GET reports how old the document is, by the store's clock. (A stand-in
 // for the store, in this process, is in store.go, its client in client.go.)
 //
 // That much a store must do for a lock; lock.NewLease does the rest, and the
@@ -62,7 +62,7 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		err = fmt.Errorf("%w: %q was granted too late", lock.ErrUnavailable, key)
 		fallthrough
 	case err != nil:
-		// The write may be applied yet. Whoever asked need not wait for the cleanup.
+		// The write may be applied yet. The caller need not wait for the cleanup.
 		l.cleanups.Go(func() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lock.DefaultReleaseTimeout)
 			defer cancel()

@@ -61,7 +61,7 @@ func show(ctx context.Context, alice, bob *Locker) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("bob holds it with token %d, and is never heard of again\n", lease.Token())
+	fmt.Printf("bob holds it with token %d, and never comes back\n", lease.Token())
 	start := time.Now()
 	lease, err = lock.Acquire(ctx, alice, key, ttl, nil) // written once, for every backend
 	if err != nil {

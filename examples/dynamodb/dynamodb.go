@@ -77,7 +77,7 @@ func entry(i item) (record.Entry, error) {
 	return record.Entry{Record: r, Version: of(i, "version")}, err
 }
 
-// Get reads from whoever decides on writes, and not from a replica.
+// Get reads from the server that decides on writes, and not from a replica.
 func (s *Store) Get(ctx context.Context, name string) (record.Entry, error) {
 	out, err := s.Client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.Table, Key: item{"name": text(name)}, ConsistentRead: aws.Bool(true)})
 	if err != nil {

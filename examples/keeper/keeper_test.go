@@ -28,8 +28,8 @@ import (
 	"github.com/tonsurance/lockkeeper/redlock"
 )
 
-// patience is for what has to happen, on however busy a machine.
-const patience = time.Minute
+// testTimeout is for what has to happen, on however busy a machine.
+const testTimeout = time.Minute
 
 var build = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "keeper")
@@ -87,7 +87,7 @@ func start(t *testing.T, env []string, args ...string) *process {
 // sees waits for a line with re, and returns re's first group.
 func (p *process) sees(t *testing.T, re string) string {
 	t.Helper()
-	limit := time.After(patience)
+	limit := time.After(testTimeout)
 	for {
 		select {
 		case line, ok := <-p.lines:

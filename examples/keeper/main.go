@@ -179,7 +179,7 @@ func reportStandby(ctx context.Context, e *leader.Elector, out *log.Logger) {
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	var seen string // the holder who refused the last attempt
-	var told lock.Info
+	var last lock.Info
 	away := false
 	for {
 		s := e.Status()
@@ -189,14 +189,14 @@ func reportStandby(ctx context.Context, e *leader.Elector, out *log.Logger) {
 			away = false // it was elected, which says that the store answers
 		case s.LastAttempt == nil:
 		case ok && away:
-			seen, told, away = "", lock.Info{}, false
+			seen, last, away = "", lock.Info{}, false
 			out.Print("the store answers again")
 			continue
 		case ok && held.Holder != seen:
 			seen = held.Holder
 			info, err := e.Leader(ctx) // it may be another copy that is just trying, too
-			if err == nil && info.Holder != "" && (info.Holder != told.Holder || info.Token != told.Token) {
-				told = info
+			if err == nil && info.Holder != "" && (info.Holder != last.Holder || info.Token != last.Token) {
+				last = info
 				out.Printf("standing by: %s leads with token %d", info.Holder, info.Token)
 			}
 		case !ok && !away:

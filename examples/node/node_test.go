@@ -21,8 +21,8 @@ import (
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 )
 
-// patience is for what has to happen, on however busy a machine.
-const patience = 2 * time.Minute
+// testTimeout is for what has to happen, on however busy a machine.
+const testTimeout = 2 * time.Minute
 
 var lockkeeper string
 
@@ -83,7 +83,7 @@ func (p *process) sees(t *testing.T, pattern string) []string {
 	require.Eventually(t, func() bool {
 		found = regexp.MustCompile(pattern).FindStringSubmatch(p.out.String())
 		return found != nil
-	}, patience, 5*time.Millisecond, "never said %s: %s", pattern, &p.out)
+	}, testTimeout, 5*time.Millisecond, "never said %s: %s", pattern, &p.out)
 	return found
 }
 
@@ -96,7 +96,7 @@ func (p *process) exits(t *testing.T) int {
 	t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		require.Fail(t, "it did not end", p.out.String())
 	}
 	return p.ProcessState.ExitCode()
@@ -188,7 +188,7 @@ func TestANodeProgramStopsBeforeAnotherLeads(t *testing.T) {
 				require.Eventually(t, func() bool {
 					all, err := terms(log)
 					return err != nil || len(all) == 2
-				}, patience, 5*time.Millisecond)
+				}, testTimeout, 5*time.Millisecond)
 
 				second.keeper.signal(t, syscall.SIGTERM)
 				require.Zero(t, second.keeper.exits(t), &second.keeper.out)

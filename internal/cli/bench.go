@@ -261,7 +261,7 @@ func (b *bencher) handoff(ctx context.Context, lease lock.Lease, waiter lock.Loc
 	case <-w.second:
 		_ = pause(ctx, settled)
 	case <-done: // it failed, or the lease has run out
-	case <-time.After(time.Second): // a store without news asks seldom
+	case <-time.After(time.Second): // a store without notifications asks seldom
 	case <-ctx.Done():
 	}
 	began := time.Now()

@@ -47,7 +47,7 @@ func (r *runner) campaigns(ctx context.Context, locker lock.Locker, path string)
 			if err := r.untilSignal(ctx, func(ctx context.Context) error { return pause(ctx, wait) }); err != nil {
 				return err
 			}
-			// Not for good: a deployment may be putting another in its place. Whoever has no
+			// Not for good: a deployment may be putting another in its place. Anyone who has no
 			// command to run leaves the lock to others.
 			if path, err = exec.LookPath(r.command[0]); err == nil {
 				break

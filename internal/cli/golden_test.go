@@ -77,7 +77,7 @@ func goldenView(key, holder string, token uint64, left time.Duration, waiters ..
 	return inspect.Reading{Info: v.Info, View: &v, Queues: true, At: goldenTime}
 }
 
-// goldenFile is a key in a store that tells ages.
+// goldenFile is a key in a store that reports ages.
 func goldenFile(key, holder string, token uint64, left, held time.Duration, waiting int) inspect.Reading {
 	return inspect.Reading{Info: lock.Info{Key: key, Holder: holder, Token: token, TTL: left, Held: held, Waiting: waiting}, Queues: true, At: goldenTime}
 }
@@ -214,7 +214,7 @@ func TestGoldenWatch(t *testing.T) {
 	w := &watcher{a: a}
 	events := goldenEvents(&w.state)
 	w.screen = &screen{w: &bytes.Buffer{}}
-	require.NoError(t, w.tell(events))
+	require.NoError(t, w.report(events))
 	golden(t, "watch.txt", strings.Join(w.frame(goldenTime.Add(4*time.Second), 100, 40), "\n")+"\n")
 	var lines, objects strings.Builder
 	for _, e := range events {
@@ -272,7 +272,7 @@ func TestGoldenRun(t *testing.T) {
 	}
 	ends("run", "keeper", "--", "echo", "working")
 	holder := start(t, url, nil, "run", "keeper", "-q", "--", "sleep", "1000")
-	require.Eventually(t, func() bool { return shown(t, url, "keeper").Held }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return shown(t, url, "keeper").Held }, testTimeout, 20*time.Millisecond)
 	ends("run", "keeper", "--once", "--", "echo", "working")
 	prompt("run", "keeper", "--", "echo", "working")
 	waiter := start(t, url, nil, "run", "keeper", "--", "echo", "working")

@@ -21,7 +21,7 @@ func TestRunAPausedLockkeeperDoesNotLetTheCommandOutliveTheLease(t *testing.T) {
 	p := start(t, fileURL(t), nil, args([]string{"run", "k", "--ttl=2s"}, family(file))...)
 	all := pids(t, file, 2)
 	require.NoError(t, p.Process.Signal(syscall.SIGSTOP))
-	require.Eventually(t, func() bool { return !alive(all[0]) && !alive(all[1]) }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return !alive(all[0]) && !alive(all[1]) }, testTimeout, 5*time.Millisecond)
 	require.NoError(t, p.Process.Signal(syscall.SIGCONT))
 	require.Equal(t, exitLost, p.exits(t), &p.out)
 }

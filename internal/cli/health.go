@@ -34,11 +34,11 @@ func (a *app) healthCommand() *cobra.Command {
 	var timeout time.Duration
 	c := &cobra.Command{
 		Use:   "health",
-		Short: "Tell whether each node can vote, and what an operator should change",
+		Short: "Report whether each node can vote, and what an operator should change",
 		Long: `Health asks each node for a real vote, on a key of its own that is freed at once: a
 server that answers PING may refuse every lock all the same. For each node it shows
 what it is, why it does not vote, and, after a !, what an operator should change. With
---output wide it shows all that the nodes tell of themselves: the clock is how far the
+--output wide it shows all that the nodes report about themselves: the clock is how far the
 node's is ahead of this machine's. The state is one of
 
   votes     it answers, and would grant a lock
@@ -240,7 +240,7 @@ func healthTable(r healthReport, wide bool) (t *table, more []string) {
 	names := factNames(r)
 	all := names
 	if main := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !slices.Contains(mainFacts, name) }); !wide && len(main) == len(mainFacts) {
-		names = main // the same at all times, for whoever reads it every day
+		names = main // the same at all times, for those who read it every day
 	}
 	for t = factTable(r, names); !wide && t.natural() > tableWidth && len(names) > len(mainFacts); t = factTable(r, names) {
 		names = names[:len(names)-1]

@@ -185,7 +185,7 @@ func (r *runner) stop(g *procgroup.Group, lease lock.Lease) {
 	if left > 0 {
 		g.Terminate()
 	}
-	// Not before: whoever reads standard error may be slow.
+	// Not before: anyone who reads standard error may be slow.
 	r.say("lost %s, token %d: ending the command", r.nameOf(lease), lease.Token())
 	if left = time.Until(end); left <= 0 || !g.Gone(left) {
 		r.kill(g)

@@ -152,7 +152,7 @@ func (l *leadership) run(ctx context.Context) (err error) {
 		ReadTimeout:       5 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, 0), // whoever asks could fill the log
+		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, 0), // anyone who asks could fill the log
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

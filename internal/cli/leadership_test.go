@@ -50,7 +50,7 @@ func TestLeadReportsWhoLeadsAndHandsOverInGoodOrder(t *testing.T) {
 		require.Eventually(t, func() bool {
 			a = leadStatus(t, http.DefaultClient, at)
 			return strings.HasPrefix(a.Leader, "first (")
-		}, patience, 5*time.Millisecond)
+		}, testTimeout, 5*time.Millisecond)
 		require.True(t, a.Leading)
 		require.Equal(t, shown(t, url, "k").Token, a.Token)
 		require.LessOrEqual(t, a.Certain, int64(1000))

@@ -71,7 +71,7 @@ func (a *app) with(ctx context.Context, fn func(ctx context.Context, l lock.Lock
 	return a.opened(ctx, store.open, fn)
 }
 
-// withAnyway is with for what tells of a store that can't decide, too.
+// withAnyway is with, also for a store that can't decide.
 func (a *app) withAnyway(ctx context.Context, fn func(ctx context.Context, l lock.Locker) error) error {
 	return a.opened(ctx, func(s store, ctx context.Context) (lock.Locker, error) {
 		a.sayDefault(s)
@@ -130,7 +130,7 @@ What run --slots holds is a key a slot: slot 1 is the key itself, slot 3 of craw
 (run --shared and --exclusive) is shown once for its writer, or for each reader: AS says
 which, or that the holder is at the gate, which readers pass one at a time and a writer
 holds while it waits for the readers that are in.
-Lockkeeper show KEY tells more.`,
+Lockkeeper show KEY shows more.`,
 		Example: `  lockkeeper list
   lockkeeper list tenant: --output json`,
 		Args: cobra.MaximumNArgs(1),

@@ -31,7 +31,7 @@ func (l *listening) flags(flags *pflag.FlagSet, def string) {
 // listenSocket adds.
 const maxSocketPath = 90
 
-// check checks the flags, before any I/O. can is what whoever reaches the address can do.
+// check checks the flags, before any I/O. can is what anyone who reaches the address can do.
 func (l *listening) check(def, can string) error {
 	for _, host := range l.allowHosts {
 		if !hostName.MatchString(host) {

@@ -58,7 +58,7 @@ func (a *app) refuseAnother() error {
 
 // heldAbove is how many of the key's slots and readers' places lockkeepers hold that this
 // one runs under: they wait for its end. (So do those that it would wait for: a writer that
-// waits for a reader above is before this one in the queue.) A token tells that it is the
+// waits for a reader above is before this one in the queue.) A token shows that it is the
 // same term, in the same store.
 func (r *runner) heldAbove(ctx context.Context, locker lock.Locker) (n int) {
 	held, _ := url.ParseQuery(r.a.getenv(heldEnv))

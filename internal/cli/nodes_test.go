@@ -72,7 +72,7 @@ func TestShowTellsTheHolderEachNodesPartAndWhoWaits(t *testing.T) {
 	require.Eventually(t, func() bool {
 		out, code = on(t, env, "show", "k")
 		return code == 0 && strings.Contains(out, "waiting ")
-	}, patience, 50*time.Millisecond)
+	}, testTimeout, 50*time.Millisecond)
 	name := regexp.MustCompile(`(?m)^holder +(\S+:\d+)$`).FindStringSubmatch(out)
 	require.NotNil(t, name, out)
 	require.Contains(t, name[1], fmt.Sprint(":", holder.Process.Pid))
@@ -105,7 +105,7 @@ func TestListAndShowTellSplitOrphanedForeignAndUnknownApart(t *testing.T) {
 	require.Zero(t, code)
 	require.Equal(t, "no lock is held\n", out)
 	holdIt(t, env, "held")
-	require.Eventually(t, func() bool { return servers[0].Do("EXISTS", "redlock:held") == "1" }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return servers[0].Do("EXISTS", "redlock:held") == "1" }, testTimeout, 5*time.Millisecond)
 	out, _ = on(t, env, "list")
 	require.Equal(t, "KEY HOLDER TOKEN LEFT HELD FOR WAITING", flat(strings.Split(out, "\n")[0]), "no column for what is plain")
 
@@ -168,8 +168,8 @@ func TestReleaseTellsWhatItDidOnEachNode(t *testing.T) {
 		s.Do("HSET", "lockkeeper:fence:{redlock:k}redlock:k", "count", "41", "run", run)
 	}
 	holdIt(t, env, "k")
-	require.Eventually(t, func() bool { return servers[1].Do("EXISTS", "redlock:k") == "1" }, patience, 5*time.Millisecond)
-	require.Eventually(t, func() bool { return servers[0].Do("EXISTS", "redlock:k") == "1" }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return servers[1].Do("EXISTS", "redlock:k") == "1" }, testTimeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return servers[0].Do("EXISTS", "redlock:k") == "1" }, testTimeout, 5*time.Millisecond)
 	out, code := on(t, env, "release", "k")
 	require.Equal(t, exitUsage, code, out)
 	out, code = on(t, env, "release", "k", "--force")
@@ -187,7 +187,7 @@ func TestReleaseTellsWhatItDidOnEachNode(t *testing.T) {
 	servers[2].Restart(false) // a durable node: it has its vote still, which is nobody's now
 	servers[1].Do("SET", "redlock:k", "their secret")
 	servers[0].Do("DEL", "redlock:k")
-	require.Eventually(t, func() bool { return servers[2].Do("EXISTS", "redlock:k") == "1" }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return servers[2].Do("EXISTS", "redlock:k") == "1" }, testTimeout, 5*time.Millisecond)
 	out, code = on(t, env, "release", "k", "--force", "--yes")
 	require.Zero(t, code, out)
 	row(t, out, servers[0].Addr(), "was free")
@@ -309,7 +309,7 @@ func TestHealthTellsWhatEachNodeIsAndWhatToChange(t *testing.T) {
 	out, code = on(t, env, "health")
 	require.Equal(t, exitNoQuorum, code, out)
 	require.Regexp(t, `(?m)^`+good[0].Addr()+` +down +- `, out)
-	require.Regexp(t, `(?m)^`+good[1].Addr()+` +votes `, out, "the others are told all the same")
+	require.Regexp(t, `(?m)^`+good[1].Addr()+` +votes `, out, "the others are reported all the same")
 	out, code = on(t, env, "health", "-o", "json")
 	require.Equal(t, exitNoQuorum, code, out)
 	var r inspect.HealthJSON

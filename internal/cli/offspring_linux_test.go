@@ -61,10 +61,10 @@ func TestRunAKilledLockkeeperTakesTheOtherGroupsAlong(t *testing.T) {
 	}
 	for range 3 { // one may have begun before, and one may not have ended
 		seen := reads()
-		require.Eventually(t, func() bool { return reads() > seen+1000 }, patience, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return reads() > seen+1000 }, testTimeout, 5*time.Millisecond)
 	}
 	require.NoError(t, p.Process.Kill())
-	require.Eventually(t, func() bool { return !alive(all[0]) && !alive(all[1]) }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return !alive(all[0]) && !alive(all[1]) }, testTimeout, 5*time.Millisecond)
 }
 
 func TestRunOrphansThatEndedDoNotPileUp(t *testing.T) {
@@ -75,7 +75,7 @@ func TestRunOrphansThatEndedDoNotPileUp(t *testing.T) {
 	require.Eventually(t, func() bool {
 		children := childrenOf(p.Process.Pid)
 		return !slices.ContainsFunc(all, func(pid int) bool { return slices.Contains(children, pid) })
-	}, patience, 5*time.Millisecond)
+	}, testTimeout, 5*time.Millisecond)
 }
 
 func guardOf(t *testing.T, p *process) (pid int) {
@@ -88,7 +88,7 @@ func guardOf(t *testing.T, p *process) (pid int) {
 			}
 		}
 		return pid != 0
-	}, patience, 5*time.Millisecond)
+	}, testTimeout, 5*time.Millisecond)
 	return pid
 }
 
@@ -108,9 +108,9 @@ func TestRunAKilledGuardIsReplaced(t *testing.T) {
 	all := pids(t, file, 2)
 	first := guardOf(t, p)
 	require.NoError(t, syscall.Kill(first, syscall.SIGKILL))
-	require.Eventually(t, func() bool { return guardOf(t, p) != first }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return guardOf(t, p) != first }, testTimeout, 5*time.Millisecond)
 	require.NoError(t, p.Process.Kill())
-	require.Eventually(t, func() bool { return !alive(all[0]) && !alive(all[1]) }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return !alive(all[0]) && !alive(all[1]) }, testTimeout, 5*time.Millisecond)
 }
 
 // Otherwise the kernel would free a killed lockkeeper's files before its command is
@@ -130,10 +130,10 @@ func TestRunTheGuardKeepsTheLockOfAKilledLockkeeperUntilItHasKilled(t *testing.T
 	require.Eventually(t, func() bool { // one thread takes the signal, and others run on until then
 		s, ok := statOf(guard)
 		return ok && s.state == "T"
-	}, patience, time.Millisecond)
+	}, testTimeout, time.Millisecond)
 	require.NoError(t, p.Process.Kill())
 	<-p.done
-	require.Eventually(t, func() bool { return !alive(all[0]) }, patience, 5*time.Millisecond, "the kernel kills the command")
+	require.Eventually(t, func() bool { return !alive(all[0]) }, testTimeout, 5*time.Millisecond, "the kernel kills the command")
 	require.True(t, alive(all[1]))
 	_, code := do(t, url, nil, "run", "k", "--once", "--", "true")
 	require.Equal(t, exitHeld, code, "the command's child lives, and the lock was free")

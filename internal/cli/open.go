@@ -251,7 +251,7 @@ func (s store) open(ctx context.Context) (lock.Locker, error) {
 	return l, nil
 }
 
-// sayDefault tells whoever looks for locks that they may be elsewhere.
+// sayDefault says, for those who look for locks, that they may be elsewhere.
 func (a *app) sayDefault(s store) {
 	if !s.named {
 		fmt.Fprintf(a.err, "lockkeeper: looking at %s, since no store is named: see --url, --nodes, LOCKKEEPER_URL, REDIS_NODES\n", s.url)

@@ -26,7 +26,7 @@ func holder(t *testing.T, url string, env []string, flags ...string) *process {
 	return p
 }
 
-// shown is what show tells of a key.
+// shown is what show says of a key.
 func shown(t *testing.T, url, key string) inspect.KeyJSON {
 	t.Helper()
 	out, code := do(t, url, nil, "show", key, "-o", "json")
@@ -87,7 +87,7 @@ func TestAKeyWhoseOtherSlotsAreHeldIsNotSaidToBeFree(t *testing.T) {
 			require.Zero(t, code)
 		}
 		// The guard of the killed one keeps slot 1 until the command has ended.
-		require.Eventually(t, func() bool { return !shown(t, url, "crawl").Held }, patience, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return !shown(t, url, "crawl").Held }, testTimeout, 5*time.Millisecond)
 		out, code := do(t, url, nil, "show", "crawl")
 		require.Zero(t, code)
 		require.NotContains(t, out, "crawl is free")

@@ -19,8 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience is for what has to happen, on however busy a machine.
-const patience = time.Minute
+// testTimeout is for what has to happen, on however busy a machine.
+const testTimeout = time.Minute
 
 var binary string
 
@@ -97,7 +97,7 @@ func (p *process) exits(t *testing.T) int {
 	t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		require.Fail(t, "it did not end", p.out.String())
 	}
 	return p.ProcessState.ExitCode()
@@ -105,7 +105,7 @@ func (p *process) exits(t *testing.T) int {
 
 func (p *process) sees(t *testing.T, text string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return strings.Contains(p.out.String(), text) }, patience, 5*time.Millisecond, "never said %q: %s", text, &p.out)
+	require.Eventually(t, func() bool { return strings.Contains(p.out.String(), text) }, testTimeout, 5*time.Millisecond, "never said %q: %s", text, &p.out)
 }
 
 // do runs lockkeeper to its end.
@@ -134,7 +134,7 @@ func pids(t *testing.T, file string, n int) []int {
 			all = append(all, pid)
 		}
 		return true
-	}, patience, 5*time.Millisecond)
+	}, testTimeout, 5*time.Millisecond)
 	since := map[int]string{}
 	for _, pid := range all {
 		since[pid] = born(pid)
@@ -150,7 +150,7 @@ func pids(t *testing.T, file string, n int) []int {
 	return all
 }
 
-// born tells a process from another that has its number later; "": there is none.
+// born distinguishes a process from another that has its number later; "": there is none.
 func born(pid int) string {
 	out, _ := exec.Command("ps", "-o", "lstart=", "-p", strconv.Itoa(pid)).Output()
 	return strings.TrimSpace(string(out))

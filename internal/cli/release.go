@@ -25,7 +25,7 @@ func (a *app) releaseCommand() *cobra.Command {
 		Long: `Release shows who holds KEY, asks, and breaks that term and no other: if the lock
 changes hands meanwhile, nothing is broken, and the exit status is 75. What nodes have
 of a lock that nobody holds (see lockkeeper show --help) is removed in the same way. It
-tells what it did on each node of a quorum.
+reports what it did on each node of a quorum.
 
 A script that has seen a hold with token T, by lockkeeper show, breaks that hold alone
 with --token T. If another has the lock by now, nothing is broken, and the exit status
@@ -43,7 +43,7 @@ write to.`,
 				return usage("release breaks another's hold: say --force")
 			}
 			if cmd.Flags().Changed("token") && token == 0 {
-				return usage("--token is 0, want that of the hold to break, as lockkeeper show tells it")
+				return usage("--token is 0, want that of the hold to break, as lockkeeper show shows it")
 			}
 			return a.withAnyway(cmd.Context(), func(ctx context.Context, l lock.Locker) error { return a.release(ctx, l, args[0], token, yes) })
 		},
@@ -100,12 +100,12 @@ func seenTerm(k inspect.Reading, token uint64) (over bool, err error) {
 	case k.Token == token:
 		return false, nil
 	case k.Token == 0 && k.Plain():
-		return false, fmt.Errorf("%w: nothing was broken: too few nodes tell the token of the hold of %s by %s", lock.ErrUnavailable, printable(k.Key), printable(k.Holder))
+		return false, fmt.Errorf("%w: nothing was broken: too few nodes report the token of the hold of %s by %s", lock.ErrUnavailable, printable(k.Key), printable(k.Holder))
 	}
 	return false, &status{exitHeld, fmt.Errorf("nothing was broken: %s is held by %s with token %s, not with %d", printable(k.Key), printable(k.Holder), tokenText(k.Token), token)}
 }
 
-// breakSeen breaks what was seen, and tells what became of it.
+// breakSeen breaks what was seen, and reports what became of it.
 func (a *app) breakSeen(ctx context.Context, l lock.Locker, k inspect.Reading) error {
 	breakOne, err := oneBreaker(l)
 	if err != nil {
@@ -151,7 +151,7 @@ func (a *app) printBroken(k inspect.Reading) error {
 	return err
 }
 
-// printOutcomes tells what a break did on each node.
+// printOutcomes reports what a break did on each node.
 func (a *app) printOutcomes(did []redlock.Outcome) error {
 	if len(did) == 0 {
 		return nil

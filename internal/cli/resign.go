@@ -18,7 +18,7 @@ func (a *app) resignCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "resign KEY",
 		Short: "Ask the holder of a lock to let another one lead",
-		Long: `Resign asks whoever holds KEY to end this term in good order: a program that leads
+		Long: `Resign asks the process that holds KEY to end this term in good order: a program that leads
 by package leader ends its work, a lockkeeper run sends SIGTERM to its command. Then the
 lock is freed, and with other copies waiting, one of them has it first.
 
@@ -27,7 +27,7 @@ request is for the term that resign has seen: if the lock changes hands meanwhil
 next holder is not asked. It is a lock itself, named after KEY and the term, and ends by
 itself. A holder of an older version, or one that is no leader, does not learn of it.
 
-With --wait it waits until that term is over, and tells who holds the lock then; the
+With --wait it waits until that term is over, and reports who holds the lock then; the
 exit status is 75 if the term is not over in time. Without it resign only asks.
 If nobody holds the lock there is nothing to ask, and the exit status is 0.`,
 		Example: `  lockkeeper resign pricing-oracle-keeper

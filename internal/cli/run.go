@@ -49,7 +49,7 @@ type runner struct {
 	signals  chan os.Signal // those that may ask for the end
 	suspend  chan os.Signal // SIGTSTP
 	asking   sync.Mutex     // held while the store is asked for the lease
-	guarding sync.Mutex     // held while the guard is told until when the lease stands
+	guarding sync.Mutex     // held while the guard is notified until when the lease stands
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -359,14 +359,14 @@ func (r *runner) open(ctx context.Context, s store) (lock.Locker, error) {
 		ctx, cancel = context.WithTimeout(ctx, r.wait)
 		defer cancel()
 	}
-	told := false
+	reported := false
 	for {
 		l, err := s.open(ctx)
 		if err == nil || !errors.Is(err, lock.ErrUnavailable) || r.once || ctx.Err() != nil {
 			return l, err
 		}
-		if !told {
-			told = true
+		if !reported {
+			reported = true
 			r.say("waiting for the store: %v", err)
 		}
 		if pause(ctx, time.Second) != nil {
@@ -375,7 +375,7 @@ func (r *runner) open(ctx context.Context, s store) (lock.Locker, error) {
 	}
 }
 
-// say tells of what goes on, on standard error: standard output is the command's.
+// say reports what goes on, on standard error: standard output is the command's.
 func (r *runner) say(format string, args ...any) {
 	if !r.quiet {
 		r.warn(format, args...)

@@ -95,7 +95,7 @@ func TestRunSIGHUPIsAReloadToOneThatRestartsStandingByAndLeading(t *testing.T) {
 	second.sees(t, "second\n")
 	require.NoError(t, second.Process.Signal(syscall.SIGHUP)) // its command knows no reload
 	second.sees(t, "was ended by signal 1 (hangup)")
-	require.Eventually(t, func() bool { return strings.Count(second.out.String(), "second\n") == 2 }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Count(second.out.String(), "second\n") == 2 }, testTimeout, 5*time.Millisecond)
 
 	once := start(t, url, nil, "run", "k", "--", "true") // one that runs once is ended
 	once.sees(t, "standing by")

@@ -169,7 +169,7 @@ func TestAWriterThatStandsByNamesEachReaderOnce(t *testing.T) {
 		holder(t, url, nil, "doc", "--shared")
 	}
 	writer := start(t, url, nil, "run", "doc", "--exclusive", "--", "true")
-	require.Eventually(t, func() bool { return strings.Count(writer.out.String(), "standing by") == 3 }, patience, 5*time.Millisecond, &writer.out)
+	require.Eventually(t, func() bool { return strings.Count(writer.out.String(), "standing by") == 3 }, testTimeout, 5*time.Millisecond, &writer.out)
 	_, code := do(t, url, nil, "run", "doc", "--shared", "--wait=2s", "--", "true")
 	require.Equal(t, exitHeld, code)
 	require.Equal(t, 3, strings.Count(writer.out.String(), "standing by"), &writer.out)

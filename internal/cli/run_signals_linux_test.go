@@ -46,7 +46,7 @@ func stoppedIs(t *testing.T, pid int, want bool) {
 	require.Eventually(t, func() bool {
 		s, ok := statOf(pid)
 		return ok && (s.state == "T") == want
-	}, patience, time.Millisecond)
+	}, testTimeout, time.Millisecond)
 }
 
 // Without a shell to give the terminal back to there is no reason to stop, and the lock is kept.

@@ -91,7 +91,7 @@ func (s *session) sees(t *testing.T, text string) {
 		}
 		s.read += i + len(text)
 		return true
-	}, patience, 5*time.Millisecond, "never saw %q: %s", text, &s.out)
+	}, testTimeout, 5*time.Millisecond, "never saw %q: %s", text, &s.out)
 }
 
 // status types a command that shows the last one's. What is typed shows as well: so it must
@@ -120,7 +120,7 @@ func (s *session) foreground(t *testing.T, name string) {
 			}
 		}
 		return false
-	}, patience, 5*time.Millisecond, "%s never had the terminal: %s", name, &s.out)
+	}, testTimeout, 5*time.Millisecond, "%s never had the terminal: %s", name, &s.out)
 }
 
 // asleep waits until the process of this name that has the terminal waits for what is typed:
@@ -141,7 +141,7 @@ func (s *session) asleep(t *testing.T, name string) {
 			return same && st.state == "S"
 		}
 		return false
-	}, patience, 20*time.Millisecond, "%s never slept: %s", name, &s.out)
+	}, testTimeout, 20*time.Millisecond, "%s never slept: %s", name, &s.out)
 }
 
 func TestRunABackgroundCommandThatReadsGoesOnWhenItIsBroughtBack(t *testing.T) {
@@ -312,7 +312,7 @@ func TestRunASuspendedCommandDoesNotOutliveTheLease(t *testing.T) {
 			}
 		}
 		return true
-	}, patience, 10*time.Millisecond)
+	}, testTimeout, 10*time.Millisecond)
 	s.types(t, "fg\n")
 	s.sees(t, "lease lost")
 	s.status(t, "76")
@@ -329,10 +329,10 @@ func TestRunALockkeeperThatWasPausedLeavesTheTerminalToTheShell(t *testing.T) {
 	require.Eventually(t, func() bool {
 		keeper = s.find("lockkeeper")
 		return keeper != 0
-	}, patience, 5*time.Millisecond)
+	}, testTimeout, 5*time.Millisecond)
 	require.NoError(t, syscall.Kill(keeper, syscall.SIGSTOP))
 	s.sees(t, "Stopped")
-	require.Eventually(t, func() bool { return s.find("cat") == 0 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return s.find("cat") == 0 }, testTimeout, 10*time.Millisecond)
 	require.NoError(t, syscall.Kill(keeper, syscall.SIGCONT))
 	s.sees(t, "lease lost")
 	s.types(t, "echo al''ive\n")
@@ -440,5 +440,5 @@ func TestRunAClosedTerminalEndsRestart(t *testing.T) {
 // startsBelow waits until a process of this name runs.
 func (s *session) startsBelow(t *testing.T, name string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return s.find(name) != 0 }, patience, 5*time.Millisecond, "%s was never started: %s", name, &s.out)
+	require.Eventually(t, func() bool { return s.find(name) != 0 }, testTimeout, 5*time.Millisecond, "%s was never started: %s", name, &s.out)
 }

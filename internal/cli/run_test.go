@@ -155,7 +155,7 @@ func TestRunAKilledLockkeeperTakesTheWholeGroupAlong(t *testing.T) {
 	p := start(t, fileURL(t), nil, args([]string{"run", "k"}, family(file))...)
 	all := pids(t, file, 2)
 	require.NoError(t, p.Process.Kill())
-	require.Eventually(t, func() bool { return !alive(all[0]) && !alive(all[1]) }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return !alive(all[0]) && !alive(all[1]) }, testTimeout, 5*time.Millisecond)
 }
 
 func TestRunALostLeaseEndsTheWholeGroup(t *testing.T) {
@@ -211,7 +211,7 @@ func TestRunOneThatIsCutOffStopsBeforeTheNextBegins(t *testing.T) {
 		text, _ := os.ReadFile(log)
 		return string(text)
 	}
-	require.Eventually(t, func() bool { return strings.Contains(read(), "first") }, patience, 5*time.Millisecond, &cutOff.out)
+	require.Eventually(t, func() bool { return strings.Contains(read(), "first") }, testTimeout, 5*time.Millisecond, &cutOff.out)
 	next := start(t, "redlock://"+s.Addr(), nil, "run", "k", "--", "sh", "-c", "echo next >>"+log+"; sleep 1")
 	next.sees(t, "standing by")
 	proxy.Blackhole(true)

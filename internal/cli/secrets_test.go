@@ -29,32 +29,32 @@ const (
 	foreignValue  = "Uh4cEi7sKa5lOb9w"
 )
 
-// ears hear all that comes out: errors, logs, the command's output.
-type ears struct {
-	mu    sync.Mutex
-	heard []string
-	logs  int
+// recorder records all that comes out: errors, logs, the command's output.
+type recorder struct {
+	mu       sync.Mutex
+	recorded []string
+	logs     int
 }
 
-func (e *ears) hear(what string, said ...any) {
+func (e *recorder) record(what string, said ...any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, s := range said {
 		if s != nil {
-			e.heard = append(e.heard, what+": "+fmt.Sprintf("%v %+v", s, s))
+			e.recorded = append(e.recorded, what+": "+fmt.Sprintf("%v %+v", s, s))
 		}
 	}
 }
 
-func (e *ears) Write(line []byte) (int, error) { // of a log
-	e.hear("log", string(line))
+func (e *recorder) Write(line []byte) (int, error) { // of a log
+	e.record("log", string(line))
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.logs++
 	return len(line), nil
 }
 
-// pieces are what may not be heard: any five bytes in a row of a secret's parts, which
+// pieces are what may not be recorded: any five bytes in a row of a secret's parts, which
 // have none in common with words or addresses.
 func pieces() (all []string) {
 	for _, secret := range []string{rightPassword, wrongPassword, foreignValue} {
@@ -71,12 +71,12 @@ func pieces() (all []string) {
 // some of its random part.
 var ownValue = regexp.MustCompile(`owner-of-locks(/|%2[fF])[A-Z2-7]{3}`)
 
-func (e *ears) check(t *testing.T) {
+func (e *recorder) check(t *testing.T) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	require.Greater(t, len(e.heard), 60)
+	require.Greater(t, len(e.recorded), 60)
 	require.Greater(t, e.logs, 10)
-	for _, text := range e.heard {
+	for _, text := range e.recorded {
 		for _, piece := range pieces() {
 			require.NotContains(t, strings.ToLower(text), piece)
 		}
@@ -86,7 +86,7 @@ func (e *ears) check(t *testing.T) {
 
 // secrets is the way through every error and log that there is.
 type secrets struct {
-	*ears
+	*recorder
 	t       *testing.T
 	servers []*redistest.Server
 	log     *slog.Logger
@@ -101,18 +101,18 @@ func (s *secrets) urls(password string) (urls []string) {
 
 func (s *secrets) options() *redlock.Options {
 	return &redlock.Options{Owner: "owner-of-locks", Logger: s.log, RestartGuard: -1, NodeTimeout: 300 * time.Millisecond,
-		OnRequest: func(node string, _ time.Duration, err error) { s.hear("request", node, err) }}
+		OnRequest: func(node string, _ time.Duration, err error) { s.record("request", node, err) }}
 }
 
 func (s *secrets) dial(what string, urls []string, o *redlock.Options) *redlock.Locker {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 500*time.Millisecond)
 	defer cancel()
 	l, err := redlock.Dial(ctx, urls, o)
-	s.hear(what, err)
+	s.record(what, err)
 	if err != nil {
 		return nil
 	}
-	s.t.Cleanup(func() { s.hear("close", l.Close()) })
+	s.t.Cleanup(func() { s.record("close", l.Close()) })
 	return l
 }
 
@@ -122,35 +122,35 @@ func (s *secrets) all(what string, l *redlock.Locker) {
 	defer cancel()
 	for _, key := range []string{"k", "foreign", "wrong-type", "text-count"} {
 		lease, err := l.TryAcquire(ctx, key, 10*time.Second)
-		s.hear(what+" acquire", err)
+		s.record(what+" acquire", err)
 		if held, ok := errors.AsType[*lock.HeldError](err); ok {
-			s.hear(what+" held", held, held.Holder)
+			s.record(what+" held", held, held.Holder)
 		}
 		if err == nil {
-			s.hear(what+" extend", lease.Extend(ctx, 10*time.Second))
-			s.hear(what+" release", lease.Release(ctx))
+			s.record(what+" extend", lease.Extend(ctx, 10*time.Second))
+			s.record(what+" release", lease.Release(ctx))
 		}
 		info, err := l.Inspect(ctx, key)
-		s.hear(what+" inspect", info, err)
-		s.hear(what+" force release", l.ForceRelease(ctx, key, 1))
+		s.record(what+" inspect", info, err)
+		s.record(what+" force release", l.ForceRelease(ctx, key, 1))
 	}
 	health, err := l.Health(ctx)
-	s.hear(what+" health", health, err)
+	s.record(what+" health", health, err)
 	for _, n := range health.Nodes {
-		s.hear(what+" node", n.Name, n.Err, n.Warnings)
+		s.record(what+" node", n.Name, n.Err, n.Warnings)
 	}
 	for info, err := range l.List(ctx, "") {
-		s.hear(what+" list", info, err)
+		s.record(what+" list", info, err)
 	}
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
-	awaited, err := l.Await(short, "foreign", time.Second, func(held *lock.HeldError) { s.hear(what+" waits", held, held.Holder) })
-	s.hear(what+" await", err)
+	awaited, err := l.Await(short, "foreign", time.Second, func(held *lock.HeldError) { s.record(what+" waits", held, held.Holder) })
+	s.record(what+" await", err)
 	if err == nil {
 		_ = awaited.Release(ctx)
 	}
 	_, err = lock.Acquire(ctx, l, "foreign", time.Second, &lock.AcquireOptions{Timeout: 50 * time.Millisecond})
-	s.hear(what+" wait", err)
+	s.record(what+" wait", err)
 }
 
 func (s *secrets) each(args ...string) {
@@ -162,8 +162,8 @@ func (s *secrets) each(args ...string) {
 // No password and no lock's value is in an error, a log or the command's output.
 func TestNoSecretIsShown(t *testing.T) {
 	servers := redistest.StartN(t, 3)
-	e := &ears{}
-	s := &secrets{ears: e, t: t, servers: servers, log: slog.New(slog.NewJSONHandler(e, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	e := &recorder{}
+	s := &secrets{recorder: e, t: t, servers: servers, log: slog.New(slog.NewJSONHandler(e, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	user := func(rights ...string) {
 		s.each(append([]string{"ACL", "SETUSER", "keeper", "reset", "on", ">" + rightPassword, "~*", "&*"}, rights...)...)
 	}
@@ -223,9 +223,9 @@ func (s *secrets) badURLs() {
 		"redis://keeper:" + url.QueryEscape(wrongPassword) + "@h:99999", "redis://" + wrongPassword,
 	} {
 		_, err := redlock.Dial(ctx, []string{raw}, s.options())
-		s.hear("URL", err)
+		s.record("URL", err)
 		_, err = backends.Open(ctx, strings.Replace(raw, "redis", "redlock", 1))
-		s.hear("URL", err)
+		s.record("URL", err)
 	}
 }
 
@@ -234,26 +234,26 @@ func (s *secrets) held(l *redlock.Locker) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
 	defer cancel()
 	other := s.dial("a rival", s.urls(rightPassword), s.options())
-	keep := &keepalive.Options{Logger: s.log, OnLost: func(_ *keepalive.Keeper, err error) { s.hear("lost", err) }, Interval: 50 * time.Millisecond}
-	s.hear("do", keepalive.Do(ctx, l, "kept", 2*time.Second, func(ctx context.Context) error {
+	keep := &keepalive.Options{Logger: s.log, OnLost: func(_ *keepalive.Keeper, err error) { s.record("lost", err) }, Interval: 50 * time.Millisecond}
+	s.record("do", keepalive.Do(ctx, l, "kept", 2*time.Second, func(ctx context.Context) error {
 		_, err := other.TryAcquire(ctx, "kept", time.Second)
-		s.hear("refused", err)
-		s.hear("not elected", leader.Run(ctx, other, "kept", func(context.Context) error { return nil },
+		s.record("refused", err)
+		s.record("not elected", leader.Run(ctx, other, "kept", func(context.Context) error { return nil },
 			&leader.Options{Logger: s.log, Acquire: &lock.AcquireOptions{Attempts: 2}}))
 		s.each("SET", "redlock:kept", foreignValue)
 		<-ctx.Done()
-		s.hear("cause", context.Cause(ctx))
+		s.record("cause", context.Cause(ctx))
 		return context.Cause(ctx)
 	}, keep))
 	s.each("DEL", "redlock:kept")
-	s.hear("lead", leader.Run(ctx, l, "led", func(ctx context.Context) error {
+	s.record("lead", leader.Run(ctx, l, "led", func(ctx context.Context) error {
 		s.each("DEL", "redlock:led")
 		<-ctx.Done()
 		return context.Cause(ctx)
-	}, &leader.Options{TTL: 2 * time.Second, Logger: s.log, Keepalive: keep, Once: true, OnChange: func(st leader.Status) { s.hear("status", st) }}))
+	}, &leader.Options{TTL: 2 * time.Second, Logger: s.log, Keepalive: keep, Once: true, OnChange: func(st leader.Status) { s.record("status", st) }}))
 }
 
-// commands are lockkeeper's, told of the store in each way.
+// commands are lockkeeper's, given the store in each way.
 func (s *secrets) commands() {
 	addrs := strings.Join(redistest.Addrs(s.servers), ",")
 	var running sync.WaitGroup
@@ -272,7 +272,7 @@ func (s *secrets) commands() {
 				running.Go(func() {
 					p := start(s.t, "", env, args...)
 					p.exits(s.t)
-					s.hear(args[0], p.out.String())
+					s.record(args[0], p.out.String())
 				})
 			}
 		}

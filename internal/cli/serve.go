@@ -44,7 +44,7 @@ The store is asked once every --interval for its locks, and every 5s for its hea
 however many pages are open. A listing that takes long is followed by a pause of three
 times as much.
 
-There is no authentication: whoever reaches the address can read the names of keys and
+There is no authentication: anyone who reaches the address can read the names of keys and
 holders. An address that other machines reach needs --allow-remote. A request whose Host
 is a name other than localhost and those of --allow-host is refused, since another
 site's page may have sent it.

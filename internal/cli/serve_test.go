@@ -51,7 +51,7 @@ func eventually(t *testing.T, url, text string) {
 	require.Eventually(t, func() bool {
 		last = fetch(t, http.DefaultClient, url)
 		return strings.Contains(last, text)
-	}, patience, 20*time.Millisecond, "%s never had %q: %s", url, text, &last)
+	}, testTimeout, 20*time.Millisecond, "%s never had %q: %s", url, text, &last)
 }
 
 func TestServeShowsWhatTheOtherCommandsShow(t *testing.T) {

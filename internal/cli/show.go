@@ -18,17 +18,17 @@ func (a *app) showCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show KEY",
 		Short: "Show who holds a lock, what each node has of it, and who waits",
-		Long: `Show tells who holds a lock, with which token, and for how long without renewal. Of a
+		Long: `Show reports who holds a lock, with which token, and for how long without renewal. Of a
 quorum of Redis nodes it also shows what each node has, its fence count, the processes
 that wait (one that died may stand there until its turn), and one of these states:
 
 ` + statesHelp + `
 Of a key that is held with run --slots it shows who has which slot. Slot 1 is the key
-itself; lockkeeper show "KEY;slot=2" tells as much of another. Of a key with readers and
+itself; lockkeeper show "KEY;slot=2" shows as much of another. Of a key with readers and
 writers (run --shared and --exclusive) it shows the writer, or each reader; a holder that
 is at the gate comes in, or is a writer that waits for the readers that are in. Who was
 asked to resign (lockkeeper resign) is said, with who has asked.
-A store of files also tells since when it is held; Redis does not know that.
+A store of files also reports since when it is held; Redis does not know that.
 
 Exit status 0 also if it is free.`,
 		Example: `  lockkeeper show pricing-oracle-keeper
@@ -171,7 +171,7 @@ func waitersText(k inspect.Reading) string {
 	return ""
 }
 
-// writeSlots tells who has which slot.
+// writeSlots reports who has which slot.
 func (a *app) writeSlots(b *strings.Builder, k inspect.Reading) error {
 	if len(k.Slots) == 0 {
 		return nil
@@ -184,7 +184,7 @@ func (a *app) writeSlots(b *strings.Builder, k inspect.Reading) error {
 	return a.writePlaces(b, "SLOT", all)
 }
 
-// writeReaders tells who reads.
+// writeReaders reports who reads.
 func (a *app) writeReaders(b *strings.Builder, k inspect.Reading) error {
 	if len(k.Readers) == 0 {
 		return nil
@@ -211,7 +211,7 @@ func (a *app) writePlaces(b *strings.Builder, number string, all []inspect.Readi
 	return nil
 }
 
-// nodesTable has a row a node. Where there are several values, a column tells which
+// nodesTable has a row a node. Where there are several values, a column shows which
 // are the same.
 func nodesTable(k inspect.Reading) *table {
 	t := &table{}

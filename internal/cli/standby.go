@@ -11,12 +11,12 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// standby tells why a campaign takes its time: of each change once.
+// standby reports why a campaign takes its time: of each change once.
 type standby struct {
 	lock.Locker
-	r     *runner
-	told  string
-	named map[string]bool // of a key with several holders: those that were said
+	r        *runner
+	reported string
+	named    map[string]bool // of a key with several holders: those that were said
 }
 
 // Unwrap lets Acquire find what the locker offers.
@@ -62,18 +62,18 @@ func (s *standby) answered(ctx context.Context, key string, err error) {
 			}
 			s.named[held.Holder] = true
 		}
-		s.tell("held by "+name(held.Holder), fmt.Sprintf("standing by for %s in %s: ", key, s.r.store.shown()))
+		s.report("held by "+name(held.Holder), fmt.Sprintf("standing by for %s in %s: ", key, s.r.store.shown()))
 	case errors.Is(err, lock.ErrUnavailable):
-		s.tell("unavailable", "waiting for the store: "+words(err)+" ")
+		s.report("unavailable", "waiting for the store: "+words(err)+" ")
 	}
 }
 
-// tell compares what, and says how and what.
-func (s *standby) tell(what, how string) {
-	if s.told == what {
+// report compares what, and says how and what.
+func (s *standby) report(what, how string) {
+	if s.reported == what {
 		return
 	}
-	s.told = what
+	s.reported = what
 	if what == "unavailable" {
 		what = ""
 	}
@@ -84,8 +84,8 @@ func (s *standby) tell(what, how string) {
 // name is a holder's for people.
 func name(holder string) string { return plain.Holder(holder) }
 
-// renewals tells of renewals that fail: once in a row of them, and once when it is
-// over. Of a loss the runner tells itself.
+// renewals reports renewals that fail: once in a row of them, and once when it is
+// over. A loss the runner reports itself.
 type renewals struct {
 	r    *runner
 	ends string // what ends if none succeeds

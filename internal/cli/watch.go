@@ -54,7 +54,7 @@ back. A bar is full at the longest time left that was seen of that hold.
 
 It asks the store once every --interval for its locks, and every 5s for its health.
 So what comes and goes within an interval is not seen. A lock that is gone before
-its time was up is shown as released, whoever did it; later, as expired. Where a lock
+its time was up is shown as released, no matter who did it; later, as expired. Where a lock
 passes from one holder to another, both are named, as in: a → b.
 
 Held for is the store's word, where it knows; else how long watch has seen the hold,
@@ -232,7 +232,7 @@ func (w *watcher) loop(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if err := w.tell(events); err != nil {
+		if err := w.report(events); err != nil {
 			return err
 		}
 	}
@@ -348,8 +348,8 @@ func ask[T any](ctx context.Context, interval time.Duration, question func(conte
 	return out, ended
 }
 
-// tell prints events, or keeps them for the screen.
-func (w *watcher) tell(events []event) error {
+// report prints events, or keeps them for the screen.
+func (w *watcher) report(events []event) error {
 	for _, e := range events {
 		var err error
 		switch {

@@ -99,7 +99,7 @@ func TestWatchGivesTheTerminalBackWhileItIsSuspended(t *testing.T) {
 	require.Eventually(t, func() bool {
 		s, ok := statOf(p.Process.Pid)
 		return ok && s.state == "T"
-	}, patience, 5*time.Millisecond)
+	}, testTimeout, 5*time.Millisecond)
 	require.NoError(t, p.Process.Signal(syscall.SIGCONT))
 	p.sees(t, screenOff+screenOn)
 	require.NoError(t, p.Process.Signal(syscall.SIGINT))

@@ -14,7 +14,7 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// What events tell of. They are what --output json prints in "event".
+// What events report. They are what --output json prints in "event".
 const (
 	evHolds       = "holds" // was held when the watch began
 	evAcquired    = "acquired"
@@ -36,7 +36,7 @@ type event struct {
 	Time      time.Time `json:"time"`
 	Kind      string    `json:"event"`
 	Key       string    `json:"key,omitempty"`
-	Holder    string    `json:"holder,omitempty"` // of whom it tells; with handed_over who has it now
+	Holder    string    `json:"holder,omitempty"` // whom it is about; with handed_over who has it now
 	Token     string    `json:"token,omitempty"`
 	As        string    `json:"as,omitempty"` // see inspect.KeyJSON
 	LeftMS    *int64    `json:"left_ms,omitempty"`
@@ -139,7 +139,7 @@ func (h hold) left(now time.Time) time.Duration {
 }
 
 // same: of one holder, the same token is the same hold, and an unknown one (too few
-// nodes tell it) says nothing.
+// nodes report it) says nothing.
 func (h hold) same(i inspect.Reading) bool {
 	return h.Holder == i.Holder && (h.Token == i.Token || h.Token == 0 || i.Token == 0)
 }
@@ -151,7 +151,7 @@ type watchState struct {
 	err     error // of the last question, nil if it was answered
 	partial error // of the last answer, nil if it was whole
 
-	// last is who had a key that is free now, for whoever has it next. Of many keys some
+	// last is who had a key that is free now, for its next holder. Of many keys some
 	// are forgotten.
 	last map[string]hold
 
@@ -271,7 +271,7 @@ func (s *watchState) acquired(at time.Time, h hold) event {
 	return e
 }
 
-// remember keeps who had a key, for the one that has it next.
+// remember keeps who had a key, for its next holder.
 func (s *watchState) remember(h hold) {
 	if s.last == nil {
 		s.last = map[string]hold{}

@@ -111,7 +111,7 @@ func TestWatchASourceThatComesLaterIsWatched(t *testing.T) {
 		}), context.DeadlineExceeded)
 	})
 	require.Regexp(t, `(?s)^[^\n]* unavailable .*away\n.* available .*holds +k `, out.String())
-	require.Equal(t, 1, strings.Count(out.String(), "away"), "told once")
+	require.Equal(t, 1, strings.Count(out.String(), "away"), "reported once")
 
 	w := &watcher{a: &app{out: &out}, interval: time.Second}
 	err := w.run(t.Context(), func(context.Context) (lock.Locker, error) { return nil, lock.ErrInvalid })
@@ -156,7 +156,7 @@ func TestWatchAnOutageIsNoRelease(t *testing.T) {
 	down := answer(time.Second, 0)
 	down.err = lock.ErrUnavailable
 	require.Equal(t, []string{"unavailable"}, kindsOf(s.update(down)))
-	require.Empty(t, s.update(down), "told once")
+	require.Empty(t, s.update(down), "reported once")
 	require.Equal(t, []string{"available"}, kindsOf(s.update(answer(3*time.Second, 0, k))))
 }
 
@@ -332,7 +332,7 @@ func TestWatchAsksForEachLockThatAListWhichIsNotWholeMisses(t *testing.T) {
 	require.ErrorIs(t, w.list(t.Context()).err, lock.ErrUnavailable, "the store is away")
 }
 
-// A writer that waits at the gate has not got the key: it is told when it has.
+// A writer that waits at the gate has not got the key: it is reported when it has.
 func TestWatchAWriterIsAcquiredWhenItHasAllPlaces(t *testing.T) {
 	var s watchState
 	gate := inspect.Reading{Info: lock.Info{Key: "k", Holder: "w", Token: 7, TTL: time.Minute}, AtGate: true}
@@ -351,7 +351,7 @@ func TestWatchAWriterIsAcquiredWhenItHasAllPlaces(t *testing.T) {
 	events := at(4, writer)
 	require.Equal(t, []string{"acquired k"}, kindsOf(events))
 	require.Equal(t, "writer", events[0].As)
-	require.Empty(t, at(5, writer), "told once")
+	require.Empty(t, at(5, writer), "reported once")
 	require.Equal(t, []string{"released k"}, kindsOf(at(6)))
 	require.Empty(t, at(7, gate), "one that gives up at the gate has come and gone unseen")
 	require.Empty(t, at(8))
@@ -371,7 +371,7 @@ func TestWatchTellsWhoHadALockBeforeAlsoAfterAPause(t *testing.T) {
 	asked := answer(4*time.Second, 0, k("c", 3))
 	asked.locks[0].ResignBy = "ops:1"
 	require.Equal(t, []string{"resign_asked k"}, kindsOf(s.update(asked)))
-	require.Empty(t, s.update(asked), "told once")
+	require.Empty(t, s.update(asked), "reported once")
 	for i := range 3 * mostLast {
 		s.remember(hold{Reading: inspect.Reading{Info: lock.Info{Key: fmt.Sprint(i)}}})
 	}

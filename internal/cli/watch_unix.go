@@ -28,7 +28,7 @@ func (t terminalSignals) stop() {
 	}
 }
 
-// sleep stops this process as SIGTSTP would have, until it is told to go on.
+// sleep stops this process as SIGTSTP would have, until it is continued.
 func (t terminalSignals) sleep() {
 	select {
 	case <-t.resume: // an old one

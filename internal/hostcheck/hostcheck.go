@@ -1,4 +1,4 @@
-// Package hostcheck tells requests that another site's page may have sent by the name that
+// Package hostcheck recognizes requests that another site's page may have sent by the name that
 // they ask for.
 package hostcheck
 

@@ -175,7 +175,7 @@ type answer struct {
 	reason  error     // why nobody is known to lead, if the store can't tell
 }
 
-// now is the answer to whoever asks now. If it says that this process leads, the hold
+// now is the answer to the one that asks now. If it says that this process leads, the hold
 // lasts until the moment that it names and Grace longer.
 func (l *Leadership) now() answer {
 	l.mu.Lock()

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	// go test shows this as "[no tests to run]" where nothing else gets through.
-	// Without m.Run the result is not cached: the next run tells it again.
+	// Without m.Run the result is not cached: the next run reports it again.
 	fmt.Println("testing: warning: no tests to run")
 	os.Exit(0)
 }

@@ -231,7 +231,7 @@ func exclusionCases() []Case {
 		cross(two, ExclusionLimits{Older: true}).breaks("Older", "one node goes back to what it had saved, and votes", Crosses),
 		cross(restart, ExclusionLimits{Uptime: true}).breaks("Uptime", "the clock of a node that has restarted steps forward by the guard time", Crosses),
 		cross(switches(two, 2), ExclusionLimits{SwitchedOn: true}).breaks("SwitchedOn", "a node restarts that was made durable within the guard time", Crosses),
-		cross(two, ExclusionLimits{Unguarded: true}).breaks("Unguarded", "one node restarts without its data and does not tell its uptime", Crosses),
+		cross(two, ExclusionLimits{Unguarded: true}).breaks("Unguarded", "one node restarts without its data and does not report its uptime", Crosses),
 	}
 }
 

@@ -9,7 +9,7 @@
 //   - [Exclusion]: time passes in ticks; there are ttls, the restart guard, extends, keys that
 //     are kept after their leases, repairs and clock drift. Checked: at most one attempt
 //     holds, or has its key kept, at a time.
-//   - [Standing]: requests that stand in the nodes are granted by whoever frees the lock, and
+//   - [Standing]: requests that stand in the nodes are granted by the process that frees the lock, and
 //     the reports of that are late; with time, counts and restarts together, extends,
 //     confirmations and an operator's force release. Checked: at most one holds at a time,
 //     and tokens rise from each lease to the next.

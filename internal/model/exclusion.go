@@ -53,7 +53,7 @@ type ExclusionLimits struct {
 	Flush      bool // one FLUSHALL, DEL or eviction, on one node
 	FlushWhole bool // the same, but the lease stands on all nodes: that it does survive
 	Jump       bool // one node's clock jumps forward
-	Unguarded  bool // one node restarts without its data, and does not tell its uptime
+	Unguarded  bool // one node restarts without its data, and does not report its uptime
 	Older      bool // one node goes back to what it had saved, and votes
 	Uptime     bool // the clock of a node that has restarted steps forward by the guard time
 	SwitchedOn bool // a node restarts that was made durable within the guard time
@@ -104,7 +104,7 @@ type exclusionAttempt struct {
 	valid    uint8 // ticks that it may hold
 	round    uint8 // of extending
 	roundAge uint8 // ticks since before the round's first request
-	lapsed   bool  // its deadline has passed, and it has not heard
+	lapsed   bool  // its deadline has passed, and it has not learned of it
 
 	less uint8 // how many ticks less than TTL its latest extend asked for
 	sent uint8 // extends: 1 of the whole TTL, 2 of less
@@ -350,7 +350,7 @@ func (m Exclusion) Wrong(s ExclusionState) string {
 			continue
 		}
 		if s.attempt[k].lapsed {
-			return fmt.Sprintf("%c holds again, after the loss was told", 'A'+k)
+			return fmt.Sprintf("%c holds again, after the loss was reported", 'A'+k)
 		}
 		if holder >= 0 {
 			return fmt.Sprintf("%c and %c both hold", 'A'+holder, 'A'+k)

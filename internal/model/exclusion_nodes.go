@@ -112,7 +112,7 @@ func (m Exclusion) cross(s ExclusionState, i int, step func(ExclusionState, Step
 		for k := range next.node[i].answer {
 			next.node[i].answer[k] &^= repairDue
 		}
-		happens("restart without data, and no uptime told")
+		happens("restart without data, and no uptime reported")
 	}
 }
 
@@ -178,7 +178,7 @@ func (m Exclusion) extend(s ExclusionState, k, i int, mayVote bool, arrives func
 	}
 	for _, less := range m.lesses(k) {
 		if n.lock == me && a.sent&(1<<min(less, 1)) != 0 {
-			late := n // of this round or another: whoever sent it may not hear of it
+			late := n // of this round or another: its sender may not learn of it
 			lengthen(&late, m.ttl(less))
 			arrives(late, "prolonged")
 		}

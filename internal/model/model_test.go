@@ -77,15 +77,15 @@ func TestEachLimitInTheManualHasACounterexampleAndTheOtherWayRound(t *testing.T)
 	for _, c := range Cases() {
 		cases[c.Model+"/"+c.Name] = c
 	}
-	told := map[string]bool{}
+	described := map[string]bool{}
 	for phrase, name := range limits {
 		require.Contains(t, manual, phrase)
 		require.Contains(t, cases, name)
 		require.NotEqual(t, Holds, cases[name].Wants)
-		told[name] = true
+		described[name] = true
 	}
 	for name, c := range cases {
-		require.True(t, told[name] || c.Wants != Crosses, "the manual does not tell of %s: %s", name, c.Says)
+		require.True(t, described[name] || c.Wants != Crosses, "the manual does not describe %s: %s", name, c.Says)
 	}
 }
 

@@ -4,7 +4,7 @@ import "fmt"
 
 // Standing is the model of requests that stand in the nodes: of who holds, with time as in
 // [Exclusion], and of tokens, with counts as in [Tokens]. A waiter's request is in the queue
-// of a node with a stamp, the moment when it was last sent, and may be granted by whoever
+// of a node with a stamp, the moment when it was last sent, and may be granted by the process that
 // frees the lock or looks at a free one: here, at any moment in which the lock is free.
 // That includes a hand-back in favor of another, and every release of an older version.
 // Reports of a grant, by push or by answer, are late, lost or doubled.

@@ -118,7 +118,7 @@ func (m Standing) nextMessage(s StandingState, k, i int, step func(StandingState
 	m.extend(s, k, i, at)
 }
 
-// stand: a request of attempt k arrives, is granted by whoever looks at the free lock, or
+// stand: a request of attempt k arrives, is granted by a process that looks at the free lock, or
 // the report of a grant arrives.
 func (m Standing) stand(s StandingState, k, i int, arrives func(StandingState, string, int)) {
 	n, me := s.node[i], uint8(k+1)

@@ -57,7 +57,7 @@ type TokenRules struct {
 // TokenLimits are what the library does not promise to survive.
 type TokenLimits struct {
 	Clocks bool // clocks lag by more than the time that a counter was away
-	NoRun  bool // nodes do not tell their run
+	NoRun  bool // nodes do not report their run
 	Ahead  bool // a token is raised above the nodes' clocks, and one of them loses its count
 }
 

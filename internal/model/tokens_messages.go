@@ -111,7 +111,7 @@ func (m Tokens) commit(s TokenState, k, i int, arrives func(TokenState, string, 
 	}
 }
 
-// extend is extend.lua: here it only tells which nodes miss the lock, in which round
+// extend is extend.lua: here it only reports which nodes miss the lock, in which round
 // ever.
 func (m Tokens) extend(s TokenState, k, i int, arrives func(TokenState, string, uint8)) {
 	m.vanish(&s.node[i], s.high)

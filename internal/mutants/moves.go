@@ -41,7 +41,7 @@ var moveMutants = []mutant{
 		changes: one("backends/record/store.go", "func (r Record) sameTerm(o Record) bool { return r.Term == o.Term }", "func (r Record) sameTerm(o Record) bool { return r.Token == o.Token && r.Term == o.Term }")},
 	{name: "raise-record-shortens", tests: true, in: []string{"./backends/record"}, what: "a raise lets the record stand for less than the lease counts on",
 		changes: one("backends/record/term.go", "_, err = t.rewrite(ctx, key, lasting(max(time.Until(t.expiry), time.Microsecond)), true)", "_, err = t.rewrite(ctx, key, max(time.Until(t.expiry)/2, time.Microsecond), false)")},
-	{name: "raise-file-anybody", tests: true, in: []string{"./backends/file"}, what: "a directory's record with the raised token is taken for one's own, whoever has it",
+	{name: "raise-file-anybody", tests: true, in: []string{"./backends/file"}, what: "a directory's record with the raised token is taken for one's own, no matter who has it",
 		changes: one("backends/file/term.go", "\treturn r.Since == t.since && t.l.isMine(r.Life)\n", "\treturn r.Token == t.raised\n")},
 	{name: "raise-redlock-unagreed", tests: true, in: []string{"./redlock"}, what: "redlock says that a token is raised, and asks no node",
 		changes: one("redlock/raise.go", "\terr := h.agree(ctx, ttl, until, least)\n\th.mu.Lock()\n", "\tvar err error\n\t_, _ = ttl, until\n\th.mu.Lock()\n\th.token = least\n")},

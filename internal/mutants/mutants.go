@@ -63,7 +63,7 @@ var quorumMutants = []mutant{
 	{name: "no-cleanup", what: "a failed attempt leaves its votes",
 		changes: []overlay.Change{
 			{File: "redlock/release.go", Old: "func (h *hold) abandon() { h.sendRelease() }", New: "func (h *hold) abandon() {}"},
-			{File: "redlock/acquire.go", Old: "\t\th.letGo(ctx, votes)\n", New: ""},
+			{File: "redlock/acquire.go", Old: "\t\th.rollBack(ctx, votes)\n", New: ""},
 		}},
 	{name: "blind-extend", what: "a node that lost the lock takes it again, and counts", tests: true,
 		changes: one("redlock/extending.go", "yes, no, open := r.count(script.Confirmed), r.count(script.Missing)+r.count(script.Taken), r.count(script.Silent)", "yes, no, open := r.count(script.Confirmed)+r.count(script.Missing), r.count(script.Taken), r.count(script.Silent)")},

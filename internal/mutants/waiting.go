@@ -47,7 +47,7 @@ var waitingMutants = []mutant{
 			{File: lua + "stand.lua", Old: "  if holder and holder == instead then", New: "  if holder and instead ~= '' then"},
 			{File: port, Old: "\tif isHeld && holder.value == s.instead {", New: "\tif isHeld && s.instead != \"\" {"},
 		}},
-	{name: "wait-passed-on-held", waits: true, what: "whoever looks passes the lock on, though another holds it",
+	{name: "wait-passed-on-held", waits: true, what: "a process that looks passes the lock on, though another holds it",
 		changes: []overlay.Change{
 			{File: lua + "stand.lua", Old: "  if not holder and take == '1'", New: "  if take == '1'"},
 			{File: port, Old: "; !isHeld && s.take", New: "; s.take"},

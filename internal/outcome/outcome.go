@@ -24,7 +24,7 @@ func Join(work, release error) error {
 }
 
 // UnlessLost is err, or nil if it says that the lease was lost: where no work was
-// done under it, that is no news.
+// done under it, that is nothing to report.
 func UnlessLost(err error) error {
 	if errors.Is(err, lock.ErrLost) {
 		return nil

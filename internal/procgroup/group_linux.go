@@ -23,7 +23,7 @@ func machineClock() int64 {
 	return ts.Nano()
 }
 
-// setProcessName is for ps and killall. Whoever looks at the arguments sees the name
+// setProcessName is for ps and killall. A person who looks at the arguments sees the name
 // that the process was started by.
 func setProcessName(name string) { _ = os.WriteFile("/proc/self/comm", []byte(name), 0) }
 
@@ -63,7 +63,7 @@ func ownProgram() (string, error) {
 	return self, nil
 }
 
-// kin is a process that lives. Its number may be another's later, its start tells.
+// kin is a process that lives. Its number may be another's later, its start distinguishes them.
 type kin struct {
 	pid, group int
 	start      uint64
@@ -83,7 +83,7 @@ func (p kin) signal(s syscall.Signal) {
 // offspring are the processes below parent that are in its session, except one and
 // what is below that: also those that have made a group of their own, as timeout(1)
 // and shells with job control do. One that makes a session has asked to be left alone.
-// A kernel that does not tell its processes' children gives none.
+// A kernel that does not report its processes' children gives none.
 func offspring(parent kin, except int) []kin {
 	root, ok := statOf(parent.pid)
 	if !ok || root.start != parent.start {

@@ -51,7 +51,7 @@ func Start(cmd *exec.Cmd, guard *Guard, until time.Time, mark string, events Eve
 		g.tty.save()
 		cmd.SysProcAttr.Foreground, cmd.SysProcAttr.Ctty = true, int(g.tty.f.Fd())
 	}
-	// Told before, too: this process may be paused or killed before it can tell which it is.
+	// Reported before, too: this process may be paused or killed before it can report which it is.
 	guard.expect(mark, until)
 	started := make(chan error)
 	go func() {

@@ -83,7 +83,7 @@ func (g *Group) Gone(limit time.Duration) bool {
 	return true
 }
 
-// Interrupted: Windows does not tell what has ended a process.
+// Interrupted: Windows does not report what has ended a process.
 func (g *Group) Interrupted() (ended, alone bool) { return false, false }
 
 // CtrlC: nor what reached it.

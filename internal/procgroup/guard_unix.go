@@ -30,7 +30,7 @@ type Guard struct {
 	now  order
 }
 
-// order is what a guard is told: to kill that group, 0 for none, when lockkeeper is
+// order is what a guard is sent: to kill that group, 0 for none, when lockkeeper is
 // gone and at until, by the machine's own clock, in nanoseconds. A pid of -1 is a
 // command that is about to start: the guard finds it below lockkeeper, and when that is
 // gone by mark, an entry of its environment (Linux).
@@ -42,7 +42,7 @@ type order struct {
 
 func (o order) String() string { return fmt.Sprintf("%d %d %q", o.pid, o.until, o.mark) }
 
-// StartGuard starts a guard. One that dies is replaced: warn is told once if that fails,
+// StartGuard starts a guard. One that dies is replaced: warn is called once if that fails,
 // and once when it is over. lockFiles is the directory of a file store, "" if it is another.
 func StartGuard(lockFiles string, warn func(format string, args ...any)) (*Guard, error) {
 	g := &Guard{closing: make(chan struct{}), done: make(chan struct{}), warn: warn, dir: lockFiles}
@@ -53,7 +53,7 @@ func StartGuard(lockFiles string, warn func(format string, args ...any)) (*Guard
 	return g, nil
 }
 
-// start starts a guard, and tells it the present order.
+// start starts a guard, and sends it the present order.
 func (g *Guard) start() error {
 	program, err := ownProgram()
 	if err != nil {
@@ -149,7 +149,7 @@ func socketPair() (*os.File, *net.UnixConn, error) {
 // send writes the present order. With it goes the file that shows to other processes
 // that this one lives: as long as the guard has it open, too, nobody takes the lock of
 // a lockkeeper that was killed before its command was. mu is held. A guard that does not read is no reason
-// to wait for: what it was told last stands, and that ends the command earlier.
+// to wait for: what it was sent last stands, and that ends the command earlier.
 func (g *Guard) send() {
 	var rights []byte
 	if g.now.pid != 0 {
@@ -161,8 +161,8 @@ func (g *Guard) send() {
 	_, _, _ = g.conn.WriteMsgUnix(fmt.Appendln(nil, g.now), rights, nil)
 }
 
-// expect tells that a command is about to start, and when to kill it at the latest:
-// this process may be killed or paused before it can tell which it is.
+// expect notifies it that a command is about to start, and when to kill it at the latest:
+// this process may be killed or paused before it can report which it is.
 func (g *Guard) expect(mark string, until time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -170,7 +170,7 @@ func (g *Guard) expect(mark string, until time.Time) {
 	g.send()
 }
 
-// watch tells which group to kill.
+// watch notifies it which group to kill.
 func (g *Guard) watch(group int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -178,7 +178,7 @@ func (g *Guard) watch(group int) {
 	g.send()
 }
 
-// Forget tells that the group has ended: its number may be another's later.
+// Forget notifies it that the group has ended: its number may be another's later.
 func (g *Guard) Forget() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 )
 
 // interruptsArg makes a guard a witness instead: a process in the command's own group,
-// which tells whether SIGINT came. While the command has the terminal, Ctrl-C reaches its
-// group alone, and one that ends in good order for it does not tell why.
+// which reports whether SIGINT came. While the command has the terminal, Ctrl-C reaches its
+// group alone, and one that ends in good order for it does not report why.
 const interruptsArg = "interrupts"
 
 // witnessTime is for a SIGINT that came just before the command ended.

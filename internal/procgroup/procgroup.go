@@ -19,7 +19,7 @@ import (
 const GuardArg = "__guard"
 
 // GuardName is what the guard is called in lists of processes. With the program's own
-// name, whoever kills all of that name would kill their guards as well.
+// name, anyone who kills all of that name would kill their guards as well.
 const GuardName = "lock-guard"
 
 // Statuses of a command, as shells give them.

@@ -44,7 +44,7 @@ func notify(c chan<- os.Signal, signals ...os.Signal) {
 	}
 }
 
-// IgnoredFromTheStart reports whether this process was started to ignore s. Go tells it
+// IgnoredFromTheStart reports whether this process was started to ignore s. Go reports it
 // of some signals only: of the others, such as SIGTERM, it is not known, and false.
 func IgnoredFromTheStart(s syscall.Signal) bool {
 	if s == syscall.SIGQUIT {

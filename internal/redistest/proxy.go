@@ -235,7 +235,7 @@ func (l *link) reset() {
 func (p *Proxy) carry(l *link, target string) {
 	server, err := net.DialTimeout("tcp", target, 10*time.Second)
 	if err != nil {
-		// A black hole does not tell that the target is down either.
+		// A black hole does not report that the target is down either.
 		for r, changed := p.now(); r.blackhole || r.hold; r, changed = p.now() {
 			select {
 			case <-changed:

@@ -43,7 +43,7 @@ func (r *release) publish(ctx context.Context) error {
 		"run", ".", "-top", tree, "-proxy", filepath.Join(r.work, "proxy")); err != nil {
 		return err
 	}
-	// Whoever is fetched must be what go.sum of the command says. Only the modules of this
+	// What is fetched must be what go.sum of the command says. Only the modules of this
 	// tree are added: their sums are not known before.
 	sums, err := os.ReadFile(filepath.Join(tree, "cmd", "lockkeeper", "go.sum"))
 	if err != nil {

@@ -29,7 +29,7 @@ const atLeast = time.Minute
 // ErrNobody says that nobody holds the key.
 var ErrNobody = errors.New("nobody holds it")
 
-// Ask asks whoever holds key to end this term. The request stands until it is released or
+// Ask asks the process that holds key to end this term. The request stands until it is released or
 // its ttl is up, and in some stores no longer than this process lives: see Leave. request
 // is nil if another's request stands already.
 func Ask(ctx context.Context, l lock.Locker, key string) (term lock.Info, request lock.Lease, err error) {
@@ -44,7 +44,7 @@ func Ask(ctx context.Context, l lock.Locker, key string) (term lock.Info, reques
 	case term.Holder == "":
 		return term, nil, fmt.Errorf("%q: %w", key, ErrNobody)
 	case term.Token == 0:
-		return term, nil, fmt.Errorf("%w: too few nodes tell the token of %q, by which the term would be named", lock.ErrUnavailable, key)
+		return term, nil, fmt.Errorf("%w: too few nodes report the token of %q, by which the term would be named", lock.ErrUnavailable, key)
 	}
 	// Twice what is left is more than its leader's whole ttl once it has renewed in time,
 	// or else the term is over before the request.

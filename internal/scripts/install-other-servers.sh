@@ -4,7 +4,7 @@
 # directory of their own, with the C library and the loader that they were built for, and
 # nothing of the system changes: apt works on lists, a cache and a status of its own.
 #
-#   install-other-servers.sh          fetches what is missing; tells what can't be had
+#   install-other-servers.sh          fetches what is missing; reports what can't be had
 #   install-other-servers.sh --list   prints the servers that are there, one path a line
 #
 # LOCKKEEPER_SERVERS is the directory, by default ~/.cache/lockkeeper/servers;

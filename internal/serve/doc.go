@@ -29,6 +29,6 @@
 //
 // # What is not
 //
-// There is no authentication and no TLS: whoever reaches the address can read the names
+// There is no authentication and no TLS: anyone who reaches the address can read the names
 // of keys and holders. Serve it on loopback, or behind a proxy that lets operators in.
 package serve

@@ -421,7 +421,7 @@ type holdModel struct {
 // Since is when the hold began, on this machine's clock, for people.
 func (h holdModel) Since() time.Time { return h.Read.Add(-h.Info.Held) }
 
-// Waiters are the names of who waits, first come first, as far as the store tells.
+// Waiters are the names of who waits, first come first, as far as the store reports them.
 func (h holdModel) Waiters() []string {
 	if h.View == nil {
 		return nil

@@ -58,7 +58,7 @@ func healthy(names ...string) Checkup {
 	return c
 }
 
-// held is a lock of a store that tells neither since when it is held nor who waits.
+// held is a lock of a store that reports neither since when it is held nor who waits.
 func held(key, holder string) Lock {
 	return Lock{
 		Reading: inspect.Reading{Info: lock.Info{Key: key, Holder: holder, Token: 7, TTL: 10 * time.Second}},

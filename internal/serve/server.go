@@ -117,7 +117,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, 0), // whoever asks could fill the log
+		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, 0), // anyone who asks could fill the log
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()

@@ -61,7 +61,7 @@ const (
 // Checkup is an answer to the question how the nodes are. Nobody changes it.
 type Checkup struct {
 	// Err is why there is none; it matches errors.ErrUnsupported where the store can
-	// never tell.
+	// never report.
 	Err    error
 	Health inspect.HealthJSON
 	Events []Event

@@ -9,7 +9,7 @@ import (
 	"github.com/tonsurance/lockkeeper/redlock"
 )
 
-// register is what is known of one key: who was told to hold it until when, and the
+// register is what is known of one key: who was granted it until when, and the
 // resource that it protects. The world's mutex guards it.
 type register struct {
 	key    string
@@ -50,7 +50,7 @@ type term struct {
 	r     *register
 	asked time.Time // when the attempt began
 	given time.Time
-	until time.Time // it was told to be valid until then
+	until time.Time // it was granted until then
 	inFn  bool      // a function runs that stands for it
 	over  bool      // released, or seen lost
 }

@@ -107,10 +107,10 @@ func (c *client) process(ctx context.Context, l lock.Locker) {
 		}
 		switch kind {
 		case 0, 1:
-			_ = leader.Run(ctx, l, key, c.work(key), &leader.Options{TTL: ttl, Acquire: c.patience(), Keepalive: c.keep(ttl)})
+			_ = leader.Run(ctx, l, key, c.work(key), &leader.Options{TTL: ttl, Acquire: c.acquireOptions(), Keepalive: c.keep(ttl)})
 		case 2:
 			o := c.keep(ttl)
-			o.Acquire = c.patience()
+			o.Acquire = c.acquireOptions()
 			_ = keepalive.Do(ctx, l, key, ttl, c.work(key), o)
 		case 3:
 			c.byHand(ctx, l, key)
@@ -131,7 +131,7 @@ func (c *client) ttl() time.Duration {
 	return max(c.w.ttl/4+c.upTo(c.w.ttl*3/4), time.Second).Truncate(time.Millisecond)
 }
 
-func (c *client) patience() *lock.AcquireOptions {
+func (c *client) acquireOptions() *lock.AcquireOptions {
 	return &lock.AcquireOptions{Delay: c.w.ttl / 8, MaxDelay: c.w.ttl / 4}
 }
 
@@ -151,7 +151,7 @@ func (c *client) keep(ttl time.Duration) *keepalive.Options {
 
 // acquire is lock.Acquire as a newcomer does it.
 func (c *client) acquire(ctx context.Context, l *redlock.Locker, key string) (lock.Lease, error) {
-	return lock.Acquire(ctx, c.locker(l), key, c.w.ttl, c.patience())
+	return lock.Acquire(ctx, c.locker(l), key, c.w.ttl, c.acquireOptions())
 }
 
 // work is what needs a lease: it looks at its context, and writes.
@@ -208,7 +208,7 @@ func (c *client) step(ctx context.Context, t *term) bool {
 
 // byHand does without keepalive, and forgets to release at times.
 func (c *client) byHand(ctx context.Context, l lock.Locker, key string) {
-	lease, err := lock.Acquire(ctx, l, key, c.ttl(), c.patience())
+	lease, err := lock.Acquire(ctx, l, key, c.ttl(), c.acquireOptions())
 	if err != nil {
 		return
 	}

@@ -128,7 +128,7 @@ func (k *conn) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResul
 		}
 	}
 	answer := k.n.do(args)
-	k.told(args, answer)
+	k.noteReply(args, answer)
 	if f.double {
 		w.res.Doubled++
 		k.deliverLater(args, f.doubledBy)
@@ -168,12 +168,12 @@ func (k *conn) deliverLater(args []string, after time.Duration) {
 		if k.n.down || k.n.hung.After(time.Now()) {
 			return
 		}
-		k.told(args, k.n.do(args))
+		k.noteReply(args, k.n.do(args))
 	})
 }
 
-// told notes what a node answered to a script. mu is held.
-func (k *conn) told(args []string, answer any) {
+// noteReply notes what a node answered to a script. mu is held.
+func (k *conn) noteReply(args []string, answer any) {
 	if refused, ok := answer.([]any); args[0] != "EVALSHA" && args[0] != "FCALL" || ok && len(refused) == 3 && refused[0] == int64(0) {
 		return // refusals would fill the timeline
 	}
@@ -194,6 +194,6 @@ func (c call) String() string {
 	if c.script == "batch" || c.script == "keeps" || c.script == "takes" || len(c.args) < 6 {
 		return c.script
 	}
-	// A value is "c/" and 26 random letters, of which a few tell it apart.
+	// A value is "c/" and 26 random letters, of which a few distinguish it.
 	return fmt.Sprintf("%s(%s, %.8s, %v)", c.script, c.args[3], c.args[5], c.args[6:])
 }

@@ -87,13 +87,13 @@ func TestTheSimulatedScriptsAnswerAsTheLuaDoes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	listening := make(chan error, 1)
 	go func() {
-		listening <- c.Receive(ctx, c.B().Subscribe().Channel("heard").Build(), func(rueidis.PubSubMessage) {})
+		listening <- c.Receive(ctx, c.B().Subscribe().Channel("known").Build(), func(rueidis.PubSubMessage) {})
 	}()
 	require.Eventually(t, func() bool {
-		n, err := d.do("PUBLISH", "heard", "").ToInt64()
+		n, err := d.do("PUBLISH", "known", "").ToInt64()
 		return err == nil && n == 1
 	}, time.Minute, time.Millisecond)
-	d.n.publish = func(channel, _ string) int { return map[string]int{"heard": 1}[channel] }
+	d.n.publish = func(channel, _ string) int { return map[string]int{"known": 1}[channel] }
 	seen := map[string]int{}
 	for i := range 6000 {
 		seen[d.step(i)]++
@@ -161,7 +161,7 @@ func (d *differential) step(i int) string {
 		"leave":   {value, "600000000", least, run, waiter},
 		"stand": {
 			value, ttl, "600000000", least, run, waiter, pick("1000000000", "2000000000", "3000000000", "0"),
-			pick("0", "1", "1", "1", "2"), pick("heard", "heard", "unheard"), pick("0", "1", "1"), pick("", "v1", "v2", "v3"), pick("", "w1", "w2"),
+			pick("0", "1", "1", "1", "2"), pick("known", "known", "unknown"), pick("0", "1", "1"), pick("", "v1", "v2", "v3"), pick("", "w1", "w2"),
 		},
 		"agree": {pick("", value), pick("", "v1", "v2", "v3"), ttl},
 	}[name]

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// calm is the weather between faults.
-func (w *world) calm() { w.weak = weather{latency: w.timeout / 100} }
+// calm is the network between faults.
+func (w *world) calm() { w.weak = networkFaults{latency: w.timeout / 100} }
 
 // inject alternates quiet stretches and bursts of faults for d.
 func (w *world) inject(ctx context.Context, d time.Duration) {
@@ -176,7 +176,7 @@ func (w *world) rolling(ctx context.Context) {
 	}
 }
 
-// heal ends all faults, and tells when.
+// heal ends all faults, and reports when.
 func (w *world) heal() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -20,7 +20,7 @@ type node struct {
 	local time.Duration
 	at    time.Time
 	rate  float64
-	wall  time.Duration // what TIME tells is off by this
+	wall  time.Duration // what TIME reports is off by this
 
 	run      string
 	runs     int
@@ -96,7 +96,7 @@ func (n *node) setRate(rate float64) {
 	n.local, n.at, n.rate = n.clock(), n.now(), rate
 }
 
-// step moves the clock, and what TIME tells.
+// step moves the clock, and what TIME reports.
 func (n *node) step(d time.Duration) {
 	n.setRate(n.rate)
 	n.local += d
@@ -171,7 +171,7 @@ func (n *node) fence(key string) (fenceEntry, bool) {
 	return e, ok
 }
 
-// micros is what TIME tells.
+// micros is what TIME reports.
 func (n *node) micros() int64 { return n.now().Add(n.wall).UnixMicro() }
 
 func (n *node) uptime() int64 { return int64((n.clock() - n.started) / time.Second) }
@@ -227,7 +227,7 @@ func (n *node) do(args []string) any {
 	return redisError("ERR unknown command (simulated)")
 }
 
-// sinceStart is what INFO all tells of a server whose configuration nobody has changed
+// sinceStart is what INFO all says of a server whose configuration nobody has changed
 // since it started.
 const sinceStart = "role:master\r\nmaster_replid2:0000\r\naof_last_rewrite_time_sec:-1\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\n" +
 	"cmdstat_config|get:calls=3,usec=1\r\n"

@@ -83,7 +83,7 @@ type world struct {
 	late    sync.WaitGroup // messages that nobody waits for
 
 	mu     sync.Mutex
-	weak   weather
+	weak   networkFaults
 	hold   map[string]*register // by key
 	res    Result
 	events []event
@@ -91,8 +91,8 @@ type world struct {
 	stop   context.CancelFunc
 }
 
-// weather is what the network does to all messages.
-type weather struct {
+// networkFaults is what the network does to all messages.
+type networkFaults struct {
 	loss, slow, double float64
 	latency            time.Duration
 }
@@ -299,7 +299,7 @@ func (w *world) requireEnd(clients *sync.WaitGroup) {
 	case <-timeout.C:
 	}
 	w.mu.Lock()
-	w.violate("clients have not ended %v after they were told to", 20*w.bound())
+	w.violate("clients have not ended %v after they were asked to", 20*w.bound())
 	w.mu.Unlock()
 	<-done // or the bubble reports the deadlock
 }

@@ -101,7 +101,7 @@ func newPostgres(t testing.TB) *Postgres {
 	p := &Postgres{Server: newServer(t, "postgres")}
 	p.data = p.ownDir("data")
 	p.command = func() *exec.Cmd {
-		// Whoever had it is gone, by kill -9: see Kill.
+		// The one that had it is gone, by kill -9: see Kill.
 		_ = os.Remove(filepath.Join(p.data, "postmaster.pid"))
 		return postgresCommand(t, program, "-D", p.data)
 	}

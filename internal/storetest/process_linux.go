@@ -25,7 +25,7 @@ func as(cmd *exec.Cmd, uid, gid int) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 }
 
-// child is a process, with what tells it from a later one of the same number.
+// child is a process, with what distinguishes it from a later one of the same number.
 type child struct {
 	pid   int
 	state byte

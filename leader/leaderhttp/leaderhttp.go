@@ -73,7 +73,7 @@ func Handler(e *leader.Elector) http.Handler {
 //
 //	mux.Handle("POST /resign", leaderhttp.Resign(elector))
 //
-// Whoever reaches it can end every term of this copy: serve it on loopback, or behind
+// Anyone who reaches it can end every term of this copy: serve it on loopback, or behind
 // what you let operators in by. Requests that a browser makes for another site's page are
 // refused (403, [http.CrossOriginProtection]).
 func Resign(e *leader.Elector) http.Handler {
@@ -104,7 +104,7 @@ func write(w http.ResponseWriter, code int, s leader.Status) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(body) // the client has gone: nobody to tell
+	_ = json.NewEncoder(w).Encode(body) // the client has gone: nobody to report it to
 }
 
 func text(err error) string {

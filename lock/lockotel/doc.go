@@ -1,4 +1,4 @@
-// Package lockotel tells OpenTelemetry what happens to locks: metrics and spans of
+// Package lockotel reports to OpenTelemetry what happens to locks: metrics and spans of
 // attempts, waits, renewals, holds and losses, of leaders and of a store's nodes.
 // It is a module of its own, so that programs without OpenTelemetry don't link it,
 // and needs no more than the API: which SDK and exporter get the data is the
@@ -40,5 +40,5 @@
 // attributes lock.key (the full key), lock.outcome and, where there is one,
 // lock.token. Calls without a span around them get none, so that a keeper that
 // renews for weeks is no endless stream of traces. A wait's attempts are its siblings,
-// not its children: they are told before it.
+// not its children: they are reported before it.
 package lockotel

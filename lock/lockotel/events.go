@@ -11,10 +11,10 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Observe returns a locker that works as l does and tells of every attempt, wait,
+// Observe returns a locker that works as l does and reports every attempt, wait,
 // renewal, release and loss; and, where l queues by itself ([lock.Awaiter]), of the
 // requests that stand in its queues. Put it directly on the store: above a
-// [lock.Semaphore] it would tell of the semaphore, not of its slots.
+// [lock.Semaphore] it would report the semaphore, not its slots.
 func (t *Telemetry) Observe(l lock.Locker) lock.Locker {
 	o := observer{t, t.of(l)}
 	return lock.Observe(newQueued(l, o), o.event)
@@ -23,7 +23,7 @@ func (t *Telemetry) Observe(l lock.Locker) lock.Locker {
 // Event measures e: for [lock.Observe], where a program has an observer of its own.
 func (t *Telemetry) Event(e lock.Event) { observer{t, nil}.event(e) }
 
-// observer tells of the locks of one store.
+// observer reports the locks of one store.
 type observer struct {
 	*Telemetry
 	store []attribute.KeyValue // names it, where the common attributes do not
@@ -52,7 +52,7 @@ func (t observer) event(e lock.Event) {
 	}
 }
 
-// measure tells of one call, which is over.
+// measure reports one call, which is over.
 func (t observer) measure(ctx context.Context, h metric.Float64Histogram, e lock.Event, end time.Time) {
 	result := outcome(e.Err)
 	// How long an attempt took says how quick the store is; the time in its queue is the
@@ -65,7 +65,7 @@ func (t observer) measure(ctx context.Context, h metric.Float64Histogram, e lock
 	t.span(ctx, e, string(e.Kind), end.Add(-e.Duration), end, attrs, result)
 }
 
-// ended tells of a lease that is over.
+// ended reports a lease that is over.
 func (t observer) ended(ctx context.Context, e lock.Event, how string, end time.Time) {
 	t.hold.Record(ctx, e.Held.Seconds(), t.common, t.named(e.Key, holdEnd.String(how)), metric.WithAttributes(t.store...))
 	t.span(ctx, e, "hold", end.Add(-e.Held), end, []attribute.KeyValue{holdEnd.String(how)}, outcome(e.Err))

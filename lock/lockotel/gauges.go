@@ -15,7 +15,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// Elector tells of e's state, terms and overdue terms whenever metrics are
+// Elector reports e's state, terms and overdue terms whenever metrics are
 // collected. Electors whose attributes are the same are added up. stop ends that.
 func (t *Telemetry) Elector(e *leader.Elector) (stop func() error, err error) {
 	state, err1 := t.meter.Int64ObservableUpDownCounter(leaderStates.Name, metric.WithUnit(leaderStates.Unit), metric.WithDescription(leaderStates.Description))
@@ -50,9 +50,9 @@ func one(yes bool) int64 {
 const DefaultHealthInterval = 15 * time.Second
 
 // Health asks l's nodes for their state at once and then every so often (0 means
-// DefaultHealthInterval), and tells the last answer whenever metrics are collected:
+// DefaultHealthInterval), and reports the last answer whenever metrics are collected:
 // a scrape never waits for a node. A question takes no longer than every; where it
-// can't be asked at all, nothing is told until it can again. For redlock each is a real vote
+// can't be asked at all, nothing is reported until it can again. For redlock each is a real vote
 // on every node.
 //
 // One a Telemetry: a second fails with an error matching [lock.ErrInvalid], and a
@@ -62,7 +62,7 @@ func (t *Telemetry) Health(l lock.Locker, every time.Duration) (stop func() erro
 	checker, ok := lock.As[lock.HealthChecker](l)
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("lockotel: health: %T can't tell of its nodes: %w", l, errors.ErrUnsupported)
+		return nil, fmt.Errorf("lockotel: health: %T can't report on its nodes: %w", l, errors.ErrUnsupported)
 	case every < 0:
 		return nil, fmt.Errorf("lockotel: health: %w: every is %v, want 0 or more", lock.ErrInvalid, every)
 	case !t.hasHealth.CompareAndSwap(false, true):

@@ -70,7 +70,7 @@ func TestHealth(t *testing.T) {
 
 		p.set(func(p *patient) { p.hangs = true })
 		time.Sleep(10 * lockotel.DefaultHealthInterval)
-		require.NotContains(t, s.gather(), "lock_quorum_spare", "what is not known is not told")
+		require.NotContains(t, s.gather(), "lock_quorum_spare", "what is not known is not reported")
 		p.set(func(p *patient) { p.hangs = false })
 		time.Sleep(2 * lockotel.DefaultHealthInterval)
 		s.requireCount(-2, "lock_quorum_spare")

@@ -144,7 +144,7 @@ func TestEvents(t *testing.T) {
 		time.AfterFunc(3*time.Second, func() { _ = first.Release(context.Background()) })
 		second, err := lock.Acquire(t.Context(), l, key, ttl, nil)
 		require.NoError(t, err)
-		synctest.Wait() // the first one's release is told after the second was woken
+		synctest.Wait() // the first one's release is reported after the second was woken
 		_, waited := s.value("lock_wait_duration_seconds", "lock_outcome", "ok")
 		require.InDelta(t, 3, waited, 0.1)
 		_, held := s.value("lock_hold_duration_seconds", "lock_hold_end", "released")

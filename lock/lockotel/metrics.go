@@ -42,7 +42,7 @@ var (
 	waitDuration    = Metric{"lock.wait.duration", "s", "Time of a whole lock.Acquire", []string{"lock.outcome"}}
 	extendDuration  = Metric{"lock.extend.duration", "s", "Time of a renewal", []string{"lock.outcome"}}
 	releaseDuration = Metric{"lock.release.duration", "s", "Time of a release", []string{"lock.outcome"}}
-	holdDuration    = Metric{"lock.hold.duration", "s", "Time that a lease was held, told when it ends", []string{"lock.hold.end"}}
+	holdDuration    = Metric{"lock.hold.duration", "s", "Time that a lease was held, reported when it ends", []string{"lock.hold.end"}}
 	queueWaiting    = Metric{"lock.queue.waiting", "{request}", "Requests of this process that stand in the store's queues", nil}
 	queueHandoffs   = Metric{"lock.queue.handoffs", "{lease}", "Leases that were handed over to a request that stood in a queue", nil}
 	queueRefreshes  = Metric{"lock.queue.refreshes", "{request}", "Requests sent to a node again to keep a position in its queue", []string{"lock.node.name"}}

@@ -34,13 +34,13 @@ type Options struct {
 	// as "account" for "account:4711", because each value is a time series of its
 	// own for ever. It gets the full key, or an Elector's as that was given; "" is
 	// no attribute. It is called for each event and must be safe for concurrent
-	// use. nil means that metrics do not tell keys apart.
+	// use. nil means that metrics do not distinguish keys.
 	KeyName func(key string) string
 
 	// Store names the store in the attribute lock.store of each metric and span: "s3", or "orders"
 	// where a program has two of a kind. Defaults to the package of the locker that is given to
-	// Observe or Health ("redlock", "postgres", "s3") in what these tell; what Lost, Elector,
-	// Request, Refresh and Event tell has none then, because they see no locker.
+	// Observe or Health ("redlock", "postgres", "s3") in what these report; what Lost, Elector,
+	// Request, Refresh and Event report has none then, because they see no locker.
 	Store string
 
 	// Attributes are added to every metric. lock.store among them stands in for Store.

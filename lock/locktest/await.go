@@ -36,13 +36,13 @@ type queued struct {
 	err    error
 	began  time.Time
 
-	mu      sync.Mutex // guards all below
-	told    []*lock.HeldError
-	stands  chan struct{} // closed at the first refusal
-	inside  bool          // refused is being called
-	overlap bool
-	ended   bool
-	late    bool // it was called after the end
+	mu       sync.Mutex // guards all below
+	reported []*lock.HeldError
+	stands   chan struct{} // closed at the first refusal
+	inside   bool          // refused is being called
+	overlap  bool
+	ended    bool
+	late     bool // it was called after the end
 }
 
 func (w *queued) refused(held *lock.HeldError) {
@@ -50,8 +50,8 @@ func (w *queued) refused(held *lock.HeldError) {
 	w.overlap = w.overlap || w.inside
 	w.late = w.late || w.ended
 	w.inside = true
-	w.told = append(w.told, held)
-	if len(w.told) == 1 {
+	w.reported = append(w.reported, held)
+	if len(w.reported) == 1 {
 		close(w.stands)
 	}
 	w.mu.Unlock()
@@ -155,8 +155,8 @@ func aFreeKeyIsGrantedAtOnce(c *check) {
 		start := time.Now()
 		w := c.await(c.l, key, c.long())
 		lease := c.handed(w, "a free key")
-		if len(w.told) > 0 && !c.busy() {
-			c.Errorf("refused was called for a free key, with %v", w.told[0])
+		if len(w.reported) > 0 && !c.busy() {
+			c.Errorf("refused was called for a free key, with %v", w.reported[0])
 		}
 		if lease.Key() != c.h.FullKey(key) {
 			c.Errorf("lease.Key() = %.60q, want %.60q", lease.Key(), c.h.FullKey(key))
@@ -399,9 +399,9 @@ func refusedTellsWhoHoldsUntilTheEnd(c *check) {
 	time.Sleep(c.ttl() / 2)
 	for _, w := range []*queued{w, gone} {
 		w.mu.Lock()
-		told, overlap, late := w.told, w.overlap, w.late
+		reported, overlap, late := w.reported, w.overlap, w.late
 		w.mu.Unlock()
-		for _, held := range told {
+		for _, held := range reported {
 			switch {
 			case held == nil:
 				c.fatalf("refused was called with nil")

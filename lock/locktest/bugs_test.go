@@ -28,7 +28,7 @@ var bugs = []struct {
 		"Attempt/ACancelledAttemptLeavesNothingHeld", "Attempt/RacingCancellationsLeaveNothingHeld", "Attempt/ALostReplyLeavesNothingHeld",
 		"Composition/ACancelledAcquireAllLeavesNothingHeld",
 	}},
-	{"cleanup frees whoever holds", []string{"Attempt/CleanupFreesNoLaterHolder"}},
+	{"cleanup frees another's hold", []string{"Attempt/CleanupFreesNoLaterHolder"}},
 	{"an outage is granted locally", []string{"Attempt/AnOutageLeavesNothingHeld", "Error/AnOutageIsErrUnavailableAlone"}},
 	{"typed nil lease on error", []string{"Attempt/ErrorsComeWithoutALease"}},
 
@@ -106,7 +106,7 @@ var bugs = []struct {
 	{"extend is local only", []string{"Extend/ExtendKeepsOthersOut"}},
 	{"extend never shortens", []string{"Extend/AShorterExtendIsHonoured"}},
 	{"extends expired leases", []string{"Extend/AnExpiredLeaseIsLostThoughNobodyTookIt"}},
-	{"extends whoever holds", []string{"Extend/AnotherHolderIsNotExtended"}},
+	{"extends another's hold", []string{"Extend/AnotherHolderIsNotExtended"}},
 	{"extend takes a free key", []string{"Extend/AKeyThatAnotherFreedIsNotRetaken", "Extend/ATakenHoldIsLost"}},
 	{"extend revives a released lease", []string{"Extend/ExtendAfterReleaseIsLost", "Extend/ExtendRacingReleaseLeavesNothingHeld"}},
 	{"extend ignores a Release under way", []string{"Extend/ExtendDuringReleaseIsLost"}},
@@ -124,7 +124,7 @@ var bugs = []struct {
 	{"release leaves the key", []string{"Release/ReleaseFreesTheKey", "Acquire/AcquireGetsItAfterRelease"}},
 	{"release is not idempotent", []string{"Release/ReleaseIsIdempotent", "Release/ConcurrentReleasesAgree"}},
 	{"release obeys its ctx", []string{"Release/AnEndedCtxDoesNotStopRelease"}},
-	{"release frees whoever holds", []string{
+	{"release frees another's hold", []string{
 		"Release/RepeatedReleaseFreesNoLaterHolder", "Release/LateReleaseFreesNoLaterHolder",
 		"Release/ReleaseOfATakenHoldFreesNoLaterHolder", "Release/ALostReplyOnReleaseFreesNoLaterHolder",
 	}},
@@ -146,7 +146,7 @@ var bugs = []struct {
 	{"a Release undoes ReleaseAfter", []string{"ReleaseAfter/AReleaseAfterwardsFreesNothing"}},
 	{"a Release undoes a failed ReleaseAfter", []string{"ReleaseAfter/AFailedReleaseAfterIsNotUndone", "ReleaseAfter/ALostReplyOnReleaseAfterIsNotUndone"}},
 	{"ReleaseAfter revives a lost hold", []string{"ReleaseAfter/ReleaseAfterPastExpiryIsLost"}},
-	{"ReleaseAfter keeps whoever holds", []string{"ReleaseAfter/ReleaseAfterDisturbsNoLaterHolder"}},
+	{"ReleaseAfter keeps another's hold", []string{"ReleaseAfter/ReleaseAfterDisturbsNoLaterHolder"}},
 	{"ReleaseAfter takes any time", []string{"ReleaseAfter/TooLongATimeIsRefusedBefore"}},
 
 	// RaiseToken.

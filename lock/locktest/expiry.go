@@ -42,7 +42,7 @@ func expiryIsTheRequestPlusTheTTL(c *check) {
 	}
 }
 
-// monotonic tells whether t has a monotonic reading, which time.Now has outside
+// monotonic reports whether t has a monotonic reading, which time.Now has outside
 // synctest bubbles.
 func monotonic(t time.Time) bool { return strings.Contains(t.String(), " m=") }
 
@@ -84,7 +84,7 @@ func (c *check) inTime(key string, lease lock.Lease, ttl, slack time.Duration) (
 			// whose store has no clock counts from when it has seen the hold.
 			most = expiry.Add(slack + max(0, now.Sub(expiry.Add(-ttl))))
 		case errors.Is(err, lock.ErrHeld) && asked.After(most):
-			return fmt.Sprintf("a key is still held %v after its lease's Expiry, want at most %v: the store keeps it longer than it was told to",
+			return fmt.Sprintf("a key is still held %v after its lease's Expiry, want at most %v: the store keeps it longer than it was asked to",
 				asked.Sub(expiry), most.Sub(expiry))
 		case !errors.Is(err, lock.ErrHeld) && !errors.Is(err, lock.ErrUnavailable):
 			c.fatalf("TryAcquire of %.60q, whose lease ends: %v", key, err)

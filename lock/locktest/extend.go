@@ -287,7 +287,7 @@ func aLostReplySaysNothing(c *check) {
 	c.h.LoseReply(c.t, c.l)
 	ctx, cancel := context.WithTimeout(context.Background(), c.ttl())
 	defer cancel()
-	if err := lease.Extend(ctx, c.long()); err != nil { // nil: asked again, and was told
+	if err := lease.Extend(ctx, c.long()); err != nil { // nil: asked again, and has an answer
 		wantUnchanged(c, lease, before, err)
 	}
 	c.stillHolds(lease, key)

@@ -10,7 +10,7 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// Harness tells the suite how to reach a backend, and which faults it can cause
+// Harness shows the suite how to reach a backend, and which faults it can cause
 // there. Only New is required.
 //
 // Cases run one after another. Each calls New once, before any other hook, and

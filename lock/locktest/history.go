@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// history records who held one key when. Times tell overlaps; steps, which
-// count up with each event, tell order where two events fall on the same time.
+// history records who held one key when. Times show overlaps; steps, which
+// count up with each event, show the order where two events fall on the same time.
 type history struct {
 	step atomic.Int64
 	mu   sync.Mutex // guards terms

@@ -78,7 +78,7 @@ func namesNeverShareALock(c *check) {
 	}
 }
 
-// apart acquires key while others are held, and tells when one of them is why
+// apart acquires key while others are held, and reports when one of them is why
 // it can't.
 func apart(c *check, key string, held []string) lock.Lease {
 	c.Helper()

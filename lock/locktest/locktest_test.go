@@ -181,7 +181,7 @@ func TestEachBugFailsInTheCaseMeantForIt(t *testing.T) {
 	}
 }
 
-// Whoever looks takes 0.6 ttls for each look: the key is seen to be free late, and was not held
+// Each look takes 0.6 ttls: the key is seen to be free late, and was not held
 // too long for that.
 func TestASlowMachineIsNoMistakeOfTheStore(t *testing.T) {
 	for _, name := range []string{"Expiry/AnOddTTLIsHonoured", "Expiry/AnExtendedKeyGetsFreeInTime"} {

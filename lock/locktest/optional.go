@@ -184,7 +184,7 @@ func healthSeesTheStore(c *check) {
 		case err != nil:
 			return err
 		case len(health.Nodes) == 0 || health.Quorum < 1 || health.Quorum > len(health.Nodes):
-			c.fatalf("Health tells of %d nodes with a quorum of %d", len(health.Nodes), health.Quorum)
+			c.fatalf("Health reports %d nodes with a quorum of %d", len(health.Nodes), health.Quorum)
 		case !health.HasQuorum():
 			return errors.New("no quorum in a store that works")
 		}

@@ -18,7 +18,7 @@ func (s *refStore) keep(key, client, value string, until time.Time) (kept bool) 
 	name := s.name(key, client)
 	h, held := s.live(name)
 	switch {
-	case held && h.value == value, held && s.bug == "ReleaseAfter keeps whoever holds":
+	case held && h.value == value, held && s.bug == "ReleaseAfter keeps another's hold":
 	case !held && s.bug == "ReleaseAfter revives a lost hold":
 		h = refHold{key: key, client: client, value: value, token: s.counts[name]}
 	default:
@@ -32,7 +32,7 @@ func (s *refStore) keep(key, client, value string, until time.Time) (kept bool) 
 		return true
 	case "ReleaseAfter dies with its process":
 		h.mortal = true
-	case "ReleaseAfter keeps whoever holds":
+	case "ReleaseAfter keeps another's hold":
 		h.value = value
 	}
 	h.until = until

@@ -104,7 +104,7 @@ func (r *refLease) Extend(ctx context.Context, ttl time.Duration) error {
 		return r.errLostKeeping()
 	case r.lost && b == "loss is not final":
 		return errPlain
-	case r.expired() && b != "extends expired leases" && b != "extends whoever holds" && b != "extend takes a free key" &&
+	case r.expired() && b != "extends expired leases" && b != "extends another's hold" && b != "extend takes a free key" &&
 		b != "extend revives a released lease":
 		return r.errLost()
 	case ctx.Err() != nil && b == "an ended ctx loses the lease":
@@ -133,7 +133,7 @@ func (r *refLease) Extend(ctx context.Context, ttl time.Duration) error {
 	r.mu.Lock()
 	r.cancel = nil
 
-	late := !time.Now().Before(old) && b != "accepts answers after expiry" && b != "extends expired leases" && b != "extends whoever holds" &&
+	late := !time.Now().Before(old) && b != "accepts answers after expiry" && b != "extends expired leases" && b != "extends another's hold" &&
 		b != "extend takes a free key" && b != "extend revives a released lease"
 	switch {
 	case r.releasing && b != "extend revives a released lease":
@@ -238,7 +238,7 @@ func (r *refLease) Release(ctx context.Context) error {
 	switch {
 	case r.done && b == "release is not idempotent":
 		return errPlain
-	case r.done && b == "release frees whoever holds":
+	case r.done && b == "release frees another's hold":
 		r.l.store.remove(r.key, r.l.id, "")
 		return r.final
 	case r.done && b == "loss is not final":
@@ -260,7 +260,7 @@ func (r *refLease) Release(ctx context.Context) error {
 	}
 	r.mu.Unlock()
 	value := r.value
-	if b == "release frees whoever holds" {
+	if b == "release frees another's hold" {
 		value = ""
 	}
 	err := r.l.call(ctx, func() {

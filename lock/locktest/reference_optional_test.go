@@ -110,7 +110,7 @@ type refWatch struct {
 	stopped chan struct{}
 }
 
-// wake tells the watchers of key. mu is held.
+// wake notifies the watchers of key. mu is held.
 func (s *refStore) wake(key string) {
 	for w := range maps.Clone(s.watches) {
 		switch {
@@ -143,7 +143,7 @@ func (l *refLocker) Watch(ctx context.Context, key string, wake chan<- struct{})
 		context.AfterFunc(ctx, stop)
 	}
 	ended := make(chan struct{})
-	go func() { // spurious wakes are allowed: they stand in for news of expiries
+	go func() { // spurious wakes are allowed: they stand in for notifications of expiries
 		defer close(ended)
 		ticker := time.NewTicker(50 * time.Millisecond)
 		defer ticker.Stop()
@@ -156,8 +156,8 @@ func (l *refLocker) Watch(ctx context.Context, key string, wake chan<- struct{})
 			s.mu.Lock()
 			before, had := s.holds[key]
 			_, held := s.live(key)
-			news := had && !held && before.key == key && l.bug != "no wake on expiry"
-			if _, watched := s.watches[w]; watched && (news || l.bug == "wakes all the time") {
+			changed := had && !held && before.key == key && l.bug != "no wake on expiry"
+			if _, watched := s.watches[w]; watched && (changed || l.bug == "wakes all the time") {
 				s.wake(key)
 			}
 			s.mu.Unlock()

@@ -178,7 +178,7 @@ func (s *refStore) extend(key, client, value string, ttl time.Duration) bool {
 	name := s.name(key, client)
 	h, held := s.live(name)
 	switch {
-	case held && h.value == value, held && s.bug == "extends whoever holds":
+	case held && h.value == value, held && s.bug == "extends another's hold":
 	case !held && (s.bug == "a late extend revives" || s.bug == "extend takes a free key" || s.bug == "extend revives a released lease" || s.bug == "extend ignores a Release under way"):
 		h = refHold{key: key, client: client, value: value, token: s.counts[name]}
 	default:
@@ -450,7 +450,7 @@ func (l *refLocker) cleanUp(ctx context.Context, key, value string) {
 		l.store.mu.Lock()
 		delete(l.store.dead, value)
 		l.store.mu.Unlock()
-	case "cleanup frees whoever holds":
+	case "cleanup frees another's hold":
 		time.AfterFunc(1500*time.Millisecond, func() { l.store.remove(key, l.id, "") })
 	case "cleanup counts afresh":
 		l.store.mu.Lock()

@@ -177,7 +177,7 @@ func aLostReplyOnReleaseFreesNoLaterHolder(c *check) {
 }
 
 // releaseRemovesWhatALostExtendLeft has the store believe in a long lease that
-// the holder was never told of.
+// the holder never learned of.
 func releaseRemovesWhatALostExtendLeft(c *check) {
 	c.attempts(func(try int) string {
 		key := c.key(string(rune('a' + try)))
@@ -189,7 +189,7 @@ func releaseRemovesWhatALostExtendLeft(c *check) {
 		switch {
 		case errors.Is(err, lock.ErrLost):
 			return "Extend within the ttl: " + err.Error()
-		case err == nil: // it asked again and was told: nothing is left to lose
+		case err == nil: // it asked again and has an answer: nothing is left to lose
 			c.release(lease)
 		default:
 			c.passExpiry(lease)

@@ -117,7 +117,7 @@ func (c *check) got(w *inLine, which int) lock.Lease {
 }
 
 // handOver releases lease, for which w is next. By then w has asked in vain, so that it
-// has to hear of the release.
+// has to learn of the release.
 func (c *check) handOver(lease lock.Lease, w *inLine, which int) lock.Lease {
 	c.Helper()
 	time.Sleep(c.ttl() / 20)
@@ -243,7 +243,7 @@ func anIdleWaiterThatHearsNewsAsksNothing(c *check) {
 	}
 	// It would have asked 50 times by polling. A busy connection may be lost.
 	if n := w.by.attempts.Load() - before; n > 10 {
-		c.Errorf("a waiter that hears news asked the store %d times in %v, while nothing happened", n, c.ttl())
+		c.Errorf("a waiter that receives notifications asked the store %d times in %v, while nothing happened", n, c.ttl())
 	}
 	c.release(lease)
 	c.release(c.got(w, 0))

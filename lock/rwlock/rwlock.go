@@ -159,7 +159,7 @@ func (a *attempt) named(err error) error {
 	return &named
 }
 
-// reader takes a place, for which it holds the gate: whoever has the gate knows that
+// reader takes a place, for which it holds the gate: anyone who has the gate knows that
 // nobody comes in, so the gate's token orders readers and writers.
 func (l *Lock) reader(ctx context.Context, a *attempt) (lock.Lease, error) {
 	gate, err := a.ask(ctx, l.inner, a.key)

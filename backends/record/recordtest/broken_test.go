@@ -101,7 +101,7 @@ func (s twoSteps) Put(ctx context.Context, name string, r record.Record, version
 	return lastWins(s).Put(ctx, name, r, version)
 }
 
-// oneVersion tells one version for all states of a name that exist.
+// oneVersion reports one version for all states of a name that exist.
 type oneVersion struct {
 	*recordtest.Memory
 	mu sync.Mutex

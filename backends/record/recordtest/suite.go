@@ -41,8 +41,8 @@ type Stores struct {
 	Ages bool
 }
 
-// patience is for what must happen, on a busy machine too.
-const patience = 20 * time.Second
+// testTimeout is for what must happen, on a busy machine too.
+const testTimeout = 20 * time.Second
 
 // suite is one run.
 type suite struct {
@@ -86,7 +86,7 @@ func (u *suite) fresh(t *testing.T, key string) (string, record.Record) {
 }
 
 func (u *suite) ctx(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -279,7 +279,7 @@ func (u *suite) aReadIsNoOlderThanAWriteThatHasReturned(t *testing.T) {
 
 func (u *suite) anAgeIsNeverTooLarge(t *testing.T) {
 	name, r := u.fresh(t, "k")
-	version, told := "", false
+	version, reported := "", false
 	for range 3 {
 		r.Seq++
 		began := time.Now()
@@ -289,11 +289,11 @@ func (u *suite) anAgeIsNeverTooLarge(t *testing.T) {
 			if since := time.Since(began); e.Age > since || e.Age < 0 {
 				t.Fatalf("Age is %v at most %v after its Put began", e.Age, since)
 			}
-			told = told || e.Age > 0
+			reported = reported || e.Age > 0
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
-	if u.Ages && !told {
+	if u.Ages && !reported {
 		t.Error("the store reports no age, 1.5s after a Put")
 	}
 }
@@ -334,7 +334,7 @@ func (u *suite) watchNotifiesOfTheLatestState(t *testing.T) {
 	cancel() // it has returned
 	wait := func(want string) {
 		t.Helper()
-		timeout := time.After(patience)
+		timeout := time.After(testTimeout)
 		for {
 			select {
 			case got := <-received:
@@ -342,7 +342,7 @@ func (u *suite) watchNotifiesOfTheLatestState(t *testing.T) {
 					return
 				}
 			case <-timeout:
-				t.Fatalf("no notification of version %q in %v", want, patience)
+				t.Fatalf("no notification of version %q in %v", want, testTimeout)
 			}
 		}
 	}

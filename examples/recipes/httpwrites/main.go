@@ -62,7 +62,7 @@ func serve(ctx context.Context, l lock.Locker, listener net.Listener) error {
 	}()
 	err := writes.Run(ctx)
 	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-		err = nil // it was told to end while it stood by
+		err = nil // it was asked to end while it stood by
 	}
 	shut, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer done()

@@ -47,8 +47,8 @@ func (w *world) extended(s *span, lease lock.Lease, err error) {
 	}
 }
 
-// letGo notes that the holder stops.
-func (w *world) letGo(s *span, how string) {
+// conclude notes that the holder stops.
+func (w *world) conclude(s *span, how string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if now := time.Now(); now.Before(s.until) {
@@ -180,7 +180,7 @@ func (w *world) recovers(s side) {
 		return
 	}
 	span := w.granted(asked, lease, s)
-	w.letGo(span, "released in the end")
+	w.conclude(span, "released in the end")
 	_ = lease.Release(context.Background())
 }
 

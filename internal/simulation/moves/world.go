@@ -98,7 +98,7 @@ type world struct {
 type span struct {
 	token       uint64
 	asked, from time.Time
-	until       time.Time // what its holder was last told, or when it let go
+	until       time.Time // what its holder last received, or when it let go
 	side        side
 }
 
@@ -341,18 +341,18 @@ func (p *process) work() {
 	switch w.draw(6) {
 	case 0: // it dies: nothing of it reaches a store any more
 		p.crash()
-		w.letGo(s, "crashed")
+		w.conclude(s, "crashed")
 		p.stop()
 		return
 	case 1: // it hangs, and wakes with an old token
 		time.Sleep(w.some(3 * w.ttl))
 		w.write(s, lease)
 	case 2:
-		w.letGo(s, "released later")
+		w.conclude(s, "released later")
 		_ = lock.ReleaseAfter(context.Background(), lease, w.some(w.ttl))
 		return
 	}
-	w.letGo(s, "released")
+	w.conclude(s, "released")
 	for range 2 {
 		if err := lease.Release(context.Background()); err == nil || errors.Is(err, lock.ErrLost) {
 			break

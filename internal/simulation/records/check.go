@@ -44,8 +44,8 @@ func (w *world) extended(s *span, lease lock.Lease, err error) {
 	}
 }
 
-// letGo notes that the holder stops.
-func (w *world) letGo(s *span) {
+// conclude notes that the holder stops.
+func (w *world) conclude(s *span) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if now := time.Now(); now.Before(s.until) {
@@ -184,7 +184,7 @@ func (w *world) recovers() {
 			w.mu.Unlock()
 			continue
 		}
-		w.letGo(w.granted(key, asked, lease))
+		w.conclude(w.granted(key, asked, lease))
 		_ = lease.Release(context.Background())
 	}
 }

@@ -116,7 +116,7 @@ func trip[T any](ctx context.Context, k *link, put bool, do func(f fate) (T, err
 		return r.v, r.err
 	case <-ctx.Done():
 		return none, ctx.Err()
-	case <-time.After(k.w.ttl / 2): // the driver's own patience
+	case <-time.After(k.w.ttl / 2): // the driver's own timeout
 		return none, errReset
 	}
 }

@@ -81,7 +81,7 @@ type world struct {
 type span struct {
 	token       uint64
 	asked, from time.Time // when the attempt began, and when it was granted
-	until       time.Time // what its holder was last told, or when it let go
+	until       time.Time // what its holder last received, or when it let go
 }
 
 func (w *world) count(n *int) {
@@ -257,10 +257,10 @@ func (p *process) work() {
 		time.Sleep(p.some(w.ttl / 2))
 		return
 	case 1:
-		w.letGo(s)
+		w.conclude(s)
 		_ = lock.ReleaseAfter(context.Background(), lease, p.some(p.ttl()))
 	default:
-		w.letGo(s)
+		w.conclude(s)
 		if err := lease.Release(context.Background()); err != nil && p.rng.IntN(2) == 0 {
 			_ = lease.Release(context.Background())
 		}

@@ -29,14 +29,14 @@ func (h *History) Check(r Rules) (found []Violation) {
 			found = append(found, h.unsure()...)
 		}
 		found = append(found, h.register()...)
-		if len(found) == 0 { // or it would only tell the same again, at length
+		if len(found) == 0 { // or it would only report the same again, at length
 			found = append(found, h.linearizable(r)...)
 		}
 	}
 	return found
 }
 
-// malformed leases tell of their own mistake.
+// malformed leases name their own mistake.
 func (h *History) malformed(r Rules) (found []Violation) {
 	for _, l := range h.Leases {
 		switch {
@@ -49,7 +49,7 @@ func (h *History) malformed(r Rules) (found []Violation) {
 	return found
 }
 
-// Overlaps are pairs of leases of one key whose validity, as their holders were told,
+// Overlaps are pairs of leases of one key whose validity, as their holders received it,
 // overlaps. (Each lease is compared with the one before it that lasted longest.)
 func (h *History) Overlaps() (found []Violation) {
 	keys, of := h.LeasesByKey()
@@ -103,7 +103,7 @@ func (h *History) tokens() (found []Violation) {
 }
 
 // unsure finds operations whose holder had just seen its lease, or its context, alive
-// when that was over by what the lease had told.
+// when that was over by what the lease had reported.
 func (h *History) unsure() (found []Violation) {
 	type term struct {
 		key   string
@@ -119,7 +119,7 @@ func (h *History) unsure() (found []Violation) {
 			continue
 		}
 		end := l.End()
-		if l.Lost { // told to one goroutine while another was looking
+		if l.Lost { // reported to one goroutine while another was looking
 			end = l.Until
 		}
 		if o.Sure < l.Got || o.Sure >= end {

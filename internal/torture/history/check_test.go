@@ -12,7 +12,7 @@ import (
 // at is a moment, in ms.
 func at(ms float64) int64 { return int64(1e12) + int64(ms*1e6) }
 
-// lease of key k by a client: asked for at one moment, got at the next, told to be
+// lease of key k by a client: asked for at one moment, got at the next, said to be
 // valid until the third.
 func lease(client int, token uint64, asked, got, until float64) Lease {
 	return Lease{Key: "k", Client: client, Run: 1, Token: token, Asked: at(asked), Got: at(got), Until: at(until)}
@@ -154,7 +154,7 @@ func TestALongPendingOperationIsNoObstacle(t *testing.T) {
 	h.Ops = append(h.Ops, op(0, 100, true, 9, false, 5, 15000))
 	start := time.Now()
 	require.Empty(t, h.Check(all))
-	require.Less(t, time.Since(start), patience)
+	require.Less(t, time.Since(start), segmentTimeout)
 }
 
 func TestSpans(t *testing.T) {

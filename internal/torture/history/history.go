@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Lease is one term, as its holder was told of it.
+// Lease is one term, as its holder received it.
 type Lease struct {
 	Key    string
 	Client int    // which of the clients
@@ -18,7 +18,7 @@ type Lease struct {
 
 	Asked int64 // TryAcquire was called
 	Got   int64 // it returned: from here on the holder may claim to hold
-	Until int64 // end of the validity that the lease told last
+	Until int64 // end of the validity that the lease reported last
 	Ended int64 // its release began, or it said that it was lost; 0: neither
 	Lost  bool  // Ended is of a loss, or of its process's death where that frees the key
 }

@@ -89,8 +89,8 @@ const (
 	// segment is about how many operations are checked at once: the checker's memory
 	// grows with their square.
 	segment = 500
-	// patience with one segment. It takes milliseconds where the history is right.
-	patience = time.Minute
+	// the most time for one segment. It takes milliseconds where the history is right.
+	segmentTimeout = time.Minute
 )
 
 // linearizable checks each key's history, cut where nothing was under way. What
@@ -102,14 +102,14 @@ func (h *History) linearizable(r Rules) (found []Violation) {
 		from := state{}
 		for len(ops) > 0 {
 			n := cut(ops)
-			switch result, _ := porcupine.CheckOperationsVerbose(model(from, r.Exclusive), ops[:n], patience); result {
+			switch result, _ := porcupine.CheckOperationsVerbose(model(from, r.Exclusive), ops[:n], segmentTimeout); result {
 			case porcupine.Ok:
 			case porcupine.Illegal:
 				found = append(found, Violation{"the history is linearizable as a fenced lock",
 					fmt.Sprintf("key %s: no order of these %d operations is: %v to %v", key, n, ops[0].Input, ops[n-1].Input), ops[0].Call, key})
 			default:
 				found = append(found, Violation{"the history is linearizable as a fenced lock",
-					fmt.Sprintf("key %s: not decided within %v for %d operations", key, patience, n), ops[0].Call, key})
+					fmt.Sprintf("key %s: not decided within %v for %d operations", key, segmentTimeout, n), ops[0].Call, key})
 			}
 			from = from.after(ops[:n])
 			ops = ops[n:]

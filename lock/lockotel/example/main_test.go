@@ -16,8 +16,8 @@ import (
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 )
 
-// patience is for what has to happen, on however busy a machine.
-const patience = time.Minute
+// testTimeout is for what has to happen, on however busy a machine.
+const testTimeout = time.Minute
 
 // output is a log that is read while it is written.
 type output struct {
@@ -51,7 +51,7 @@ func TestMetricsOfALeaderOnRealNodesAreServed(t *testing.T) {
 		}, slog.New(slog.NewTextHandler(&out, nil)))
 	}()
 	url := regexp.MustCompile(`url=(http://127\.0\.0\.1:\d+/metrics)`)
-	require.Eventually(t, func() bool { return url.MatchString(out.String()) }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return url.MatchString(out.String()) }, testTimeout, time.Millisecond)
 	get := func() string {
 		res, err := http.Get(url.FindStringSubmatch(out.String())[1])
 		if err != nil {
@@ -61,22 +61,22 @@ func TestMetricsOfALeaderOnRealNodesAreServed(t *testing.T) {
 		body, _ := io.ReadAll(res.Body)
 		return string(body)
 	}
-	// What the store tells has the store's name; what the leader tells has none.
+	// What the store reports has the store's name; what the leader reports has none.
 	store := regexp.MustCompile(`\{lock_store="redlock"\}|,lock_store="redlock"`)
-	require.Eventually(t, func() bool { return store.MatchString(get()) }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return store.MatchString(get()) }, testTimeout, 10*time.Millisecond)
 	for _, want := range []string{
 		`lock_leader_state{lock_leader_state="leading"} 1`, `lock_leader_terms_total 1`, `lock_quorum_spare 1`,
 		`lock_node_voting{lock_node_name="` + nodes[2].Addr() + `"} 1`,
 		`lock_node_request_duration_seconds_count{lock_node_name="` + nodes[0].Addr() + `",lock_outcome="ok"}`,
 		`lock_hold_duration_seconds_count{lock_hold_end="released"}`, `lock_keeper_losses_total{lock_loss_cause="taken"} 0`,
 	} {
-		require.Eventually(t, func() bool { return strings.Contains(store.ReplaceAllString(get(), ""), want) }, patience, 10*time.Millisecond, want)
+		require.Eventually(t, func() bool { return strings.Contains(store.ReplaceAllString(get(), ""), want) }, testTimeout, 10*time.Millisecond, want)
 	}
 	cancel()
 	select {
 	case err := <-done:
 		require.NoError(t, err)
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		require.Fail(t, "it did not end")
 	}
 }

@@ -39,7 +39,7 @@ func (n *Node) work() {
 		if nodeerr.Broken(err) {
 			// What waits behind a connection that died fails with it: one that hangs
 			// would hold up each batch for its time-out. What comes after that is tried
-			// on a new one, whoever asks again at once.
+			// on a new one, if its caller asks again at once.
 			if batch = n.queue.take(math.MaxInt, n.Conn.Cluster()); len(batch) == 0 {
 				return
 			}

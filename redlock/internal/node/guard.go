@@ -60,7 +60,7 @@ func (n *Node) Probe(run string) bool {
 	defer cancel()
 	c, err := n.Conn.Client()
 	if err != nil || c.Mode() == rueidis.ClientModeCluster {
-		return false // it would tell of any one of its servers
+		return false // it would be about any one of its servers
 	}
 	conf, info, err := server.Durability(ctx, c)
 	// The configuration belongs to the run that is there after it was read, and

@@ -23,7 +23,7 @@ type Options struct {
 	// OnRequest is called with each answer to a request about a lock; nil: nobody asks.
 	OnRequest func(node string, took time.Duration, err error)
 	Journal   *Journal
-	// Group has every goroutine. Whoever asks has begun in it.
+	// Group has every goroutine. Anyone who asks has begun in it.
 	Group *sync.WaitGroup
 }
 

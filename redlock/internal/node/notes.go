@@ -130,7 +130,7 @@ func (n *Node) Log(level slog.Level, msg string, args ...any) {
 
 func (n *Node) unguarded() {
 	if n.notes.unguarded.CompareAndSwap(false, true) {
-		n.Log(slog.LevelWarn, "redis node is unguarded: it does not tell its run and uptime (INFO server), so that it votes at once after a restart that lost its data")
+		n.Log(slog.LevelWarn, "redis node is unguarded: it does not report its run and uptime (INFO server), so that it votes at once after a restart that lost its data")
 	}
 }
 
@@ -144,8 +144,8 @@ func (n *Node) KeepsNoQueue(err error) {
 
 // sitsOut notes that the node has restarted and may have forgotten what it promised.
 func (n *Node) sitsOut(rep script.Reply) {
-	told := n.notes.sitsOut.Load()
-	if told != nil && *told == rep.Run || !n.notes.sitsOut.CompareAndSwap(told, &rep.Run) {
+	logged := n.notes.sitsOut.Load()
+	if logged != nil && *logged == rep.Run || !n.notes.sitsOut.CompareAndSwap(logged, &rep.Run) {
 		return
 	}
 	n.Log(slog.LevelWarn, "redis node has restarted and is not known to be durable: it does not vote for a while", "left", rep.Left)

@@ -31,7 +31,7 @@ type Options struct {
 }
 
 // Conn is the client of one node, whose server or servers may change in the course of
-// time. It is safe for concurrent use. Whoever calls Client, or uses what it gives, has
+// time. It is safe for concurrent use. Anyone who calls Client, or uses what it gives, has
 // begun in the owner's group.
 type Conn struct {
 	client atomic.Pointer[rueidis.Client] // nil: not connected yet

@@ -105,7 +105,7 @@ func (g *greeter) greeted(ctx context.Context, addr string, d *net.Dialer, conf 
 		return nil, err
 	}
 	stageOf(ctx).enter(stepServer, "")
-	guarded := &strict{Conn: conn}
+	guarded := &protocolGuard{Conn: conn}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	reply, err := g.greet(ctx, guarded, how, forSentinel(d))
 	if !stop() && err == nil {

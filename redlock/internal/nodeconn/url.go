@@ -214,11 +214,11 @@ func (u *URL) silence(o *Options) time.Duration {
 func (u *URL) connectLimit() time.Duration { return cmp.Or(u.option.Dialer.Timeout, ConnectLimit) }
 
 // connectWait is how long a request waits for a connection: it ends before who asked
-// gives up, and hears no reason.
+// gives up, and learns no reason.
 func (u *URL) connectWait(o *Options) time.Duration { return o.NodeTimeout * 9 / 10 }
 
 // sentinelRefresh is how often the Sentinels are asked who the primary is, besides what
-// they tell.
+// they report.
 const sentinelRefresh = 5 * time.Second
 
 // clusterRedirects is how often a Cluster may send a request on.

@@ -124,7 +124,7 @@ func KeysRefused(err error) bool {
 // Shown is err as callers may see it: without the identity of a context's end, since a
 // node's time-out must not look like the end of the caller's ctx. (net's dial time-outs
 // match it too.) And without the arguments that Redis quotes of a command that it does
-// not know: whoever reads a lock's value can free the lock.
+// not know: anyone who reads a lock's value can free the lock.
 func Shown(err error) error {
 	if err == nil {
 		return nil
@@ -174,7 +174,7 @@ var meanings = []struct{ code, text string }{
 	{"NOAUTH", "asks for a password"},
 	{"WRONGPASS", "refuses the user or the password"},
 	{"NOPERM", "the user lacks a permission"},
-	{"run this command", "the user lacks a permission"}, // how a script is told
+	{"run this command", "the user lacks a permission"}, // how a script is refused
 	{"CLUSTERDOWN", "answers, but refuses writes: cluster mode is on and the cluster is not formed or not whole"},
 	{"READONLY", "answers, but refuses writes: it is a read-only replica"},
 	{"OOM", "answers, but refuses writes: its memory is full"},

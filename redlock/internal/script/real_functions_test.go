@@ -38,7 +38,7 @@ func (b *bench) free(value string) {
 	require.NoError(b.t, err)
 }
 
-// missingRun is the run that an extend tells, by a function.
+// missingRun is the run that an extend reports, by a function.
 func (b *bench) missingRun() string {
 	b.t.Helper()
 	msg, err := b.call(Extend(b.k, "nobody's", claim, retention, unguarded))
@@ -266,7 +266,7 @@ func TestRealAFullNodeExtendsReleasesAndPassesOn(t *testing.T) {
 			require.Equal(t, Confirmed, ask(Extend(b.k, "mine", claim, retention, unguarded), ParseExtend).Kind)
 			require.Equal(t, count, ask(Commit(b.k, "mine", count, retention), ParseCommit).Count)
 			require.Equal(t, count, ask(Confirm(b.k, "mine", claim, retention, unguarded, count), ParseConfirm).Count)
-			require.Equal(t, Held, b.vote("other", unguarded).Kind, "who has it is told")
+			require.Equal(t, Held, b.vote("other", unguarded).Kind, "who has it is reported")
 
 			// What needs memory is refused, and takes nothing else with it.
 			k, _ := NewKeys("redlock:", "new")

@@ -198,7 +198,7 @@ func TestRealAGrantIsReportedWithTheStampOfWhatWasGranted(t *testing.T) {
 	require.ErrorContains(t, err, "the fence count is gone")
 }
 
-// What is known of a grant from the queue is not said of whoever has the lock after it.
+// What is known of a grant from the queue is not said of the next holder.
 func TestRealAnOrdinaryHolderIsNotTakenForTheWaiterBeforeIt(t *testing.T) {
 	b := newBench(t)
 	b.listen(WakePrefix + "A")

@@ -34,7 +34,7 @@ const (
 type Reply struct {
 	Kind  Kind
 	Count uint64
-	// Unguarded: the node does not tell its run, so that the guard can't work.
+	// Unguarded: the node does not report its run, so that the guard can't work.
 	Unguarded bool
 	Passed    bool // Freed: the lock was passed on to the first who stands
 	Value     string

@@ -84,7 +84,7 @@ func Release(k Keys, value, waiter string, retention Millis, guard Guard) Reques
 	return request(release, k, value, string(retention), guard.Least, guard.Durable, waiter)
 }
 
-// ForceRelease frees the lock whoever has it, and passes it on. See [ParseRelease].
+// ForceRelease frees the lock, no matter who has it, and passes it on. See [ParseRelease].
 func ForceRelease(k Keys, retention Millis, guard Guard) Request {
 	return request(release, k, "", string(retention), guard.Least, guard.Durable, "", "1")
 }

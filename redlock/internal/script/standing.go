@@ -65,7 +65,7 @@ type Standing struct {
 	Count     uint64
 	Stamp     time.Duration
 	Position  Position
-	Unguarded bool // the node does not tell its run, so that the guard can't work
+	Unguarded bool // the node does not report its run, so that the guard can't work
 
 	// Else the request stands.
 	Rank           int           // behind so many

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzPushes reads anything that is published on a process' channel: by whoever may.
+// FuzzPushes reads anything that is published on a process' channel: by anyone who may.
 func FuzzPushes(f *testing.F) {
 	for _, seed := range []string{
 		"W 5 1000 1700000000000000", "W 0 1 1", "W -1 1 1", "W 9007199254740992 1 1", "W 1 -1 1", "W 1 9223372036854775807 1", "W 1 1 -1",

@@ -56,13 +56,13 @@ func ProveDurable(conf Config, info Info) error {
 		return fmt.Errorf("not durable (%s; want yes, always, no)", conf)
 	case info["cmdstat_config|get"] == "":
 		// Our own CONFIG GET would be there. Redis before 7 counts all of CONFIG as one.
-		return errors.New("the server does not tell whether CONFIG SET was used since it started (INFO commandstats, Redis 7 or later)")
+		return errors.New("the server does not report whether CONFIG SET was used since it started (INFO commandstats, Redis 7 or later)")
 	case called(info["cmdstat_config|set"]):
 		return errors.New("CONFIG SET was used since it started, so that it may not have been durable before that")
 	case called(info["cmdstat_config|resetstat"]): // it hides a CONFIG SET before it
-		return errors.New("CONFIG RESETSTAT was used since it started, so that it does not tell of a CONFIG SET before that")
+		return errors.New("CONFIG RESETSTAT was used since it started, so that it does not report a CONFIG SET before that")
 	case info["aof_last_rewrite_time_sec"] != "-1", info["aof_rewrite_in_progress"] != "0", info["aof_rewrite_scheduled"] != "0":
-		// Switching appendonly on forces a rewrite, whoever did it, a module included;
+		// Switching appendonly on forces a rewrite, no matter who did it, a module included;
 		// RESETSTAT does not hide this one.
 		return errors.New("its append-only file was rewritten since it started, as when appendonly is switched on")
 	case info["role"] != "master", info["master_replid2"] == "" || strings.Trim(info["master_replid2"], "0") != "":
@@ -73,6 +73,6 @@ func ProveDurable(conf Config, info Info) error {
 	return nil
 }
 
-// called tells from a line of commandstats whether the command was run. One that
+// called finds out from a line of commandstats whether the command was run. One that
 // was rejected was not; one that is not there was never called.
 func called(stats string) bool { return stats != "" && !strings.HasPrefix(stats, "calls=0,") }

@@ -8,7 +8,7 @@ import (
 )
 
 // What a server shows that was durable since it started, and each thing that says it may
-// not have been. What it does not tell is no proof.
+// not have been. What it does not report is no proof.
 func TestADurableNodeShowsThatNothingChangedItSinceItStarted(t *testing.T) {
 	conf := Config{"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 	info := Info{

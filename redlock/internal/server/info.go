@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Info is what INFO answers, by the fields' names. What is not told is not there.
+// Info is what INFO answers, by the fields' names. What is not reported is not there.
 type Info map[string]string
 
 // AllInfo is the section of INFO with all others, commandstats included.
@@ -25,7 +25,7 @@ func ParseInfo(text string) Info {
 	return info
 }
 
-// Uptime is the server's, rounded down; 0 where it is not told.
+// Uptime is the server's, rounded down; 0 where it is not reported.
 func (i Info) Uptime() time.Duration {
 	seconds, err := strconv.ParseInt(i["uptime_in_seconds"], 10, 64)
 	if err != nil || seconds < 0 || seconds > 1<<31 {

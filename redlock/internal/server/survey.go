@@ -14,14 +14,14 @@ import (
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
-// Survey is what a node tells of itself, for people.
+// Survey is what a node reports about itself, for people.
 type Survey struct {
-	Info   Info   // as far as it is told
-	Conf   Config // as far as it is told
+	Info   Info   // as far as it is reported
+	Conf   Config // as far as it is reported
 	Clock  Clock
-	denied map[string]error // by command: why it told nothing
+	denied map[string]error // by command: why it reported nothing
 	// members is how many servers a Redis Cluster has; 0: it is none. What differs
-	// from one to the other is not told then.
+	// from one to the other is not reported then.
 	members int
 }
 
@@ -29,15 +29,15 @@ type Survey struct {
 // either way, which is half of the round trip.
 type Clock struct {
 	Ahead, Slack time.Duration
-	err          error // not told
+	err          error // not reported
 }
 
-// Known reports whether the node told its time.
+// Known reports whether the node reported its time.
 func (c Clock) Known() bool { return c.err == nil && c.Slack > 0 }
 
 var surveyed = []string{"appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save", "maxmemory", "maxmemory-policy"}
 
-// Take asks a node what it tells; of the servers of a Redis Cluster, what they have alike.
+// Take asks a node what it reports; of the servers of a Redis Cluster, what they have alike.
 func Take(ctx context.Context, c rueidis.Client) Survey {
 	if c.Mode() != rueidis.ClientModeCluster {
 		return surveyServer(ctx, c)
@@ -54,7 +54,7 @@ func Take(ctx context.Context, c rueidis.Client) Survey {
 		common(whole.Conf, s.Conf)
 		maps.Copy(whole.denied, s.denied)
 	}
-	whole.Clock.err = errors.New("not told: a Redis Cluster has many")
+	whole.Clock.err = errors.New("not reported: a Redis Cluster has many")
 	return whole
 }
 
@@ -126,7 +126,7 @@ func notTold(command string, err error) error {
 	if nodeerr.Forbidden(err) {
 		return fmt.Errorf("not permitted (%s)", command)
 	}
-	return errors.New("not told")
+	return errors.New("not reported")
 }
 
 // Facts are what Health shows of the node.
@@ -143,7 +143,7 @@ func (s *Survey) Facts() []lock.Fact {
 }
 
 // measures are fields of INFO's that are numbers, each as a pair of the measure's name and
-// the field's. What is not told is left out, and so is a limit of 0, which is none.
+// the field's. What is not reported is left out, and so is a limit of 0, which is none.
 func (s *Survey) measures(pairs ...string) []lock.Measure {
 	var all []lock.Measure
 	for pair := range slices.Chunk(pairs, 2) {
@@ -176,7 +176,7 @@ func (s *Survey) field(name string) string {
 	if s.members > 1 {
 		return "differs"
 	}
-	return "not told"
+	return "not reported"
 }
 
 func (s *Survey) version() string {
@@ -219,7 +219,7 @@ func (s *Survey) persistence() string {
 		}
 		return notTold("CONFIG GET", err).Error()
 	}
-	save, told := s.Conf["save"]
+	save, reported := s.Conf["save"]
 	switch {
 	case s.Conf.Durable():
 		return "durable (aof, always)"
@@ -229,7 +229,7 @@ func (s *Survey) persistence() string {
 		return "aof, " + s.Conf["appendfsync"] + ", not during rewrites"
 	case s.Conf["appendonly"] == "yes":
 		return "aof, " + s.Conf["appendfsync"]
-	case s.Conf["appendonly"] == "" || !told:
+	case s.Conf["appendonly"] == "" || !reported:
 		return "differs"
 	case save != "":
 		return "snapshots"

@@ -25,12 +25,12 @@ func TestHealthFactsAreThoseOfTheServer(t *testing.T) {
 		{"everysec", Survey{
 			Info: Info{"redis_version": "6.2.0", "role": "master", "connected_slaves": "2", "cluster_enabled": "1", "uptime_in_seconds": "3725"},
 			Conf: Config{"appendonly": "yes", "appendfsync": "everysec", "no-appendfsync-on-rewrite": "no", "save": ""},
-		}, "Redis 6.2.0|primary, replicas: 2, cluster mode|aof, everysec|not told|not told|1h2m"},
+		}, "Redis 6.2.0|primary, replicas: 2, cluster mode|aof, everysec|not reported|not reported|1h2m"},
 		{"always but not during rewrites", Survey{
 			Conf: Config{"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "yes", "save": ""},
-		}, "not told|not told|aof, always, not during rewrites|not told|not told|not told"},
+		}, "not reported|not reported|aof, always, not during rewrites|not reported|not reported|not reported"},
 		{"none", Survey{Info: Info{"uptime_in_seconds": "125"}, Conf: Config{"appendonly": "no", "appendfsync": "everysec", "no-appendfsync-on-rewrite": "no", "save": ""}},
-			"not told|not told|none|not told|not told|2m5s"},
+			"not reported|not reported|none|not reported|not reported|2m5s"},
 		{"a cluster whose servers differ", Survey{members: 3, Info: Info{"redis_version": "7.0.15", "role": "master"}, Conf: Config{"appendonly": "yes"}},
 			"Redis 7.0.15|cluster of 3 servers|aof, fsync differs|differs|differs|differs"},
 	} {

@@ -89,7 +89,7 @@ func TestItHandsBackToWhoHasMostVotesThenToWhoHasWaitedLongest(t *testing.T) {
 }
 
 func TestBothSidesOfASplitAgree(t *testing.T) {
-	// Four waiters of which each has one node of five; whoever asks gets the same records.
+	// Four waiters of which each has one node of five; each that asks gets the same records.
 	for k := range 4 {
 		cfg := config()
 		cfg.Nodes, cfg.Quorum, cfg.ID = 5, 3, string(rune('a'+k))

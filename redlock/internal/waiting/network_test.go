@@ -14,7 +14,7 @@ import (
 type network struct {
 	t    *testing.T
 	r    *rand.Rand
-	w    weather
+	w    networkFaults
 	now  time.Duration
 	h    events
 	seq  int
@@ -28,7 +28,7 @@ type network struct {
 	stop bool          // nobody begins any more
 }
 
-type weather struct {
+type networkFaults struct {
 	clients, nodes int
 	replies        float64 // share of requests whose answer is lost; of these half arrive, late
 	pushes         float64 // share of pushes that are lost; as many come twice
@@ -205,7 +205,7 @@ func (w *network) run(s *server, c *client, id, value, instead string, a Action)
 	return Answer{Result: Standing, Rank: max(s.at(id), 0), Holder: h, NoVote: w.w.refuses && s.i == 0}
 }
 
-func simulate(t *testing.T, seed uint64, we weather, lasting time.Duration) *network {
+func simulate(t *testing.T, seed uint64, we networkFaults, lasting time.Duration) *network {
 	w := &network{t: t, r: rand.New(rand.NewPCG(seed, 1)), w: we}
 	for i := range we.nodes {
 		w.n = append(w.n, &server{i: i, endorse: map[string]uint64{}})
@@ -238,7 +238,7 @@ func simulate(t *testing.T, seed uint64, we weather, lasting time.Duration) *net
 	return w
 }
 
-var weathers = map[string]weather{
+var networks = map[string]networkFaults{
 	"calm":              {clients: 3, nodes: 3},
 	"sixteen":           {clients: 16, nodes: 3},
 	"five nodes":        {clients: 5, nodes: 5},
@@ -255,7 +255,7 @@ var weathers = map[string]weather{
 }
 
 func TestWaitersOnANetwork(t *testing.T) {
-	for name, we := range weathers {
+	for name, we := range networks {
 		t.Run(name, func(t *testing.T) {
 			if we.lan == 0 {
 				we.lan = 120 * time.Microsecond
@@ -326,7 +326,7 @@ func FuzzWaitersOnANetwork(f *testing.F) {
 	f.Add(uint64(1), uint8(3), uint8(3), uint8(10), uint8(5), uint8(0))
 	f.Add(uint64(2), uint8(5), uint8(5), uint8(50), uint8(10), uint8(63))
 	f.Fuzz(func(t *testing.T, seed uint64, clients, nodes, pushes, replies, flags uint8) {
-		we := weather{
+		we := networkFaults{
 			clients: 1 + int(clients%8), nodes: 1 + int(nodes%6), lan: 120 * time.Microsecond,
 			pushes: float64(pushes%100) / 100, replies: float64(replies%10) / 100,
 		}

@@ -68,7 +68,7 @@ type Node struct {
 	Failed    bool   // it has not answered the last one
 }
 
-// Node tells what is known of node i, for the lease to go on from.
+// Node reports what is known of node i, for the lease to go on from.
 func (m *Machine) Node(i int) Node {
 	n := &m.nodes[i]
 	open := n.busy && n.open.Kind != Leave && n.open.Attempt == m.attempt

@@ -56,7 +56,7 @@ func (n *node) heldByAnother() bool { return n.holder.Value != "" && n.holder.At
 func (m *Machine) unwanted(now time.Duration, n *node, attempt int) {
 	m.owe(n, attempt, "")
 	if !n.due {
-		n.take = m.blocked(now) < m.outOfReach() // to whoever is first
+		n.take = m.blocked(now) < m.outOfReach() // to the first
 	}
 }
 

@@ -86,7 +86,7 @@ func election(settle time.Duration) (time.Duration, error) {
 	}
 }
 
-// campaign tells when its candidate was elected. wg has its goroutine.
+// campaign reports when its candidate was elected. wg has its goroutine.
 func campaign(ctx context.Context, wg *sync.WaitGroup, client kubernetes.Interface, name string) (<-chan time.Time, context.CancelFunc, error) {
 	started := make(chan time.Time, 1)
 	e, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{

@@ -117,7 +117,7 @@ func find(panels *[]*panel, title, library string) *curve {
 	return c
 }
 
-// The Okabe-Ito palette, which colour-blind readers can tell apart.
+// The Okabe-Ito palette, which colour-blind readers can distinguish.
 var palette = []color.Color{
 	color.RGBA{R: 0xd5, G: 0x5e, A: 0xff},
 	color.RGBA{G: 0x72, B: 0xb2, A: 0xff},

@@ -28,18 +28,18 @@ const actorEnv = "LOCKKEEPER_PEERBENCH_ACTOR"
 
 // order is what an actor is to do.
 type order struct {
-	ID     int
-	Do     string // a key of deeds
-	Rival  string // whose lock
-	Places places
-	Key    string
-	Keep   bool          // open: holders renew their leases
-	TTL    time.Duration // open: of the leases
-	Times  int           // ping: rounds; contend: workers
-	Hold   time.Duration // contend: how long each holds
-	Rest   time.Duration // contend: how long each pauses after that, at random up to twice as long
-	Start  int64         // contend: when, by mono
-	End    int64
+	ID      int
+	Do      string // a key of handlers
+	Library string // whose lock
+	Places  places
+	Key     string
+	Keep    bool          // open: holders renew their leases
+	TTL     time.Duration // open: of the leases
+	Times   int           // ping: rounds; contend: callers
+	Hold    time.Duration // contend: how long each holds
+	Rest    time.Duration // contend: how long each pauses after that, at random up to twice as long
+	Start   int64         // contend: when, by mono
+	End     int64
 }
 
 // report is what came of it. Times are by mono.
@@ -61,19 +61,19 @@ type term struct{ Begun, Got, Freed int64 }
 type actor struct {
 	mu     sync.Mutex // guards all below
 	open   map[string]waiter
-	held   map[string]holding // by rival and key
-	leads  map[string]*tenure
+	held   map[string]holding // by library and key
+	leads  map[string]*leadership
 	pinger []rueidis.Client
 }
 
-// tenure is a term as leader.
-type tenure struct {
+// leadership is a term as leader.
+type leadership struct {
 	resign   context.CancelFunc
 	returned int64         // when fn did
 	over     chan struct{} // closed when Run has returned
 }
 
-var deeds = map[string]func(*actor, context.Context, order) (report, error){
+var handlers = map[string]func(*actor, context.Context, order) (report, error){
 	"open": (*actor).doOpen, "close": (*actor).doClose,
 	"lock": (*actor).doLock, "unlock": (*actor).doUnlock,
 	"lead": (*actor).doLead, "resign": (*actor).doResign,
@@ -82,7 +82,7 @@ var deeds = map[string]func(*actor, context.Context, order) (report, error){
 
 // act is the main function of an actor.
 func act(in io.Reader, out io.Writer) error {
-	a := &actor{open: map[string]waiter{}, held: map[string]holding{}, leads: map[string]*tenure{}}
+	a := &actor{open: map[string]waiter{}, held: map[string]holding{}, leads: map[string]*leadership{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -99,7 +99,7 @@ func act(in io.Reader, out io.Writer) error {
 			return err
 		}
 		wg.Go(func() {
-			r, err := deeds[o.Do](a, ctx, o)
+			r, err := handlers[o.Do](a, ctx, o)
 			if r.ID = o.ID; err != nil {
 				r.Err = err.Error()
 			}
@@ -111,7 +111,7 @@ func act(in io.Reader, out io.Writer) error {
 }
 
 func (a *actor) doOpen(ctx context.Context, o order) (r report, err error) {
-	w, err := rivals[o.Rival].open(ctx, o.Places, o.TTL, o.Keep)
+	w, err := libraries[o.Library].open(ctx, o.Places, o.TTL, o.Keep)
 	if err != nil {
 		return r, err
 	}
@@ -127,7 +127,7 @@ func (a *actor) doOpen(ctx context.Context, o order) (r report, err error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.open[o.Rival] = w
+	a.open[o.Library] = w
 	return r, nil
 }
 
@@ -142,19 +142,19 @@ func (a *actor) waiter(name string) (waiter, error) {
 }
 
 func (a *actor) doClose(_ context.Context, o order) (r report, err error) {
-	w, err := a.waiter(o.Rival)
+	w, err := a.waiter(o.Library)
 	if err != nil {
 		return r, err
 	}
 	a.mu.Lock()
-	delete(a.open, o.Rival)
+	delete(a.open, o.Library)
 	a.mu.Unlock()
 	w.close()
 	return r, nil
 }
 
 func (a *actor) doLock(ctx context.Context, o order) (r report, err error) {
-	w, err := a.waiter(o.Rival)
+	w, err := a.waiter(o.Library)
 	if err != nil {
 		return r, err
 	}
@@ -166,7 +166,7 @@ func (a *actor) doLock(ctx context.Context, o order) (r report, err error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.held[o.Rival+" "+o.Key] = h
+	a.held[o.Library+" "+o.Key] = h
 	return r, nil
 }
 
@@ -189,7 +189,7 @@ func (a *actor) doUnlock(ctx context.Context, o order) (r report, err error) {
 func (a *actor) take(o order) (holding, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	name := o.Rival + " " + o.Key
+	name := o.Library + " " + o.Key
 	h, ok := a.held[name]
 	if !ok {
 		return holding{}, fmt.Errorf("%s is not held", name)
@@ -217,16 +217,16 @@ func (a *actor) doDie(_ context.Context, o order) (r report, err error) {
 
 // doLead campaigns, and reports when fn starts.
 func (a *actor) doLead(ctx context.Context, o order) (r report, err error) {
-	w, err := a.waiter(o.Rival)
+	w, err := a.waiter(o.Library)
 	if err != nil {
 		return r, err
 	}
 	l, ok := w.(interface{ locker() lock.Locker })
 	if !ok {
-		return r, fmt.Errorf("%s elects nobody", o.Rival)
+		return r, fmt.Errorf("%s elects nobody", o.Library)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	t := &tenure{resign: cancel, over: make(chan struct{})}
+	t := &leadership{resign: cancel, over: make(chan struct{})}
 	started := make(chan int64, 1)
 	r.Begun = mono()
 	go func() { // ends with the order "resign", or with the actor
@@ -288,10 +288,10 @@ func (a *actor) doPing(ctx context.Context, o order) (r report, err error) {
 	return r, nil
 }
 
-// doContend lets workers take the lock in turn with all others who contend, from
+// doContend lets callers take the lock in turn with all others who contend, from
 // Start to End.
 func (a *actor) doContend(ctx context.Context, o order) (r report, err error) {
-	w, err := a.waiter(o.Rival)
+	w, err := a.waiter(o.Library)
 	if err != nil {
 		return r, err
 	}

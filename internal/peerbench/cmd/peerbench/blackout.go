@@ -15,7 +15,7 @@ const (
 	forlorn = 15 * time.Second // nobody waits longer for a waiter
 )
 
-// outage is one rival's waiter behind connections that fail in one way.
+// outage is one library's waiter behind connections that fail in one way.
 type outage struct {
 	b       *bench
 	name    string
@@ -67,7 +67,7 @@ func blackout(ctx context.Context, b *bench) error {
 		if l.name == us {
 			slowest = max(slowest, worst)
 		}
-		b.printf("| %s | %s | %s | %s | %d |\n", rivals[l.name].title, l.how, bounded(quantile(l.times, 0.5)), bounded(worst), len(l.times))
+		b.printf("| %s | %s | %s | %s | %d |\n", libraries[l.name].title, l.how, bounded(quantile(l.times, 0.5)), bounded(worst), len(l.times))
 	}
 	b.goals([]goal{{"the waiter has it within 1 s of the connections' return", "slowest " + bounded(slowest), slowest <= time.Second}})
 	return nil
@@ -82,7 +82,7 @@ func bounded(d time.Duration) string {
 
 func (l *outage) run(ctx context.Context, key string, tries int) error {
 	direct := places{Redis: l.b.addrs}
-	holder, err := rivals[l.name].open(ctx, direct, waitTTL, false)
+	holder, err := libraries[l.name].open(ctx, direct, waitTTL, false)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func redistestAddrs(proxies []*redistest.Proxy) (addrs []string) {
 }
 
 func (l *outage) try(ctx context.Context, holder waiter, through places, key string) (time.Duration, error) {
-	w, err := rivals[l.name].open(ctx, through, waitTTL, false)
+	w, err := libraries[l.name].open(ctx, through, waitTTL, false)
 	if err != nil {
 		return 0, err
 	}

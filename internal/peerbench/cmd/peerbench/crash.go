@@ -11,7 +11,7 @@ import (
 // death is the end of one holder's process by SIGKILL.
 type death struct {
 	early time.Duration // from the dead holder's expiry to the next one's success
-	known bool          // the dead holder's library told its expiry
+	known bool          // the dead holder's library reported its expiry
 	late  time.Duration // from the expiry of the keys to the next one's success
 }
 
@@ -62,11 +62,11 @@ func crash(ctx context.Context, b *bench) error {
 				early = append(early, d.early)
 			}
 		}
-		told := "not told"
+		stated := "not reported"
 		if len(early) > 0 {
-			told = long(slices.Min(early))
+			stated = long(slices.Min(early))
 		}
-		b.printf("| %s | %s | %s | %s | %d |\n", rivals[k.name].title, told, long(quantile(late, 0.5)), long(slices.Max(late)), len(late))
+		b.printf("| %s | %s | %s | %s | %d |\n", libraries[k.name].title, stated, long(quantile(late, 0.5)), long(slices.Max(late)), len(late))
 		if k.name == us {
 			defer b.goals([]goal{
 				{"never before the dead holder's expiry", "earliest " + long(slices.Min(early)) + " after it", slices.Min(early) >= 0},
@@ -77,7 +77,7 @@ func crash(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// killing kills the holders of one rival, one after the other.
+// killing kills the holders of one library, one after the other.
 type killing struct {
 	b        *bench
 	name     string
@@ -88,9 +88,9 @@ type killing struct {
 }
 
 func (k *killing) run(ctx context.Context, at places, ttl time.Duration, tries int) error {
-	lock := order{Do: "lock", Rival: k.name, Key: "crash"}
-	open := order{Do: "open", Rival: k.name, Places: at, TTL: ttl, Keep: true}
-	holder, err := newPlayer()
+	lock := order{Do: "lock", Library: k.name, Key: "crash"}
+	open := order{Do: "open", Library: k.name, Places: at, TTL: ttl, Keep: true}
+	holder, err := newWorker()
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (k *killing) run(ctx context.Context, at places, ttl time.Duration, tries i
 		}
 	}
 	for range tries {
-		next, err := newPlayer()
+		next, err := newWorker()
 		if err != nil {
 			return err
 		}
@@ -111,9 +111,9 @@ func (k *killing) run(ctx context.Context, at places, ttl time.Duration, tries i
 			dead.end()
 			return err
 		}
-		waiting := next.tell(lock)
+		waiting := next.send(lock)
 		time.Sleep(50*time.Millisecond + rand.N(ttl)) // anywhere between two renewals
-		last, err := dead.ask(ctx, order{Do: "die", Rival: k.name, Key: lock.Key})
+		last, err := dead.ask(ctx, order{Do: "die", Library: k.name, Key: lock.Key})
 		dead.end()
 		if err != nil {
 			return err

@@ -12,7 +12,7 @@ import (
 func fairness(ctx context.Context, b *bench) error {
 	const hold = 5 * time.Millisecond
 	n := b.scale(16, 4)
-	players, err := b.cast(n)
+	workers, err := b.startWorkers(n)
 	if err != nil {
 		return err
 	}
@@ -23,7 +23,7 @@ func fairness(ctx context.Context, b *bench) error {
 	var names []string
 	var ours fair
 	for _, name := range []string{us, pushPeer, etcdPeer, syncPeer, bsmPeer} {
-		there, done, err := b.stage(ctx, []string{name}, players, waitTTL, false)
+		there, done, err := b.stage(ctx, []string{name}, workers, waitTTL, false)
 		if err != nil {
 			done()
 			return err
@@ -35,7 +35,7 @@ func fairness(ctx context.Context, b *bench) error {
 		if name == us {
 			length = time.Duration(b.scale(60, 5)) * time.Second
 		}
-		t, err := b.contend(ctx, bout{rival: name, players: players, workers: 1, hold: hold, length: length})
+		t, err := b.contend(ctx, contention{library: name, workers: workers, callers: 1, hold: hold, length: length})
 		done()
 		if err != nil {
 			return err
@@ -46,10 +46,10 @@ func fairness(ctx context.Context, b *bench) error {
 		}
 		names = append(names, name)
 		times, overlaps := t.handoffs()
-		b.printf("| %s | %.0f | %d | %.3f | %d, %d | %d | %d | %d | %s | %s |\n", rivals[name].title, length.Seconds(), len(t.turns), f.jain,
+		b.printf("| %s | %.0f | %d | %.3f | %d, %d | %d | %d | %d | %s | %s |\n", libraries[name].title, length.Seconds(), len(t.turns), f.jain,
 			f.least, f.most, f.overtaken, f.overtakenLater, f.overtaken99, long(f.longest), long(quantile(times, 0.5)))
 		if overlaps > 0 {
-			b.printf("\n%s: TWO HOLDERS at once, %d times.\n", rivals[name].title, overlaps)
+			b.printf("\n%s: TWO HOLDERS at once, %d times.\n", libraries[name].title, overlaps)
 		}
 	}
 	if ours.most > 0 {

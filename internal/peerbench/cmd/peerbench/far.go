@@ -18,7 +18,7 @@ const (
 // far is b with its nodes that far away, and processes of its own.
 func (b *bench) far() *bench {
 	far := *b
-	far.addrs, far.players = nil, nil
+	far.addrs, far.workers = nil, nil
 	for _, n := range b.nodes {
 		p := redistest.NewProxy(b.t, n.Addr())
 		p.Delay(farDelay)

@@ -16,14 +16,14 @@ func handoff(ctx context.Context, b *bench) error {
 		[]string{us, pushPeer, etcdPeer, bsmPeer, syncPeer, ourFile, ourMem}, 1.5, 6)
 }
 
-// handoffs measures rivals, whose settings are told below the table. Ours are to take no
+// handoffs measures libraries, whose settings are named below the table. Ours are to take no
 // more round trips than those given.
 func (b *bench) handoffs(ctx context.Context, title string, names []string, half, most float64) error {
-	players, err := b.cast(2)
+	workers, err := b.startWorkers(2)
 	if err != nil {
 		return err
 	}
-	names, done, err := b.stage(ctx, names, players, waitTTL, false)
+	names, done, err := b.stage(ctx, names, workers, waitTTL, false)
 	defer done()
 	if err != nil {
 		return err
@@ -35,7 +35,7 @@ func (b *bench) handoffs(ctx context.Context, title string, names []string, half
 	rounds := b.scale(20, 2)
 	each := func(name string) int { // hand-offs in a round
 		switch {
-		case rivals[name].poll > 0:
+		case libraries[name].poll > 0:
 			return b.scale(4, 2)
 		case name == etcdPeer:
 			return b.scale(10, 3)
@@ -54,13 +54,13 @@ func (b *bench) handoffs(ctx context.Context, title string, names []string, half
 			if stalled[name] != nil {
 				continue
 			}
-			pass := passing{b: b, name: name, at: at, players: [2]*player(players), ping: name == us}
-			if rivals[name].inside {
-				pass.players[1] = players[0]
+			pass := passing{b: b, name: name, at: at, workers: [2]*worker(workers), ping: name == us}
+			if libraries[name].inside {
+				pass.workers[1] = workers[0]
 			}
 			switch err := pass.run(ctx, each(name)); {
 			case errors.Is(err, errSilent) && name != us:
-				stalled[name] = err // a waiter that was never woken: told below, and no reason to lose the rest
+				stalled[name] = err // a waiter that was never woken: reported below, and no reason to lose the rest
 			case err != nil:
 				return err
 			}
@@ -68,7 +68,7 @@ func (b *bench) handoffs(ctx context.Context, title string, names []string, half
 			paced = append(paced, pass.trips...)
 			early += pass.early
 		}
-		r, err := players[0].ask(ctx, order{Do: "ping", Places: at, Times: each(us)})
+		r, err := workers[0].ask(ctx, order{Do: "ping", Places: at, Times: each(us)})
 		if err != nil {
 			return err
 		}
@@ -84,17 +84,17 @@ func (b *bench) handoffs(ctx context.Context, title string, names []string, half
 	}
 	for _, name := range names {
 		if len(times[name]) == 0 { // a peer that loses its first wake-up in a short run
-			b.printf("| %s | none seen | | | | | 0 |\n", rivals[name].title)
+			b.printf("| %s | none seen | | | | | 0 |\n", libraries[name].title)
 			continue
 		}
-		row(rivals[name].title, times[name])
+		row(libraries[name].title, times[name])
 	}
 	if len(paced) > 0 {
 		row("round trip: PING to all 3 nodes in parallel, amid the hand-offs", paced)
 	}
 	row("round trip, one right after the other", b2b)
 	for name, err := range stalled {
-		b.printf("\n%s has only %d hand-offs above: then %v.\n", rivals[name].title, len(times[name]), err)
+		b.printf("\n%s has only %d hand-offs above: then %v.\n", libraries[name].title, len(times[name]), err)
 	}
 	if early > 0 {
 		b.printf("\n%d hand-offs were left out: the waiter had only just begun.\n", early)
@@ -111,12 +111,12 @@ func (b *bench) handoffs(ctx context.Context, title string, names []string, half
 	return nil
 }
 
-// passing is a block of hand-offs of one rival.
+// passing is a block of hand-offs of one library.
 type passing struct {
 	b       *bench
 	name    string
 	at      places
-	players [2]*player // the same twice: within one process
+	workers [2]*worker // the same twice: within one process
 	ping    bool       // measure round trips amid the hand-offs
 
 	times, trips []time.Duration
@@ -124,27 +124,27 @@ type passing struct {
 }
 
 // settled is how long a waiter must have waited for its hand-off to count: many times
-// what it takes to be refused and to listen for news.
+// what it takes to be refused and to listen for notifications.
 const settled = 6 * time.Millisecond
 
 func (p *passing) run(ctx context.Context, n int) error {
-	o := order{Do: "lock", Rival: p.name, Key: "handoff"}
-	if _, err := p.players[0].ask(ctx, o); err != nil {
+	o := order{Do: "lock", Library: p.name, Key: "handoff"}
+	if _, err := p.workers[0].ask(ctx, o); err != nil {
 		return err
 	}
 	holder := 0
 	for range n {
-		waiting := p.players[1-holder].tell(o)
+		waiting := p.workers[1-holder].send(o)
 		if p.ping {
-			r, err := p.players[holder].ask(ctx, order{Do: "ping", Places: p.at, Times: 1})
+			r, err := p.workers[holder].ask(ctx, order{Do: "ping", Places: p.at, Times: 1})
 			if err != nil {
 				return err
 			}
 			p.trips = append(p.trips, r.Each...)
 		}
 		// At any moment of a poller's pause, not at the same one each time.
-		time.Sleep(settled + 2*time.Millisecond + rand.N(max(rivals[p.name].poll, 4*time.Millisecond)))
-		freed, err := p.players[holder].ask(ctx, order{Do: "unlock", Rival: p.name, Key: o.Key})
+		time.Sleep(settled + 2*time.Millisecond + rand.N(max(libraries[p.name].poll, 4*time.Millisecond)))
+		freed, err := p.workers[holder].ask(ctx, order{Do: "unlock", Library: p.name, Key: o.Key})
 		if err != nil {
 			return err
 		}
@@ -162,6 +162,6 @@ func (p *passing) run(ctx context.Context, n int) error {
 		}
 		holder = 1 - holder
 	}
-	_, err := p.players[holder].ask(ctx, order{Do: "unlock", Rival: p.name, Key: o.Key})
+	_, err := p.workers[holder].ask(ctx, order{Do: "unlock", Library: p.name, Key: o.Key})
 	return err
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// patience bounds one call of a peer that would wait for a hung node for ever.
-func (b *bench) patience() time.Duration { return time.Duration(b.scale(15, 1)) * time.Second }
+// callTimeout bounds one call of a peer that would wait for a hung node for ever.
+func (b *bench) callTimeout() time.Duration { return time.Duration(b.scale(15, 1)) * time.Second }
 
 // phases of a hold.
 const (
@@ -83,11 +83,11 @@ func (b *bench) hungRow(ctx context.Context, p peer) error {
 func (b *bench) timeCalls(ctx context.Context, p peer, n int, budget time.Duration, into *[phases][]float64) error {
 	start := time.Now()
 	var failed error
-	done, patience := 0, b.patience()
+	done, timeout := 0, b.callTimeout()
 	for i := 0; i < n && (i == 0 || time.Since(start) < budget); i++ {
 		serial++
 		key := fmt.Sprintf("hung:%d", serial)
-		bounded, cancel := context.WithTimeout(ctx, patience)
+		bounded, cancel := context.WithTimeout(ctx, timeout)
 		var h hold
 		err := timed(&into[acquiring], func() (err error) {
 			h, err = p.acquire(bounded, key)
@@ -102,7 +102,7 @@ func (b *bench) timeCalls(ctx context.Context, p peer, n int, budget time.Durati
 			if call == nil {
 				continue
 			}
-			bounded, cancel := context.WithTimeout(ctx, patience)
+			bounded, cancel := context.WithTimeout(ctx, timeout)
 			// A peer may have waited longer than its own ttl: what it says then is
 			// no matter here.
 			_ = timed(&into[phase], func() error { return call(bounded) })

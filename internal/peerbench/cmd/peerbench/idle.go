@@ -129,7 +129,7 @@ func (b *bench) ourIdle(ctx context.Context, ttl, length time.Duration) (beyond 
 		}
 		beyond = append(beyond, left)
 	}
-	b.idleRow(rivals[us].title, fmt.Sprintf("%.0f", renewals), nodes, beyond, pings)
+	b.idleRow(libraries[us].title, fmt.Sprintf("%.0f", renewals), nodes, beyond, pings)
 	return beyond, nil
 }
 
@@ -152,7 +152,7 @@ func (b *bench) rueidislockIdle(ctx context.Context, ttl, length time.Duration) 
 	if err != nil {
 		return err
 	}
-	b.idleRow(rivals[pushPeer].title, fmt.Sprintf("about %.0f", float64(length)/float64(ttl/2)), nodes[:1], nil, pings)
+	b.idleRow(libraries[pushPeer].title, fmt.Sprintf("about %.0f", float64(length)/float64(ttl/2)), nodes[:1], nil, pings)
 	return h.unlock(ctx)
 }
 
@@ -169,7 +169,7 @@ func (b *bench) idleRow(title, renewals string, nodes, beyond []calls, pings flo
 		}
 		return strings.Join(parts, "; ")
 	}
-	left := "not told apart"
+	left := "not distinguished"
 	if beyond != nil {
 		left = lists(beyond)
 	}

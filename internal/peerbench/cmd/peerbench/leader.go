@@ -14,19 +14,19 @@ import (
 	"time"
 )
 
-// elections: a leader is told to stop, and the next one starts. The time is from the
+// elections: a leader is asked to stop, and the next one starts. The time is from the
 // cancellation to the start of the next one's function; the old one's returns at once.
 func elections(ctx context.Context, b *bench) error {
-	players, err := b.cast(2)
+	workers, err := b.startWorkers(2)
 	if err != nil {
 		return err
 	}
-	names, done, err := b.stage(ctx, []string{us}, players, waitTTL, false)
+	names, done, err := b.stage(ctx, []string{us}, workers, waitTTL, false)
 	defer done()
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	ours, err := passLeadership(ctx, [2]*player(players), b.scale(300, 5))
+	ours, err := passLeadership(ctx, [2]*worker(workers), b.scale(300, 5))
 	if err != nil {
 		return err
 	}
@@ -53,16 +53,16 @@ func elections(ctx context.Context, b *bench) error {
 	return nil
 }
 
-func passLeadership(ctx context.Context, players [2]*player, n int) (times []time.Duration, err error) {
-	o := order{Do: "lead", Rival: us, Key: "leader"}
-	if _, err := players[0].ask(ctx, o); err != nil {
+func passLeadership(ctx context.Context, workers [2]*worker, n int) (times []time.Duration, err error) {
+	o := order{Do: "lead", Library: us, Key: "leader"}
+	if _, err := workers[0].ask(ctx, o); err != nil {
 		return nil, err
 	}
 	leads := 0
 	for range n {
-		standingBy := players[1-leads].tell(o)
+		standingBy := workers[1-leads].send(o)
 		time.Sleep(2*settled + rand.N(4*time.Millisecond))
-		old, err := players[leads].ask(ctx, order{Do: "resign", Rival: us, Key: o.Key})
+		old, err := workers[leads].ask(ctx, order{Do: "resign", Library: us, Key: o.Key})
 		if err != nil {
 			return nil, err
 		}
@@ -81,12 +81,12 @@ func passLeadership(ctx context.Context, players [2]*player, n int) (times []tim
 	if len(times) == 0 {
 		return nil, fmt.Errorf("no hand-off whose candidate had stood by")
 	}
-	_, err = players[leads].ask(ctx, order{Do: "resign", Rival: us, Key: o.Key})
+	_, err = workers[leads].ask(ctx, order{Do: "resign", Library: us, Key: o.Key})
 	return times, err
 }
 
 // clientGo runs elections of client-go side by side, in a program of its own, so that
-// its size is no burden of this one. why tells what is in the way.
+// its size is no burden of this one. why says what is in the way.
 func clientGo(ctx context.Context, elections int, settle time.Duration) (times []time.Duration, why string) {
 	dir, err := os.MkdirTemp("", "peerbench-")
 	if err != nil {

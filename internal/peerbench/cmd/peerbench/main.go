@@ -42,7 +42,7 @@ type bench struct {
 
 	observers []rueidis.Client // ask the servers what they used
 
-	players []*player // other processes
+	workers []*worker // other processes
 	at      *places   // nil until something asks for it
 	csv     string    // file for the figures of the plot; "" for none
 }

@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0)
 	}
-	patienceWithPlayers = 20 * time.Second // one peer loses its first wake-up now and then
+	orderTimeout = 20 * time.Second // one peer loses its first wake-up now and then
 	os.Exit(m.Run())
 }
 

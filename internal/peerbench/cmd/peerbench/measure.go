@@ -13,7 +13,7 @@ import (
 // contender does one piece of work in one way.
 type contender struct {
 	name string
-	// op does it once. worker tells concurrent calls apart, from 0.
+	// op does it once. worker distinguishes concurrent calls, from 0.
 	op func(ctx context.Context, worker int) error
 }
 
@@ -46,7 +46,7 @@ type plan struct {
 	rounds  int
 	block   int // ops of one contender in one round, of each worker
 	workers int // concurrent callers
-	// servers tells the CPU time that the servers have used; nil if there are none.
+	// servers reports the CPU time that the servers have used; nil if there are none.
 	servers func(context.Context) (time.Duration, error)
 }
 
@@ -116,7 +116,7 @@ func runBlock(ctx context.Context, p plan, c contender) (used usage, err error) 
 	}
 	runtime.ReadMemStats(&before)
 	cpu, start := processCPU(), time.Now()
-	// Without a Done channel: that suits rueidis best, whoever calls it.
+	// Without a Done channel: that suits rueidis best.
 	used.failed, err = c.run(context.WithoutCancel(ctx), p)
 	used.wall, used.cpu = time.Since(start), processCPU()-cpu
 	runtime.ReadMemStats(&after)
@@ -127,7 +127,7 @@ func runBlock(ctx context.Context, p plan, c contender) (used usage, err error) 
 	return used, nil
 }
 
-// run does a block. A busy machine makes some calls time out, so that is told in
+// run does a block. A busy machine makes some calls time out, so that is reported in
 // the table; if all of them fail, so does the block.
 func (c contender) run(ctx context.Context, p plan) (failed int, err error) {
 	work := func(worker int) (failed int, last error) {

@@ -211,7 +211,7 @@ func (h bsmHold) extend(ctx context.Context) error  { return h.Refresh(ctx, ttl,
 func (h bsmHold) release(ctx context.Context) error { return h.Release(ctx) }
 
 // newRueidislock keeps a lock on majority of 2*majority-1 keys, all of them on one
-// node, and renews by itself. NoLoopTracking spares it the news of its own writes;
+// node, and renews by itself. NoLoopTracking spares it notifications of its own writes;
 // it needs Redis 7.0.5. TryNextAfter is how long it waits for a key: its default
 // of 20ms is too short for ten thousand acquisitions at once on a busy machine.
 func newRueidislock(addr string, majority int32, validity time.Duration) (rueidislock.Locker, error) {

@@ -16,9 +16,9 @@ const (
 	processes  = "processes, one waiter each"
 )
 
-// point is one rival's hand-off among so many waiters.
+// point is one library's hand-off among so many waiters.
 type point struct {
-	rival    string
+	library  string
 	where    string
 	waiters  int
 	handoffs int
@@ -34,7 +34,7 @@ func waiters(ctx context.Context, b *bench) error {
 		sizes = []int{1, 3}
 	}
 	most := sizes[len(sizes)-1]
-	players, err := b.cast(most + 1)
+	workers, err := b.startWorkers(most + 1)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func waiters(ctx context.Context, b *bench) error {
 	var names []string
 	for _, name := range []string{us, pushPeer, etcdPeer, syncPeer, bsmPeer} {
 		for _, where := range []string{oneProcess, processes} {
-			there, err := b.crowd(ctx, name, where, sizes, players, &points)
+			there, err := b.crowd(ctx, name, where, sizes, workers, &points)
 			if err != nil {
 				return err
 			}
@@ -80,35 +80,35 @@ func waiters(ctx context.Context, b *bench) error {
 
 const crowdHold = 2 * time.Millisecond
 
-// crowd measures one rival with growing numbers of waiters, and reports whether it is
+// crowd measures one library with growing numbers of waiters, and reports whether it is
 // there.
-func (b *bench) crowd(ctx context.Context, name, where string, sizes []int, players []*player, points *[]point) (bool, error) {
+func (b *bench) crowd(ctx context.Context, name, where string, sizes []int, workers []*worker, points *[]point) (bool, error) {
 	length := time.Duration(b.scale(1500, 300)) * time.Millisecond
-	rest := rivals[name].poll
+	rest := libraries[name].poll
 	if rest > 0 {
 		length += time.Duration(b.scale(3000, 700)) * time.Millisecond
 	}
 	open := 0
 	for _, n := range sizes {
-		f := bout{rival: name, players: players[:1], workers: n + 1, hold: crowdHold, rest: rest, length: length}
+		f := contention{library: name, workers: workers[:1], callers: n + 1, hold: crowdHold, rest: rest, length: length}
 		if where == processes {
-			f.players, f.workers = players[:n+1], 1
+			f.workers, f.callers = workers[:n+1], 1
 		}
-		there, done, err := b.stage(ctx, []string{name}, f.players[open:], waitTTL, false)
+		there, done, err := b.stage(ctx, []string{name}, f.workers[open:], waitTTL, false)
 		defer done()
-		if err != nil || open < len(f.players) && len(there) == 0 {
+		if err != nil || open < len(f.workers) && len(there) == 0 {
 			return false, err
 		}
-		open = len(f.players)
+		open = len(f.workers)
 		t, err := b.contend(ctx, f)
 		if err != nil {
 			return false, err
 		}
 		times, overlaps := t.handoffs()
 		if overlaps > 0 {
-			b.printf("\n%s, %d waiters: TWO HOLDERS at once, %d times.\n", rivals[name].title, n, overlaps)
+			b.printf("\n%s, %d waiters: TWO HOLDERS at once, %d times.\n", libraries[name].title, n, overlaps)
 		}
-		p := point{rival: name, where: where, waiters: n, handoffs: len(times), p50: quantile(times, 0.5), p99: quantile(times, 0.99)}
+		p := point{library: name, where: where, waiters: n, handoffs: len(times), p50: quantile(times, 0.5), p99: quantile(times, 0.99)}
 		if len(times) > 0 && name != etcdPeer {
 			p.commands, p.pings = total(t.commands)/float64(len(times)), t.pings/float64(len(times))
 		}
@@ -117,9 +117,9 @@ func (b *bench) crowd(ctx context.Context, name, where string, sizes []int, play
 	return true, nil
 }
 
-func find(points []point, rival, where string, waiters int) (point, bool) {
+func find(points []point, library, where string, waiters int) (point, bool) {
 	for _, p := range points {
-		if p.rival == rival && p.where == where && p.waiters == waiters && p.handoffs > 0 {
+		if p.library == library && p.where == where && p.waiters == waiters && p.handoffs > 0 {
 			return p, true
 		}
 	}
@@ -129,7 +129,7 @@ func find(points []point, rival, where string, waiters int) (point, bool) {
 func (b *bench) pointTable(title, where string, names []string, sizes []int, points []point, cell func(point) string) {
 	b.printf("\n%s:\n\n| waiters |", title)
 	for _, name := range names {
-		b.printf(" %s |", rivals[name].title)
+		b.printf(" %s |", libraries[name].title)
 	}
 	b.printf("\n|---|%s\n", strings.Repeat("---|", len(names)))
 	for _, n := range sizes {
@@ -168,7 +168,7 @@ func (b *bench) crowdGoals(most int, points []point) {
 	}
 }
 
-// writePoints keeps the figures for handoffplot, and for whoever wants to draw them
+// writePoints keeps the figures for handoffplot, and for those who want to draw them
 // otherwise.
 func writePoints(path string, points []point) error {
 	f, err := os.Create(path)
@@ -183,7 +183,7 @@ func writePoints(path string, points []point) error {
 			continue
 		}
 		number := func(v float64) string { return strconv.FormatFloat(v, 'f', 3, 64) }
-		_ = w.Write([]string{rivals[p.rival].title, p.where, strconv.Itoa(p.waiters), strconv.Itoa(p.handoffs),
+		_ = w.Write([]string{libraries[p.library].title, p.where, strconv.Itoa(p.waiters), strconv.Itoa(p.handoffs),
 			number(ms(p.p50)), number(ms(p.p99)), number(p.commands), number(p.pings)})
 	}
 	w.Flush()

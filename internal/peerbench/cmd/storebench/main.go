@@ -34,8 +34,8 @@ type client interface {
 
 type unlock func(ctx context.Context) error
 
-// rival is one way to lock in a store.
-type rival struct {
+// library is one way to lock in a store.
+type library struct {
 	store, name string
 	notes       string
 	open        func(ctx context.Context) (client, error)
@@ -64,20 +64,20 @@ func realMain(ctx context.Context, args []string) error {
 	}
 	h := &storetest.Host{}
 	return h.Within(func() error {
-		rivals, err := startAll(h, *store)
+		libraries, err := startAll(h, *store)
 		if err != nil {
 			return err
 		}
 		fmt.Printf("| store | | acquire + release | refused attempt | hand-off, one waiter | %d waiters, each hand-off |\n", *waiters)
 		fmt.Printf("|---|---|---|---|---|---|\n")
-		for _, r := range rivals {
+		for _, r := range libraries {
 			row, err := r.measure(ctx, *rounds, *waiters)
 			if err != nil {
 				return fmt.Errorf("%s, %s: %w", r.store, r.name, err)
 			}
 			fmt.Println(row)
 		}
-		for _, r := range rivals {
+		for _, r := range libraries {
 			if r.notes != "" {
 				fmt.Printf("\n%s, %s: %s.", r.store, r.name, r.notes)
 			}
@@ -89,7 +89,7 @@ func realMain(ctx context.Context, args []string) error {
 
 const holding = time.Millisecond
 
-func (r rival) measure(ctx context.Context, rounds, waiters int) (string, error) {
+func (r library) measure(ctx context.Context, rounds, waiters int) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	a, err := r.open(ctx)
@@ -188,7 +188,7 @@ func handoffs(ctx context.Context, a, b client, rounds int) (times []time.Durati
 
 // crowd has many clients wait for one key, each of which takes it once. A time is from just
 // before a release to the next success.
-func (r rival) crowd(ctx context.Context, waiters int) ([]time.Duration, error) {
+func (r library) crowd(ctx context.Context, waiters int) ([]time.Duration, error) {
 	first, err := r.open(ctx)
 	if err != nil {
 		return nil, err

@@ -41,7 +41,7 @@ type client struct {
 	lastID atomic.Int64
 
 	mu      sync.Mutex // guards all below
-	answers map[int64]chan told
+	answers map[int64]chan directive
 	contend context.CancelFunc // ends the work of the workers; nil: they are drained
 	queued  context.CancelFunc // ends the wait of the one who waits for a key
 	hold    context.CancelFunc // ends the worker that keeps a key
@@ -51,7 +51,7 @@ type client struct {
 
 // clientMain is the main function of a client.
 func clientMain() error {
-	c := &client{answers: map[int64]chan told{}}
+	c := &client{answers: map[int64]chan directive{}}
 	if err := json.Unmarshal([]byte(os.Getenv(clientEnv)), &c.brief); err != nil {
 		return err
 	}
@@ -65,10 +65,10 @@ func clientMain() error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 
-	orders := make(chan told, 16)
+	orders := make(chan directive, 16)
 	go func() { // ends with the process
 		for {
-			var m told
+			var m directive
 			if err := c.wire.receive(&m); err != nil {
 				os.Exit(3) // the parent is gone: no server to talk to, nobody to work for
 			}
@@ -130,7 +130,7 @@ func (c *client) open(ctx context.Context) (lock.Locker, func(), error) {
 	}
 }
 
-func (c *client) obey(ctx context.Context, m told) {
+func (c *client) obey(ctx context.Context, m directive) {
 	switch m.Order {
 	case orderContend:
 		c.mu.Lock()
@@ -199,9 +199,9 @@ func (c *client) say(m said) {
 }
 
 // ask sends a question to the register and waits for the answer.
-func (c *client) ask(m said) told {
+func (c *client) ask(m said) directive {
 	m.ID = c.lastID.Add(1)
-	answer := make(chan told, 1)
+	answer := make(chan directive, 1)
 	c.mu.Lock()
 	c.answers[m.ID] = answer
 	c.mu.Unlock()
@@ -210,7 +210,7 @@ func (c *client) ask(m said) told {
 	return <-answer
 }
 
-// pulse tells of times in which this process did not run.
+// pulse notes times in which this process did not run.
 func (c *client) pulse() {
 	for last := mono(); ; {
 		time.Sleep(25 * time.Millisecond)
@@ -222,7 +222,7 @@ func (c *client) pulse() {
 	}
 }
 
-// stall is how long a process must not have run for that to be told.
+// stall is how long a process must not have run for that to be reported.
 const stall = 250 * time.Millisecond
 
 func (c *client) worker(i int) *worker {

@@ -14,7 +14,7 @@ import (
 
 // base is where this process's Go times are counted from, and baseMono the same moment
 // on the machine's clock. The two readings are taken as close together as can be, and
-// once: a process that is stopped between two readings would tell a wrong time.
+// once: a process that is stopped between two readings would give a wrong time.
 var base, baseMono = func() (time.Time, int64) {
 	var at time.Time
 	var mono int64

@@ -24,7 +24,7 @@ type kind struct {
 	on       []keeping     // nodes that keep their data so; nil: all
 	impair   history.Impair
 	restarts bool // the node's process ends
-	forgets  bool // a node loses data, and nothing tells that it did
+	forgets  bool // a node loses data, and nothing reports that it did
 	unsafe   bool // not among what a quorum survives, see limits
 	do       func(*torture, planned, func()) (note string, err error)
 }
@@ -60,7 +60,7 @@ func networkKinds() []kind {
 	return append(pathKinds(), []kind{
 		{name: "network: client cut off, requests and all", weight: 3, target: clientNet, shortest: 100 * ms, longest: 4000 * ms, impair: history.AllPaths, do: path(blackhole)},
 		{name: "network: client cut off, delivered late", weight: 3, target: clientNet, shortest: 100 * ms, longest: 4000 * ms, impair: history.AllPaths, do: path(hold)},
-		{name: "network: client hears no replies", weight: 2, target: clientNet, shortest: 100 * ms, longest: 3000 * ms, impair: history.AllPaths, do: path(noReplies)},
+		{name: "network: client receives no replies", weight: 2, target: clientNet, shortest: 100 * ms, longest: 3000 * ms, impair: history.AllPaths, do: path(noReplies)},
 	}...)
 }
 

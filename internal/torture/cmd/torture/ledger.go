@@ -43,7 +43,7 @@ func newLedger() *ledger {
 }
 
 // take notes what a client said, and gives the answer to a question.
-func (g *ledger) take(client, run int, m said) (answer *told) {
+func (g *ledger) take(client, run int, m said) (answer *directive) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	name := id{client, run, m.ID}
@@ -81,7 +81,7 @@ func (g *ledger) take(client, run int, m said) (answer *told) {
 // operate carries out a read or a write: accepted with the largest token seen, or a
 // larger one. A read counts as seeing it, so that a late write can't slip in between
 // the next holder's read and write. The plain store takes everything.
-func (g *ledger) operate(client, run int, m said) *told {
+func (g *ledger) operate(client, run int, m said) *directive {
 	c := g.register[m.Key]
 	if c == nil {
 		c = &cell{}
@@ -103,7 +103,7 @@ func (g *ledger) operate(client, run int, m said) *told {
 		op.Value = m.Value
 	}
 	g.ops = append(g.ops, op)
-	return &told{ID: m.ID, OK: op.OK, Value: c.value, Plain: c.plain}
+	return &directive{ID: m.ID, OK: op.OK, Value: c.value, Plain: c.plain}
 }
 
 // died ends the leases of a process that was killed, at a moment before that.

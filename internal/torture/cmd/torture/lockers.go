@@ -95,7 +95,7 @@ func outcome(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %v", lock.ErrUnavailable, err)
 }
 
-// redsyncLease says itself when it is over: redsync tells its validity (Until), and
+// redsyncLease says itself when it is over: redsync reports its validity (Until), and
 // leaves it to the caller to keep to it.
 type redsyncLease struct {
 	m *redsync.Mutex
@@ -180,7 +180,7 @@ func (l rueidislockLocker) TryAcquire(ctx context.Context, key string, ttl time.
 	return &rueidislockLease{key, held, release}, nil
 }
 
-// rueidislockLease lasts as long as its context, and tells no validity.
+// rueidislockLease lasts as long as its context, and reports no validity.
 type rueidislockLease struct {
 	key     string
 	held    context.Context

@@ -198,10 +198,10 @@ func (p *process) alive() error {
 	}
 }
 
-// tell gives the process an order, if it runs.
-func (p *process) tell(m told) {
+// give gives the process an order, if it runs.
+func (p *process) give(m directive) {
 	if l := p.now(); l != nil {
-		_ = l.wire.send(m) // alive tells if it died
+		_ = l.wire.send(m) // alive reports if it died
 	}
 }
 
@@ -211,7 +211,7 @@ func (p *process) stop() error {
 	if l == nil {
 		return nil
 	}
-	p.tell(told{Order: orderStop})
+	p.give(directive{Order: orderStop})
 	select {
 	case <-l.over:
 		p.mu.Lock()
@@ -222,7 +222,7 @@ func (p *process) stop() error {
 		}
 		return nil
 	case <-time.After(bound):
-		p.ledger.violation("everything ends", "client %d has not ended %v after it was told to; what it did then is in %s", p.slot, bound, l.log)
+		p.ledger.violation("everything ends", "client %d has not ended %v after it was asked to; what it did then is in %s", p.slot, bound, l.log)
 		_ = l.cmd.Process.Signal(unix.SIGABRT) // prints every goroutine
 		select {
 		case <-l.over:

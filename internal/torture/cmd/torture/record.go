@@ -10,8 +10,8 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// recorder is a Locker whose leases tell the parent of every change of their
-// validity, before whoever uses them can act on it.
+// recorder is a Locker whose leases notify the parent of every change of their
+// validity, before those who use them can act on it.
 type recorder struct {
 	lock.Locker
 	say  func(said)
@@ -57,7 +57,7 @@ func (r recorder) record(key string, asked int64, lease lock.Lease, err error) (
 	return l, nil
 }
 
-// looker is a lease that does not tell its validity, only whether it is alive: it is
+// looker is a lease that does not report its validity, only whether it is alive: it is
 // held for as long as somebody has just looked.
 type looker interface{ Alive() bool }
 
@@ -66,7 +66,7 @@ type recorded struct {
 	say func(said)
 	id  int64
 
-	mu sync.Mutex // one at a time extends, so that what is told is in order
+	mu sync.Mutex // one at a time extends, so that what is reported is in order
 
 	saying sync.Mutex // guards until
 	until  int64      // what was said last

@@ -32,7 +32,7 @@ func (t *torture) roll() error {
 			return fmt.Errorf("%w: %w", err, p.alive())
 		}
 	}
-	keeper.tell(told{Order: orderHold, Key: rollingKey})
+	keeper.give(directive{Order: orderHold, Key: rollingKey})
 	var lease history.Lease
 	if err := t.until("somebody holds "+rollingKey, func() (ok bool, err error) {
 		lease, ok = t.ledger.holding(rollingKey)
@@ -43,7 +43,7 @@ func (t *torture) roll() error {
 	queue := func() error {
 		behind := order[1:min(3, len(order))]
 		for _, i := range behind {
-			t.clients[i].tell(told{Order: orderQueue, Key: rollingKey})
+			t.clients[i].give(directive{Order: orderQueue, Key: rollingKey})
 		}
 		return t.until("others wait for "+rollingKey, func() (bool, error) { return t.ledger.waiting(rollingKey) >= len(behind), nil })
 	}
@@ -68,7 +68,7 @@ func (t *torture) roll() error {
 	if err := queue(); err != nil {
 		return err
 	}
-	keeper.tell(told{Order: orderFree})
+	keeper.give(directive{Order: orderFree})
 	if err := t.until("who waits for "+rollingKey+" gets it", func() (bool, error) { return t.ledger.waiting(rollingKey) == 0, nil }); err != nil {
 		if t.ctx.Err() != nil {
 			return t.ctx.Err()

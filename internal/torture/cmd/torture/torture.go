@@ -105,10 +105,10 @@ type torture struct {
 	ordering string     // what a client that starts shall do
 }
 
-func (t *torture) order() told {
+func (t *torture) order() directive {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return told{Order: t.ordering}
+	return directive{Order: t.ordering}
 }
 
 // recovery is how long after its start a node does not vote: the guard time as the
@@ -181,7 +181,7 @@ func run(ctx context.Context, c config) (r report, err error) {
 		stop()
 		pulse.Wait()
 		r = t.report()
-		if ctx.Err() != nil { // a Ctrl-C reaches the servers too: what fails then is no news
+		if ctx.Err() != nil { // a Ctrl-C reaches the servers too: what fails then is not reported
 			return ctx.Err()
 		}
 		return err
@@ -278,7 +278,7 @@ func (t *torture) tellAll(order string) {
 	t.ordering = order
 	t.mu.Unlock()
 	for _, p := range t.clients {
-		p.tell(told{Order: order})
+		p.give(directive{Order: order})
 	}
 }
 

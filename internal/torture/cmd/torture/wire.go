@@ -12,7 +12,7 @@ import (
 // value a line. What the client said before it was killed is in the socket, and is
 // read: each message is one write.
 
-// said is what a client tells its parent. Times are by mono.
+// said is what a client reports to its parent. Times are by mono.
 type said struct {
 	What string
 	// ID names a lease within its process, a question to the register, or a wait.
@@ -34,7 +34,7 @@ const (
 	saidLease = "lease" // ID, Key, Token, Asked, At, Until
 	saidUntil = "until" // ID: renewed, until Until
 	saidEnded = "ended" // ID: its release begins at At
-	saidLost  = "lost"  // ID: it was told so at At
+	saidLost  = "lost"  // ID: it learned so at At
 	saidWant  = "want"  // ID, Key: it waits for the key from At on
 	saidHas   = "has"   // ID: no longer, from At on
 	saidRead  = "read"  // ID, Key, Token, Sure, At: a question to the register
@@ -44,8 +44,8 @@ const (
 	saidStall = "stall" // it did not run from Asked to At
 )
 
-// told is what the parent tells a client: the answer to a question, or an order.
-type told struct {
+// directive is what the parent sends a client: the answer to a question, or an order.
+type directive struct {
 	ID    int64  `json:",omitempty"`
 	OK    bool   `json:",omitempty"`
 	Value int64  `json:",omitempty"`

@@ -54,7 +54,7 @@ func (w *worker) contend(ctx context.Context) {
 	}
 }
 
-// judge tells the parent of an error that must not be.
+// judge reports to the parent an error that must not be.
 func (w *worker) judge(ctx context.Context, err error) {
 	switch {
 	case err == nil, errors.Is(err, lock.ErrHeld), errors.Is(err, lock.ErrUnavailable), errors.Is(err, lock.ErrLost):
@@ -77,14 +77,14 @@ func (w *worker) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// wanting tells the parent that the worker waits for key until done is called.
+// wanting reports to the parent that the worker waits for key until done is called.
 func (w *worker) wanting(key string) (done func()) {
 	id := w.lastID.Add(1)
 	w.say(said{What: saidWant, ID: id, Key: key, At: mono()})
-	told := false
+	wrote := false
 	return func() {
-		if !told {
-			told = true
+		if !wrote {
+			wrote = true
 			w.say(said{What: saidHas, ID: id, At: mono()})
 		}
 	}
@@ -111,7 +111,7 @@ func live(ctx context.Context) func() int64 {
 // work counts in the register under a token, for about d and as long as sure says
 // that the lease is alive. It reads, thinks and writes, as programs do, so that a
 // holder whose time ends in between would undo what the next one has written. Every
-// fifth time it does not look again before it writes: then only the register can tell.
+// fifth time it does not look again before it writes: then only the register can show it.
 func (w *worker) work(ctx context.Context, key string, token uint64, d time.Duration, sure func() int64) {
 	for end := time.Now().Add(d); ctx.Err() == nil; {
 		hasty := w.rng.IntN(5) == 0

@@ -29,25 +29,25 @@ import (
 const ttl = 30 * time.Second
 
 // startAll starts the servers of one store, or of all.
-func startAll(h *storetest.Host, only string) ([]rival, error) {
+func startAll(h *storetest.Host, only string) ([]library, error) {
 	dir, err := os.MkdirTemp("", "storebench-")
 	if err != nil {
 		return nil, err
 	}
 	h.Cleanup(func() { _ = os.RemoveAll(dir) })
-	var all []rival
+	var all []library
 	for _, s := range []struct {
 		name  string
-		start func() []rival
+		start func() []library
 	}{
-		{"postgres", func() []rival { return startPostgres(h) }},
-		{"mysql", func() []rival { return startMySQL(h) }},
-		{"etcd", func() []rival { return startEtcd(h) }},
-		{"nats", func() []rival { return startNats(h) }},
-		{"s3", func() []rival { return startS3(h) }},
-		{"kubernetes", func() []rival { return startKubernetes(h) }},
-		{"sqlite", func() []rival { return []rival{ours("sqlite", "sqlite:"+filepath.Join(dir, "locks.db"))} }},
-		{"file", func() []rival { return []rival{ours("file", "file://"+filepath.Join(dir, "locks"))} }},
+		{"postgres", func() []library { return startPostgres(h) }},
+		{"mysql", func() []library { return startMySQL(h) }},
+		{"etcd", func() []library { return startEtcd(h) }},
+		{"nats", func() []library { return startNats(h) }},
+		{"s3", func() []library { return startS3(h) }},
+		{"kubernetes", func() []library { return startKubernetes(h) }},
+		{"sqlite", func() []library { return []library{ours("sqlite", "sqlite:"+filepath.Join(dir, "locks.db"))} }},
+		{"file", func() []library { return []library{ours("file", "file://"+filepath.Join(dir, "locks"))} }},
 	} {
 		if only == "" || only == s.name {
 			all = append(all, s.start()...)
@@ -59,9 +59,9 @@ func startAll(h *storetest.Host, only string) ([]rival, error) {
 	return all, nil
 }
 
-func startPostgres(h *storetest.Host) []rival {
+func startPostgres(h *storetest.Host) []library {
 	s := storetest.StartPostgres(h, "max_connections = 1200")
-	return []rival{ours("postgres", s.URL("admin", "app")), {
+	return []library{ours("postgres", s.URL("admin", "app")), {
 		store: "postgres", name: "session advisory lock",
 		notes: "no ttl, no fencing token; it ends with its connection, means nothing behind a pooler, and each waiter keeps a connection",
 		open: func(ctx context.Context) (client, error) {
@@ -73,9 +73,9 @@ func startPostgres(h *storetest.Host) []rival {
 		}}}
 }
 
-func startMySQL(h *storetest.Host) []rival {
+func startMySQL(h *storetest.Host) []library {
 	s := storetest.StartMySQL(h, "--max-connections=1200")
-	return []rival{ours("mysql", "mysql://root:"+storetest.Password+"@"+s.Addr()+"/app"), {
+	return []library{ours("mysql", "mysql://root:"+storetest.Password+"@"+s.Addr()+"/app"), {
 		store: "mysql", name: "GET_LOCK",
 		notes: "no ttl, no fencing token; it ends with its connection, is of one server only, not of a Galera cluster, and each waiter keeps a connection",
 		open: func(ctx context.Context) (client, error) {
@@ -85,13 +85,13 @@ func startMySQL(h *storetest.Host) []rival {
 		}}}
 }
 
-func startEtcd(h *storetest.Host) []rival {
+func startEtcd(h *storetest.Host) []library {
 	c := storetest.StartEtcd(h, 3)
 	var hosts []string
 	for _, m := range c.Members {
 		hosts = append(hosts, m.Addr())
 	}
-	return []rival{ours("etcd", "etcd://"+strings.Join(hosts, ",")), {
+	return []library{ours("etcd", "etcd://"+strings.Join(hosts, ",")), {
 		store: "etcd", name: "concurrency.Mutex",
 		notes: "on a lease of the session; its fencing token is for the caller to make of a revision",
 		open: func(ctx context.Context) (client, error) {
@@ -109,12 +109,12 @@ func startEtcd(h *storetest.Host) []rival {
 
 // startNats starts three servers. NATS has no recipe for a lock: what its users write by hand
 // is a key with a ttl.
-func startNats(h *storetest.Host) []rival {
-	return []rival{ours("nats", "nats://"+strings.Join(storetest.StartNats(h, 3, storetest.NatsConfig{SyncInterval: "always"}).Addrs(), ","))}
+func startNats(h *storetest.Host) []library {
+	return []library{ours("nats", "nats://"+strings.Join(storetest.StartNats(h, 3, storetest.NatsConfig{SyncInterval: "always"}).Addrs(), ","))}
 }
 
 // startS3 has no recipe beside it: S3 is known for none.
-func startS3(h *storetest.Host) []rival {
+func startS3(h *storetest.Host) []library {
 	s := storetest.StartS3(h)
 	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": storetest.RootUser, "AWS_SECRET_ACCESS_KEY": storetest.Password,
 		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull} {
@@ -124,19 +124,19 @@ func startS3(h *storetest.Host) []rival {
 	}
 	r := ours("s3", "s3://"+storetest.Bucket+"?endpoint="+s.Endpoint())
 	r.notes = "waiters ask each second"
-	return []rival{r}
+	return []library{r}
 }
 
-func startKubernetes(h *storetest.Host) []rival {
+func startKubernetes(h *storetest.Host) []library {
 	k := storetest.StartKubernetes(h)
 	bench := ours("kubernetes", k.URL(k.Addr(), "locks", storetest.KubeAdmin))
 	bench.notes = k.Version() + "; client-go's leader election takes no lock that could be measured so: internal/clientgo/measure compares hand-offs"
-	return []rival{bench}
+	return []library{bench}
 }
 
 // ours is a store of this project, opened as programs do.
-func ours(store, url string) rival {
-	return rival{store: store, name: "lockkeeper", open: func(ctx context.Context) (client, error) {
+func ours(store, url string) library {
+	return library{store: store, name: "lockkeeper", open: func(ctx context.Context) (client, error) {
 		scheme, rest, _ := strings.Cut(url, ":")
 		open, ok := registry.Lookup(scheme)
 		if !ok { // one of backends' own

@@ -51,9 +51,9 @@ func lies(t *testing.T, lie string) string {
 	return listener.Addr().String()
 }
 
-// What strict is for: without it, a server can end the whole process. If this fails
-// because the client library has become strict itself, strict can go.
-func TestTheClientLibraryPanicsWhereStrictDoesNot(t *testing.T) {
+// What the guard is for: without it, a server can end the whole process. If this fails
+// because the client library has become strict itself, the guard can go.
+func TestTheClientLibraryPanicsWhereTheGuardDoesNot(t *testing.T) {
 	texts := []string{":5\r\n:5\r\n", "*-2\r\n", "$-2\r\n", "%-1\r\n", "*99999999999999\r\n", ">3\r\n+subscribe\r\n+x\r\n:1\r\n"}
 	if lie := os.Getenv("LOCKKEEPER_TEST_LIE"); lie != "" {
 		address := lies(t, lie)
@@ -94,7 +94,7 @@ func TestTheClientLibraryPanicsWhereStrictDoesNot(t *testing.T) {
 }
 
 // What a real server sends passes, in whatever pieces it comes.
-func TestStrictLetsRepliesPassInAnyPieces(t *testing.T) {
+func TestTheGuardLetsRepliesPassInAnyPieces(t *testing.T) {
 	const replies = "+OK\r\n:12\r\n$-1\r\n*-1\r\n$0\r\n\r\n$3\r\na\r\n\r\n*2\r\n:-1\r\n*1\r\n+x\r\n%1\r\n+a\r\n*0\r\n_\r\n#t\r\n,1.5\r\n(12\r\n=5\r\ntxt:a\r\n-ERR no\r\n!3\r\nERR\r\n~1\r\n:1\r\n>2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n"
 	kinds := func(size int) (seen string) {
 		var s scanner
@@ -112,12 +112,12 @@ func TestStrictLetsRepliesPassInAnyPieces(t *testing.T) {
 }
 
 // Names and values of users stand in replies, and can be any text.
-func TestStrictLooksForNoWordsInReplies(t *testing.T) {
+func TestTheGuardLooksForNoWordsInReplies(t *testing.T) {
 	for _, word := range []string{"mail-unsubscribe-6d9f7:1/x", "subscribe", "unsubscribe", "psubscribe", "QUEUED", "PONG", "invalidate", "message", "LOADING", "+OK", "*"} {
 		text := fmt.Sprintf("$%d\r\n%s\r\n", len(word), word)
 		for _, reply := range []string{text, "+" + word + "\r\n", "*1\r\n" + text, "*2\r\n*1\r\n" + text + ":1\r\n", "*1\r\n+" + word + "\r\n", "~1\r\n" + text, "%1\r\n" + text + ":1\r\n"} {
 			client, server := net.Pipe()
-			s := &strict{Conn: client}
+			s := &protocolGuard{Conn: client}
 			go func() { _, _ = io.Copy(io.Discard, server) }()
 			_, err := io.WriteString(s, "*1\r\n$3\r\nGET\r\n")
 			require.NoError(t, err)
@@ -134,36 +134,36 @@ func TestStrictLooksForNoWordsInReplies(t *testing.T) {
 }
 
 // What a Sentinel's client asks, and what comes of it: a push for each channel.
-func TestStrictLetsSentinelsTell(t *testing.T) {
+func TestTheGuardLetsSentinelsReport(t *testing.T) {
 	const (
 		unsubscribe = "*3\r\n$11\r\nUNSUBSCRIBE\r\n$1\r\na\r\n$1\r\nb\r\n*1\r\n$4\r\nPING\r\n"
 		subscribe   = "*3\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n$1\r\nb\r\n"
 		ask         = "*1\r\n$8\r\nSENTINEL\r\n"
 
-		subscribed   = ">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"
-		unsubscribed = ">3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n"
-		news         = ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n"
-		pong, told   = "+PONG\r\n", "*1\r\n+x\r\n"
+		subscribed    = ">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"
+		unsubscribed  = ">3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n"
+		message       = ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n"
+		pong, replied = "+PONG\r\n", "*1\r\n+x\r\n"
 	)
 	for name, c := range map[string]struct {
 		requests, replies string
 		ok                bool
 	}{
-		"all of it":              {unsubscribe + subscribe + ask, unsubscribed + unsubscribed + pong + subscribed + news + subscribed + told + news, true},
-		"answers between":        {unsubscribe + ask + subscribe, unsubscribed + unsubscribed + pong + told + subscribed + subscribed, true},
+		"all of it":              {unsubscribe + subscribe + ask, unsubscribed + unsubscribed + pong + subscribed + message + subscribed + replied + message, true},
+		"answers between":        {unsubscribe + ask + subscribe, unsubscribed + unsubscribed + pong + replied + subscribed + subscribed, true},
 		"twice":                  {subscribe + subscribe, strings.Repeat(subscribed, 4), true},
-		"not permitted":          {subscribe + ask, "-NOPERM\r\n" + told, true},
+		"not permitted":          {subscribe + ask, "-NOPERM\r\n" + replied, true},
 		"loading":                {unsubscribe, unsubscribed + unsubscribed + "-LOADING\r\n", true},
 		"once too often":         {subscribe + ask, subscribed + subscribed + subscribed, false},
 		"unsubscribed too often": {unsubscribe, unsubscribed + unsubscribed + unsubscribed, false},
 		"unasked":                {ask, unsubscribed, false},
 		"in between":             {unsubscribe + subscribe, pong + subscribed + unsubscribed, false},
-		"no pong":                {unsubscribe + ask, unsubscribed + unsubscribed + told, false},
+		"no pong":                {unsubscribe + ask, unsubscribed + unsubscribed + replied, false},
 		"refused":                {unsubscribe, "-NOPERM\r\n" + pong, false},
-		"a word further in":      {ask, ">2\r\n*1\r\n+subscribe\r\n:1\r\n" + told, true},
-		"a word not the first":   {ask, ">2\r\n$1\r\nx\r\n$9\r\nsubscribe\r\n" + told, true},
-		"a word with more":       {ask, ">1\r\n$16\r\nmail-unsubscribe\r\n" + told, true},
-		"verbatim":               {ask, ">3\r\n=13\r\ntxt:subscribe\r\n$1\r\na\r\n:1\r\n" + told, false},
+		"a word further in":      {ask, ">2\r\n*1\r\n+subscribe\r\n:1\r\n" + replied, true},
+		"a word not the first":   {ask, ">2\r\n$1\r\nx\r\n$9\r\nsubscribe\r\n" + replied, true},
+		"a word with more":       {ask, ">1\r\n$16\r\nmail-unsubscribe\r\n" + replied, true},
+		"verbatim":               {ask, ">3\r\n=13\r\ntxt:subscribe\r\n$1\r\na\r\n:1\r\n" + replied, false},
 		"queued":                 {subscribe, "-QUEUED\r\n", false},
 		"other pushes unasked":   {ask, ">3\r\n$12\r\nsunsubscribe\r\n$1\r\na\r\n:0\r\n", false},
 		"pong in an array":       {unsubscribe, unsubscribed + unsubscribed + "*1\r\n+PONG\r\n", false},
@@ -172,7 +172,7 @@ func TestStrictLetsSentinelsTell(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client, server := net.Pipe()
 			defer server.Close()
-			s := &strict{Conn: client}
+			s := &protocolGuard{Conn: client}
 			defer s.Close()
 			go func() { _, _ = io.Copy(io.Discard, server) }()
 			_, err := io.WriteString(s, c.requests)

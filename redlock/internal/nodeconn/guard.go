@@ -13,11 +13,11 @@ import (
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
-// strict reads along on a connection to a node, and ends it at the first byte that no
+// protocolGuard reads along on a connection to a node, and ends it at the first byte that no
 // honest server sends. The client library takes a server's word: rueidis 1.0.79 panics
 // on a reply that nobody asked for and on negative lengths, in goroutines of its own
 // where nobody can recover it, and allocates whatever length is announced.
-type strict struct {
+type protocolGuard struct {
 	net.Conn
 	// silence is after what time without an answer to a request the connection is dead;
 	// 0: never. The client library sees to that only as long as one request is sent at a
@@ -42,7 +42,7 @@ type strict struct {
 }
 
 // Guard makes c a connection that ends at the first byte that no honest server sends.
-func Guard(c net.Conn) net.Conn { return &strict{Conn: c} }
+func Guard(c net.Conn) net.Conn { return &protocolGuard{Conn: c} }
 
 // ask is a request whose reply is not like others.
 type ask struct {
@@ -57,7 +57,7 @@ const (
 	maxReplyDepth = 8
 )
 
-func (c *strict) Write(b []byte) (int, error) {
+func (c *protocolGuard) Write(b []byte) (int, error) {
 	c.mu.Lock() // not held while writing; requests count from before they are sent
 	err := c.out.scan(b, c.request)
 	if c.silence > 0 && c.dead.IsZero() {
@@ -74,7 +74,7 @@ func (c *strict) Write(b []byte) (int, error) {
 	return n, err
 }
 
-func (c *strict) Read(b []byte) (int, error) {
+func (c *protocolGuard) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.mu.Lock()
 	wrong := c.err
@@ -95,20 +95,20 @@ func (c *strict) Read(b []byte) (int, error) {
 }
 
 // isLost: nothing can be read or written any more.
-func (c *strict) isLost() {
+func (c *protocolGuard) isLost() {
 	if !c.closed.Swap(true) && c.lost != nil {
 		c.lost()
 	}
 }
 
-func (c *strict) Close() error {
+func (c *protocolGuard) Close() error {
 	c.closed.Store(true)
 	return c.Conn.Close()
 }
 
 // expect sets the time by which something must come, if something is unanswered. mu is
 // held.
-func (c *strict) expect() {
+func (c *protocolGuard) expect() {
 	c.dead = time.Time{}
 	if c.silence > 0 && c.got < c.sent {
 		c.dead = time.Now().Add(c.silence)
@@ -117,7 +117,7 @@ func (c *strict) expect() {
 }
 
 // setReadDeadline makes the earlier one count. mu is held.
-func (c *strict) setReadDeadline() {
+func (c *protocolGuard) setReadDeadline() {
 	at := c.until
 	if at.IsZero() || !c.dead.IsZero() && c.dead.Before(at) {
 		at = c.dead
@@ -125,7 +125,7 @@ func (c *strict) setReadDeadline() {
 	_ = c.Conn.SetReadDeadline(at)
 }
 
-func (c *strict) SetReadDeadline(t time.Time) error {
+func (c *protocolGuard) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.until = t
@@ -133,12 +133,12 @@ func (c *strict) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-func (c *strict) SetDeadline(t time.Time) error {
+func (c *protocolGuard) SetDeadline(t time.Time) error {
 	_ = c.SetReadDeadline(t)
 	return c.Conn.SetWriteDeadline(t)
 }
 
-func (c *strict) end(err error) error {
+func (c *protocolGuard) end(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err == nil {
@@ -149,7 +149,7 @@ func (c *strict) end(err error) error {
 }
 
 // request notes one that is about to be sent. mu is held.
-func (c *strict) request(_ byte, word []byte) error {
+func (c *protocolGuard) request(_ byte, word []byte) error {
 	if string(word) == "UNSUBSCRIBE" {
 		// Its replies are pushes. The client sends a PING after it, and waits for the
 		// reply to that alone.
@@ -170,7 +170,7 @@ func (c *strict) request(_ byte, word []byte) error {
 var errUnasked = errors.New("a reply to no request")
 
 // reply checks that one came to a request. mu is held.
-func (c *strict) reply(kind byte, word []byte) error {
+func (c *protocolGuard) reply(kind byte, word []byte) error {
 	special := len(c.asks) > 0 && c.asks[0].at == c.got+1
 	subscribes := special && c.asks[0].channels > 0
 	if kind == '>' {

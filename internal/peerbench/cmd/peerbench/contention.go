@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// bout is a while of contention for one key: each worker takes it, holds it, frees it
-// and waits for it again. With n+1 workers, n wait at any time.
-type bout struct {
-	rival   string
-	players []*player
-	workers int // in each player
+// contention is a time in which callers compete for one key: each caller takes it, holds it, frees it
+// and waits for it again. With n+1 callers, n wait at any time.
+type contention struct {
+	library string
+	workers []*worker
+	callers int // in each worker
 	hold    time.Duration
 	rest    time.Duration // after each term: without, a poller takes back what it freed
 	length  time.Duration
@@ -24,7 +24,7 @@ type turn struct {
 	who int
 }
 
-// tally is what came of a bout.
+// tally is what came of it.
 type tally struct {
 	turns    []turn // in the order in which they got the lock
 	waiting  []turn // who had not got it in the end
@@ -34,14 +34,14 @@ type tally struct {
 	pings    float64
 }
 
-func (b *bench) contend(ctx context.Context, f bout) (t tally, err error) {
+func (b *bench) contend(ctx context.Context, f contention) (t tally, err error) {
 	const warmUp = 5 // the first fifth is for getting into step
 	start := mono() + int64(20*time.Millisecond)
 	t.end = start + int64(f.length)
-	o := order{Do: "contend", Rival: f.rival, Key: "contended", Times: f.workers, Hold: f.hold, Rest: f.rest, Start: start, End: t.end}
-	answers := make([]<-chan report, len(f.players))
-	for i, p := range f.players {
-		answers[i] = p.tell(o)
+	o := order{Do: "contend", Library: f.library, Key: "contended", Times: f.callers, Hold: f.hold, Rest: f.rest, Start: start, End: t.end}
+	answers := make([]<-chan report, len(f.workers))
+	for i, p := range f.workers {
+		answers[i] = p.send(o)
 	}
 	time.Sleep(untilMono(start) + f.length/warmUp)
 	before, err := b.commands(ctx)

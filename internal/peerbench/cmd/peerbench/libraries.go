@@ -44,14 +44,14 @@ type waiter interface {
 // holding is a lock that is held.
 type holding struct {
 	unlock func(context.Context) error
-	expiry func() time.Time // until when it is certain; nil where the library does not tell
+	expiry func() time.Time // until when it is certain; nil where the library does not report it
 }
 
-// rival is a library as the tables name it.
-type rival struct {
+// library is a library as the tables name it.
+type library struct {
 	title  string        // of its rows
 	detail string        // its settings
-	poll   time.Duration // the longest pause between its questions; 0: news wake it
+	poll   time.Duration // the longest pause between its questions; 0: notifications wake it
 	inside bool          // it works within one process only
 	// open connects. keep means that holders renew.
 	open func(ctx context.Context, at places, ttl time.Duration, keep bool) (waiter, error)
@@ -60,7 +60,7 @@ type rival struct {
 // waitTTL of every lock that nobody renews: longer than any of them is held.
 const waitTTL = 30 * time.Second
 
-// The names of rivals.
+// The names of libraries.
 const (
 	us       = "lockkeeper"
 	pushPeer = "rueidislock"
@@ -71,10 +71,10 @@ const (
 	ourMem   = "memory"
 )
 
-var rivals map[string]rival
+var libraries map[string]library
 
 func init() { // not in the declaration: actors refer to it
-	rivals = map[string]rival{
+	libraries = map[string]library{
 		us: {"lockkeeper, 3 nodes", "lock.Acquire over redlock.Dial, no options", 0, false, openOurs},
 		pushPeer: {"rueidislock, one node", "one key, no loop tracking, try next after 1 s, else defaults: renews at half of the validity",
 			0, false, openRueidislock},
@@ -246,13 +246,13 @@ func (w bsmWaiter) lock(ctx context.Context, key string) (holding, error) {
 
 func (w bsmWaiter) close() { _ = w.client.Close() }
 
-// stage opens the rivals of those names with the players, leaves out those who can't
+// stage opens the libraries of those names with the workers, leaves out those who can't
 // be there, and gives the rest and a function that closes them.
-func (b *bench) stage(ctx context.Context, names []string, players []*player, ttl time.Duration, keep bool) (there []string, done func(), err error) {
+func (b *bench) stage(ctx context.Context, names []string, workers []*worker, ttl time.Duration, keep bool) (there []string, done func(), err error) {
 	at, err := b.places(ctx)
 	done = func() {
 		for _, name := range there {
-			_, _ = all(ctx, players, order{Do: "close", Rival: name})
+			_, _ = all(ctx, workers, order{Do: "close", Library: name})
 		}
 	}
 	if err != nil {
@@ -262,10 +262,10 @@ func (b *bench) stage(ctx context.Context, names []string, players []*player, tt
 		if name == etcdPeer && at.Etcd == "" {
 			continue // settings says so
 		}
-		if b.only != nil && !b.only.MatchString(rivals[name].title) {
+		if b.only != nil && !b.only.MatchString(libraries[name].title) {
 			continue
 		}
-		if _, err := all(ctx, players, order{Do: "open", Rival: name, Places: at, TTL: ttl, Keep: keep}); err != nil {
+		if _, err := all(ctx, workers, order{Do: "open", Library: name, Places: at, TTL: ttl, Keep: keep}); err != nil {
 			return there, done, err
 		}
 		there = append(there, name)
@@ -277,7 +277,7 @@ func (b *bench) stage(ctx context.Context, names []string, players []*player, tt
 func (b *bench) settings(names []string) {
 	b.printf("\n")
 	for _, name := range names {
-		b.printf("- %s: %s.\n", rivals[name].title, rivals[name].detail)
+		b.printf("- %s: %s.\n", libraries[name].title, libraries[name].detail)
 	}
 	if slices.Contains(names, etcdPeer) && b.at != nil && b.at.Etcd == "" {
 		b.printf("- etcd mutex: left out, etcd is not installed here.\n")

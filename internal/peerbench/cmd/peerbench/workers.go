@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// player is an actor as the bench sees it: another process.
-type player struct {
+// worker is an actor as the bench sees it: another process.
+type worker struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 
@@ -24,24 +24,24 @@ type player struct {
 	done    chan struct{} // closed when the process has ended
 }
 
-// patienceWithPlayers bounds the wait for a report, beyond what the order itself takes.
-var patienceWithPlayers = time.Minute
+// orderTimeout bounds the wait for a report, beyond what the order itself takes.
+var orderTimeout = time.Minute
 
-// cast gives n players, and starts those who are missing. They end with the bench.
-func (b *bench) cast(n int) ([]*player, error) {
-	for len(b.players) < n {
-		p, err := newPlayer()
+// startWorkers gives n workers, and starts those who are missing. They end with the bench.
+func (b *bench) startWorkers(n int) ([]*worker, error) {
+	for len(b.workers) < n {
+		p, err := newWorker()
 		if err != nil {
 			return nil, err
 		}
 		b.t.Cleanup(p.end)
-		b.players = append(b.players, p)
+		b.workers = append(b.workers, p)
 	}
-	return b.players[:n], nil
+	return b.workers[:n], nil
 }
 
-// newPlayer starts this program again, as an actor.
-func newPlayer() (*player, error) {
+// newWorker starts this program again, as an actor.
+func newWorker() (*worker, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -60,12 +60,12 @@ func newPlayer() (*player, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	p := &player{cmd: cmd, in: in, pending: map[int]chan report{}, done: make(chan struct{})}
+	p := &worker{cmd: cmd, in: in, pending: map[int]chan report{}, done: make(chan struct{})}
 	go p.listen(out) // ends with the process, for which end waits
 	return p, nil
 }
 
-func (p *player) listen(out io.Reader) {
+func (p *worker) listen(out io.Reader) {
 	defer close(p.done)
 	for dec := json.NewDecoder(out); ; {
 		var r report
@@ -90,7 +90,7 @@ func (p *player) listen(out io.Reader) {
 }
 
 // end lets the actor finish, and kills it if it does not.
-func (p *player) end() {
+func (p *worker) end() {
 	_ = p.in.Close()
 	select {
 	case <-p.done:
@@ -100,8 +100,8 @@ func (p *player) end() {
 	}
 }
 
-// tell gives an order; its report comes by the channel.
-func (p *player) tell(o order) <-chan report {
+// send gives an order; its report comes by the channel.
+func (p *worker) send(o order) <-chan report {
 	answer := make(chan report, 1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -122,35 +122,35 @@ func (p *player) tell(o order) <-chan report {
 var errSilent = errors.New("no report")
 
 // ask gives an order and waits for its report.
-func (p *player) ask(ctx context.Context, o order) (report, error) {
-	return await(ctx, o, p.tell(o))
+func (p *worker) ask(ctx context.Context, o order) (report, error) {
+	return await(ctx, o, p.send(o))
 }
 
 func await(ctx context.Context, o order, answer <-chan report) (report, error) {
-	patience := patienceWithPlayers
+	timeout := orderTimeout
 	if o.End != 0 {
-		patience += untilMono(o.End)
+		timeout += untilMono(o.End)
 	}
 	select {
 	case r := <-answer:
 		if r.Err != "" {
-			return r, fmt.Errorf("%s: %s %s: %s", o.Rival, o.Do, o.Key, r.Err)
+			return r, fmt.Errorf("%s: %s %s: %s", o.Library, o.Do, o.Key, r.Err)
 		}
 		return r, nil
 	case <-ctx.Done():
 		return report{}, context.Cause(ctx)
-	case <-time.After(patience):
-		return report{}, fmt.Errorf("%s: %s %s: %w within %v", o.Rival, o.Do, o.Key, errSilent, patience)
+	case <-time.After(timeout):
+		return report{}, fmt.Errorf("%s: %s %s: %w within %v", o.Library, o.Do, o.Key, errSilent, timeout)
 	}
 }
 
-// all gives players the same order at once, and waits for all.
-func all(ctx context.Context, players []*player, o order) ([]report, error) {
-	answers := make([]<-chan report, len(players))
-	for i, p := range players {
-		answers[i] = p.tell(o)
+// all gives workers the same order at once, and waits for all.
+func all(ctx context.Context, workers []*worker, o order) ([]report, error) {
+	answers := make([]<-chan report, len(workers))
+	for i, p := range workers {
+		answers[i] = p.send(o)
 	}
-	reports := make([]report, len(players))
+	reports := make([]report, len(workers))
 	var errs []error
 	for i, answer := range answers {
 		var err error
