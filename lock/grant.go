@@ -25,7 +25,9 @@ type Grant struct {
 
 	// Extend asks the store for ttl from now and returns the new Expiry, counted
 	// from before its request. An error matching ErrLost means that the store
-	// says definitely that this term is over; any other error says nothing. It
+	// says definitely that this term is over; any other error says nothing. A loss
+	// must free nothing in the store that still keeps others out: until the present
+	// Expiry there may be work that does not know of it yet. Release does that. It
 	// must return soon after ctx ends; ctx ends at the present Expiry at the
 	// latest. Calls never overlap with each other or with Release.
 	Extend func(ctx context.Context, ttl time.Duration) (time.Time, error)

@@ -133,7 +133,9 @@ type AfterReleaser interface {
 	// was held, Release finishes it and no longer frees the key earlier, so that a
 	// Release in a defer does no harm; if it failed, it may be called again with
 	// another d. On a lease that is over it removes what is left, and returns
-	// ErrLost: then nothing is kept held.
+	// ErrLost: then nothing is kept held. Where the store finds only then that the lease
+	// was lost, the error is ErrLost as well, and nothing is promised: what is left may
+	// stay until d, and keeps nobody out for longer.
 	//
 	// A d below 0 or above MaxReleaseAfter is ErrInvalid, and changes nothing.
 	ReleaseAfter(ctx context.Context, d time.Duration) error

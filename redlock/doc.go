@@ -41,7 +41,7 @@
 //	   └───► no quorum in reach ─► what was granted is taken back ─► ErrHeld or ErrUnavailable
 //
 //	extend  ───► Q confirmed ─► new expiry; nodes that lost the lock are repaired
-//	   ├───► N-Q+1 lost or taken ─► ErrLost
+//	   ├───► N-Q+1 lost or taken ─► ErrLost; what is left stays until Release or its ttl
 //	   └───► anything else ─► ErrUnavailable: the old expiry stands
 //
 // Each call returns at the first moment that its outcome is certain; a minority of

@@ -223,6 +223,7 @@ func exclusionCases() []Case {
 		off(with(two, 3, 0, 0), ExclusionRules{RepairAbsent: true}).breaks("RepairAbsent", "a repair does not ask whether another has the lock by now", Breaks),
 		off(short(fine(two)), ExclusionRules{Lengthens: true}).breaks("Lengthens", "an extend for a shorter ttl shortens the lock", Breaks),
 		off(two, ExclusionRules{Deadline: true}).breaks("Deadline", "an extend that is confirmed after the local deadline counts", Breaks),
+		off(restart, ExclusionRules{FreesAtLoss: true}).breaks("FreesAtLoss", "an extend that finds the lease lost frees what is left of it", Breaks),
 		off(keeps(fine(two)), ExclusionRules{KeepUnsure: true}).breaks("KeepUnsure", "a key is said to be kept when one node has confirmed it", Breaks),
 		off(keeps(two), ExclusionRules{KeepShort: true}).breaks("KeepShort", "a request to keep a key does not ask for all of the time that is left", Breaks),
 		cross(two, ExclusionLimits{Flush: true}).breaks("Flush", "FLUSHALL, DEL or eviction on one node of three", Crosses),

@@ -43,6 +43,7 @@ type ExclusionRules struct {
 	RepairAbsent bool // a repair does not ask whether another has the lock by now
 	Lengthens    bool // an extend for a shorter ttl shortens the lock
 	Deadline     bool // an extend that is confirmed after the local deadline counts
+	FreesAtLoss  bool // an extend that finds the lease lost frees what is left of it
 	KeepUnsure   bool // a key is said to be kept when one node has confirmed it
 	KeepShort    bool // a request to keep a key does not ask for all of the time that is left
 }
@@ -114,6 +115,7 @@ const (
 	waiting = iota
 	trying
 	holding
+	lost    // an extend has found that; valid is what is left of the expiry that the holder was given
 	keeping // the lease is given up; valid is for how long the key is known to stay
 	over    // released, given up or expired: what it has sent can still arrive
 )
@@ -239,6 +241,9 @@ func (m Exclusion) tick(s ExclusionState) ExclusionState {
 		if a.phase == keeping && a.valid == 0 && m.valid(a.less, a.roundAge) <= 0 {
 			s = s.end(k)
 		}
+		if a.phase == lost && a.valid == 0 {
+			s = s.end(k)
+		}
 		if a.phase == holding && a.valid == 0 {
 			a.lapsed = true
 			if !m.Off.Deadline {
@@ -290,6 +295,7 @@ func (m Exclusion) nextOfAttempt(s ExclusionState, k int, step func(ExclusionSta
 	}
 	a := s.attempt[k]
 	m.nextKeep(s, k, does)
+	m.nextLoss(s, k, does)
 	switch a.phase {
 	case waiting:
 		if k > 0 && s.attempt[k-1].phase == waiting {
@@ -334,11 +340,13 @@ func (m Exclusion) nextOfAttempt(s ExclusionState, k int, step func(ExclusionSta
 	}
 }
 
-// Wrong implements [System].
+// Wrong implements [System]. A lease holds until the expiry that its holder was given, also
+// when an extend has found it lost: the work under it may be stopping still, or may go by
+// that expiry and not know of the loss yet.
 func (m Exclusion) Wrong(s ExclusionState) string {
 	holder := -1
 	for k := range m.Attempts {
-		if p := s.attempt[k].phase; p != holding && p != keeping || s.attempt[k].valid == 0 {
+		if p := s.attempt[k].phase; p != holding && p != lost && p != keeping || s.attempt[k].valid == 0 {
 			continue
 		}
 		if s.attempt[k].lapsed {
@@ -398,6 +406,8 @@ func (s ExclusionState) String() string {
 		case a.valid == 0:
 		case a.phase == holding:
 			fmt.Fprintf(&b, "  %c holds for %d", 'A'+k, a.valid)
+		case a.phase == lost:
+			fmt.Fprintf(&b, "  %c, lost, was to hold for %d", 'A'+k, a.valid)
 		case a.phase == keeping:
 			fmt.Fprintf(&b, "  %c keeps for %d", 'A'+k, a.valid)
 		}

@@ -151,7 +151,7 @@ func (m Exclusion) nextMessage(s ExclusionState, k, i int, step func(ExclusionSt
 		}
 		arrives(grant, "granted")
 	}
-	if a.phase == over && (n.lock == me || m.Off.ReleaseMine && n.lock != 0) { // release.lua
+	if m.frees(a) && (n.lock == me || m.Off.ReleaseMine && n.lock != 0) { // release.lua
 		freed := n
 		freed.lock, freed.left = 0, 0
 		arrives(freed, "released")

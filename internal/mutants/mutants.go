@@ -89,6 +89,8 @@ var quorumMutants = []mutant{
 		}},
 	{name: "prolonged-confirms", what: "a confirmation by a node that may have forgotten counts", tests: true,
 		changes: one("redlock/internal/script/reply.go", "return sitsOut(Prolonged, part)", "return Reply{Kind: Confirmed}, nil")},
+	{name: "loss-frees", what: "an extend that finds a loss frees what is left at once", tests: true,
+		changes: one("redlock/extending.go", "\t\th.ends(false)\n\t\tn, q :=", "\t\th.abandon()\n\t\tn, q :=")},
 	{name: "durable-now", in: []string{"./redlock/internal/server"}, what: "the present configuration shows that a node is durable", tests: true,
 		changes: one("redlock/internal/server/durable.go", "\tcase called(info[\"cmdstat_config|set\"]):\n", "\tcase false:\n")},
 	{name: "other-nodes", what: "clients with other nodes agree", tests: true,
