@@ -239,7 +239,9 @@ func TestRealLockDeletedOnAMajorityIsLostAtTheNextExtend(t *testing.T) {
 				}
 				require.ErrorIs(t, err, lock.ErrLost)
 				require.True(t, lease.Expiry().IsZero())
-				standsOn(t, servers, "k", 0) // its remains are cleaned up
+				standsOn(t, servers, "k", 3-n) // what is left keeps others out until the release
+				require.ErrorIs(t, lease.Release(within(t, testTimeout)), lock.ErrLost)
+				standsOn(t, servers, "k", 0)
 				next := acquire(t, l, "k", longTTL)
 				require.Greater(t, next.Token(), lease.Token())
 				require.ErrorIs(t, lease.Release(within(t, testTimeout)), lock.ErrLost)
