@@ -159,7 +159,7 @@ func TestRealWaitingWorksWhateverANodeRefuses(t *testing.T) {
 			require.True(t, h.HasQuorum())
 			for _, n := range h.Nodes {
 				said := slices.ContainsFunc(n.Warnings, func(w string) bool { return strings.Contains(w, "those who wait") })
-				require.Equal(t, name != "to subscribe", said, "%v", n.Warnings)
+				require.True(t, said, "%v", n.Warnings)
 			}
 			held := acquire(t, one, "k", longTTL)
 			got := make(chan lock.Lease, 1)
