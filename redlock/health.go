@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -138,6 +139,11 @@ func (l *Locker) checkNode(ctx context.Context, n *node.Node, c rueidis.Client) 
 	}
 	rep := l.probeVote(ctx, n, c, k)
 	h.Err = nodeerr.Explain(rep.reason(l.opts.NodeTimeout, true), l.opts.NodeTimeout)
+	var waits []string
+	var asked sync.WaitGroup // beside what follows
+	if rep.Kind == script.Granted || rep.Kind == script.Held {
+		asked.Go(func() { waits = l.waitAdvice(ctx, slices.Index(l.nodes, n), n, c, k) })
+	}
 	look := script.Agree(l.opts.Prefix, "", "", script.ToMillis(0))
 	agreed, err := parseAgree(node.AnswerOf(look.Eval(ctx, c)))
 	info := server.ParseInfo(agreed.Info)
@@ -166,9 +172,8 @@ func (l *Locker) checkNode(ctx context.Context, n *node.Node, c rueidis.Client) 
 	h.Facts = append(h.Facts, lock.Fact{Name: "functions", Value: n.Functions()})
 	h.Warnings = append(l.guardAdvice(rep.Unguarded), s.Advice(l.restartEffect())...)
 	h.Warnings = append(h.Warnings, s.CounterAdvice(ctx, c, FencePrefix, l.opts.Retention, h.Err)...)
-	if rep.Kind == script.Granted || rep.Kind == script.Held {
-		h.Warnings = append(h.Warnings, l.waitAdvice(ctx, slices.Index(l.nodes, n), n, c, k)...)
-	}
+	asked.Wait()
+	h.Warnings = append(h.Warnings, waits...)
 	if nodeerr.KeyForbidden(err) {
 		h.Warnings = append(h.Warnings, "it can't show whether all clients have the same nodes, quorum and restart guard: "+allowAgreed)
 	}
