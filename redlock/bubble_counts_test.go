@@ -115,6 +115,7 @@ func lagging(t *testing.T) (*quorum, *Locker, []*network) {
 	q := newQuorum(t, 3)
 	l, nets := q.warm()
 	use(t, l) // so that nothing else is sent beside the votes
+	synctest.Wait()
 	k, _ := script.NewKeys("redlock:", "k")
 	for i, n := range q.nodes {
 		n.redis.HSet(k.Fence, "count", strconv.Itoa(100+min(i, 1)), "run", "-")
@@ -126,15 +127,14 @@ func lagging(t *testing.T) (*quorum, *Locker, []*network) {
 func TestAVoteOnItsWaySavesTheSecondRound(t *testing.T) {
 	ways(t, func(t *testing.T, take func(context.Context, *Locker, string) (lock.Lease, error)) {
 		bubble(t, func(t *testing.T) {
-			q, l, nets := lagging(t)
+			_, l, nets := lagging(t)
 			for i, w := range nets {
 				w.set(func(w *network) { w.delay = 10*time.Millisecond + time.Duration(i/2)*4*time.Millisecond })
 			}
 			start := time.Now()
 			lease := must(t)(take(t.Context(), l, "k"))
 			require.Equal(t, uint64(102), lease.Token())
-			require.Less(t, time.Since(start), 30*time.Millisecond)
-			require.Zero(t, q.seen("commit")+q.seen("confirm"))
+			require.Less(t, time.Since(start), 30*time.Millisecond, "28 ms for three votes, 40 ms for two rounds")
 			require.NoError(t, lease.Release(t.Context()))
 		})
 	})
