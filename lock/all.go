@@ -56,12 +56,12 @@ func AcquireAll(ctx context.Context, l Locker, keys []string, ttl time.Duration,
 
 // gathering is one AcquireAll.
 type gathering struct {
-	waiter                // of the whole: its attempts are rounds
-	keys    []string      // each once, in the caller's order
-	order   []int         // of keys, as their names sort: most conflicts show at the first one
-	members []Lease       // of keys; nil: not held now
-	stuck   []Lease       // of rounds before: their release has failed so far
-	aside   time.Duration // bound of the latest step aside
+	waiter                   // of the whole: its attempts are rounds
+	keys       []string      // each once, in the caller's order
+	order      []int         // of keys, as their names sort: most conflicts show at the first one
+	members    []Lease       // of keys; nil: not held now
+	unreleased []Lease       // of rounds before: their release has failed so far
+	aside      time.Duration // bound of the latest step aside
 }
 
 func newGathering(l Locker, keys []string, ttl time.Duration, opts AcquireOptions) *gathering {
@@ -211,16 +211,16 @@ func (g *gathering) refresh(ctx context.Context) (at int, earliest time.Time, er
 // free releases all that is held, and what earlier could not be released; it
 // returns why something still stays.
 func (g *gathering) free(ctx context.Context) (left error) {
-	leases := g.stuck
+	leases := g.unreleased
 	for i, l := range g.members {
 		if l != nil {
 			leases, g.members[i] = append(leases, l), nil
 		}
 	}
-	g.stuck = nil
+	g.unreleased = nil
 	for i, err := range each(leases, func(l Lease) error { return l.Release(ctx) }) {
 		if err != nil && !errors.Is(err, ErrLost) {
-			g.stuck, left = append(g.stuck, leases[i]), also(left, err)
+			g.unreleased, left = append(g.unreleased, leases[i]), also(left, err)
 		}
 	}
 	return left

@@ -128,7 +128,7 @@ type observedLease struct {
 }
 
 func (l *observedLease) Extend(ctx context.Context, ttl time.Duration) error {
-	l.look()
+	l.noteExpiry()
 	start := time.Now()
 	err := l.Lease.Extend(ctx, ttl)
 	now := time.Now()
@@ -168,7 +168,7 @@ func (l *observedLease) ReleaseAfter(ctx context.Context, d time.Duration) error
 }
 
 func (l *observedLease) release(ctx context.Context, after time.Duration, release func(context.Context) error) error {
-	l.look()
+	l.noteExpiry()
 	start := time.Now()
 	l.mu.Lock()
 	if l.released.IsZero() {
@@ -201,9 +201,9 @@ func (l *observedLease) release(ctx context.Context, after time.Duration, releas
 	return err
 }
 
-// look notes Expiry while there is one: once the lease is lost it is zero. A suspension
+// noteExpiry keeps Expiry while there is one: once the lease is lost it is zero. A suspension
 // of the machine moves it earlier, so it is read before each call.
-func (l *observedLease) look() {
+func (l *observedLease) noteExpiry() {
 	expiry := l.Lease.Expiry()
 	if expiry.IsZero() {
 		return

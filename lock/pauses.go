@@ -17,9 +17,9 @@ const (
 	minPause           = time.Millisecond
 )
 
-// After a wake an attempt is made at once. If it brought nothing, the attempt for the next
-// wake waits until minRest has passed since it, then twice as long each time, up to Delay:
-// a storm of wakes must not become a storm of attempts.
+// After a wake an attempt is made at once. If it brought nothing, the next wake is answered
+// only when minRest has passed since it, then twice as long each time, up to Delay: a storm
+// of wakes must not become a storm of attempts.
 const minRest = time.Millisecond
 
 // sameTerm is how much later the end of one hold may seem from one refusal to the
@@ -139,7 +139,7 @@ func (w *waiter) length(p pauses) time.Duration {
 	return max(pause, minPause)
 }
 
-// rest is how long after the last attempt the attempt for a wake must wait.
+// rest is how long after the last attempt a wake may be answered by another.
 func (w *waiter) rest(p pauses) time.Duration {
 	if time.Since(w.asked) >= p.held {
 		w.fruitless = 0 // it was quiet for as long as polling would be

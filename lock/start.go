@@ -69,7 +69,8 @@ func (l *lease) StartExtend(ttl, margin time.Duration, done ExtendDone) bool {
 		return false
 	}
 	base := l.suspension()
-	// More than margin is left until the deadline, from which any suspension is taken off.
+	// It goes on only while the lease is held, with more than margin left until its deadline,
+	// which a suspension has made earlier.
 	if !l.heldUntil(l.deadlineAt(base).Add(-margin)) {
 		l.mu.Unlock()
 		return false

@@ -183,8 +183,8 @@ func (p *place) report(known error) {
 	p.line.known = known
 }
 
-// pauses are the line's, with the channel that receives when they have changed. It is
-// for the first.
+// pauses are the line's, with the channel that receives when they have changed. Only the
+// first in the line asks for them.
 func (p *place) pauses() (pauses, <-chan struct{}) {
 	p.line.waiters.mu.Lock()
 	defer p.line.waiters.mu.Unlock()
