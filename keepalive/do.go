@@ -115,7 +115,7 @@ func doUnlessHeld(ctx context.Context, locker lock.Locker, key string, ttl time.
 	return ran, err
 }
 
-// do is Do for any lease. The keys are as the caller calls them.
+// do is Do for whatever lease acquire gets. The keys are as the caller calls them.
 func do(ctx context.Context, locker lock.Locker, keys []string, ttl time.Duration, fn func(context.Context) error, opts *Options,
 	acquire func(*lock.AcquireOptions) (lock.Lease, error)) (err error) {
 	o, err := opts.WithDefaults(ttl)
@@ -202,8 +202,8 @@ func (k *Keeper) end(ctx context.Context, atLeast time.Duration) error {
 	return k.Release(ctx)
 }
 
-// waitLog gives the options for Acquire that let the log say why it waits, and
-// whether it had to.
+// waitLog returns the options for Acquire with which the log says why it waits, and waiting,
+// which is true after Acquire if it had to wait.
 func waitLog(key string, o Options) (waiting *bool, acquire *lock.AcquireOptions) {
 	var opts lock.AcquireOptions
 	if o.Acquire != nil {

@@ -37,9 +37,10 @@
 //
 // # What is guaranteed
 //
-//   - The context ends Margin before the lease's Expiry at the latest (before the first
-//     renewal, half of what the lease began with, if that is less). This is a local deadline: a hung connection does not delay it, and an answer that
-//     comes after it does not undo it.
+//   - The context ends Margin before the lease's Expiry at the latest (until the first
+//     renewal has succeeded, half of what the lease began with, if that is less). This is
+//     a local deadline: a hung connection does not delay it, and an answer that comes
+//     after it does not undo it.
 //   - The deadline is looked at, not only waited for: after it, Err is not nil and
 //     Done is closed even if no timer has run since, as in a process that was
 //     stopped and wakes. (Contexts derived from it wait for the timer.)
@@ -50,9 +51,9 @@
 //
 // # What is not
 //
-//   - While the machine is suspended timers stand still. Err and Done see the loss
-//     at once after that, if the lease knows of the suspension; one who already
-//     waits on Done learns of it at the next renewal.
+//   - While the machine is suspended timers stand still. A call of Err or Done sees
+//     the loss at once after that, if the lease knows of the suspension; a goroutine
+//     that waited on Done before is woken when the next renewal is due.
 //   - The context's end says that work must stop, not that it has: Margin is the
 //     time for it.
 //

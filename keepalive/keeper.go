@@ -37,17 +37,17 @@ type Keeper struct {
 	// under it, and must not block. Give it up by unlock.
 	mu       sync.Mutex
 	timer    *time.Timer   // runs tick at the deadline, when a renewal is due, or to log a loss
-	expiry   time.Time     // the lease's, that deadline goes by
+	expiry   time.Time     // the lease's, as it was last taken in; the deadline is margin before it
 	margin   time.Duration // from the deadline to expiry
 	due      time.Time     // of the next renewal
 	drainEnd time.Time     // end of renewal; zero while the parent lives
 	last     error         // of the last failed renewal
-	outage   *outage       // that this keeper's failures are counted in; nil: none
+	outage   *outage       // in which this keeper is counted as failing; nil: none
 	lost     error         // why the lease is over; nil while it may stand
 	lostCh   chan struct{}
 	failures int32 // since the last success
 	young    bool  // no renewal has succeeded yet
-	short    bool  // it is young, and began with less than Interval: it may grow by itself
+	short    bool  // it is young and began with less than Interval: the lease may still grow by itself
 	reported bool  // the loss was logged
 	released bool  // Release has begun
 	renewal  *renewal
@@ -65,9 +65,9 @@ type settings struct {
 type renewal struct {
 	bound   time.Duration
 	cancel  context.CancelFunc // nil: it was started
-	end     time.Time          // when one that was started is stopped
-	stopped bool               // it was
-	done    chan struct{}      // closed when nothing is left to do; nil while nobody waits for one that was started
+	end     time.Time          // when one that was started is to be stopped
+	stopped bool               // one that was started has been stopped, or is about to be
+	done    chan struct{}      // closed when it is over; one that was started has it only if a Release waits
 }
 
 var (
@@ -80,8 +80,8 @@ var (
 //
 // A lease with less than Interval left, as one may have that starts short (see
 // [lock.Lease]) or was held for a while before, is renewed at once. Until the first
-// renewal has succeeded the margin is at most half of what was left. A lease that grows
-// by itself meanwhile is kept for as long as that.
+// renewal has succeeded the margin is at most half of what was left. Where the lease grows
+// by itself before that, the keeper goes by the later Expiry.
 //
 // Start sends nothing. An error matches [lock.ErrInvalid] (options that can't work),
 // or [lock.ErrLost] if the lease is over. The lease is as it was then: the caller still
@@ -124,9 +124,9 @@ func start(ctx context.Context, lease lock.Lease, ttl time.Duration, o Options) 
 	return k, nil
 }
 
-// watched is the context whose end begins the drain: ctx, since inner would need a table of
-// children for that, in each Keeper. But a ctx of a foreign type costs a goroutine for each
-// context that follows it, so that only inner does.
+// watched is the context whose end begins the drain. That is ctx as a rule: with inner each
+// Keeper would need a table of inner's children. But where ctx is of a foreign type, what
+// is derived from it costs a goroutine each: then only inner is, and inner is watched.
 func (k *Keeper) watched(ctx context.Context) context.Context {
 	switch t := reflect.TypeOf(ctx); {
 	case t == keptType:
@@ -139,7 +139,8 @@ func (k *Keeper) watched(ctx context.Context) context.Context {
 
 var keptType = reflect.TypeFor[*keptContext]()
 
-// withTokens gives ctx the tokens of lease: of each key of a [lock.Set], the first innermost.
+// withTokens gives ctx the token of lease, or of each lease of a [lock.Set], the first
+// innermost, so that it is what [lock.Token] returns.
 func withTokens(ctx context.Context, lease lock.Lease) context.Context {
 	for _, l := range slices.Backward(members(lease)) {
 		ctx = lock.WithTokenOf(ctx, l.Key(), l.Token())
@@ -193,9 +194,9 @@ func (k *Keeper) Expiry() time.Time {
 	return k.lease.Expiry()
 }
 
-// Extend renews the lease for ttl now, besides the renewals that are due. The next
-// of those, for the ttl given to Start, comes when no more than this ttl less
-// Interval is left. Errors are those of [lock.Lease].
+// Extend renews the lease for ttl now, besides the Keeper's own renewals. The next of
+// those is for the ttl that Start was given, and is due when what is left of the lease
+// is that ttl less Interval. Errors are those of [lock.Lease].
 func (k *Keeper) Extend(ctx context.Context, ttl time.Duration) error {
 	k.mu.Lock()
 	k.expire(time.Now())
@@ -227,7 +228,7 @@ func (k *Keeper) Extend(ctx context.Context, ttl time.Duration) error {
 // Release ends the context and the renewal, waits for a renewal under way, which
 // it cancels, and releases the lease. No renewal runs or starts after it returns.
 // What [lock.Lease] says of Release holds; if the keeper saw the lease lost, the
-// error matches [lock.ErrLost], even if its last moments sufficed to free it.
+// error matches [lock.ErrLost], even if the store had it still and has freed it.
 func (k *Keeper) Release(ctx context.Context) error { return k.release(ctx, k.lease.Release) }
 
 // ReleaseAfter is Release, but for that the store keeps the key held until d after
@@ -295,8 +296,8 @@ func (k *Keeper) release(ctx context.Context, end func(context.Context) error) e
 	return fmt.Errorf("%w; %w", lost, err)
 }
 
-// drain starts the time that work has to wind down. It runs when the parent has ended, or,
-// where inner is watched, for whatever reason that did.
+// drain starts the time that work has to wind down. It runs when the watched context has
+// ended: the parent, or inner, which a loss or a Release ends as well; then it does no harm.
 func (k *Keeper) drain() {
 	k.mu.Lock()
 	defer k.unlock()
@@ -316,8 +317,8 @@ func (k *Keeper) lose(cause error) {
 	}
 }
 
-// unlock releases mu. Neither a loss nor the beginning of a release gets past it
-// without the context having ended, no matter who looks next, on whatever goroutine.
+// unlock unlocks mu, and then ends the context if there was a loss or a release has begun:
+// so whoever finds either one, in whatever call, has ended the context before it returns.
 func (k *Keeper) unlock() {
 	lost, released := k.lost, k.released
 	k.mu.Unlock()

@@ -8,12 +8,13 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// onceTTL is the ttl under which Once runs, if the period is not shorter: after it
-// another starter may run in place of one that crashed.
+// onceTTL is the ttl of Once's lease, if the period is not shorter: when it is over, another
+// starter may run in place of one that crashed.
 const onceTTL = 30 * time.Second
 
-// onceWait is the part of a period that Once waits where the key is held: the starter
-// of the last run, whose clock ticks a little early, must not skip a period.
+// onceWait divides the period: Once waits for that part of it, a tenth, where the key is
+// held. So a starter whose clock is a little early, and which finds the key held since the
+// last run, does not skip a period.
 const onceWait = 10
 
 // Once runs fn if no run of key was asked for in the last period, in whatever process;

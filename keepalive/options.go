@@ -50,10 +50,10 @@ type Options struct {
 
 	// Logger gets an outage in which renewals fail, when it begins (Warn) and when it
 	// has ended (Info): one record each, however many leases write to this very Logger.
-	// It gets each lost lease and a function of Do that outlives its lease (Error), and
-	// while Do waits for the lease who holds it (Info) and a store out of reach (Warn),
-	// each change once. A slow one delays neither the loss signal nor
-	// Release, so its last call may outlast Release. nil is silent.
+	// It gets each lost lease, and each function of Do that runs on after the loss
+	// (Error). While Do waits for the lease, it gets who holds the key (Info), and that
+	// the store is out of reach (Warn), at each change once. A slow Logger delays neither
+	// the context's end nor Release, so its last call may outlast Release. nil is silent.
 	Logger *slog.Logger
 }
 
@@ -101,12 +101,12 @@ func (o *Options) WithDefaults(ttl time.Duration) (Options, error) {
 	return opts, nil
 }
 
-// floor is the least for a duration: a shorter one is a number whose unit was
-// forgotten, and would renew a hundred thousand times a second.
+// floor is the least for a duration: a shorter one is taken for a number whose unit was
+// forgotten. As an Interval it would renew a hundred thousand times a second.
 const floor = time.Millisecond
 
-// tooShort reports whether d can't be meant. A default is always good: that of a
-// ttl of a few milliseconds is below the floor.
+// tooShort reports whether d is too short to be meant. What is no shorter than the default
+// is always good, also where that is below the floor, as with a ttl of a few milliseconds.
 func tooShort(d, byDefault time.Duration) bool { return d < min(floor, byDefault) }
 
 func refuse(name string, d time.Duration, or string) error {

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// outages are under way: renewals fail. One entry for each logger, however many
-// leases write to it, so that an operator reads of an outage when it begins and when
-// it ends. An entry is there only meanwhile.
+// outages are those under way, in which renewals fail: one for each logger, however many
+// leases write to it, so that an operator reads of an outage when it begins and when it
+// ends.
 var outages = struct {
 	sync.Mutex // guards all below; taken after a Keeper's
 	of         map[*slog.Logger]*outage
@@ -67,8 +67,8 @@ func (k *Keeper) leaveOutage(recovered bool) (log func()) {
 	}
 }
 
-// overdue reports a function of Do that runs on although its lease is lost, as
-// package leader does.
+// overdue logs that a function of Do runs on although its lease is lost. (Package leader
+// does so by Elector.watch.)
 type overdue struct {
 	after time.Duration // the time that it has to return
 	log   func()
@@ -78,7 +78,7 @@ type overdue struct {
 	returned bool
 }
 
-// lost starts the time.
+// lost starts the time that the function has to return.
 func (o *overdue) lost() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -87,7 +87,7 @@ func (o *overdue) lost() {
 	}
 }
 
-// done ends it.
+// done says that the function has returned: nothing is logged from here on.
 func (o *overdue) done() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

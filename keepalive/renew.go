@@ -52,8 +52,9 @@ func (k *Keeper) tick() {
 	}
 }
 
-// stopLate is a renewal that was started and has to be stopped, at its end or at once (the zero
-// time). mu is held.
+// stopLate is the renewal under way if it was started and has to be stopped: because it has
+// reached its end, or at once, where now is the zero time. It notes that it is stopped. mu is
+// held.
 func (k *Keeper) stopLate(now time.Time) *renewal {
 	r := k.renewal
 	if r == nil || r.cancel != nil || r.stopped || !now.IsZero() && now.Before(r.end) {
@@ -64,20 +65,22 @@ func (k *Keeper) stopLate(now time.Time) *renewal {
 }
 
 // bound is for how long one try may take: half of what is left, since a connection that
-// hangs must leave time for another try on a fresh one. But not less and less for ever.
+// hangs must leave time for another try on a fresh one; but at least a 64th of the ttl, if
+// that is left, or tries would end up too short for any answer.
 func (k *Keeper) bound(left time.Duration) time.Duration { return max(left/2, min(left, k.ttl/64)) }
 
-// start starts a renewal if one is due, and reports whether it did: mu is released then, and
-// held as before if not. It takes no goroutine, which is what many leases need. What it does
-// not do itself, tick does after it.
+// start starts a renewal if one is due and the lease is an ExtendStarter, and reports whether
+// it did. It is called with mu held; it has unlocked it if it returns true, and mu is held if
+// false. It takes no goroutine, since a process may keep many leases. After false, tick does
+// what there is to do.
 func (k *Keeper) start(now time.Time) bool {
 	lease, ok := k.lease.(lock.ExtendStarter)
-	// (A lease that may grow by itself has looks of its own.)
+	// (Of a lease that may grow by itself the Expiry is read first, which tick does.)
 	if !ok || k.lost != nil || k.released || k.renewal != nil || k.short || now.Before(k.due) || k.drained(now) {
 		return false
 	}
-	// Of the deadline this looks at the one that was last set; that the lease itself has as
-	// much time left, also after a suspension, it sees itself, when it has read its clock.
+	// This goes by the deadline that was last set. StartExtend checks that the lease itself
+	// has more than margin left, also after a suspension.
 	left := k.deadline().Sub(now)
 	if left <= 0 {
 		return false
@@ -115,10 +118,11 @@ func (k *Keeper) stop(r *renewal) {
 	}
 }
 
-// renewing is a Keeper whose renewal was started.
+// renewing is a Keeper as what receives the outcome of a renewal that was started.
 type renewing Keeper
 
-// Extended implements [lock.ExtendDone]: the store's other answers wait behind it.
+// Extended implements [lock.ExtendDone]. It must be quick: the goroutine that calls it has the
+// store's other answers to give out.
 func (r *renewing) Extended(expiry time.Time, err error) {
 	k := (*Keeper)(r)
 	if err != nil {
@@ -188,8 +192,8 @@ func (k *Keeper) concluded(expiry time.Time, err error) {
 	}
 }
 
-// renewed takes the lease's new Expiry, as it was read a moment ago, as the new deadline. mu
-// is held.
+// renewed sets the deadline by the lease's new Expiry, which was read a moment ago. mu is
+// held.
 func (k *Keeper) renewed(now, expiry time.Time) {
 	if !now.Before(k.deadline()) {
 		// Work may have been notified already that the lease is lost, and that is final.
@@ -214,9 +218,9 @@ func (k *Keeper) renewed(now, expiry time.Time) {
 // deadline is when the context ends, as of the expiry that was last taken in. mu is held.
 func (k *Keeper) deadline() time.Time { return k.expiry.Add(-k.margin) }
 
-// goBy makes expiry the one that the deadline goes by. The margin of a lease that was
-// never renewed is at most half of what it has: it may have started with less than
-// Margin, and is held all the same. mu is held, or k is not shared yet.
+// goBy sets the deadline by expiry. The margin of a lease that was never renewed is at
+// most half of what it has: it may have started with less than Margin, and is held all
+// the same. mu is held, or k is not shared yet.
 func (k *Keeper) goBy(now, expiry time.Time) {
 	k.margin = k.opts.margin
 	if k.young {
@@ -227,9 +231,9 @@ func (k *Keeper) goBy(now, expiry time.Time) {
 
 // dueFor is when a lease that ends at expiry is renewed: Interval after it was asked
 // for, or up to a tenth of it earlier, at random: leases taken in one burst do not
-// stay in step. But they are renewed in groups, of which an Interval has a few
-// hundred: for a process that wakes once for all of a group, and a store that is
-// asked for them together, that is a fraction of the work.
+// stay in step. The moment is rounded down to one of a few hundred in each Interval, so
+// that many leases are renewed in groups: a process that wakes once for a group, and a
+// store that is asked for it in one request, have a fraction of the work.
 func (k *Keeper) dueFor(expiry time.Time) time.Time {
 	step := k.opts.interval/groups + 1
 	early := rand.N(max(0, k.opts.interval/10-step) + 1)

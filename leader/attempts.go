@@ -9,7 +9,7 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// attempts notes what each attempt of one campaign learns, for Status.
+// attempts is the locker of one campaign: it notes the outcome of each attempt, for Status.
 type attempts struct {
 	lock.Locker
 	e *Elector
@@ -43,7 +43,7 @@ func (q queued) Await(ctx context.Context, key string, ttl time.Duration, refuse
 	return lease, q.a.answered(ctx, start, err)
 }
 
-// begin notes that the store is asked.
+// begin notes that the store is asked, and since when.
 func (a *attempts) begin() (start time.Time) {
 	start = time.Now()
 	a.e.learn(func(*Status) { a.e.asking = start })
@@ -53,13 +53,13 @@ func (a *attempts) begin() (start time.Time) {
 // answered notes what the store answered. It returns the error for Acquire.
 func (a *attempts) answered(ctx context.Context, start time.Time, err error) error {
 	a.e.learn(func(s *Status) {
-		stood := a.e.asking.IsZero() // in the store's queue, since an answer before
+		stood := a.e.asking.IsZero() // an earlier answer says so: the request stands in the store's queue
 		a.e.asking = time.Time{}
 		if stood && err != nil && ctx.Err() != nil {
-			return // the wait was ended from here, and the store has said nothing
+			return // this process ended the wait, and the store has not answered again
 		}
 		if stood {
-			start = time.Now() // the store was there until now
+			start = time.Now() // an outage begins now: until now the request stood in the queue
 		}
 		s.LastAttempt = err
 		switch {
@@ -92,7 +92,7 @@ func (o outage) Is(target error) bool {
 
 func (o outage) As(target any) bool { return errors.As(o.err, target) }
 
-// standingBy takes in why the campaign goes on. Acquire calls it when that changes.
+// standingBy notes and logs why the campaign goes on. Acquire calls it when that changes.
 func (e *Elector) standingBy(log *slog.Logger, err error) {
 	held, holder := errors.Is(err, lock.ErrHeld), ""
 	if h, ok := errors.AsType[*lock.HeldError](err); ok {

@@ -54,11 +54,12 @@ func (c *changes) put(s Status) {
 func (c *changes) signal() {
 	select {
 	case c.wake <- struct{}{}:
-	default: // it has not looked since the last one, so it will see this too
+	default: // run has not received the last wake yet, so it will see this change, too
 	}
 }
 
-// close lets the latest status be reported, and reports whether that was done in time.
+// close ends the goroutine once the latest status is reported, and waits for that. It returns
+// false where that takes longer than changeTimeout.
 func (c *changes) close() bool {
 	c.mu.Lock()
 	c.closed = true

@@ -30,14 +30,16 @@
 //	                            ▼                                         ▼ lease released
 //	                         stopped ◄────────────────────────────────────┘
 //
-// ([Elector.Resign] is a way from leading to draining, and from there to standing by.)
+// ([Elector.Resign] leads from leading to draining as well, and then, when fn has returned, to
+// standing by again.)
 //
 // standing by: another leads, nobody does, or the store can't tell; Run goes on
 // asking. leading: fn runs, its context is alive. draining: fn's context has ended,
 // or fn has returned, and the lease is still held and renewed, for
 // keepalive.Options.DrainTimeout at most (the ttl unless set: an fn that needs longer
-// to stop loses the lease while it does, with an error that says so). lost: the term is over, another copy may
-// lead, and fn has not returned yet. stopped: Run does not run.
+// to stop loses the lease while it does, with an error that says so). lost: the term
+// is over, another copy may lead, and fn has not returned yet. stopped: Run does not
+// run.
 //
 // # What is guaranteed
 //

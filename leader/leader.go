@@ -41,8 +41,8 @@ type Elector struct {
 	key    string
 	opts   Options
 
-	// term is what fn works under: set before fn is called, unset when it has
-	// returned, before the lease is released. It is set for all of Leading.
+	// term keeps the lease that fn works under: set before fn is called, and unset when fn
+	// has returned, before the lease is released. While status.State is Leading it is set.
 	term atomic.Pointer[keepalive.Keeper]
 
 	mu      sync.Mutex // guards all below; taken before those of changes and of a Keeper
@@ -50,7 +50,7 @@ type Elector struct {
 	status  Status
 	asking  time.Time               // when the attempt under way began; zero if there is none
 	endTerm context.CancelCauseFunc // of fn's context; nil between terms
-	endedBy bool                    // Resign has ended the term under way, or the last one
+	endedBy bool                    // it was Resign that ended the term under way, or the last one
 	changes *changes                // nil without OnChange
 }
 
@@ -130,7 +130,8 @@ func (e *Elector) campaign(ctx context.Context, s settings) (*keepalive.Keeper, 
 		case err != nil:
 			return nil, fmt.Errorf("%w: %w", ErrNotElected, err)
 		}
-		// (The name that this Elector was given finds the token also where the store has another.)
+		// (lock.TokenOf is to find the token by the key that this Elector was given, too, where
+		// the key's full name in the store is another.)
 		term, end := context.WithCancelCause(lock.WithTokenOf(ctx, e.key, lease.Token()))
 		k, err := keepalive.Start(term, lease, s.ttl, &s.keepalive)
 		if err == nil {
@@ -180,7 +181,7 @@ func (e *Elector) lead(ctx context.Context, s settings, k *keepalive.Keeper, fn 
 		defer close(watched)
 		e.watch(s, k, fnDone)
 	}()
-	asked, stopAsking := context.WithCancel(context.WithoutCancel(ctx)) // ended when fn has returned
+	asked, stopAsking := context.WithCancel(context.WithoutCancel(ctx)) // of requests: ended when fn has returned
 	var requests sync.WaitGroup
 	requests.Go(func() { e.requests(asked, s, k) })
 
@@ -215,7 +216,7 @@ func (e *Elector) watch(s settings, k *keepalive.Keeper, fnDone <-chan struct{})
 		return
 	}
 	select {
-	case <-fnDone: // it may have been the release that ended the context
+	case <-fnDone: // the context may have ended by the release alone
 		return
 	default:
 	}

@@ -21,8 +21,8 @@ const maxAside = 5 * time.Second
 // context ends with the cause [ErrResigned], fn winds down under the lease, which is
 // renewed for keepalive.Options.DrainTimeout, and when fn has returned the lease is
 // released. Then Run campaigns again (with Options.Once it returns fn's result), but lets
-// another copy lead first: it waits until another does, for a ttl or 5s at most, so that a
-// copy that is alone leads again. It does not wait for any of that.
+// another copy lead first: it waits until another does, for a ttl or 5s at most, whichever
+// is less, so that a copy that is alone leads again. Resign does not wait for any of that.
 //
 // What fn returns after Resign does not end Run.
 func (e *Elector) Resign() bool {
@@ -44,8 +44,8 @@ func (e *Elector) resigned() bool {
 	return e.endedBy
 }
 
-// closeTerm is called when fn has returned: there is no term to resign from, or to lead.
-// What it returns frees the term's context.
+// closeTerm is called when fn has returned: from here on there is no term to resign from, and
+// IsLeader is false. The function that it returns frees the term's context.
 func (e *Elector) closeTerm() (end context.CancelCauseFunc) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -123,7 +123,7 @@ func (e *Elector) aside(ctx context.Context, s settings) error {
 				return nil
 			}
 		}
-		// A copy that polls may ask only now and then: it needs no hurry here.
+		// Other copies may poll, with pauses of their own, so there is no need to look often.
 		timer := time.NewTimer(min(s.ttl, maxAside) / 20)
 		select {
 		case <-timer.C:

@@ -33,15 +33,16 @@ type Status struct {
 	// keeps its work from mixing with the next leader's.
 	Overdue bool
 
-	// LastAttempt is why this Elector does not lead as far as it knows, by its last
-	// attempt to be elected or, within a few seconds, by inspecting the key (for
-	// lockers that are a lock.Inspector). It matches lock.ErrHeld (errors.As with a
+	// LastAttempt is why this Elector does not lead, as far as it knows by its last
+	// attempt to be elected or by an inspection of the key, which notices a change within
+	// a few seconds (for lockers that are a lock.Inspector). It matches lock.ErrHeld (errors.As with a
 	// *lock.HeldError names the leader), or else the store could not say. nil while
 	// nothing is known since the last term.
 	LastAttempt error
 
-	// OutageSince is since when the store does not answer a copy that stands by; zero
-	// while it does, and while leading, which ends by itself in an outage.
+	// OutageSince is since when the store does not answer a copy that stands by. It is
+	// zero while the store answers, and while this copy leads: a term ends by itself in
+	// an outage.
 	OutageSince time.Time
 
 	// TTL is that of the lease.
@@ -113,14 +114,14 @@ func (e *Elector) IsLeader() bool {
 	return k != nil && k.Context().Err() == nil
 }
 
-// learn takes in what changes no state.
+// learn changes the status without a call of OnChange: for what changes no State.
 func (e *Elector) learn(change func(s *Status)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	change(&e.status)
 }
 
-// set changes the status, and passes it on to OnChange.
+// set changes the status, and passes it on to OnChange if State or Overdue has changed.
 func (e *Elector) set(change func(s *Status)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -138,8 +139,8 @@ func (e *Elector) set(change func(s *Status)) {
 
 func (e *Elector) setState(state State) { e.set(func(s *Status) { s.State = state }) }
 
-// setEnding says why k's term goes on no more. A loss is final: it is looked for
-// under mu, so that Draining never comes after Lost.
+// setEnding sets the State of a term that is at its end: Lost, or else Draining. A loss is
+// final: it is looked for under mu, so that Draining never comes after Lost.
 func (e *Elector) setEnding(k *keepalive.Keeper) {
 	e.set(func(s *Status) { s.State = ending(k) })
 }

@@ -27,7 +27,8 @@ type AcquireOptions struct {
 	// MaxDelay bounds the pause while the store is unavailable, which starts at
 	// Delay and doubles with each attempt. Where the backend pushes notifications, it is
 	// also how long a waiter goes without asking when none come. At least 1ms, and
-	// not less than Delay. Defaults to 500ms for the one and to [DefaultPoll] for the other, or to Delay if that is more.
+	// not less than Delay. Defaults to 500ms for the one and to [DefaultPoll] for the
+	// other, or to Delay if that is more.
 	MaxDelay time.Duration
 
 	// Jitter spreads each pause at random by up to this fraction of it to either
@@ -107,13 +108,13 @@ func (o *AcquireOptions) Validate() error {
 // the locker has granted a lease (where the backend has [Waiters]; without them,
 // always): what worked once may work again.
 //
-// Where the backend has [Waiters], those of this process who wait for a key stand
-// in a line: the first of them asks the store, as often as the most eager of them
-// would, and the others sleep; each has its turn in the order in which they came. A
-// waiter may leave from any place at any time. One that leaves before its turn has
-// made no attempt; its error is that of the latest attempt of those ahead, or
-// matches ErrUnavailable if none of these has had an answer yet. With Attempts,
-// Acquire asks beside the line.
+// Where the backend has [Waiters], the waiters of this process for a key stand in a
+// queue, in the order in which they came: the first of them asks the store, as often as
+// the most eager of them would, and the others sleep. A waiter may leave the queue at
+// any time, from any position. One that leaves before it was the first has made no
+// attempt; its error is that of the latest attempt of those ahead, or matches
+// ErrUnavailable if none of these has had an answer yet. With Attempts, Acquire asks
+// without a position in the queue.
 //
 // An error matches the cause of the last attempt and, if ctx ended, ctx.Err() and
 // its cause too. Cancellation beats a grant that comes at the same time: such a
@@ -151,7 +152,7 @@ type waiter struct {
 	blind    bool // OnWait is not the user's: nothing is inspected for it
 	attempts int
 	last     error  // of the last attempt that said something about the key
-	place    *place // in a line; nil: there is none
+	place    *place // in the queue of this process; nil: it has none
 	reports  *waitReport
 	awaiter  Awaiter // the store's own queue; nil: there is none, or it is not for this waiter
 
@@ -161,12 +162,12 @@ type waiter struct {
 	// What pause goes by.
 	outage    time.Duration // the latest pause while the store was unavailable
 	asked     time.Time     // when the last attempt ended
-	term      term          // that it met
+	term      term          // the hold that refused it
 	woken     bool          // it was made because of a wake
-	fruitless int           // how many such attempts in a row brought nothing
+	fruitless int           // how many attempts because of a wake, in a row, brought nothing
 }
 
-// errTimeout is the cause of the context that Options.Timeout ends. It is no
+// errTimeout is the cause of the context that AcquireOptions.Timeout ends. It is no
 // context error, on purpose: the caller's ctx is fine.
 var errTimeout = errors.New("lock: acquire timeout")
 
@@ -210,7 +211,7 @@ func (w *waiter) turn(ctx context.Context) bool {
 		w.reports.note(known)
 		switch w.last = known; {
 		case first && granted:
-			w.listen(ctx) // before the first attempt, which is hardly granted: it saves the second
+			w.listen(ctx) // the one before has the key: the first attempt will be refused, and a watch saves the second
 			return true
 		case first:
 			return true
@@ -228,11 +229,11 @@ func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
 	if w.place != nil && isObserved(w.locker) {
 		bounded = context.WithValue(bounded, placeKey{}, lineName{w.place.line.waiters, w.place.line.name})
 	}
-	// A Timeout that has ended already still leaves one attempt, which says why,
-	// unless the line knows.
+	// Where Timeout has ended already, one attempt is made all the same, to say why there
+	// is no lease; unless the queue knew that, and last is set.
 	for bounded.Err() == nil || w.last == nil && ctx.Err() == nil {
 		select {
-		case <-w.wake: // older than this attempt
+		case <-w.wake: // a wake from before this attempt, which sees what it was for
 		default:
 		}
 		lease, err := w.ask(bounded)
@@ -272,7 +273,8 @@ func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
 
 // note takes in why an attempt failed, and reports whether asking again can't help.
 func (w *waiter) note(ctx, bounded context.Context, err error) (final bool) {
-	// An attempt that was cut short says nothing of the key if there is any other.
+	// The error of an attempt that was cut short is no answer of the store, unless it is a
+	// refusal: it counts only where no attempt before said anything.
 	cut := bounded.Err() != nil
 	switch {
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
@@ -284,8 +286,8 @@ func (w *waiter) note(ctx, bounded context.Context, err error) (final bool) {
 	case errors.Is(err, ErrHeld), errors.Is(err, ErrUnavailable) && (!cut || w.last == nil):
 		w.last = masked{err} // a node's timeout in it is not the end of ctx
 	case ctx.Err() == nil && (!cut || w.last == nil):
-		// What the store could do once (ErrRefused), an error that nobody knows, the
-		// store's own timeout, or the end of Options.Timeout: an outage.
+		// An outage: a refusal (ErrRefused) of what the store has done before, an error that
+		// this package does not know, the store's own timeout, or the end of our Timeout.
 		w.last = fmt.Errorf("%w: %w", ErrUnavailable, masked{err})
 	}
 	return false
@@ -297,14 +299,14 @@ func (w *waiter) granted() bool {
 	return in != nil && in.granted.Load()
 }
 
-// grant notes that it has.
+// grant notes that the locker has granted a lease.
 func (w *waiter) grant() {
 	if in, _ := lineOf(w.locker, w.key); in != nil && !in.granted.Load() {
 		in.granted.Store(true)
 	}
 }
 
-// ended reports why the wait is over: the caller's ctx, or else Options.Timeout.
+// ended reports why the wait is over: the caller's ctx, or else AcquireOptions.Timeout.
 func (w *waiter) ended(ctx context.Context) error {
 	count, what := fmt.Sprintf("%d attempts in %v", w.attempts, w.waited()), "last attempt"
 	if w.attempts == 0 && w.place != nil {

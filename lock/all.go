@@ -17,18 +17,19 @@ import (
 // It never holds while it waits, so that callers with the same keys in whatever
 // order do not wait for each other for ever. A round tries the keys one after the
 // other, in the order of their names. Where one is refused, AcquireAll frees what
-// it has, waits for that key as [Acquire] does, in its line, and tries the others
+// it has, waits for that key as [Acquire] does, in its queue, and tries the others
 // while it holds it. After a round that had to give something back, it first steps
-// aside for a random time: about as long as a round takes, and up to half a second
-// after many, lest two callers keep refusing each other. A caller of many busy
-// keys has no place in the lines of the others: it may be overtaken without bound.
+// aside for a random time, up to about as long as a round takes, and up to half a second
+// after many rounds, lest two callers keep refusing each other. It has no position in
+// the queues of the other keys meanwhile: a caller of many busy keys may be overtaken
+// without bound.
 //
 // A Set is returned with at least half of ttl left: leases that age while others
 // are acquired are extended. A store that is too slow for that counts as
 // unavailable.
 //
-// Options bound the whole. Attempts counts rounds, spaced by Delay, which stand in
-// no line; when Timeout ends, the error is that of the last attempt, as in Acquire.
+// Options bound the whole. Attempts counts rounds, spaced by Delay, which wait in no
+// queue; when Timeout ends, the error is that of the last attempt, as in Acquire.
 // A failed or cancelled AcquireAll releases all that it has, and what it could not
 // release it says in its error. No keys, or a bad one, is [ErrInvalid].
 func AcquireAll(ctx context.Context, l Locker, keys []string, ttl time.Duration, opts *AcquireOptions) (*Set, error) {
@@ -55,12 +56,12 @@ func AcquireAll(ctx context.Context, l Locker, keys []string, ttl time.Duration,
 
 // gathering is one AcquireAll.
 type gathering struct {
-	waiter           // of the whole: its attempts are rounds
-	keys    []string // each once, in the caller's order
-	order   []int    // of keys, as their names sort: most conflicts show at the first one
-	members []Lease  // of keys; nil: not held now
-	stuck   []Lease  // whose release failed so far
-	aside   time.Duration
+	waiter                   // of the whole: its attempts are rounds
+	keys       []string      // each once, in the caller's order
+	order      []int         // of keys, as their names sort: most conflicts show at the first one
+	members    []Lease       // of keys; nil: not held now
+	unreleased []Lease       // of rounds before: their release has failed so far
+	aside      time.Duration // bound of the latest step aside
 }
 
 func newGathering(l Locker, keys []string, ttl time.Duration, opts AcquireOptions) *gathering {
@@ -194,7 +195,7 @@ func (g *gathering) refresh(ctx context.Context) (at int, earliest time.Time, er
 	for n, i := range aged {
 		switch err := errs[n]; {
 		case errors.Is(err, ErrLost):
-			// Of one lease that nobody saw: no loss of the caller's.
+			// The caller has not got this lease, and so has lost none.
 			return i, earliest, fmt.Errorf("%w: lost while the others were acquired: %v", ErrUnavailable, err)
 		case errors.Is(err, ErrClosed):
 			return i, earliest, err
@@ -210,23 +211,23 @@ func (g *gathering) refresh(ctx context.Context) (at int, earliest time.Time, er
 // free releases all that is held, and what earlier could not be released; it
 // returns why something still stays.
 func (g *gathering) free(ctx context.Context) (left error) {
-	leases := g.stuck
+	leases := g.unreleased
 	for i, l := range g.members {
 		if l != nil {
 			leases, g.members[i] = append(leases, l), nil
 		}
 	}
-	g.stuck = nil
+	g.unreleased = nil
 	for i, err := range each(leases, func(l Lease) error { return l.Release(ctx) }) {
 		if err != nil && !errors.Is(err, ErrLost) {
-			g.stuck, left = append(g.stuck, leases[i]), also(left, err)
+			g.unreleased, left = append(g.unreleased, leases[i]), also(left, err)
 		}
 	}
 	return left
 }
 
-// maxAside is long against the time for which a store may keep a key for those who
-// wait: to those in step it looks held meanwhile.
+// maxAside is much longer than a store may reserve a released key for its waiters, which
+// all others find held meanwhile: so callers in step get out of step.
 const maxAside = 500 * time.Millisecond
 
 // stepAside pauses at random for up to about as long as a round takes, twice as

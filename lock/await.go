@@ -111,7 +111,7 @@ func (w *waiter) ask(ctx context.Context) (Lease, error) {
 	return lease, err
 }
 
-// share lets those behind in the line know what was answered last.
+// share lets those behind in the queue know what was answered last.
 func (w *waiter) share() {
 	if w.place != nil {
 		w.place.report(w.last)

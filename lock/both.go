@@ -20,8 +20,8 @@ import (
 //
 // The second must not begin before the first has ended: those that have old alone and
 // those that have next alone do not exclude each other. Either way back is open in the same
-// manner. All processes give the two stores in the same order: with the order exchanged,
-// two waiters can each hold what the other waits for.
+// manner. All processes give the two stores in the same order: if two give them in opposite
+// orders, each can hold what the other waits for.
 //
 // A lease is a [Set], whose Leases are that of old and that of next. It expires when the
 // earlier of them does; both are extended, and both are released, next first: a caller that is
@@ -31,9 +31,9 @@ import (
 // are raised to the larger of the two ([RaiseToken]), which is its token: so it is above
 // all that either store has given, and below all that either will give. All stores of
 // this library can do that. Leases of one that can't are released, and the attempt fails
-// with an error that matches [ErrRefused] and [errors.ErrUnsupported]. A count that is
-// raised above the clock of its store is lost with the store's data, like any other; but a
-// count that begins anew, above that clock, may begin below it.
+// with an error that matches [ErrRefused] and [errors.ErrUnsupported]. A store that loses
+// its data begins its counts anew, at its clock, which is above all that it had given. But
+// a count that was raised above that clock may begin anew below what it was.
 //
 // It decides only while both stores do: an outage of either is one of Both. A request
 // that is refused by next gives old back. One that waits ([Awaiter]) stands in the queue
@@ -58,7 +58,7 @@ var (
 type both struct {
 	old, next Locker
 
-	mu     sync.Mutex // guards closed, and that released gets no more jobs after it
+	mu     sync.Mutex // guards closed; held while a job is added, so that none is after closed
 	closed bool
 	jobs   sync.WaitGroup // releases of what failed attempts had
 }
@@ -165,8 +165,8 @@ func attemptError(ctx context.Context, err error) error {
 	return err
 }
 
-// level raises the tokens of leases to the largest of them, which is returned. A store
-// that has counted further answers with more, and the others follow.
+// level raises the tokens of all leases to the largest of them. Where a store has counted
+// further its token is then larger still, and the others are raised to that.
 func level(ctx context.Context, leases []Lease) error {
 	const rounds = 16 // a quorum of nodes answers with more at most once for each node
 	for range rounds {
@@ -176,8 +176,8 @@ func level(ctx context.Context, leases []Lease) error {
 		}
 		even := true
 		for _, l := range leases {
-			// Also where it has that token, for which nothing is asked: that a store can't raise
-			// must not depend on how the counts happen to stand.
+			// Also where it has that token already, and its store is not asked: a lease that
+			// can't raise its token must fail always, and not only when the counts differ.
 			if err := RaiseToken(ctx, l, token); err != nil {
 				return err
 			}
@@ -219,15 +219,15 @@ func ask(ctx context.Context, l Locker, key string, ttl time.Duration, refused f
 	return lease, err
 }
 
-// holding extends a lease while its owner waits for more.
+// holding is the lease of old, which is extended while that of next is waited for.
 type holding struct {
 	ctx    context.Context // ends with the caller's, or when the lease was lost
 	cancel context.CancelFunc
 	loop   sync.WaitGroup
-	lost   error // of loop
+	lost   error // why loop ended, if the lease was lost; read after loop
 }
 
-// holdOn does so if waits; who does not wait needs no more time.
+// holdOn begins to extend lease if waits; an attempt that does not wait needs no more time.
 func holdOn(ctx context.Context, lease Lease, ttl time.Duration, waits bool) *holding {
 	h := &holding{}
 	h.ctx, h.cancel = context.WithCancel(ctx)
@@ -237,7 +237,7 @@ func holdOn(ctx context.Context, lease Lease, ttl time.Duration, waits bool) *ho
 	return h
 }
 
-// extend does it whenever half of what is left has gone, also after one that failed.
+// extend extends lease whenever half of what was left has gone, also after a failure.
 func (h *holding) extend(lease Lease, ttl time.Duration) {
 	timer := time.NewTimer(time.Until(lease.Expiry()) / 2)
 	defer timer.Stop()
@@ -256,7 +256,7 @@ func (h *holding) extend(lease Lease, ttl time.Duration) {
 	}
 }
 
-// stop ends it, and returns why the lease was lost, or nil.
+// stop ends the extending, and returns why the lease was lost, or nil.
 func (h *holding) stop() error {
 	h.cancel()
 	h.loop.Wait()

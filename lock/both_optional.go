@@ -70,7 +70,7 @@ func (i bothInspector) Inspect(ctx context.Context, key string) (Info, error) {
 // together is what two stores know of one key. A waiter stands in one queue at a time, first
 // in old's.
 func together(old, next Info) Info {
-	info := next // who holds old alone meanwhile waits for next
+	info := next // the holder of old may be another, who waits for next
 	switch {
 	case next.Holder == "":
 		info = old

@@ -29,11 +29,11 @@
 //
 // # Vocabulary
 //
-//   - A key names what is to be exclusive. The lock is that name's one gate.
+//   - A key names what is to be exclusive. The lock of a key has one holder at a time.
 //   - A holder, or owner, is who has it now; a lease is one term of its hold. Each
 //     new acquisition is a new term, also by the same holder.
-//   - The ttl is how long the store keeps the lock for a holder that does not renew
-//     nothing. Validity is what the holder may count on: the ttl, less the time
+//   - The ttl is how long the store keeps the lock for a holder that does not renew.
+//     Validity is what the holder may count on: the ttl, less the time
 //     since its request began, less the drift, which is what the store's clock may
 //     run faster. Expiry is the moment at which validity ends.
 //   - A node is one independent store with one vote. A quorum is as many nodes as
@@ -116,8 +116,8 @@
 // A [*HeldError] says who holds the key and for how long at most. A loss never
 // matches ErrUnavailable, and no error matches the end of a context that was not
 // the caller's. Where ctx ended with a cause, the error matches that too, whatever
-// it is ([ContextError]); but the loss of another lease, such as a Keeper's context
-// has for a cause, never reads as the loss of the lease that Extend is about.
+// it is ([ContextError]). Extend makes one exception: where that cause is the loss of
+// another lease, as it may be of a Keeper's context, its error does not match ErrLost.
 //
 // An error that is none of these is an outage to [Acquire] and to package leader:
 // they go on, and leader and keepalive log it. ErrRefused ends an Acquire only while
@@ -127,11 +127,12 @@
 //
 // TryAcquire asks once. [Acquire] waits: without bounds until ctx ends, or within
 // [AcquireOptions]. How long to wait and the ttl have nothing to do with each
-// other. Where the backend pushes notifications ([Watcher]), a release wakes the waiter, who
-// asks nothing meanwhile but once in a long while; elsewhere it asks again after a
+// other. Where the backend pushes notifications ([Watcher]), a release wakes the waiter,
+// which asks only once in a long while meanwhile; elsewhere it asks again after a
 // pause with jitter. Where the store queues by itself ([Awaiter]), the waiter's request
-// stands in that queue until a release hands the key over to it. Where the backend has [Waiters], as many as like may wait for
-// a key in one process: they stand in a queue, and one of them asks.
+// stands in that queue until a release hands the key over to it. Where the backend has
+// [Waiters], any number of goroutines of one process may wait for a key: they stand in a
+// queue, and the first of them asks.
 // [AcquireOptions].OnWait receives who holds the key meanwhile, and outages.
 //
 // # Writing a backend

@@ -31,15 +31,16 @@ var (
 	ErrClosed = errors.New("lock: closed")
 )
 
-// HeldError says who refused an attempt. It matches [ErrHeld].
+// HeldError is the refusal of an attempt because another holds the key: it says who, and
+// for how long at most. It matches [ErrHeld].
 type HeldError struct {
 	Key    string
 	Holder string // readable name of the holder; "" where unknown
 	// RetryAfter is the longest that the holder can keep the key without
 	// renewing. 0 where unknown.
 	RetryAfter time.Duration
-	// Unconfirmed says that the holder may be dead: this store can only find out by
-	// observing the key, and asking again in RetryAfter would show it.
+	// Unconfirmed says that the holder may be dead: this store finds out only by
+	// observing the key, and an attempt after RetryAfter shows whether it is.
 	Unconfirmed bool
 }
 
@@ -123,7 +124,8 @@ func StoreError(ctx context.Context, err error) error {
 	case err == nil:
 		return nil
 	case isDefinite(err) && !(ctx.Err() != nil && errors.Is(err, context.Cause(ctx))):
-		// (Some drivers, net/http's among them, return ctx's cause for their own error.)
+		// (Where ctx's cause matches too, err may be that cause and no answer of the store:
+		// some drivers, net/http's among them, return it as their own error.)
 		return err
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w; the store: %v", ContextError(ctx), err)
@@ -133,7 +135,8 @@ func StoreError(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, masked{err})
 }
 
-// isDefinite reports whether err says what is, also if ctx has ended meanwhile.
+// isDefinite reports whether err is a definite answer, which stands also if ctx has ended
+// meanwhile.
 func isDefinite(err error) bool {
 	for _, definite := range []error{ErrHeld, ErrLost, ErrRefused, ErrInvalid, ErrClosed} {
 		if errors.Is(err, definite) {

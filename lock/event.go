@@ -14,9 +14,9 @@ type EventKind string
 const (
 	// EventAttempt: a TryAcquire ended. Err is nil if it was granted; a refusal
 	// matches ErrHeld, and its *HeldError names the holder where known. A request that
-	// stood in the store's own queue ([Awaiter]) has two, when it ends: the refusal
-	// after which it stood there, and what it ended with. The second is left out where
-	// its ctx ended it.
+	// stood in the store's own queue ([Awaiter]) has two events, both reported when it
+	// ends: the refusal after which it stood there, and the end itself. The second is
+	// left out where its ctx ended it.
 	EventAttempt EventKind = "attempt"
 	// EventWait: an [Acquire] ended, whose attempts were reported one by one before.
 	EventWait EventKind = "wait"
@@ -26,8 +26,8 @@ const (
 	// ErrLost, the first one only is reported: it is the last event of a lease.
 	EventRelease EventKind = "release"
 	// EventLost: the lease was found lost. It comes once, just before the event of
-	// the Extend or Release that found it. No timer watches a lease: one that
-	// expires is called when the next of these calls is made, and never if none is.
+	// the Extend or Release that found it. No timer watches a lease: the loss of one that
+	// has expired is reported when the next of these calls is made, and never if none is.
 	EventLost EventKind = "lost"
 )
 
@@ -50,21 +50,21 @@ type Event struct {
 	Duration time.Duration
 
 	// Queued is how long the request of EventAttempt stood in the store's own queue,
-	// which is part of Duration. 0 where it did not, and in all others.
+	// which is part of Duration. 0 where it did not, and in all other events.
 	Queued time.Duration
 
 	// Held is how long the lease was held, from its grant to the beginning of its
 	// first Release; of a lost one, until the loss was found or, if that was
 	// earlier, its Expiry. Each lease has one such time, in EventLost or in the
-	// EventRelease with a nil Err; it is 0 in all others.
+	// EventRelease with a nil Err; it is 0 in all other events.
 	Held time.Duration
 
 	// After is the d of a [ReleaseAfter] in its EventRelease: the store keeps the key
-	// held until that long after the lease began. 0 in all others.
+	// held until that long after the lease began. 0 in all other events.
 	After time.Duration
 
-	// Attempts is how many answers of the store the wait of EventWait had; 0 in all
-	// others.
+	// Attempts is how often the store answered in the wait of EventWait; 0 in all other
+	// events.
 	Attempts int
 
 	// Expired says in EventLost that the lease's time was up when the loss was
@@ -109,7 +109,8 @@ type keyChanger interface {
 	below(key string) (Locker, string)
 }
 
-// below goes one decorator down; nil is below the last.
+// below goes one decorator down: it returns the locker under l, and key's name there.
+// Below a store, or a decorator without a way down, is nil.
 func below(l Locker, key string) (Locker, string) {
 	switch d := l.(type) {
 	case keyChanger:
@@ -120,7 +121,8 @@ func below(l Locker, key string) (Locker, string) {
 	return nil, key
 }
 
-// fullKey is key's name in the store below l, for an attempt that failed with err.
+// fullKey is key's name in the store below l, for an attempt that failed with err: the
+// name that err has, and else what the decorators make of key.
 func fullKey(l Locker, key string, err error) string {
 	if held, ok := errors.AsType[*HeldError](err); ok && held.Key != "" {
 		return held.Key

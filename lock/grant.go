@@ -57,8 +57,8 @@ type Grant struct {
 	// Defaults to MaxTTL.
 	MaxReleaseAfter time.Duration
 
-	// RaiseToken, if the store can do it, makes this term's token at least least in the
-	// store, and returns what it is then: a larger one where the store has counted further.
+	// RaiseToken, if the store can do it, raises this term's token in the store to least or
+	// more, and returns what it is then: more where the store has counted further.
 	// What is said of Extend holds for it, and what [TokenRaiser] says. Extend, Release and
 	// Inspect go on with the term as before.
 	RaiseToken func(ctx context.Context, least uint64) (uint64, error)
@@ -75,8 +75,8 @@ type Grant struct {
 	ReleaseTimeout time.Duration
 
 	// Suspended, if set, reports for how long the machine has been suspended since
-	// before the request, as [Suspension] does: Go's clock stands still meanwhile, the store's does
-	// not. Expiry moves earlier by it.
+	// before the request, as [Suspension] does: Go's clock stands still meanwhile, and
+	// the store's does not. The lease's Expiry moves earlier by that time.
 	Suspended func() time.Duration
 }
 

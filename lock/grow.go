@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// growth is what a lease that starts short has to do by itself. It stands in for the
-// lease's Term meanwhile, so that all other leases need no room for it.
+// growth extends by itself a lease that starts with less than its ttl. It stands in for
+// the lease's Term until that is done, so that all other leases need no room for it.
 type growth struct {
 	Term
 	ttl   time.Duration
 	timer *time.Timer // runs lease.grow
 }
 
-// leastGrowth is the part of the ttl by which a lease must be short to grow: a drift is
-// not worth a request.
+// leastGrowth says which part of the ttl a lease must lack to grow, an eighth: to make up
+// for the drift alone is not worth a request.
 const leastGrowth = 8
 
 // startGrowth lets l extend itself to ttl when a quarter of what it starts with has
@@ -31,13 +31,13 @@ func (l *lease) startGrowth(ttl time.Duration) {
 	g.timer = time.AfterFunc(left/4, l.grow)
 }
 
-// growth is what is left to do; nil: nothing. mu is held.
+// growth is the growth that is still to be done; nil: there is none. mu is held.
 func (l *lease) growth() *growth {
 	g, _ := l.term.(*growth)
 	return g
 }
 
-// endGrowth leaves it at the expiry that the lease has. mu is held.
+// endGrowth gives up the growth, and the lease keeps the expiry that it has. mu is held.
 func (l *lease) endGrowth() {
 	if g := l.growth(); g != nil {
 		g.timer.Stop()

@@ -27,8 +27,8 @@ type lease struct {
 	mu     sync.Mutex // guards all below; never held across a call to the store
 	term   Term       // a *growth while the lease is to grow
 	expiry time.Time  // zero once lost
-	// base is what suspended said when expiry was counted: only what came after
-	// shortens it.
+	// base is what suspended said when expiry was counted: only a suspension after that
+	// makes the deadline earlier than expiry.
 	base      time.Duration
 	lost      error              // why the lease is definitely over; nil while it may stand
 	idle      chan struct{}      // closed when busy ends; nil if nobody waits
@@ -36,8 +36,8 @@ type lease struct {
 	busy      bool               // a call to the store is under way
 	releasing bool               // Release was called: no Extend succeeds any more
 	done      bool               // Release has its final result, which is lost
-	// after is until how long after start the store keeps the key; notAfter unless
-	// ReleaseAfter was called while the hold was certain.
+	// after is for how long, counted from start, the store is to keep the key held;
+	// notAfter unless ReleaseAfter was called while the hold was certain.
 	after time.Duration
 }
 
@@ -128,8 +128,8 @@ func (l *lease) begin() {
 	l.mu.Unlock()
 }
 
-// end follows it, also if the store's code panicked: it takes mu again and wakes
-// those who wait.
+// end ends the call that begin started, also if the store's code panicked: it takes mu
+// again and wakes those who wait.
 func (l *lease) end() {
 	l.mu.Lock()
 	l.busy, l.cancel = false, nil
@@ -177,7 +177,8 @@ func (l *lease) extend(ctx context.Context, ttl time.Duration, by *growth) error
 	}
 
 	// An answer after the deadline is worth nothing, so nobody waits for it.
-	// (The deadline is known again at the end; a suspension only moves it earlier.)
+	// (The deadline is read again when the answer has come: a suspension meanwhile has
+	// moved it earlier, which this context can't know.)
 	bounded, cancel := context.WithDeadline(ctx, deadline)
 	l.cancel = cancel
 	expiry, err := l.askExtend(bounded, ttl)
@@ -250,8 +251,8 @@ func aheadOf(ctx context.Context) (deadline time.Time, ok bool) {
 
 func (l *lease) release(ctx context.Context, after time.Duration) error {
 	if l.releaseTimeout < 0 {
-		// The wait for an earlier call to the store is bounded here, too, if the caller
-		// wants it: those calls bound themselves.
+		// An earlier call to the store bounds itself. A caller whose ctx has a deadline
+		// waits for it no longer than until then.
 		bound, cancel := context.Background(), func() {}
 		if deadline, ok := aheadOf(ctx); ok {
 			bound, cancel = context.WithDeadline(bound, deadline)
@@ -287,10 +288,10 @@ func (l *lease) releaseOnce(bound, ctx context.Context, after time.Duration) err
 	} else if after != notAfter {
 		l.after = after
 	}
-	// A hold that was certain when ReleaseAfter was first called stays as long as
-	// that said, whatever is called afterwards: the store may have applied the first
-	// call, and a Release in a defer must not undo it. One that was over by then is
-	// removed, as Release does.
+	// If the hold was certain when ReleaseAfter was called, the store is asked for
+	// ReleaseAfter from then on, also by a Release: it may have applied the first call,
+	// and a Release in a defer must not undo that. If the hold was over by then, what
+	// is left is removed, as Release does.
 
 	err := l.askRelease(ctx)
 	switch {
@@ -321,7 +322,8 @@ func (l *lease) askRelease(ctx context.Context) error {
 	return term.ReleaseTerm(ctx, l.key, l.token)
 }
 
-// lasts reports whether the store is to keep the key, and until when. mu is held.
+// lasts reports whether the store is to keep the key held after the release, and until
+// when. mu is held.
 func (l *lease) lasts() (until time.Time, ok bool) {
 	if l.after == notAfter {
 		return time.Time{}, false

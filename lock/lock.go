@@ -52,7 +52,8 @@ type Locker interface {
 // Lease is one term of exclusive hold on a key. It is safe for concurrent use.
 // [NewLease] implements the local half of its obligations.
 type Lease interface {
-	// Key is the full name under which the store's locker was asked.
+	// Key is the full name in the store, with all that a Prefix or a Semaphore has
+	// added to the caller's key.
 	Key() string
 
 	// Token is the fencing token: 1 or more, constant for the lease's life (but see
@@ -65,8 +66,8 @@ type Lease interface {
 	// release that seems to have failed may have been applied.
 	//
 	// A lease that waited in a store's queue ([Awaiter]) may start with less than the
-	// ttl that was asked for, and grow to it by itself: then Expiry moves once more or
-	// so without an Extend, later and never earlier. Ask for it anew each time.
+	// ttl that was asked for, and grow to it by itself: then Expiry moves later without an
+	// Extend, once as a rule. So call Expiry each time, and keep no copy of it.
 	Expiry() time.Time
 
 	// Extend asks for ttl from now. It has three ends:

@@ -22,8 +22,8 @@ import (
 // dropped: it changes nothing for the caller, nor for other observers.
 //
 // Observers nest in any order with the other decorators, and each receives what
-// passes through it: above a [Semaphore] of the one attempt, below it of that on
-// each slot. Every observer on the way receives an [Acquire], once.
+// passes through it: one above a [Semaphore] receives one attempt where one below it
+// receives an attempt for each slot. Each observer receives each [Acquire] once.
 func Observe(l Locker, fn func(Event)) Locker {
 	if fn == nil {
 		return l
@@ -39,7 +39,8 @@ type observed struct {
 // Unwrap lets As find all that is below: keys do not change here.
 func (o *observed) Unwrap() Locker { return o.inner }
 
-// As lets it find an Awaiter, whose leases are observed, too.
+// As is for an Awaiter, which lock.As does not look for below Unwrap: its leases are to
+// be observed, too.
 func (o *observed) As(target any) bool {
 	return PassAwaiter(target, o.inner, func(a Awaiter) Awaiter { return observedAwaiter{o, a} })
 }
@@ -127,7 +128,7 @@ type observedLease struct {
 }
 
 func (l *observedLease) Extend(ctx context.Context, ttl time.Duration) error {
-	l.look()
+	l.noteExpiry()
 	start := time.Now()
 	err := l.Lease.Extend(ctx, ttl)
 	now := time.Now()
@@ -139,7 +140,7 @@ func (l *observedLease) Extend(ctx context.Context, ttl time.Duration) error {
 		releasing := !l.released.IsZero()
 		l.mu.Unlock()
 		if releasing {
-			return err // if it learnt of a loss, Release says so
+			return err // Release reports the loss, if there is one beside the release
 		}
 		l.reportLost(ctx, now, err)
 	}
@@ -167,7 +168,7 @@ func (l *observedLease) ReleaseAfter(ctx context.Context, d time.Duration) error
 }
 
 func (l *observedLease) release(ctx context.Context, after time.Duration, release func(context.Context) error) error {
-	l.look()
+	l.noteExpiry()
 	start := time.Now()
 	l.mu.Lock()
 	if l.released.IsZero() {
@@ -200,9 +201,9 @@ func (l *observedLease) release(ctx context.Context, after time.Duration, releas
 	return err
 }
 
-// look notes Expiry, which is zero once the lease is lost. A suspension of the
-// machine moves it earlier, so it is read before each call.
-func (l *observedLease) look() {
+// noteExpiry keeps Expiry while there is one: once the lease is lost it is zero. A suspension
+// of the machine moves it earlier, so it is read before each call.
+func (l *observedLease) noteExpiry() {
 	expiry := l.Lease.Expiry()
 	if expiry.IsZero() {
 		return
@@ -212,7 +213,8 @@ func (l *observedLease) look() {
 	l.expiry = expiry
 }
 
-// reportLost reports the loss that err says was found now, if it is the first.
+// reportLost reports the loss that err is about and that was found now, unless one was
+// reported before.
 func (l *observedLease) reportLost(ctx context.Context, now time.Time, err error) {
 	l.mu.Lock()
 	reported, expired, until := l.lost, !now.Before(l.expiry), now

@@ -29,7 +29,7 @@ type waitReport struct {
 	mu     sync.Mutex // guards all below; held while fn runs, so that calls come one at a time
 	called bool
 	away   bool      // fn last received an outage
-	failed bool      // the last attempt failed so: a store that can only be read is of no use
+	failed bool      // the last attempt met an outage: that the key can be read then does not end it
 	holder string    // the last that was named
 	known  time.Time // when anything was last learnt
 }

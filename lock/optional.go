@@ -15,17 +15,16 @@ type Watcher interface {
 	// Watch returns once notifications of key are flowing. From then on, wake is sent on
 	//
 	//   - when the key is released, by whatever means;
-	//   - when it expires, also where nobody reports that: when the time is over
-	//     that the holder had by what is known of it, it has expired or must be
-	//     looked at again;
+	//   - when it expires, also where the store reports no expiry: wake is sent on when
+	//     the holder's time is over as far as this process knows it, and an attempt then
+	//     shows whether it was renewed;
 	//   - when a notification may have been missed, because a connection was lost, and when
 	//     they flow again.
 	//
 	// A release between the call and its return may or may not wake: ask once more
 	// after it. A renewal need not wake, and a holder's own requests should not.
-	// Where several wait, a backend may wake them one after another, as long as one
-	// that does not make use of it delays the next by no more than a bounded, short
-	// time.
+	// Where several wait, a backend may wake them one after another, as long as a waiter
+	// that makes no use of its wake delays the next by a short, bounded time at most.
 	//
 	// A send never blocks (give wake a buffer of one), wakes may be spurious, and
 	// keys may share a channel, as in os/signal.Notify. After stop has returned
@@ -39,8 +38,8 @@ type Inspector interface {
 	// Inspect describes key's present holder; a zero Holder means that it is free.
 	Inspect(ctx context.Context, key string) (Info, error)
 	// List yields the held keys that start with prefix, in no order. An error ends the
-	// listing; it matches errors.ErrUnsupported if the store can't list. Keys that change hands meanwhile may be missed or seen
-	// twice.
+	// listing; it matches errors.ErrUnsupported if the store can't list. Keys that change
+	// hands meanwhile may be missed or seen twice.
 	List(ctx context.Context, prefix string) iter.Seq2[Info, error]
 }
 
@@ -52,10 +51,10 @@ type Info struct {
 	TTL    time.Duration // until the store frees it unless renewed; -1 means never
 	Held   time.Duration // since the present term began; 0 where the store can't tell
 
-	// Waiting is how many stand in the store's queue for the key, also while it is free: a
-	// process may be one, however many it has that wait. A store that queues ([Awaiter])
-	// fills it in; of another, 0 says nothing. One that died may be counted until the lock is
-	// passed on.
+	// Waiting is how many requests stand in the store's queue for the key, also while it is
+	// free: a process may have one request there, however many of its goroutines wait. A
+	// store that queues ([Awaiter]) fills it in; of another, 0 says nothing. A request whose
+	// process died may be counted until the lock is passed on.
 	Waiting int
 }
 

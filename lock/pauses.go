@@ -8,7 +8,7 @@ import (
 )
 
 // DefaultPoll is how long an [Acquire] that is notified of every release by a [Watcher]
-// goes without asking the store: the way out if the notifications fail.
+// goes without asking the store: it then finds a release also if notifications fail.
 const DefaultPoll = time.Minute
 
 const (
@@ -17,9 +17,9 @@ const (
 	minPause           = time.Millisecond
 )
 
-// A wake deserves an attempt at once. One that brought nothing makes the next wake
-// wait until minRest has passed since that attempt, then twice as long each time,
-// up to Delay: a storm of wakes must not become a storm of attempts.
+// After a wake an attempt is made at once. If it brought nothing, the next wake is answered
+// only when minRest has passed since it, then twice as long each time, up to Delay: a storm
+// of wakes must not become a storm of attempts.
 const minRest = time.Millisecond
 
 // sameTerm is how much later the end of one hold may seem from one refusal to the
@@ -29,11 +29,11 @@ const sameTerm = 5 * time.Millisecond
 // pauses are how long a waiter pauses between two attempts.
 type pauses struct {
 	held   time.Duration // while another holds the key
-	outage time.Duration // at most, while the store is unavailable
-	quiet  time.Duration // while another holds the key, and notifications of it would come
+	outage time.Duration // while the store is unavailable: the longest, to which pauses double
+	quiet  time.Duration // while another holds the key, and a watch would wake the waiter earlier
 }
 
-// pauses are for options that have their other defaults.
+// pauses are those of options whose defaults are filled in, but for MaxDelay's two.
 func (o *AcquireOptions) pauses() pauses {
 	if o.MaxDelay != 0 {
 		return pauses{held: o.Delay, outage: o.MaxDelay, quiet: o.MaxDelay}
@@ -112,7 +112,8 @@ func (w *waiter) pause(ctx context.Context) {
 	}
 }
 
-// pauses are the line's, and what shows that they have changed; or those of the options.
+// pauses are those of the queue, with the channel that receives when they have changed;
+// or those of the options, where the waiter has no position in one.
 func (w *waiter) pauses() (pauses, <-chan struct{}) {
 	if w.place != nil {
 		return w.place.pauses()
@@ -120,7 +121,7 @@ func (w *waiter) pauses() (pauses, <-chan struct{}) {
 	return w.opts.pauses(), nil
 }
 
-// length is that of a pause without notifications.
+// length is how long a pause lasts that no wake ends.
 func (w *waiter) length(p pauses) time.Duration {
 	switch {
 	case errors.Is(w.last, ErrUnavailable):
@@ -129,7 +130,7 @@ func (w *waiter) length(p pauses) time.Duration {
 		return max(w.spread(p.quiet), minPause)
 	}
 	pause := w.spread(p.held)
-	// A holder that has 0 left says nothing.
+	// (A RetryAfter of 0 means that it is unknown.)
 	if held, ok := errors.AsType[*HeldError](w.last); ok && held.RetryAfter > 0 && held.RetryAfter < pause {
 		// Not all at the moment of expiry: waiters in step would split the votes.
 		late := time.Duration(w.opts.Jitter * float64(p.held) * rand.Float64())
@@ -138,7 +139,7 @@ func (w *waiter) length(p pauses) time.Duration {
 	return max(pause, minPause)
 }
 
-// rest is how long after the last attempt a wake must wait.
+// rest is how long after the last attempt a wake may be answered by another.
 func (w *waiter) rest(p pauses) time.Duration {
 	if time.Since(w.asked) >= p.held {
 		w.fruitless = 0 // it was quiet for as long as polling would be

@@ -14,8 +14,8 @@ import (
 //
 // It offers what l offers of [Awaiter], [Watcher], [Inspector] (whose List stays within the
 // prefix), [ForceReleaser], [HealthChecker], [MaxReleaseAfterer] and io.Closer, which
-// closes l itself, and its waiters stand in the line of the full name. Other interfaces of l are
-// not found through it, because it can't know whether they carry keys.
+// closes l itself, and its waiters stand in the queue of the full name. Other interfaces of l
+// are not found through it, because it can't know whether they carry keys.
 //
 // A key whose full name is not a valid key fails with an error that matches
 // [ErrInvalid], before l is asked.
@@ -39,8 +39,8 @@ type prefixed struct {
 
 // name is the full name of key.
 func (p *prefixed) name(key string, ttl time.Duration) (string, error) {
-	// key alone as well: an empty one must not become the prefix, nor half a letter
-	// be completed by it.
+	// key alone as well: an empty key must not name the bare prefix, nor may prefix and key
+	// each be half of one UTF-8 character.
 	if err := Check(key, ttl); err != nil {
 		return "", err
 	}

@@ -12,9 +12,10 @@ const MaxRaise = 1 << 62
 // TokenRaiser is what a lease may offer beyond [Lease]: a larger token than it was
 // granted. Use it by [RaiseToken].
 type TokenRaiser interface {
-	// RaiseToken makes the token of this lease at least least, in its store as well:
+	// RaiseToken raises the token of this lease to least or more, in its store as well:
 	// after it has returned nil, Token is what the lease has from then on, and all later
-	// leases of the key have larger ones. Where Token is as large already, nothing is asked.
+	// leases of the key have larger ones. Where Token is as large already, the store is
+	// not asked.
 	// Call it before anybody has been given the token.
 	//
 	// It changes nothing else: neither who holds the key, nor until when. A request that
@@ -32,13 +33,13 @@ type TermTokenRaiser interface {
 	RaiseTermToken(ctx context.Context, key string, token, least uint64) (uint64, error)
 }
 
-// RaiseToken makes the token of a lease at least least, as [TokenRaiser] says: so the
+// RaiseToken raises the token of a lease to least or more, as [TokenRaiser] says: so the
 // tokens of two stores can be made to follow one another, as [Both] does. It is also for
 // a store that has lost its counts, where the resource remembers a larger token: acquire
 // the key, raise the token above it, and release.
 //
-// The error of a lease that can't do it matches [errors.ErrUnsupported]; a least of 0
-// asks for nothing else.
+// The error of a lease that can't do it matches [errors.ErrUnsupported]. With a least of 0
+// nothing is raised: such a call finds out whether the lease can do it.
 func RaiseToken(ctx context.Context, lease Lease, least uint64) error {
 	if lease == nil {
 		return fmt.Errorf("lock: raise token to %d: %w: lease is nil", least, ErrInvalid)
@@ -98,7 +99,7 @@ func (l *lease) raise(ctx context.Context, raiser TermTokenRaiser, least uint64)
 	case !l.heldUntil(deadline):
 		return l.lose(errExpired)
 	case l.Token() >= least:
-		return nil // its store counts every later one above it, as it does above any token
+		return nil // the store gives all later leases larger tokens without being asked
 	case ctx.Err() != nil:
 		return extendCut(ctx)
 	}

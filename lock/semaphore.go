@@ -55,7 +55,7 @@ func SlotOf(name string) (key string, slot int) {
 // Clients that disagree on n never exceed the largest of them, and one that locks the
 // key without a semaphore counts as a client with n = 1: it waits for slot 1, also
 // while others are free. So a limit can be brought in, or raised, one client after
-// the other. While it is lowered, the larger one holds until the last client that has
+// the other. While it is lowered, the larger limit holds until the last client that has
 // it is gone.
 //
 // Names of that form are reserved. A program that locks one of them as a key of l
@@ -94,7 +94,7 @@ func SlotOf(name string) (key string, slot int) {
 //     error matches ErrHeld if all slots are held by other terms.
 //   - [HealthChecker], [MaxReleaseAfterer] and io.Closer: those of l.
 //
-// Those who wait for a key stand in one line, whichever slot they will get.
+// Those who wait for a key stand in one queue, whichever slot they will get.
 func Semaphore(l Locker, n int) Locker { return &semaphore{l, n} }
 
 var (
@@ -164,14 +164,15 @@ func (s *semaphore) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 	return nil, fmt.Errorf("all %d are held: %w", s.n, &held)
 }
 
-// meet takes the refusal of one slot into that of all: the holder whose time is
-// the first to be over is the one to wait for.
+// meet merges the refusal of one slot into that of all: the one to wait for is the holder
+// whose time is over first.
 func (e *HeldError) meet(refusal error, slot int) {
 	of, ok := errors.AsType[*HeldError](refusal)
 	if !ok {
 		return
 	}
-	// With what the lockers below put before it. A semaphore below has cut its own slot.
+	// The key's full name, with the prefixes of the lockers below. (A semaphore below has cut
+	// its own slot off.)
 	e.Key = strings.TrimSuffix(of.Key, slotName("", slot))
 	switch {
 	case e.RetryAfter == 0 && (e.Holder == "" || of.RetryAfter > 0),
@@ -180,9 +181,9 @@ func (e *HeldError) meet(refusal error, slot int) {
 	}
 }
 
-// line is one for all slots, but apart for another n: who waits for one of 2 must
-// not keep one of 5 from the next. No key is named like it: it is not UTF-8. One slot
-// is the key itself, and so is its line.
+// line is one for all slots, but one for each n: a waiter for one of 2 slots must not stand
+// before a waiter for one of 5, for whom a slot may be free. No key has its name, which is
+// not UTF-8. With one slot it is the line of the key itself.
 func (s *semaphore) line(key string) (*Waiters, string) {
 	w, name := lineOf(s.inner, key)
 	if s.n == 1 {

@@ -34,8 +34,8 @@ func (a slotAwaiter) Await(ctx context.Context, key string, ttl time.Duration, r
 	return lease, nil
 }
 
-// queue takes the first slot that is handed over, and gives back what is too much: that
-// may be several for a moment, which excludes somebody for as long and admits nobody.
+// queue takes the first slot that is handed over. It may get several at the same moment, and
+// gives back all but one: until then they keep others out, and let nobody in.
 func (a slotAwaiter) queue(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
 	type result struct {
 		lease Lease
@@ -54,7 +54,7 @@ func (a slotAwaiter) queue(ctx context.Context, key string, ttl time.Duration, r
 	var best Lease
 	var surplus []Lease
 	var failed error
-	for range a.s.n { // all of them: none may be granted a slot after this
+	for range a.s.n { // until all have ended: none may be granted a slot after this
 		switch r := <-ended; {
 		case r.err != nil:
 			if within.Err() == nil {
@@ -90,8 +90,8 @@ type slotRefusals struct {
 	key     string
 	refused func(*HeldError)
 
-	mu sync.Mutex // guards of; held while refused runs, so that calls come one at a time
-	of []slotRefusal
+	mu sync.Mutex    // guards of; held while refused runs, so that calls come one at a time
+	of []slotRefusal // by slot, from 0
 }
 
 type slotRefusal struct {

@@ -14,7 +14,7 @@ import (
 // like any other. Extend and release its members through it only. It is safe for
 // concurrent use.
 type Set struct {
-	lease   Lease // the local half: the earliest of the members' expiries, and final results
+	lease   Lease // does for the Set what NewLease does: an expiry, and results that stay final
 	members []Lease
 	start   time.Time // what releaseAfter's until is counted from
 	inTurn  bool      // the members are released one after the other, the last one first
@@ -41,7 +41,7 @@ func newSet(members []Lease, expiry time.Time) *Set {
 	return s.begin(Grant{Key: jointName(members), Expiry: expiry})
 }
 
-// begin makes s a lease, as g has it.
+// begin makes the lease of s, from g with what the members have.
 func (s *Set) begin(g Grant) *Set {
 	g.Token, g.Extend, g.Release = s.members[0].Token(), s.extend, s.release
 	g.ReleaseTimeout = -1 // each member's Release bounds itself
@@ -81,7 +81,7 @@ func (s *Set) maxAfter() time.Duration {
 	return most
 }
 
-// jointName is for people: it may have been cut.
+// jointName names all members, for people: a long one is cut.
 func jointName(members []Lease) string {
 	name := members[0].Key()
 	for i, l := range members[1:] {
@@ -211,7 +211,7 @@ func (s *Set) conclude(ctx context.Context, end func(context.Context) error) err
 	}
 	tries, failed := s.released()
 	if tries == before && failed != nil {
-		// The local half has its final result, and asks no more.
+		// lease has its final result, and did not call release.
 		_ = s.release(ctx)
 		_, failed = s.released()
 	}

@@ -13,10 +13,11 @@ import (
 type ExtendStarter interface {
 	Lease
 
-	// StartExtend does what Extend does, and reports to done what came of it: once, also
-	// before it returns. It reports false, and nothing to done, where Extend would have to
-	// wait or to fail, or where no more than margin is left: Extend says why. The caller
-	// bounds it by StopExtend.
+	// StartExtend begins what Extend does, and returns true. done gets the outcome, once;
+	// it may get it before StartExtend has returned. StartExtend returns false, starts
+	// nothing and does not call done where Extend would have to wait or would fail, or
+	// where no more than margin is left: Extend says why. There is no ctx: a caller that
+	// wants no longer to wait calls StopExtend.
 	StartExtend(ttl, margin time.Duration, done ExtendDone) bool
 
 	// StopExtend ends an extension that was started and is under way: done gets an error
@@ -31,14 +32,15 @@ type ExtendDone interface {
 	Extended(expiry time.Time, err error)
 }
 
-// TermExtendStarter is a [Term] whose ExtendTerm can be started. What Grant says of Extend
-// holds for both, as does that calls never overlap: an extension is under way until done was
-// called. The new expiry goes to done, from whatever goroutine, and no mutex that a call of
-// the Term takes may be held then.
+// TermExtendStarter is a [Term] whose ExtendTerm can be started without waiting for its end.
+// What Grant says of Extend holds for both. Calls never overlap: an extension is under way
+// until done was called. done may be called by any goroutine, with the new expiry or the
+// error; no mutex that a call of the Term takes may be held then.
 type TermExtendStarter interface {
 	Term
 
-	// StartExtendTerm bounds itself, as ExtendTerm does that ends soon after its ctx.
+	// StartExtendTerm asks the store for ttl from now. It has no ctx, and bounds itself:
+	// done is called within the time that the Term gives its store.
 	StartExtendTerm(key string, token uint64, ttl time.Duration, done ExtendDone)
 
 	// StopExtendTerm has done called with an error soon, if an extension is under way. It
@@ -52,7 +54,7 @@ var _ ExtendStarter = (*lease)(nil)
 type extension struct {
 	l    *lease
 	ttl  time.Duration
-	base time.Duration // of suspension, from before the request
+	base time.Duration // suspension as it was before the request
 	done ExtendDone
 }
 
@@ -67,8 +69,8 @@ func (l *lease) StartExtend(ttl, margin time.Duration, done ExtendDone) bool {
 		return false
 	}
 	base := l.suspension()
-	// Held now, strictly before the deadline as it is after a suspension, and by the margin
-	// that the caller goes by.
+	// It goes on only while the lease is held, with more than margin left until its deadline,
+	// which a suspension has made earlier.
 	if !l.heldUntil(l.deadlineAt(base).Add(-margin)) {
 		l.mu.Unlock()
 		return false
@@ -77,7 +79,7 @@ func (l *lease) StartExtend(ttl, margin time.Duration, done ExtendDone) bool {
 	l.begin()
 	term.StartExtendTerm(l.key, l.token, ttl, &extension{l, ttl, base, done})
 	l.mu.Lock()
-	late := l.releasing && l.busy // the release may have stopped it before it was started
+	late := l.releasing && l.busy // a release may have called cancel before there was anything to stop
 	l.mu.Unlock()
 	if late {
 		term.StopExtendTerm()
@@ -90,7 +92,7 @@ func (l *lease) StopExtend() {
 	stop := l.cancel
 	l.mu.Unlock()
 	if stop != nil {
-		stop() // at worst that of the next one, which says nothing then, either
+		stop() // this one may be over: then the next one may fail, which says nothing of the lease, either
 	}
 }
 
@@ -115,8 +117,8 @@ func (e *extension) Extended(expiry time.Time, err error) {
 // extendOutcome is what the store answered to an extension.
 type extendOutcome struct {
 	ttl        time.Duration
-	base       time.Duration // of suspension, from before the request
-	suspension time.Duration // now
+	base       time.Duration // suspension as it was before the request
+	suspension time.Duration // as it is now
 	expiry     time.Time
 	err        error
 }
@@ -126,7 +128,7 @@ type extendOutcome struct {
 func (l *lease) extended(ctx context.Context, o extendOutcome) error {
 	switch err := o.err; {
 	case errors.Is(err, ErrLost) && !lostElsewhere(ctx):
-		return l.lose(err) // also for the Release that cut this short
+		return l.lose(err) // also while a Release waits for this: it returns the loss, too
 	case l.releasing:
 		return errReleased
 	case !l.heldUntil(l.deadlineAt(o.suspension)):

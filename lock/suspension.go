@@ -17,7 +17,8 @@ func Suspension() func() time.Duration {
 		return func() time.Duration { return 0 }
 	}
 	return func() time.Duration {
-		// A reading that is never too small is enough nearly always, and cheap.
+		// This cheap reading may be too large, and is never too small: where it shows no
+		// suspension there was none, which is nearly always.
 		if seen, _ := suspendedAtMost(); seen-base < suspensionNoise {
 			return 0
 		}

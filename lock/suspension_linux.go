@@ -23,8 +23,8 @@ type clocks struct {
 	ok    bool
 }
 
-// readOrigin reads the clocks as near to each other as a few tries get: what lies between
-// only makes suspendedAtMost too large.
+// readOrigin reads the two clocks as close together as a few tries get: the time between the
+// readings makes suspendedAtMost too large by as much.
 func readOrigin() (o clocks) {
 	least := time.Duration(-1)
 	for range 5 {
@@ -44,8 +44,8 @@ func readOrigin() (o clocks) {
 	return o
 }
 
-// suspendedAtMost is suspendedTotal or more: by what passed between the readings of the two
-// clocks, now and at the origin. Go reads its clock without a system call.
+// suspendedAtMost is suspendedTotal, plus the time that passed between the readings of the
+// two clocks, now and at the origin. It costs one system call: Go reads its clock without one.
 func suspendedAtMost() (time.Duration, bool) {
 	monotonic := time.Since(origin.at)
 	boot, ok := readClock(clockBoottime)

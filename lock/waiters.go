@@ -6,25 +6,25 @@ import (
 	"sync/atomic"
 )
 
-// Waiters lets the waiters of one process for one key stand in a line, first
-// come, first served, with only the first of them asking the store. A backend
-// embeds it; [Acquire] finds it there, also through [Prefix], [Semaphore] and
-// whatever has Unwrap, and all who wait for one key of the store stand in one
-// line, by whatever composition they came in. The zero value is ready; it must
-// not be copied after its first use.
+// Waiters queues the waiters of one process for one key, first come, first served:
+// only the first of them asks the store. A backend embeds it; [Acquire] finds it
+// there, also through [Prefix], [Semaphore] and whatever has Unwrap, and all who wait
+// for one key of the store stand in one queue, by whatever composition they came in.
+// The zero value is ready; it must not be copied after its first use.
 //
 // A Locker that embeds it must not call Acquire for a key within its TryAcquire
 // of that key: it would wait for itself.
 type Waiters struct {
-	mu    sync.Mutex // guards all below, and every line
+	mu    sync.Mutex // guards lines, spare, and every line
 	lines map[string]*line
 	spare *line // of a line that emptied, so that a lone waiter costs no allocation
 
 	granted atomic.Bool // an Acquire or AcquireAll got a lease: the store does work
 }
 
-// liner is what has lines. A decorator that changes keys returns the line of its
-// inner locker, under the name that the key has there, as lineOf finds it.
+// liner is a locker that has lines. line returns the Waiters in which the waiters for key
+// stand, and the name of their line there. A decorator that changes keys returns those of
+// its inner locker, for the name that the key has there.
 type liner interface {
 	line(key string) (w *Waiters, name string)
 }
@@ -33,7 +33,7 @@ var _ liner = (*Waiters)(nil)
 
 func (w *Waiters) line(key string) (*Waiters, string) { return w, key }
 
-// lineOf is where those who wait for key stand, or nil.
+// lineOf is where those who wait for key in l stand; a nil w: l has no Waiters.
 func lineOf(l Locker, key string) (w *Waiters, name string) {
 	if in, ok := As[liner](l); ok {
 		return in.line(key)
@@ -41,8 +41,8 @@ func lineOf(l Locker, key string) (w *Waiters, name string) {
 	return nil, ""
 }
 
-// line is of those who wait for one name; it has at least one. Its first asks
-// the store, the others sleep.
+// line is the queue of those who wait for one name; it has at least one. The first of
+// them asks the store, and the others sleep.
 type line struct {
 	waiters     *Waiters
 	name        string
@@ -50,16 +50,16 @@ type line struct {
 	seat        place  // the place of the first
 	pauses      pauses // of the most eager: one who hardly asks must not slow those behind
 	known       error  // what the store said last of the name; nil: nothing yet
-	granted     bool   // the former first has a lease of the very name: none is free
+	granted     bool   // the one before the first got a lease of this very name, which is thus not free
 	observing   int    // calls of observers under way, about attempts of the first: see observeWithin
 }
 
-// place is one waiter's in its line. After leave it must not be used.
+// place is the position of one waiter in its line. After leave it must not be used.
 type place struct {
 	line       *line
 	prev, next *place
-	// turn says, once, that this place is the first now; and to the first, that
-	// the pauses are others.
+	// turn receives when this place has become the first, once, and after that when the
+	// line's pauses have changed.
 	turn chan struct{}
 }
 
@@ -176,14 +176,15 @@ func (p *place) state() (first, granted bool, known error) {
 	return l.first == p, l.granted, l.known
 }
 
-// report lets the line know what the store said of the name.
+// report notes, for those behind, what the store said of the name.
 func (p *place) report(known error) {
 	p.line.waiters.mu.Lock()
 	defer p.line.waiters.mu.Unlock()
 	p.line.known = known
 }
 
-// pauses are the line's, and what notifies its first that they have changed.
+// pauses are the line's, with the channel that receives when they have changed. Only the
+// first in the line asks for them.
 func (p *place) pauses() (pauses, <-chan struct{}) {
 	p.line.waiters.mu.Lock()
 	defer p.line.waiters.mu.Unlock()

@@ -4,8 +4,9 @@
 //	go http.ListenAndServe("localhost:8080", leaderhttp.Handler(elector))
 //	err := elector.Run(ctx, run)
 //
-// It has no authentication, decides nothing, and causes no traffic to the store. [Resign]
-// does decide something, and is served only where a program says so.
+// [Handler] has no authentication, changes nothing, and causes no traffic to the store.
+// [Resign] ends the leader's term: it is a handler of its own, served only where a program
+// says so.
 package leaderhttp
 
 import (
@@ -45,7 +46,7 @@ type status struct {
 //	                     and must not replace one that works
 //
 // Every other path is 404. To serve it below a prefix use [http.StripPrefix].
-// It asks nobody but e: a probe causes no traffic to the store.
+// A probe causes no traffic to the store: all answers are e's.
 func Handler(e *leader.Elector) http.Handler {
 	mux := http.NewServeMux()
 	serve := func(pattern string, good func(r *http.Request, s leader.Status) bool) {

@@ -24,22 +24,22 @@
 //     A reader's token is larger than that of every writer before it: it says which writes
 //     the reader can have seen. It is the gate's, and not that of the place, which
 //     Lease.Key names.
-//   - Who dies frees what it has when its ttl is over at the latest.
+//   - A client that dies holds nothing for longer than its ttl.
 //
 // # Waiting
 //
-// All wait for the gate, in its one queue. A writer at the gate waits for the readers that
-// are in, and for nobody who comes after it; a reader waits for the writers before it in
-// the queue, and where all places are taken, for one of the readers that are in. So neither
+// All wait for the gate, in its one queue. A writer that has the gate waits for the readers
+// that have a place, and for nobody who comes after it; a reader waits for the writers
+// before it in the queue and, where all places are taken, until one is free. So neither
 // starves the other: in stores that queue first in, first out (see the store's page) a
 // writer is overtaken by no reader and a reader by no writer that came later. Where a store
 // has no queue, it is as fair as the store.
 //
 // # What is not
 //
-// A program that locks the key without this package passes the gate alone: from then on no
-// reader and no writer comes in, but it does not wait for the readers that are in. Make
-// every program that writes use Writer.
+// A program that locks the key without this package holds the gate alone: from then on no
+// reader and no writer acquires the key, but readers that have a place keep it, and the
+// program does not wait for them. Make every program that writes use Writer.
 //
 // A reader is three requests to the store and a release, a writer 17 leases to acquire, to
 // renew and to release, which travel together where the store can send several at once. It

@@ -11,8 +11,8 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// holding is what one attempt has so far, and a writer's lease in the end: the gate, and
-// then places. While it waits for more, what it has is extended.
+// holding is what an attempt has acquired so far: the gate, and then places. While the
+// attempt waits for more they are extended. In the end it is what a writer's lease holds.
 type holding struct {
 	ctx    context.Context // ends with the caller's, or when something was lost
 	cancel context.CancelCauseFunc
@@ -25,7 +25,7 @@ type holding struct {
 func hold(ctx context.Context, a *attempt, gate lock.Lease) *holding {
 	h := &holding{leases: []lock.Lease{gate}}
 	h.ctx, h.cancel = context.WithCancelCause(ctx)
-	if a.refused != nil { // who does not wait needs no more time
+	if a.refused != nil { // an attempt that does not wait needs no more time
 		h.loop.Go(func() { h.keep(a.ttl) })
 	}
 	return h
@@ -60,8 +60,8 @@ func (h *holding) stop() error {
 	return nil
 }
 
-// reason is err in the caller's terms: it has not lost a lease yet, and its own ctx is the
-// only one that it knows.
+// reason is err for the caller, who has no lease yet and so can't lose one, and who does not
+// know the contexts that were made here: both are an outage to it.
 func (h *holding) reason(ctx context.Context, err error) error {
 	if errors.Is(err, lock.ErrLost) || ctx.Err() == nil && errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%w: the gate or a place was lost before it had all: %v", lock.ErrUnavailable, err)
@@ -69,7 +69,8 @@ func (h *holding) reason(ctx context.Context, err error) error {
 	return err
 }
 
-// takePlaces takes every place, side by side: nobody else who holds one waits for another.
+// takePlaces takes all places at the same time. That can't deadlock: readers hold one and
+// wait for no other, and only the holder of the gate takes several.
 func (h *holding) takePlaces(a *attempt) error {
 	within, cancel := context.WithCancel(h.ctx)
 	defer cancel()
@@ -89,7 +90,7 @@ func (h *holding) takePlaces(a *attempt) error {
 		})
 	}
 	wg.Wait()
-	for _, err := range errs { // that which ended the others, if it is among them
+	for _, err := range errs { // the error that had the others cancelled, and not theirs
 		if err != nil && (h.ctx.Err() != nil || !errors.Is(err, context.Canceled)) {
 			return err
 		}

@@ -21,8 +21,8 @@ const readersMark = ";readers"
 // maxKey leaves room for the name of any place, so that all clients accept the same keys.
 const maxKey = lock.MaxKeyLen - len(readersMark) - len(";slot=1024")
 
-// ReaderOf is the key whose reader's place a name is, such as that of [lock.Lease].Key: the key
-// "catalogue" for "catalogue;readers" and for "catalogue;readers;slot=3".
+// ReaderOf reads the name of a reader's place, such as that of [lock.Lease].Key, and returns its
+// key: "catalogue" for "catalogue;readers" and for "catalogue;readers;slot=3".
 func ReaderOf(name string) (key string, ok bool) {
 	name, slot := lock.SlotOf(name)
 	if slot > MaxReaders || len(name) == len(readersMark) {
@@ -56,7 +56,8 @@ func (l *Lock) Readers() lock.Locker { return side{l, l.reader} }
 func (l *Lock) Writer() lock.Locker { return side{l, l.writer} }
 
 // side is what readers, or writers, use. It offers what the store offers of
-// lock.HealthChecker, lock.Inspector (of the gate: a writer, or who comes in) and io.Closer.
+// lock.HealthChecker, lock.Inspector (of the gate, which a writer has, or a reader that is
+// taking its place) and io.Closer.
 type side struct {
 	l    *Lock
 	take func(ctx context.Context, a *attempt) (lock.Lease, error)
@@ -71,7 +72,8 @@ func (s side) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lo
 	return s.acquire(ctx, key, ttl, nil)
 }
 
-// Await waits in the queue of the gate, and then for those that are in.
+// Await waits in the queue of the gate, and then, holding that, for what else its side
+// takes.
 func (s side) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
 	return s.acquire(ctx, key, ttl, refused)
 }
@@ -121,8 +123,8 @@ type attempt struct {
 	reporting sync.Mutex // held while refused runs: calls come one at a time
 }
 
-// ask acquires one lock, and waits if the attempt does. An outage ends the wait: its
-// caller begins anew.
+// ask acquires one lock, and waits if the attempt does. An outage ends the wait, and with it
+// the attempt: lock.Acquire makes another.
 func (a *attempt) ask(ctx context.Context, l lock.Locker, name string) (lock.Lease, error) {
 	if a.refused == nil {
 		lease, err := l.TryAcquire(ctx, name, a.ttl)
@@ -147,7 +149,7 @@ func (a *attempt) ask(ctx context.Context, l lock.Locker, name string) (lock.Lea
 	return lease, a.named(err)
 }
 
-// named is err about the key that was asked for, and not about one of its places.
+// named makes a refusal of the gate or of a place one of the key that was asked for.
 func (a *attempt) named(err error) error {
 	held, ok := errors.AsType[*lock.HeldError](err)
 	if !ok || !errors.Is(err, lock.ErrHeld) {
@@ -172,18 +174,18 @@ func (l *Lock) reader(ctx context.Context, a *attempt) (lock.Lease, error) {
 		err = lost
 	}
 	if err == nil && !time.Now().Before(gate.Expiry()) {
-		// A writer may have come and gone before the place was taken, with a larger token.
-		// (A gate that is held until now had let nobody by.)
+		// A writer may have come and gone before the place was taken, with a larger token
+		// than this reader would have. (While the gate is held nobody else gets it.)
 		err = lock.ErrLost
 	}
-	if err == nil && time.Until(place.Expiry()) < a.ttl/2 { // one that starts short
+	if err == nil && time.Until(place.Expiry()) < a.ttl/2 { // it may start with less than the ttl
 		err = place.Extend(ctx, a.ttl)
 	}
 	if err != nil {
 		return nil, also(h.reason(ctx, err), release(ctx, place, gate))
 	}
 	token := gate.Token()
-	_ = gate.Release(context.WithoutCancel(ctx)) // it ends by itself if it can't be freed: others wait for its ttl, and that is all
+	_ = gate.Release(context.WithoutCancel(ctx)) // a failure costs others a wait until its ttl is over, and nothing else
 	return &reading{lock.NewLease(lock.Grant{
 		Key: place.Key(), Token: token, Expiry: place.Expiry(),
 		Extend: func(ctx context.Context, ttl time.Duration) (time.Time, error) {
@@ -222,8 +224,8 @@ func (l *Lock) writer(ctx context.Context, a *attempt) (lock.Lease, error) {
 		err = lost
 	}
 	if err == nil {
-		// All begin anew together: the first of them may have waited long for the last. What
-		// was lost meanwhile says so now, and until its Expiry nobody else had it.
+		// All are extended now, since the first may be old by the time that the last is taken.
+		// This also finds one that was lost meanwhile; each that was not has been held all along.
 		err = h.extend(ctx, a.ttl)
 	}
 	if err != nil {
