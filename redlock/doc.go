@@ -23,7 +23,8 @@
 // # What is in Redis
 //
 //	redlock:<key>                        string "<owner>/<random>", PX ttl
-//	lockkeeper:fence:{<tag>}redlock:<key>    hash: count, run; kept for Options.Retention
+//	lockkeeper:fence:{<tag>}redlock:<key>    hash: count, run and, of the queue, standing and
+//	                                     granted; kept for Options.Retention
 //	lockkeeper:standing:{<tag>}redlock:<key> sorted set: the waiters, by their positions
 //	lockkeeper:standing:asked:{<tag>}redlock:<key>
 //	                                     hash: what each of the waiters asked for
