@@ -143,8 +143,8 @@ func (h *hold) acquire(ctx context.Context, ttl time.Duration) error {
 	})
 	if err == nil && highest != 0 {
 		// A quorum granted, and its counts differ. A vote that is on its way most often
-		// agrees with one of them, and saves the second round, which takes as long as
-		// those that are here: so long it is waited for.
+		// agrees with one of them, and saves the second round. It is waited for as long as
+		// a second round would take, which is as long as these votes took.
 		err = h.waitFor(ctx, votes, node.Now()-start, func(last bool) bool {
 			token, highest, refused = h.countVotes(votes, false)
 			return token != 0 || last
@@ -244,7 +244,8 @@ func (h *hold) heldError(r *round) *lock.HeldError {
 		switch rep.Kind {
 		case script.Held:
 			votes[rep.Value]++
-			// At a tie the other one: what is ours is an attempt's on its way out.
+			// At a tie another owner's value is named: one of this owner's is left by an
+			// attempt that is being rolled back.
 			if votes[rep.Value] > votes[best] || votes[rep.Value] == votes[best] && holderName(best) == h.l.opts.Owner {
 				best = rep.Value
 			}

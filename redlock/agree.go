@@ -16,11 +16,12 @@ import (
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
-// agreement is how this client stands with the nodes' terms. A lease is granted only
-// while a quorum of nodes has this client's terms for certain, and none is known to have
-// others. They stand there for as long as the lease can, so that a client with others
-// meets them on the first node that the two share. That takes two requests a node beside
-// the first votes, and one now and then later.
+// agreement is what this client knows of the terms (nodes, quorum and guard) that each node
+// keeps for the clients of a prefix. A lease is granted only while a quorum of nodes has
+// this client's terms for certain, and none is known to have others. They stay there for as
+// long as the lease can, so that a client with other terms meets them on the first node that
+// the two share. That takes two requests a node beside the first votes, and one now and then
+// later.
 type agreement struct {
 	l *Locker
 
@@ -33,7 +34,7 @@ type agreement struct {
 	changed chan struct{} // closed when a node has answered, or failed to
 	asleep  func() time.Duration
 
-	// When keep was last not left out, of node.Now, and for which ttl.
+	// When keep last did its work (of node.Now), and for which ttl.
 	kept, keptTTL atomic.Int64
 }
 
@@ -42,30 +43,30 @@ type agreedNode struct {
 	until time.Duration // of node.Now: until then it certainly has this client's terms
 	runs  []string      // of the server, as this client has seen them: the last is the present one
 	port  string
-	seen  time.Time     // when that was
+	seen  time.Time     // when the present run was last seen
 	up    time.Duration // its uptime then
 	busy  bool          // it is being asked
 	sent  time.Time
 	err   error // why it has not agreed
 
-	known int // how much of the servers was known when its terms were made
+	known int // agreement.known when its terms were made
 
 	// doubtful: its terms have a node of which nothing shows whether it is one of this
 	// client's. Their writer may know soon.
 	doubtful bool
 
-	shown bool // in this round; then what it has, and for how long
+	shown bool // it has shown in this round what it has: there, for the time left
 	there string
 	left  time.Duration
 
-	refusal error // it has other clients' terms
-	refused time.Time
-	logged  string // what the log has of it
+	refusal error     // it has other clients' terms
+	refused time.Time // until when that is so, unless somebody uses them again
+	logged  string    // the cause of the last line about it in the log
 }
 
 const (
-	// leastRemembered bounds from below how long terms are remembered, and the other one
-	// where the guard is off, and with it no bound of ttls is known.
+	// leastRemembered is the least time for which terms are remembered, and the other one
+	// is it where the guard is off, so that no bound of ttls is known.
 	leastRemembered          = time.Second
 	leastRememberedUnguarded = 15 * time.Second
 	// maxRuns is how many of a server's runs are remembered, to know it by.
@@ -74,7 +75,7 @@ const (
 	// slowest nodes: they may know of other terms. A quarter of the node timeout, at most.
 	agreeGrace = 100
 	agreeTries = 4
-	// never is when a node has agreed that has not; no reading of a clock is before it.
+	// never is agreedNode.until of a node that has not agreed: before any reading of the clock.
 	never time.Duration = math.MinInt64
 )
 
@@ -114,7 +115,7 @@ func (a *agreement) wait(ctx context.Context, ttl time.Duration) error {
 	for over := false; ; {
 		a.mu.Lock()
 		before := a.round
-		ready, refusal := a.look(ttl)
+		ready, refusal := a.refresh(ttl)
 		r, changed := a.round, a.changed
 		busy := slices.ContainsFunc(a.at, func(s agreedNode) bool { return s.busy })
 		a.mu.Unlock()
@@ -124,7 +125,7 @@ func (a *agreement) wait(ctx context.Context, ttl time.Duration) error {
 		case over || r == nil && (refusal != nil || !busy):
 			return a.outcome()
 		case r != nil:
-			changed, over = r.done, r != before // one's own asks all that are due
+			changed, over = r.done, r != before // a new round asks all that are due: it decides
 		}
 		if timer == nil {
 			t := time.NewTimer(a.l.opts.NodeTimeout)
@@ -168,24 +169,24 @@ func (a *agreement) outcome() error {
 // keep makes the terms stand for the time of a lease that begins now, without waiting:
 // behind the votes or the renewal of that lease, so as not to hold them up.
 func (a *agreement) keep(ttl time.Duration) {
-	// Of many leases that are extended in one moment, one does it for all of as long a ttl:
-	// what the others would add is less than look leaves out.
+	// Of many leases that are extended in one moment, one does this for all whose ttl is no
+	// longer: the others would add less time than refresh allows to be missing.
 	now := node.Now()
 	if ttl <= time.Duration(a.keptTTL.Load()) && now-time.Duration(a.kept.Load()) < min(ttl/64, maxKeepEvery) {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.look(ttl)
+	a.refresh(ttl)
 	a.keptTTL.Store(int64(ttl))
 	a.kept.Store(int64(now))
 }
 
-// maxKeepEvery bounds for how long an extend goes by what another one has kept.
+// maxKeepEvery bounds for how long an extend relies on what keep did for another one.
 const maxKeepEvery = 10 * time.Millisecond
 
-// look sees how the nodes stand, and begins a round if one is due. mu is held.
-func (a *agreement) look(ttl time.Duration) (ready bool, refusal error) {
+// refresh gives how the nodes stand, and begins a round if one is due. mu is held.
+func (a *agreement) refresh(ttl time.Duration) (ready bool, refusal error) {
 	if a.at == nil {
 		a.at, a.asleep, a.changed = make([]agreedNode, len(a.l.nodes)), a.l.suspended(), make(chan struct{})
 		a.forget()
@@ -195,11 +196,11 @@ func (a *agreement) look(ttl time.Duration) (ready bool, refusal error) {
 		a.asleep = a.l.suspended()
 	}
 	if a.stand() < a.l.opts.Quorum {
-		a.begun = false // all are asked once more before the first of them decides
+		a.begun = false // a whole round must end again before a quorum decides
 	}
 	a.longest = max(a.longest, ttl)
-	// A little less than the lease's whole time will do, for the longest leases not to
-	// take a request each.
+	// A little less than the lease's whole time is enough: else each of the longest leases
+	// would take a request.
 	lasting := node.Now() + ttl - min(a.remembered()/16, ttl/2)
 	if refusal = a.refusal(); a.round == nil && slices.ContainsFunc(a.at, func(s agreedNode) bool { return a.due(&s, lasting) }) {
 		a.begin(lasting)
@@ -214,15 +215,15 @@ func (a *agreement) forget() {
 	}
 }
 
-// lacks makes a node not stand for this client's terms: the next keep looks at it. mu is held.
+// lacks makes a node not stand for this client's terms: the next keep asks it. mu is held.
 func (a *agreement) lacks(s *agreedNode) {
 	s.until = never
 	a.keptTTL.Store(0)
 }
 
-// due reports whether the node must be asked: its terms end before that, are not this
-// client's, lack what it knows better by now, or left a doubt a moment ago. One that failed is left alone for a
-// moment, unless it is needed. mu is held.
+// due reports whether the node must be asked: because its terms end before lasting, are not
+// this client's, lack what this client has learned since, or are in doubt and a node timeout
+// has passed. One that failed is left alone for a moment, unless it is needed. mu is held.
 func (a *agreement) due(s *agreedNode, lasting time.Duration) bool {
 	if s.busy || s.err != nil && time.Since(s.sent) < a.l.opts.NodeTimeout/4 && (a.refusal() != nil || a.stand() >= a.l.opts.Quorum) {
 		return false

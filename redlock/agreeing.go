@@ -16,7 +16,7 @@ import (
 // agreeing is one round of asking nodes.
 type agreeing struct {
 	start   time.Time
-	reading int           // nodes that have not been asked what they have
+	reading int           // nodes whose answer to what they have is still to come
 	shown   int           // nodes that have shown it
 	open    int           // nodes that are not done
 	learned chan struct{} // closed when all, or enough, have shown it
@@ -24,8 +24,8 @@ type agreeing struct {
 	timers  []*time.Timer
 }
 
-// begin starts a round with the nodes that are due. mu is held, and the caller has
-// begun, so that the locker waits for it.
+// begin starts a round with the nodes that are due. mu is held, and the caller has called
+// the locker's begin, so that the locker waits for it.
 func (a *agreement) begin(lasting time.Duration) {
 	r := &agreeing{start: time.Now(), learned: make(chan struct{}), done: make(chan struct{})}
 	for i := range a.at {
@@ -68,8 +68,8 @@ func (r *agreeing) learnedAll() {
 	}
 }
 
-// step goes on with do when none of the round's nodes is left, or, once a quorum has
-// come so far, when the others have had a while. mu is held.
+// step calls do once none of the round's nodes is left to come to this step or, if a quorum
+// of all nodes (have) is through it, after a grace for the slower ones. mu is held.
 func (a *agreement) step(r *agreeing, left, have int, do func()) {
 	switch {
 	case left == 0:
@@ -93,7 +93,7 @@ func (a *agreement) ask(i int, r *agreeing) {
 		if r.reading--; err == nil {
 			s.shown, s.there, s.left = true, there, left
 		}
-		if err == nil || nodeerr.KeyForbidden(err) { // that one counts all the same, see uncheckable
+		if err == nil || nodeerr.KeyForbidden(err) { // a node without permission counts all the same, see uncheckable
 			r.shown++
 		}
 		a.step(r, r.reading, r.shown, r.learnedAll)
@@ -113,7 +113,7 @@ func (a *agreement) ask(i int, r *agreeing) {
 		})
 	}
 	if err == nil {
-		err = a.settle(i, there, left)
+		err = a.offer(i, there, left)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -130,8 +130,8 @@ func (a *agreement) ask(i int, r *agreeing) {
 	}
 }
 
-// settle offers this client's terms to node i, which has those that are there.
-func (a *agreement) settle(i int, there string, left time.Duration) error {
+// offer writes this client's terms to node i, which has those that are there, if that can be.
+func (a *agreement) offer(i int, there string, left time.Duration) error {
 	for range agreeTries { // others who agree at the same moment come in between
 		mine, err := a.joinAll(i, there, left)
 		if err != nil {
@@ -144,8 +144,8 @@ func (a *agreement) settle(i int, there string, left time.Duration) error {
 		if there, left, err = a.send(i, mine, known, ttl); err != nil {
 			return err
 		}
-		// What was known is left only where the memory is full, and kept for as long: it
-		// was compared with this client's terms, and says the same.
+		// Where the memory is full the node keeps what was known, for as long: that was
+		// compared with this client's terms, and says the same.
 		if there == mine || known != "" && there == known {
 			a.stands(i, start.Add(ttl))
 			return nil
@@ -170,8 +170,8 @@ func (a *agreement) send(i int, mine, known string, ttl time.Duration) (there st
 	return agreed.Text, agreed.Left, err
 }
 
-// stands notes that node i has this client's terms until then: what it was asked for,
-// counted from before that.
+// stands notes that node i has this client's terms until that time, which is counted from
+// before the request.
 func (a *agreement) stands(i int, until time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -210,7 +210,7 @@ func (a *agreement) join(i int, there string, left time.Duration) (string, error
 		a.at[i].refusal, a.at[i].doubtful = nil, mine.doubts(others, a.l.ago(left))
 		return joined.text(), nil
 	}
-	if left < 0 { // by somebody's hand it never ends
+	if left < 0 { // it never ends: somebody has set it by hand
 		left = a.remembered()
 	}
 	n, s := a.l.nodes[i], &a.at[i]
@@ -224,8 +224,8 @@ func (a *agreement) join(i int, there string, left time.Duration) (string, error
 	return "", s.refusal
 }
 
-// ago is how long ago terms were written, at most, that stand for so long still. Without a
-// guard it is not known: they can be another client's with longer leases.
+// ago is how long ago terms that have this time left were written, at most. Without a guard
+// it is not known: they can be another client's with longer leases.
 func (l *Locker) ago(left time.Duration) time.Duration {
 	if l.opts.RestartGuard == -1 {
 		return lock.MaxTTL
@@ -264,8 +264,8 @@ func (a *agreement) learn(i int, info server.Info) {
 	}
 }
 
-// uncheckable: the user may not use the key, as it was before there was one. The node's
-// votes count as they did then, and that is said. mu is held.
+// uncheckable: the user may not use the key of the terms, since its permissions are older
+// than that key. The node's votes count as they did then, and the log says so. mu is held.
 func (a *agreement) uncheckable(i int, err error) {
 	n, s := a.l.nodes[i], &a.at[i]
 	s.until = node.Now() + a.remembered()

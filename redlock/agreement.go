@@ -15,7 +15,7 @@ import (
 // terms are what all clients of a prefix must have alike: else a quorum of one of them
 // and a quorum of another need not share a node, and both hold the same lock. Each
 // node keeps them as JSON, in one key for each prefix, for as long as a lease under
-// them can stand. Clients that know nothing of this go on as they did.
+// them can stand. Clients that do not know of terms are not noticed.
 type terms struct {
 	Nodes  []member `json:"nodes"`
 	Quorum int      `json:"quorum"`
@@ -39,10 +39,10 @@ func (m *member) ran(o member) bool {
 	return o.Run != "" && (m.Run == o.Run || slices.Contains(m.earlier, o.Run))
 }
 
-// isNot reports whether o, another name with another run, which was written so long ago,
-// is certainly another server, and not this one before a restart: its port is another, or
-// this one was up already when o was seen to be. In doubt it is the same: a refusal
-// would stop work that may be right.
+// isNot reports whether o is certainly another server, and not this one before a restart.
+// o has another name and another run, and was written so long ago. It is certain if the
+// ports differ, or if this server was already in its present run when o was seen in the
+// other one. In doubt it is the same: a refusal would stop work that may be right.
 func (m *member) isNot(o member, ago time.Duration) bool {
 	if m.Run == "" || o.Run == "" {
 		return false
@@ -97,9 +97,9 @@ func (t terms) pair(others terms, ago time.Duration) (pairs []int, same bool) {
 	return pairs, len(t.Nodes) == len(others.Nodes)
 }
 
-// doubts reports whether t and others, which can be the same, have a node each of which
-// nothing shows that it is one: another name, and a run that nobody had learned when it
-// was written.
+// doubts reports whether others, which can be the same as t, have a node that is matched with
+// none of t's by name, and whose run was not known when they were written: nothing shows
+// whether it is one of t's.
 func (t terms) doubts(others terms, ago time.Duration) bool {
 	pairs, _ := t.pair(others, ago)
 	for j, o := range others.Nodes {
@@ -110,8 +110,8 @@ func (t terms) doubts(others terms, ago time.Duration) bool {
 	return false
 }
 
-// join gives what a node shall have where the clients before agreed on others, written so
-// long ago: their terms, with the servers as this client knows them. It fails if t differs.
+// join gives what a node that has others, written so long ago, shall have from now on: their
+// terms, with the servers as this client knows them. It fails if t differs from them.
 func (t terms) join(others terms, ago time.Duration) (terms, bool) {
 	pairs, same := t.pair(others, ago)
 	if !same || t.Quorum != others.Quorum || t.Guard != others.Guard {
@@ -168,8 +168,8 @@ func (l *Locker) terms(members []member) terms {
 	return t
 }
 
-// differ is the refusal of a client whose terms are not those that stand on a node, for
-// so long if nobody uses them.
+// differ is the refusal of a client whose terms, mine, are not those that a node has. pause
+// is how long to stop all clients for, and left when the node forgets others if unused.
 func (l *Locker) differ(n *node.Node, others, mine terms, pause, left time.Duration) error {
 	return fmt.Errorf("%w: node %s: other clients of the keys %q have %v; this one has %v: both could hold one lock. Give all clients the same; to change it, stop all of them, wait %v, and start them anew (unused, the others' is forgotten in %v)",
 		lock.ErrRefused, n.Name, l.opts.Prefix+"*", others, mine, pause, left.Round(time.Millisecond))

@@ -12,7 +12,7 @@ import (
 type ask struct {
 	node.Call
 	hold   *hold
-	node   int // its place
+	node   int // its index in Locker.nodes
 	round  *round
 	probed bool // sent again after the node was found durable
 }
@@ -58,8 +58,8 @@ func (h *hold) probe(c *ask, rep reply) {
 	h.answered(c, rep)
 }
 
-// noted notes what the answer to a request about a lock says of the node. One that keeps
-// no queue may vote all the same.
+// noted notes what the answer to a request about a lock says of the node. stands: it was a
+// request to stand in the queue. A node that refuses only that may vote all the same.
 func noted(n *node.Node, lock string, stands bool, rep reply) {
 	if stands && nodeerr.ForbiddenWithin(rep.err) {
 		n.KeepsNoQueue(rep.err)
@@ -80,11 +80,12 @@ func (h *hold) answered(c *ask, rep reply) {
 	h.mu.Lock()
 	defer h.unlock()
 	next, prev := h.record(i, r, rep)
-	c.recycle() // not before: recall looks at it
+	c.recycle() // not before record: recall looks at it until then
 	h.start(i, next, prev)
 }
 
-// late takes in node i's answer to r that was asked for by the wait that this came of.
+// late takes in node i's answer to a request that the wait sent before this hold came of
+// it. r is the round in which such answers are recorded.
 func (h *hold) late(i int, r *round, rep reply) {
 	h.mu.Lock()
 	defer h.unlock()
@@ -92,8 +93,8 @@ func (h *hold) late(i int, r *round, rep reply) {
 	h.start(i, next, prev)
 }
 
-// pushed takes in a notification that node i has granted what this hold asks again for,
-// after a pause that is over with it.
+// pushed takes in a notification that node i has granted the lock. If this hold pauses
+// before it asks that node again, the pause ends: it need not ask, or can ask at once.
 func (h *hold) pushed(i int, count uint64) {
 	h.mu.Lock()
 	defer h.unlock()
@@ -106,7 +107,7 @@ func (h *hold) pushed(i int, count uint64) {
 		close(s.cut)
 		next, prev := h.record(i, r, reply{Reply: script.Reply{Kind: script.Granted, Count: count}})
 		h.start(i, next, prev)
-	case opExtend: // that vote is for less than the lease has by now
+	case opExtend: // the grant is for the claim, and the lease is for longer by now
 		close(s.cut)
 		s.cut = nil
 		h.ask(i, r, reply{})

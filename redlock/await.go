@@ -24,7 +24,7 @@ var _ lock.Awaiter = (*Locker)(nil)
 // that has gone.
 //
 // Where nodes refuse what the queue needs (see the page beside this package), Await makes
-// one attempt, as TryAcquire does: to wait is to ask again.
+// one attempt, as TryAcquire does: the caller waits by asking again.
 func (l *Locker) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
 	lease, err := l.await(ctx, key, ttl, refused)
 	if errors.Is(err, errNoQueue) {
@@ -106,7 +106,8 @@ func (l *Locker) ending() bool {
 
 // take makes the lease of what the wait has come to.
 func (s *standing) take(issued waiting.Lease) (lock.Lease, error) {
-	// A suspension in between counts twice, which only shortens the lease.
+	// Begun before the clock of the wait is read: a suspension between the two is counted
+	// by both, which only shortens the lease.
 	suspended := s.l.suspended()
 	// Read before the clock of the wait: if this process is stopped between the two, the
 	// lease is the shorter for it, never the longer.

@@ -107,8 +107,8 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 				requests = append(requests, script.Release(k, value, "", retention, guard))
 			}
 		}
-		// A request outlives the call that gave it up: one that waits for a connection must not free
-		// those who came meanwhile.
+		// A request goes on after its caller has given it up. Sent without a connection, it
+		// would wait for one, and then free a holder that came meanwhile.
 		if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil {
 			return "", err
 		}
@@ -131,15 +131,15 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 	if err != nil {
 		return nil, err
 	}
-	without, sights, all := 0, make([]sight, len(errs)), make([]Outcome, len(errs))
+	without, readings, all := 0, make([]nodeReading, len(errs)), make([]Outcome, len(errs))
 	for i := range did {
 		all[i] = Outcome{Node: l.nodes[i].Name, Did: did[i], Err: errs[i]}
-		if sights[i].err = errs[i]; errs[i] == nil {
+		if readings[i].err = errs[i]; errs[i] == nil {
 			without++
 		}
 	}
 	if without < l.opts.Quorum {
-		return all, l.noQuorum(ctx, "freed it", sights)
+		return all, l.noQuorum(ctx, "freed it", readings)
 	}
 	return all, nil
 }

@@ -20,13 +20,13 @@ const (
 	// completePause is before the first time; it doubles from one to the next.
 	completions   = 8
 	completePause = 5 * time.Millisecond
-	// maxPausing is how many requests may wait for that at one node: a node that fails
-	// for many leases at once is asked by their next extends.
+	// maxPausing is how many requests may be in such a pause at one node. A node that fails
+	// for more leases than that at once is asked by their next extends.
 	maxPausing = 128
 )
 
-// completeGrant gives what a node is owed after the lease was granted, when it has been
-// asked so many times again.
+// completeGrant gives what a node with this answer is to be asked after the lease was
+// granted. tries is how many times it has been asked again so far.
 func completeGrant(tries int) func(*hold, int, reply) *round {
 	return func(h *hold, i int, rep reply) *round {
 		if h.releasing {
@@ -76,8 +76,8 @@ func completeExtend(tries int) func(*hold, int, reply) *round {
 	}
 }
 
-// askAgain asks a node that did not do what it was asked for once more, after a pause.
-// One that may not vote for a while is left to the next extends. mu is held.
+// askAgain asks a node once more, after a pause, if it refused or failed. A node that may
+// not vote for a while is left to the next extends. mu is held.
 func (h *hold) askAgain(i int, do *op, rep reply, tries int) *round {
 	most, pause := completions, completePause<<tries
 	if rep.Kind == script.Failed { // it may be down: seldom

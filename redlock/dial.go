@@ -204,8 +204,8 @@ func (l *Locker) ping(ctx context.Context, n *node.Node) (run string, err error)
 	return info["run_id"], nil
 }
 
-// misplaced is why a server of this mode is no node of its own, if it is none. One that
-// is a whole Cluster by itself, or not part of one yet, is.
+// misplaced is why a server of this mode can't be a node by itself; nil if it can. A server
+// that is a whole Cluster alone, or not part of one yet, can.
 func (l *Locker) misplaced(ctx context.Context, n *node.Node, c rueidis.Client, mode string) error {
 	switch cmp.Or(mode, n.Conn.Said("mode")) {
 	case "sentinel":
@@ -221,7 +221,8 @@ func (l *Locker) misplaced(ctx context.Context, n *node.Node, c rueidis.Client, 
 	return nil
 }
 
-// wholeCluster names of how many servers of a Redis Cluster this is one; "" is of none.
+// wholeCluster is how many servers the Redis Cluster of this server has, as text with a
+// space after it; "" if it is in none, or alone.
 func (l *Locker) wholeCluster(ctx context.Context, c rueidis.Client) string {
 	text, err := c.Do(ctx, c.B().Arbitrary("CLUSTER", "INFO").Build()).ToString()
 	if err == nil {
@@ -230,7 +231,7 @@ func (l *Locker) wholeCluster(ctx context.Context, c rueidis.Client) string {
 		}
 		return ""
 	}
-	// The user may not ask that. Of some keys, one is another server's.
+	// The user may not ask that. Of 16 keys, another server most probably has one.
 	for i := range 16 {
 		k, _ := script.NewKeys(l.opts.Prefix, "lockkeeper:probe:"+strconv.Itoa(i))
 		q := script.Inspect(k, 0)

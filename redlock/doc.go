@@ -23,9 +23,11 @@
 // # What is in Redis
 //
 //	redlock:<key>                        string "<owner>/<random>", PX ttl
-//	lockkeeper:fence:{<tag>}redlock:<key>    hash: count, run; kept for Options.Retention
-//	lockkeeper:standing:{<tag>}redlock:<key> sorted set (and a hash, with asked: before the
-//	                                     brace): the requests of those who wait
+//	lockkeeper:fence:{<tag>}redlock:<key>    hash: count, run and, of the queue, standing and
+//	                                     granted; kept for Options.Retention
+//	lockkeeper:standing:{<tag>}redlock:<key> sorted set: the waiters, by their positions
+//	lockkeeper:standing:asked:{<tag>}redlock:<key>
+//	                                     hash: what each of the waiters asked for
 //	lockkeeper:agreed:redlock:               string: nodes, quorum and guard of the clients, PX guard
 //
 // The string is what node-redlock, redsync and bsm/redislock use for the same key,
@@ -47,8 +49,8 @@
 // Each call returns at the first moment that its outcome is certain; a minority of
 // nodes that is down or hangs costs no time. On one node, the requests of one lease
 // run one after another, so that a cleanup never overtakes the request it cleans
-// up; a request ends only by its answer or the death of its connection. What is
-// left goes on in goroutines that Close waits for.
+// up; a request ends only by its answer or the death of its connection. What is still
+// to be done when a call returns goes on in goroutines that Close waits for.
 //
 // A lease normally stands on all nodes: one that lags behind it is asked again within
 // milliseconds of the grant and of each extend, a few times. A node gets renewals first,

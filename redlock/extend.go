@@ -14,7 +14,7 @@ var (
 		request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
 			return script.Extend(h.keys, h.value, r.ttl, h.l.opts.retention, n.Guard())
 		}}
-	// opRepair follows an extend that answered "missing", in prev.run.
+	// opRepair follows an extend that answered "missing" in the run prev.Run.
 	opRepair = &op{parse: script.ParseRepair, sets: true, class: node.Renewing,
 		request: func(h *hold, n *node.Node, r *round, prev reply) script.Request {
 			return script.Repair(h.keys, h.value, r.ttl, h.l.opts.retention, r.token, prev.Run)
@@ -35,7 +35,7 @@ func (h *hold) ExtendTerm(ctx context.Context, _ string, _ uint64, ttl time.Dura
 	start := time.Now()
 	r := h.newExtend(start, ttl)
 	h.send(r)
-	h.l.agreement.keep(ttl) // whatever that gives: it never ends a lease
+	h.l.agreement.keep(ttl) // its outcome is not asked for: it never ends a lease
 	var unknown error
 	lost := false
 	err := h.wait(ctx, r, func(last bool) (certain bool) {

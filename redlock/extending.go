@@ -14,8 +14,8 @@ import (
 var _ lock.TermExtendStarter = (*hold)(nil)
 
 // extending is an extend that nobody waits for: the answer that makes its outcome certain
-// concludes it, or the node timeout does. hold.mu guards it, and after it was concluded only
-// who delivers it has it.
+// concludes it, or the node timeout does. hold.mu guards it until unlock takes it out of the
+// hold; after that only the goroutine that delivers it has it.
 type extending struct {
 	h     *hold
 	r     *round
@@ -50,7 +50,7 @@ func (h *hold) StartExtendTerm(_ string, _ uint64, ttl time.Duration, done lock.
 	h.extending = e
 	h.mu.Unlock()
 	h.send(r)
-	h.l.agreement.keep(ttl) // whatever that gives: it never ends a lease
+	h.l.agreement.keep(ttl) // its outcome is not asked for: it never ends a lease
 }
 
 var errStopped = errors.New("stopped before the nodes had answered")
@@ -158,7 +158,7 @@ func (x *extensions) remove(e *extending) {
 	e.prev, e.next = nil, nil
 }
 
-// expire has those decided whose time is over.
+// expire decides those whose time is over: the nodes without an answer have failed.
 func (x *extensions) expire() {
 	var over []*extending
 	x.mu.Lock()
@@ -190,8 +190,8 @@ func (x *extensions) stop() {
 	}
 }
 
-// decideExtend says whether the outcome of r, an extend, is certain, and which it is: lost,
-// not known (with the reason), or else confirmed. last as in wait. mu is held.
+// decideExtend says whether the outcome of r, an extend, is certain, and which one it is:
+// lost, unknown (with the reason), or else confirmed. last as in wait. mu is held.
 func (h *hold) decideExtend(r *round, last bool) (certain, lost bool, unknown error) {
 	n, q := len(h.l.nodes), h.l.opts.Quorum
 	yes, no, open := r.count(script.Confirmed), r.count(script.Missing)+r.count(script.Taken), r.count(script.Silent)
@@ -218,9 +218,9 @@ func (h *hold) extendedTo(start time.Time, ttl time.Duration, lost bool, err err
 	if lost {
 		// Nothing is freed. That my value is gone from so many nodes does not show that
 		// another holds the key: nodes that were away at the grant may have granted it to
-		// others, and one that has forgotten mine may sit out. Until the expiry that was
-		// promised a quorum still needs one of the nodes that are left, and work goes on
-		// until the loss is known. A release after that work frees them, or the ttl.
+		// others, and one that has forgotten mine may not vote yet. Until the expiry that was
+		// promised, any other quorum needs one of the nodes that are left, and work goes on
+		// until the program knows of the loss. A release after that work frees them, or the ttl.
 		h.ends(false)
 		n, q := len(h.l.nodes), h.l.opts.Quorum
 		return time.Time{}, fmt.Errorf("%w: the lock is gone from or taken on more than %d of %d nodes", lock.ErrLost, n-q, n)

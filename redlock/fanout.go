@@ -19,7 +19,8 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 		return nil, nil, err
 	}
 	deadline, ok := ctx.Deadline()
-	// The deadline of the caller's ctx stays its own: an error then is the end of that ctx.
+	// The errors of nodes name the time that was really waited: up to the caller's own
+	// deadline, if that comes first. (A caller sees by its own ctx that it has ended.)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if ok {

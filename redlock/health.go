@@ -32,7 +32,7 @@ var _ lock.HealthChecker = (*Locker)(nil)
 // nothing can be acquired. What the user may not ask for says "not permitted".
 func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 	timeout := 2 * l.opts.NodeTimeout
-	if end, ok := ctx.Deadline(); ok { // who asks for a lock waits for a connection, too
+	if end, ok := ctx.Deadline(); ok { // long enough for a connection that is slow to be made
 		timeout = max(timeout, min(time.Until(end), nodeconn.ConnectLimit))
 	}
 	all, errs, err := each(ctx, l, timeout, l.checkNode)
@@ -56,8 +56,8 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 	return h, nil
 }
 
-// refuseTwins takes the vote of each node that is a server which has voted already: two
-// names of it are one vote. Dial refuses such a list, as far as nodes have answered by then.
+// refuseTwins makes a node unhealthy whose server is that of an earlier node: two names of
+// one server are one vote. Dial refuses such a list, as far as nodes have answered by then.
 func refuseTwins(nodes []lock.NodeHealth, all []checkup) {
 	first := map[string]int{}
 	for i := range all {
@@ -152,11 +152,11 @@ func (l *Locker) checkNode(ctx context.Context, n *node.Node, c rueidis.Client) 
 		h.Err = cmp.Or(h.Err, nodeerr.Explain(err, l.opts.NodeTimeout))
 	}
 	s := server.Take(ctx, c)
-	if c.Mode() != rueidis.ClientModeCluster && h.Err == nil { // it has the key of this check, and not all others
+	if c.Mode() != rueidis.ClientModeCluster && h.Err == nil { // it voted on this check's key, but may lack others
 		h.Err = l.misplaced(ctx, n, c, s.Info["redis_mode"])
 	}
 	if rep.Kind == script.Recovering && s.Info["role"] == "slave" && s.Info["slave_read_only"] == "1" {
-		// Its guard refuses first, and when that is over it will refuse all the same.
+		// The guard refuses first; when that time is over, the replica still refuses writes.
 		rep = reply{}
 		h.Err = errors.New("answers, but refuses writes: it is a read-only replica")
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/tonsurance/lockkeeper/redlock/internal/waiting"
 )
 
-// waitAdvice is what the node refuses to those who wait, and what to write: locks work all
-// the same there, and waiting for them is slower.
+// waitAdvice names what the node refuses to those who wait, and how to permit it. Without
+// that, locks work there all the same, and waiting for them is slower.
 func (l *Locker) waitAdvice(ctx context.Context, i int, n *node.Node, c rueidis.Client, k script.Keys) (advice []string) {
 	ttl := script.ToMillis(probeTTL)
 	wait, value, channel := rand.Text(), newValue(l.opts.Owner), script.WakePrefix+"health"

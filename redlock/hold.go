@@ -14,9 +14,9 @@ import (
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
-// hold is one attempt to take a key, and the lease that comes of it: its dealings
-// with every node. On each node its requests run one after another, so that a
-// release never overtakes an acquire, an extend or a repair.
+// hold is one attempt to take a key, and the lease that comes of it: the requests to
+// every node, and their answers. On each node its requests run one after another, so
+// that a release never overtakes an acquire, an extend or a repair.
 type hold struct {
 	l     *Locker
 	key   string
@@ -35,9 +35,9 @@ type hold struct {
 	raising   bool          // its token is being raised: nothing is repaired meanwhile
 	repaired  bool          // a repair was wanted: from then on its token can't be raised
 	wake      chan struct{} // sent on when the outcome of the round that wait is for may be certain; else nil
-	releasing bool          // from here on nothing is healed or repaired
-	released  bool          // a release has been sent before: its reply may be lost
-	freed     bool          // it was one that frees the lock at once
+	releasing bool          // from here on no count is raised, and no lock repaired
+	released  bool          // ends was called: a release may have been applied, with its reply lost
+	freed     bool          // that was for a release that frees the lock at once
 	extending *extending    // an extend that was started and is under way
 	slots     []slot        // one a node
 	few       [3]slot       // where slots usually are
@@ -49,10 +49,10 @@ type slot struct {
 	round *round        // under way
 	call  *ask          // its request, once there is one
 	cut   chan struct{} // not nil: it is asked after a pause; closed to end that
-	next  *round        // waits for its turn; a newer round takes its place
+	next  *round        // is sent when round has its answer; a newer one replaces it
 	asked bool          // something was sent to the node
 	// doubt: a connection died with a request that sets the lock, and nothing shows
-	// whether that arrives yet.
+	// yet whether that request will still arrive.
 	doubt bool
 }
 
@@ -64,8 +64,8 @@ type op struct {
 	sets bool
 	// attempt: it is left out at a node where requests pile up.
 	attempt bool
-	// votes: the answer can be that the node may have forgotten. Its configuration is
-	// asked then, once a run, since a durable node has forgotten nothing.
+	// votes: the answer can be that the node may have forgotten. Then the node is asked
+	// whether it is durable (see node.Probe), since a durable one has forgotten nothing.
 	votes bool
 	class node.Class
 }
@@ -79,13 +79,13 @@ type round struct {
 	full    []bool        // nodes that are left out, since they have no room; nil: none
 	pause   time.Duration // it is asked after that
 	until   time.Duration // of node.Now: nobody wants it after that; 0: always wanted
-	kept    time.Time     // of a keep: until when
-	enough  int
+	kept    time.Time     // of opKeep: until when the lock is to be kept
+	enough  int           // fewer answers decide nothing
 	answers int
 	replies []reply
-	// followUp, set with the outcome, gives what a node with this answer is still owed:
-	// its counter healed, its lock repaired, or its grant taken back. It holds for
-	// answers that come late, too.
+	// followUp, set with the outcome, gives what a node with this answer is to be asked
+	// next: to raise its count, to repair its lock, or to take its grant back. It is used
+	// for answers that come late, too.
 	followUp func(h *hold, i int, rep reply) *round
 }
 
@@ -93,13 +93,13 @@ func (h *hold) newRound(do *op) *round {
 	n, q := len(h.l.nodes), h.l.opts.Quorum
 	return &round{
 		op:      do,
-		enough:  min(q, n-q+1), // fewer answers decide nothing
+		enough:  min(q, n-q+1), // for a quorum, or to leave none
 		replies: make([]reply, n),
 	}
 }
 
 // send starts r on every node where nothing of this hold is under way, and queues
-// it where something is. Its callers have begun, so that the locker waits for it.
+// it where something is. Its callers have called begin, so that the locker waits for it.
 func (h *hold) send(r *round) {
 	h.mu.Lock()
 	defer h.unlock()
@@ -119,8 +119,8 @@ func (h *hold) send(r *round) {
 	}
 }
 
-// recall takes back what this hold waits to ask of node i, if it was not sent: nobody
-// wants it any more. What follows it goes on at once. mu is held.
+// recall takes back the request to node i if it was not sent yet: nobody wants it any
+// more. What follows it is sent at once. mu is held.
 func (h *hold) recall(i int) {
 	s := &h.slots[i]
 	switch {
@@ -137,8 +137,9 @@ func (h *hold) recall(i int) {
 
 var errRecalled = errors.New("not asked: the outcome was known before")
 
-// start asks node i for r, or goes on with what follows there without asking; the
-// node's slot is busy until nothing is left to do. mu is held.
+// start asks node i for r. If that need not or must not be asked, it records so, and goes
+// on with what follows. The node's slot is busy until nothing follows. prev is the answer
+// that r follows. mu is held.
 func (h *hold) start(i int, r *round, prev reply) {
 	n, s := h.l.nodes[i], &h.slots[i]
 	for r != nil {
@@ -191,7 +192,7 @@ func (h *hold) startLater(i int, r *round, prev reply, cut chan struct{}) {
 	h.mu.Lock()
 	defer h.unlock()
 	s := &h.slots[i]
-	if s.cut != cut { // at the same moment: what follows has begun
+	if s.cut != cut { // it was cut at the same moment, and what follows has begun
 		return
 	}
 	if s.cut = nil; err == nil {
@@ -211,7 +212,7 @@ func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 	case r.op.sets && rep.fate == node.MayArrive:
 		s.doubt = true
 	case rep.Kind == script.Freed:
-		s.doubt = false // that was it
+		s.doubt = false // the request in doubt has arrived: this has freed what it set
 	}
 	rep.doubt = s.doubt
 	r.replies[i] = rep
@@ -221,7 +222,7 @@ func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 			h.extending.decide(r.answers == len(r.replies))
 		} else {
 			select {
-			case h.wake <- struct{}{}: // (never, if nobody waits)
+			case h.wake <- struct{}{}: // (it is nil if nobody waits)
 			default:
 			}
 		}
@@ -234,8 +235,8 @@ func (h *hold) record(i int, r *round, rep reply) (next *round, prev reply) {
 	return next, rep
 }
 
-// conclude ends r with an outcome: followUp looks after the nodes that have answered,
-// and after the others when they do. mu is held.
+// conclude ends r with an outcome: followUp says what is asked next of the nodes that have
+// answered, and of the others when they do. mu is held.
 func (h *hold) conclude(r *round, followUp func(h *hold, i int, rep reply) *round) {
 	r.followUp = followUp
 	for i, rep := range r.replies {
@@ -265,7 +266,7 @@ func (h *hold) waitFor(ctx context.Context, r *round, timeout time.Duration, dec
 	} else {
 		timer = time.NewTimer(timeout)
 	}
-	// (One of an earlier wait may have been sent on late: decide finds out.)
+	// (A late send of an earlier wait may be in it: decide is then called once too often.)
 	wake, ok := h.l.wakes.Get().(chan struct{})
 	if !ok {
 		wake = make(chan struct{}, 1)
@@ -285,7 +286,7 @@ func (h *hold) waitFor(ctx context.Context, r *round, timeout time.Duration, dec
 	for !certain {
 		var last bool
 		select {
-		case <-wake: // perhaps of an earlier round: decide finds out
+		case <-wake: // perhaps for an earlier round: decide sees that
 		case <-timer.C:
 			last = true
 		case <-ctx.Done():

@@ -18,30 +18,30 @@ import (
 
 var _ lock.Inspector = (*Locker)(nil)
 
-// sight is what one node shows of a key.
-type sight struct {
+// nodeReading is what one node shows of a key.
+type nodeReading struct {
 	script.Inspected
 	err error
 }
 
-// absent are nodes that a listing could not list, and why: they are not asked for
+// unlisted are the nodes that a listing could not list, and why: they are not asked for
 // each of its keys, which would take a node timeout a key.
-type absent map[*node.Node]error
+type unlisted map[*node.Node]error
 
-// look asks all nodes but those that are absent for key, and for up to waiters of those
-// who wait for it.
-func (l *Locker) look(ctx context.Context, k script.Keys, waiters int, gone absent) ([]sight, error) {
-	all, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, n *node.Node, c rueidis.Client) (sight, error) {
-		if err := gone[n]; err != nil {
-			return sight{}, err
+// read asks all nodes but the unlisted ones for key, and for up to waiters of those who
+// wait for it.
+func (l *Locker) read(ctx context.Context, k script.Keys, waiters int, skip unlisted) ([]nodeReading, error) {
+	all, errs, err := each(ctx, l, l.opts.NodeTimeout, func(ctx context.Context, n *node.Node, c rueidis.Client) (nodeReading, error) {
+		if err := skip[n]; err != nil {
+			return nodeReading{}, err
 		}
 		q := script.Inspect(k, waiters)
 		msg, err := q.Eval(ctx, c).ToMessage()
 		if err != nil {
-			return sight{}, err
+			return nodeReading{}, err
 		}
 		shown, err := script.ParseInspect(msg)
-		return sight{Inspected: shown}, err
+		return nodeReading{Inspected: shown}, err
 	})
 	for i := range all {
 		all[i].err = errs[i]
@@ -60,7 +60,7 @@ func (l *Locker) Inspect(ctx context.Context, key string) (lock.Info, error) {
 	return info, nil
 }
 
-func (l *Locker) inspect(ctx context.Context, key string, gone absent) (lock.Info, string, error) {
+func (l *Locker) inspect(ctx context.Context, key string, skip unlisted) (lock.Info, string, error) {
 	if err := lock.Check(key, lock.MinTTL); err != nil {
 		return lock.Info{}, "", err
 	}
@@ -68,46 +68,46 @@ func (l *Locker) inspect(ctx context.Context, key string, gone absent) (lock.Inf
 	if err != nil {
 		return lock.Info{}, "", err
 	}
-	sights, err := l.look(ctx, k, mostWaiters, gone)
+	readings, err := l.read(ctx, k, mostWaiters, skip)
 	if err != nil {
 		return lock.Info{}, "", err
 	}
-	switch state, value := judge(sights, l.opts.Quorum); state {
+	switch state, value := judge(readings, l.opts.Quorum); state {
 	case StateUnknown:
-		return lock.Info{}, "", l.noQuorum(ctx, "answered", sights)
+		return lock.Info{}, "", l.noQuorum(ctx, "answered", readings)
 	default:
-		if votes(sights, value) >= l.opts.Quorum {
-			return l.describe(key, value, sights), value, nil
+		if votes(readings, value) >= l.opts.Quorum {
+			return l.describe(key, value, readings), value, nil
 		}
-		return lock.Info{Key: key, Waiting: len(waitersOf(sights, ""))}, "", nil // no value can have a quorum
+		return lock.Info{Key: key, Waiting: len(waitersOf(readings, ""))}, "", nil // no value can have a quorum
 	}
 }
 
 // noQuorum reports why, node by node, unless it is because ctx has ended.
-func (l *Locker) noQuorum(ctx context.Context, what string, sights []sight) error {
+func (l *Locker) noQuorum(ctx context.Context, what string, readings []nodeReading) error {
 	if ctx.Err() != nil {
 		return ended(ctx)
 	}
 	nodes := &multierror.Error{ErrorFormat: oneLine}
 	n := 0
-	for i, s := range sights {
+	for i, s := range readings {
 		if s.err != nil {
 			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", l.nodes[i].Name, s.err))
 		} else {
 			n++
 		}
 	}
-	return fmt.Errorf("%w: %d of %d nodes %s: %w", lock.ErrUnavailable, n, len(sights), what, nodes)
+	return fmt.Errorf("%w: %d of %d nodes %s: %w", lock.ErrUnavailable, n, len(readings), what, nodes)
 }
 
-// describe is the holder of value: its time left is until a quorum no longer has
-// it, its token the count that a quorum endorses.
-func (l *Locker) describe(key, value string, sights []sight) lock.Info {
+// describe is what is shown of the holder whose value a quorum has: its time left is until
+// a quorum no longer has the value, its token the count that a quorum endorses.
+func (l *Locker) describe(key, value string, readings []nodeReading) lock.Info {
 	info := lock.Info{Key: key, Holder: holderName(value)}
-	info.Waiting = len(waitersOf(sights, info.Holder))
+	info.Waiting = len(waitersOf(readings, info.Holder))
 	counts := map[uint64]int{}
 	var left []time.Duration
-	for _, s := range sights {
+	for _, s := range readings {
 		if s.err != nil || !s.Held || s.Value != value {
 			continue
 		}
@@ -134,10 +134,10 @@ func (l *Locker) describe(key, value string, sights []sight) lock.Info {
 // passed over as long as a quorum can.
 func (l *Locker) List(ctx context.Context, prefix string) iter.Seq2[lock.Info, error] {
 	return func(yield func(lock.Info, error) bool) {
-		names, gone, err := l.names(ctx, prefix)
+		names, skip, err := l.names(ctx, prefix)
 		for _, name := range names {
 			var info lock.Info
-			if info, _, err = l.inspect(ctx, name, gone); err != nil {
+			if info, _, err = l.inspect(ctx, name, skip); err != nil {
 				err = fmt.Errorf("%q: %w", name, err)
 				break
 			}
@@ -156,7 +156,7 @@ const listTimeout = 30 * time.Second
 
 // names gathers the keys of all nodes: a lock stands on a quorum, so that a quorum
 // of nodes shows each.
-func (l *Locker) names(ctx context.Context, prefix string) ([]string, absent, error) {
+func (l *Locker) names(ctx context.Context, prefix string) ([]string, unlisted, error) {
 	pattern := escapeGlob(l.opts.Prefix+prefix) + "*"
 	lists, errs, err := each(ctx, l, listTimeout, func(ctx context.Context, _ *node.Node, c rueidis.Client) ([]string, error) {
 		return scan(ctx, c, pattern)
@@ -164,12 +164,12 @@ func (l *Locker) names(ctx context.Context, prefix string) ([]string, absent, er
 	if err != nil {
 		return nil, nil, err
 	}
-	seen, gone := map[string]bool{}, absent{}
-	sights := make([]sight, len(errs))
+	seen, skip := map[string]bool{}, unlisted{}
+	readings := make([]nodeReading, len(errs))
 	answered := 0
 	for i, list := range lists {
-		if sights[i].err = errs[i]; errs[i] != nil {
-			gone[l.nodes[i]] = errs[i]
+		if readings[i].err = errs[i]; errs[i] != nil {
+			skip[l.nodes[i]] = errs[i]
 			continue
 		}
 		answered++
@@ -178,7 +178,7 @@ func (l *Locker) names(ctx context.Context, prefix string) ([]string, absent, er
 		}
 	}
 	if answered < l.opts.Quorum {
-		return nil, nil, l.noQuorum(ctx, "could be listed", sights)
+		return nil, nil, l.noQuorum(ctx, "could be listed", readings)
 	}
 	names := make([]string, 0, len(seen))
 	for name := range seen {
@@ -188,7 +188,7 @@ func (l *Locker) names(ctx context.Context, prefix string) ([]string, absent, er
 		}
 	}
 	slices.Sort(names)
-	return names, gone, nil
+	return names, skip, nil
 }
 
 // scan lists a node's strings that match pattern; a Redis Cluster's, of all its

@@ -38,10 +38,10 @@ var (
 		}}
 )
 
-// keepTTL is what a node is asked for, to have the lock until then. It is counted
+// keepTTL is the ttl with which a node has the lock until that time. It is computed
 // when the request is made, so that one that arrives late, or is made again, ends the
-// hold no earlier. The node's clock may be faster by the drift. Never is more promised
-// than the guard allows for.
+// hold no earlier. The node's clock may be faster by the drift. It is never more than
+// the restart guard allows for.
 func (l *Locker) keepTTL(until time.Time) script.Millis {
 	left := max(time.Until(until), 0)
 	return script.ToMillis(max(time.Millisecond, min(left+l.opts.drift(left), l.MaxReleaseAfter())))
@@ -86,7 +86,8 @@ func (h *hold) ReleaseTermAfter(ctx context.Context, _ string, _ uint64, until t
 	return cmp.Or(err, failed)
 }
 
-// completeKeep gives what a node is owed when a quorum keeps the lock until then.
+// completeKeep gives what a node with this answer is to be asked once a quorum keeps the
+// lock until that time.
 func completeKeep(until time.Time, tries int) func(*hold, int, reply) *round {
 	return func(h *hold, _ int, rep reply) *round {
 		var next *round

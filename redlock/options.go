@@ -98,11 +98,10 @@ type Options struct {
 
 	// OnRequest receives each request about a lock to a node, for metrics: the
 	// node's address without credentials, how long its answer took (its wait for a
-	// batch included), and why there was none that is of use, which no context
-	// error matches. A request that is withdrawn before it was sent, or left out because
-	// the node hangs or is slow, was not asked. It is
-	// called from many goroutines at once, before the answer is used, and must not
-	// block or panic.
+	// batch included), and an error if there was no answer of use, which no context
+	// error matches. It is not called for a request that is withdrawn before it was sent,
+	// or left out because the node hangs or is slow. It is called from many goroutines at
+	// once, before the answer is used, and must not block or panic.
 	OnRequest func(node string, took time.Duration, err error)
 
 	// OnRefresh is called, for metrics, whenever a request that stands in the queue of a
@@ -116,18 +115,18 @@ type Options struct {
 	// Logger receives a line when a node stops answering or refuses to vote (Warn), and
 	// one when it answers or votes again (Info), however many leases and requests that
 	// concerns. Further: that it has restarted and does not vote yet (Warn), can't be
-	// guarded (Warn), can't vote on a key for what is in it (Warn), and that it notifies nobody
-	// or keeps no queue of those who wait (Debug). A node that comes and goes is reported once a minute at
-	// most. The lines come in the order in which things happened, each with the time of
-	// that, from one goroutine that holds no lock: a Logger may use the locker. nil is
-	// silent.
+	// guarded (Warn), can't vote on a key for what is in it (Warn), and that it notifies
+	// nobody or keeps no queue of those who wait (Debug). A node that comes and goes is
+	// reported once a minute at most. The lines come in the order in which things
+	// happened, each with the time of that, from one goroutine that holds no lock: a
+	// Logger may use the locker. nil is silent.
 	Logger *slog.Logger
 }
 
-// settings are Options with all defaults, and what the scripts get of them.
+// settings are Options with all defaults, and those that scripts take as text.
 type settings struct {
 	Options
-	least     string // uptime in seconds that a node must have to vote
+	least     string // the uptime in seconds that a node needs for a vote: see leastUptime
 	retention script.Millis
 }
 
@@ -215,8 +214,8 @@ func (o *Options) drift(ttl time.Duration) time.Duration {
 	return time.Duration(float64(ttl)*o.DriftFactor) + fixedDrift
 }
 
-// leastUptime is the guard for the scripts: the guard time in seconds, rounded up,
-// plus one because uptime_in_seconds is rounded down. 0 switches the guard off.
+// leastUptime is the restart guard as scripts take it: the guard time in seconds, rounded
+// up, plus one because uptime_in_seconds is rounded down. 0 switches the guard off.
 func (o *Options) leastUptime() string {
 	if o.RestartGuard == -1 || o.AssumeDurable {
 		return node.NoGuard

@@ -18,12 +18,12 @@ type pushes struct {
 	channel string
 	subs    []*waiting.Subscription
 
-	mu    sync.Mutex // guards all below; nothing is taken while it is held
-	waits map[string]*standing
-	many  int // of them that wait
-	// ended are those that wait no more, and those whose lease is over, in the order in
-	// which they are forgotten: until then a late grant of theirs is released at once.
-	// After it, the claim has ended that.
+	mu    sync.Mutex           // guards all below; nothing is taken while it is held
+	waits map[string]*standing // by id: those that wait, and those that ended lately
+	many  int                  // how many of them wait
+	// ended are those that wait no more, in the order in which they are forgotten. Until
+	// then a late grant of theirs is released at once; after it, the claim has ended that. One
+	// can be in it twice: since it has its lease, and since nothing of it is wanted.
 	ended []endedWait
 }
 
@@ -94,41 +94,41 @@ func (p *pushes) add(s *standing) (live []bool) {
 	return live
 }
 
-// rests: s has its lease, and waits no more.
-func (p *pushes) rests(s *standing) {
+// doneWaiting notes that s has its lease, or has given up.
+func (p *pushes) doneWaiting(s *standing) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !s.rests {
-		s.rests = true
+	if !s.doneWaiting {
+		s.doneWaiting = true
 		p.many--
-		p.end(s)
+		p.forgetLater(s)
 	}
 }
 
-// end keeps s for a while. mu is held.
-func (p *pushes) end(s *standing) {
+// forgetLater keeps s for a while from now on. mu is held.
+func (p *pushes) forgetLater(s *standing) {
 	p.forget()
 	p.waits[s.id] = s
-	s.until = time.Now().Add(2*s.claim + 6*s.l.opts.NodeTimeout) // its last try to leave a node, too
+	s.until = time.Now().Add(2*s.claim + 6*s.l.opts.NodeTimeout) // after its last try to leave a node
 	p.ended = append(p.ended, endedWait{s, s.until})
 }
 
 // remove notes that nothing of s is wanted any more.
 func (p *pushes) remove(s *standing) {
-	p.rests(s)
+	p.doneWaiting(s)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.gone {
+	if s.unwanted {
 		return
 	}
-	s.gone = true
-	p.end(s)
+	s.unwanted = true
+	p.forgetLater(s)
 }
 
 // forget drops those that ended long ago. mu is held.
 func (p *pushes) forget() {
 	for len(p.ended) > 0 && time.Now().After(p.ended[0].until) {
-		if e := p.ended[0]; e.s.until.Equal(e.until) { // else it ended once more
+		if e := p.ended[0]; e.s.until.Equal(e.until) { // else it was to be kept for longer since
 			delete(p.waits, e.s.id)
 		}
 		p.ended[0] = endedWait{}
@@ -150,7 +150,7 @@ func (p *pushes) push(i int, message string) {
 	}
 }
 
-// all are those that are known.
+// all are the waits that are not forgotten yet.
 func (p *pushes) all() []*standing {
 	p.mu.Lock()
 	defer p.mu.Unlock()

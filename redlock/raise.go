@@ -9,8 +9,8 @@ import (
 
 var _ lock.TermTokenRaiser = (*hold)(nil)
 
-// maxRaise is below where a node's count ends, by as many leases of a key as there will
-// ever be.
+// maxRaise leaves room below the largest count of a node, for more leases than a key will
+// ever have.
 const maxRaise = 1<<53 - 1<<40
 
 // errRepaired: a repair makes the lock this hold's again on a node where another may have

@@ -17,7 +17,7 @@ import (
 // Locker takes locks on a quorum of independent nodes. It is safe for concurrent
 // use and implements every optional interface of package lock.
 type Locker struct {
-	lock.Waiters // one line a key for those who wait in this process
+	lock.Waiters // one queue a key for those who wait in this process
 
 	opts  settings
 	nodes []*node.Node
@@ -90,7 +90,7 @@ func (l *Locker) addNode(name string, conn *nodeconn.Conn) *node.Node {
 	return n
 }
 
-// clientName is an address of the node, or its place where none is known.
+// clientName is an address of the node, or its number where none is known.
 func clientName(c rueidis.Client, i int) string {
 	name := ""
 	for addr := range c.Nodes() {

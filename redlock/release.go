@@ -23,7 +23,7 @@ var opRelease = &op{parse: script.ParseRelease, class: node.Freeing,
 // retryRelease sends a release again to a node where it failed, or where it found
 // nothing although something may still arrive: a connection that died says nothing
 // of its last request, and the network can deliver it after a release on another
-// connection. After that the ttl ends it.
+// connection. After the last try the ttl ends what is left.
 func retryRelease(tries int) func(*hold, int, reply) *round {
 	return func(h *hold, _ int, rep reply) *round {
 		if tries == 0 || rep.Kind != script.Failed && !rep.doubt || errors.Is(rep.err, lock.ErrClosed) {
@@ -39,7 +39,7 @@ func retryRelease(tries int) func(*hold, int, reply) *round {
 
 const releaseRetries = 3
 
-// newRelease is a round that frees the lock, and goes on where it failed.
+// newRelease is a round that frees the lock, and is tried again where it failed.
 func (h *hold) newRelease() *round {
 	r := h.newRound(opRelease)
 	r.frees = true
@@ -106,10 +106,10 @@ func (h *hold) sendRelease() (r *round, again bool) {
 	return r, again
 }
 
-// ends notes that this hold grows and is healed no more, and reports whether that was
-// known before. frees says that nothing of it is wanted on any node: then the wait that
-// it came of frees what is granted to it late. A hold that is to end by itself later is
-// wanted where it is: to free a vote of it would let another in before its time.
+// ends notes that this hold is not extended or repaired any more, and reports whether that
+// was noted before. frees says that nothing of it is wanted on any node: then the wait that
+// it came of frees what is granted to it late. A hold that ends by itself later is still
+// wanted where it is: to free a vote of it would let another holder in too early.
 func (h *hold) ends(frees bool) (again bool) {
 	h.mu.Lock()
 	again = h.released

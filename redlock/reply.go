@@ -30,7 +30,7 @@ func notAsked(err error) reply {
 	return reply{Reply: script.Reply{Kind: script.Failed}, err: err, fate: node.NeverSent}
 }
 
-// replyOf is what the answer says; parse is nil where that is of no use, whatever it is.
+// replyOf is what the answer says; parse is nil where nobody needs to know that.
 func replyOf(a node.Answer, parse func(rueidis.RedisMessage) (script.Reply, error)) reply {
 	if parse == nil {
 		return reply{fate: a.Fate}
@@ -41,7 +41,7 @@ func replyOf(a node.Answer, parse func(rueidis.RedisMessage) (script.Reply, erro
 		return rep
 	}
 	rep, err := parse(a.Msg)
-	if err != nil { // a server that answers so may do anything: its request is not done with
+	if err != nil { // a server that answers so may do anything: the request may still arrive
 		return failure(err)
 	}
 	return reply{Reply: rep, fate: node.Answered}

@@ -49,7 +49,8 @@ func (s *standing) send(a waiting.Action) {
 	s.ask(c)
 }
 
-// again is a request for the lease that the wait has come to, at a node where it stands.
+// again asks a node where the wait's request stands for its vote, for the lease that the
+// wait has come to.
 func (s *standing) again(n *node.Node, value string, ttl script.Millis) script.Request {
 	channel := s.l.pushes.channelOf(slices.Index(s.l.nodes, n))
 	return script.Stand{
@@ -57,7 +58,7 @@ func (s *standing) again(n *node.Node, value string, ttl script.Millis) script.R
 	}.Request(s.keys, s.l.opts.retention, n.Guard())
 }
 
-// ask hands the request in. mu is held.
+// ask hands the request to the node's queue. mu is held.
 func (s *standing) ask(c *standCall) {
 	n, a, class := s.l.nodes[c.a.Node], c.a, node.Voting
 	until := node.Now() + s.claim // a request that waited for so long is for nothing
@@ -183,8 +184,8 @@ func parseStand(msg rueidis.RedisMessage) (script.Reply, error) {
 	return voteOf(st), err
 }
 
-// answered gives the machine an answer, and the lease, if the request was open when that
-// was issued. mu is held.
+// answered gives an answer to the machine; and to the hold, if the request was open when the
+// lease was issued. mu is held.
 func (s *standing) answered(c *standCall, a waiting.Answer, rep reply) {
 	i := c.a.Node
 	s.open[i], s.errs[i] = nil, nil

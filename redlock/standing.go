@@ -27,12 +27,12 @@ type standing struct {
 	claim     time.Duration
 	start     time.Time
 	suspended func() time.Duration
-	queued    atomic.Bool   // its request may stand in a node's queue, or may have
+	queued    atomic.Bool   // its request stands in a node's queue, stood there, or may have
 	changed   chan struct{} // outcome may give something else
 
 	mu         sync.Mutex // guards all below; taken before a hold's, and that before a node's
 	m          *waiting.Machine
-	at         time.Duration  // of the event that is taken in: before what is sent for it
+	at         time.Duration  // when the present event was taken in: before what it makes us send
 	values     map[int]string // of the attempts
 	timer      *time.Timer
 	due        time.Duration   // when the timer goes off; 0: it does not
@@ -42,14 +42,14 @@ type standing struct {
 	counted    bool            // in the locker's wait group: until nothing is open and nothing owed
 	held       *lock.HeldError // to be reported
 	reportedAt time.Time
-	reported   string // the value of which that was
+	reported   string // the value of the holder that was reported last
 	h          *hold  // of the lease
 	votes      *round // what the nodes answered to it
 
-	// Of pushes, whose mutex guards them: it has its lease, nothing of it is wanted, and
-	// until when it is known.
-	rests, gone bool
-	until       time.Time
+	// Of pushes, whose mutex guards them.
+	doneWaiting bool      // it has its lease, or has given up
+	unwanted    bool      // nothing of it is wanted any more, nor of its lease
+	until       time.Time // when it is forgotten
 }
 
 // Claims are for a second, so that a waiter that hangs delays those behind it by no more;
@@ -76,7 +76,7 @@ func (l *Locker) newStanding(ctx context.Context, key string, ttl time.Duration)
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("%q: %w", key, ended(ctx))
 	}
-	// Whole milliseconds, as the nodes have it: rounded down here and up there.
+	// Nodes are asked for it in whole milliseconds, rounded up: never for less than this.
 	trip := min(time.Duration(l.trip.Load()), l.opts.NodeTimeout)
 	claim := min(ttl, max(usualClaim, claimTrips*trip))
 	n := len(l.nodes)
@@ -182,7 +182,7 @@ func (s *standing) report(now time.Duration) {
 	if h.Left >= 0 {
 		s.held.RetryAfter = max(h.Left, time.Millisecond)
 	}
-	s.l.agreement.keep(s.ttl) // for those who agreed not to be asked again at the hand-over
+	s.l.agreement.keep(s.ttl) // so that nodes which agreed need not be asked at the hand-over
 	s.signal()
 }
 
@@ -196,7 +196,7 @@ func (s *standing) outcome() (held *lock.HeldError, issued *waiting.Lease, err e
 		l, _ := s.m.Lease()
 		return nil, &l, nil
 	}
-	if s.m.Unavailable(s.at) { // as of the event that made this worth a look
+	if s.m.Unavailable(s.at) { // at the time of the event that signalled this
 		err = s.unavailable()
 	}
 	return held, nil, err
@@ -288,13 +288,13 @@ func (s *standing) value(attempt int) string {
 	return s.values[attempt]
 }
 
-// leased makes the hold of what the wait has come to. What the nodes have answered, and
-// what they will, is to it what the answers to a vote are. mu is held.
+// leased makes the hold of the lease that the wait has come to. The hold takes what the
+// nodes have answered, and will answer, for the answers to its round of votes. mu is held.
 func (s *standing) leased(issued waiting.Lease) {
 	l := s.l
 	at := node.Now() // before the clock of the wait: as in take
 	l.trip.Store(int64(s.m.QuorumTime()))
-	l.pushes.rests(s)
+	l.pushes.doneWaiting(s)
 	h := l.emptyHold(s.key, s.keys, s.value(issued.Attempt))
 	h.stood, h.token, h.ttl = s, issued.Token, script.ToMillis(s.claim)
 	if issued.Full {

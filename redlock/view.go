@@ -82,7 +82,7 @@ func (l *Locker) View(ctx context.Context, key string) (View, error) {
 	return v, nil
 }
 
-func (l *Locker) view(ctx context.Context, key string, gone absent) (View, error) {
+func (l *Locker) view(ctx context.Context, key string, skip unlisted) (View, error) {
 	if err := lock.Check(key, lock.MinTTL); err != nil {
 		return View{}, err
 	}
@@ -90,7 +90,7 @@ func (l *Locker) view(ctx context.Context, key string, gone absent) (View, error
 	if err != nil {
 		return View{}, err
 	}
-	sights, err := l.look(ctx, k, mostWaiters, gone)
+	readings, err := l.read(ctx, k, mostWaiters, skip)
 	switch {
 	case err != nil:
 		return View{}, err
@@ -99,13 +99,13 @@ func (l *Locker) view(ctx context.Context, key string, gone absent) (View, error
 	}
 	v := View{Info: lock.Info{Key: key}, Quorum: l.opts.Quorum}
 	var most string
-	if v.State, most = judge(sights, l.opts.Quorum); v.State != StateUnknown && votes(sights, most) >= l.opts.Quorum {
-		v.Info = l.describe(key, most, sights)
+	if v.State, most = judge(readings, l.opts.Quorum); v.State != StateUnknown && votes(readings, most) >= l.opts.Quorum {
+		v.Info = l.describe(key, most, readings)
 	}
-	v.Waiters = waitersOf(sights, v.Holder)
+	v.Waiters = waitersOf(readings, v.Holder)
 	v.Waiting = len(v.Waiters)
 	terms := map[string]int{most: 1}
-	for i, s := range sights {
+	for i, s := range readings {
 		n := NodeView{Node: l.nodes[i].Name, Err: s.err, Count: s.Count}
 		if s.err == nil && s.Held {
 			if terms[s.Value] == 0 {
@@ -121,14 +121,14 @@ func (l *Locker) view(ctx context.Context, key string, gone absent) (View, error
 }
 
 // Views yields a View of each key that starts with prefix and has a value on some
-// node, by name: as List, and those without a holder, too. A node that can't be
-// listed is passed over as long as a quorum can; what stands on it alone is missed.
+// node, in the order of names: unlike List, also of keys without a holder. A node that
+// can't be listed is passed over as long as a quorum can; what stands on it alone is missed.
 func (l *Locker) Views(ctx context.Context, prefix string) iter.Seq2[View, error] {
 	return func(yield func(View, error) bool) {
-		names, gone, err := l.names(ctx, prefix)
+		names, skip, err := l.names(ctx, prefix)
 		for _, name := range names {
 			var v View
-			if v, err = l.view(ctx, name, gone); err != nil {
+			if v, err = l.view(ctx, name, skip); err != nil {
 				break
 			}
 			if v.State != StateFree && !yield(v, nil) {
@@ -142,9 +142,9 @@ func (l *Locker) Views(ctx context.Context, prefix string) iter.Seq2[View, error
 }
 
 // votes counts the nodes that have value.
-func votes(sights []sight, value string) int {
+func votes(readings []nodeReading, value string) int {
 	n := 0
-	for _, s := range sights {
+	for _, s := range readings {
 		if s.err == nil && s.Held && s.Value == value {
 			n++
 		}
@@ -153,23 +153,23 @@ func votes(sights []sight, value string) int {
 }
 
 // judge reports how a key stands, and the value that most nodes have.
-func judge(sights []sight, quorum int) (State, string) {
+func judge(readings []nodeReading, quorum int) (State, string) {
 	var most string
 	unknown, held, different := 0, 0, false
-	for _, s := range sights {
+	for _, s := range readings {
 		switch {
 		case s.err != nil:
 			unknown++
 		case s.Held:
-			if held++; held == 1 || votes(sights, s.Value) > votes(sights, most) {
+			if held++; held == 1 || votes(readings, s.Value) > votes(readings, most) {
 				most = s.Value
 			}
 		}
 	}
-	for _, s := range sights {
+	for _, s := range readings {
 		different = different || s.err == nil && s.Held && s.Value != most
 	}
-	n := votes(sights, most)
+	n := votes(readings, most)
 	switch {
 	case n < quorum && n+unknown >= quorum:
 		return StateUnknown, most
@@ -185,17 +185,17 @@ func judge(sights []sight, quorum int) (State, string) {
 	return StateHeld, most
 }
 
-// waitersOf merges the nodes' queues: who stands further ahead on average comes
-// first. One that a node does not have stands at that node's end.
+// waitersOf merges the nodes' queues: the waiter that is further ahead on average comes
+// first. One that a node does not have counts there as behind all others.
 //
-// The holder left the queue of each node that granted its lock. One that did not answer
-// then may still have it: so an entry of the holder's name counts only where most of the
-// nodes that answer have it, which is somebody else in the holder's process who waits.
-func waitersOf(sights []sight, holder string) []string {
-	places, on, names := map[string]int{}, map[string]int{}, map[string]string{}
+// The holder's request left the queue of each node that granted it the lock. A node that
+// did not grant it may still have the request. So an entry of the holder's name counts only
+// if most of the nodes that answer have it: then it is another waiter of the holder's process.
+func waitersOf(readings []nodeReading, holder string) []string {
+	ranks, on, names := map[string]int{}, map[string]int{}, map[string]string{}
 	var ids []string
 	answered := 0
-	for _, s := range sights {
+	for _, s := range readings {
 		if s.err == nil {
 			answered++
 		}
@@ -210,18 +210,18 @@ func waitersOf(sights []sight, holder string) []string {
 		return holder != "" && names[id] == holder && 2*on[id] <= answered
 	})
 	for _, id := range ids {
-		places[id] = 0
+		ranks[id] = 0
 	}
-	for _, s := range sights {
-		for id := range places {
+	for _, s := range readings {
+		for id := range ranks {
 			if at := slices.IndexFunc(s.Waiters, func(w script.Waiter) bool { return w.ID == id }); at >= 0 {
-				places[id] += at
+				ranks[id] += at
 			} else {
-				places[id] += len(s.Waiters)
+				ranks[id] += len(s.Waiters)
 			}
 		}
 	}
-	slices.SortStableFunc(ids, func(a, b string) int { return cmp.Compare(places[a], places[b]) })
+	slices.SortStableFunc(ids, func(a, b string) int { return cmp.Compare(ranks[a], ranks[b]) })
 	for i, id := range ids {
 		ids[i] = names[id]
 	}

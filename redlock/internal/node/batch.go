@@ -38,8 +38,8 @@ func (n *Node) work() {
 		}
 		if nodeerr.Broken(err) {
 			// What waits behind a connection that died fails with it: one that hangs
-			// would hold up each batch for its time-out. What comes after that is tried
-			// on a new one, if its caller asks again at once.
+			// would hold up each batch for its time-out. What is asked after that, if only
+			// once more and at once, is tried on a new connection.
 			if batch = n.queue.take(math.MaxInt, n.Conn.Cluster()); len(batch) == 0 {
 				return
 			}
@@ -82,8 +82,8 @@ func (n *Node) sendBatch(c rueidis.Client, batch []*Call) (broken error) {
 	var alone []*Call
 	for i, res := range n.run(c, batch) {
 		if len(batch) > 1 && nodeerr.KeysRefused(res.Err) {
-			// One of those that went in one call is not allowed its keys, and with it none:
-			// nothing was run. (Or it is this one, which is asked once more in vain.)
+			// The user may not use the keys of one of those that went in one call, so that
+			// none was run. Each is sent alone now. (This may be the one: it is refused again.)
 			alone = append(alone, batch[i])
 			continue
 		}
@@ -109,7 +109,7 @@ func (n *Node) Call(ctx context.Context, c rueidis.Client, q script.Request) Ans
 	return Answer{Msg: res.Msg, Err: res.Err, Fate: fateOf(res.Err)}
 }
 
-// Functions says whether the node is asked by functions, for people.
+// Functions says, for people, whether the node is asked by functions, and why not.
 func (n *Node) Functions() string {
 	if n.Conn.Cluster() {
 		return "no (a Redis Cluster)"

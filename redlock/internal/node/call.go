@@ -8,8 +8,8 @@ import (
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
-// Call is a request to a node. Who asks can make it a part of what it knows of the
-// request: the node does not look there.
+// Call is a request to a node. The caller can embed it in what it keeps of the request, and
+// gets it back by Who.
 type Call struct {
 	script.Request
 	Who   Caller
@@ -24,8 +24,8 @@ type Call struct {
 	prev, next *Call
 }
 
-// Caller is notified once of each call, which is its own again then: of the answer, or of
-// the connection's death. It must not block: others wait behind it.
+// Caller is notified once of each call: of the answer, or of the connection's death. From
+// then on the call is its own again. It must not block: others wait behind it.
 type Caller interface{ Done(*Call, Answer) }
 
 // Fate is what became of a request.

@@ -25,7 +25,7 @@ type guard struct {
 	nextAt  time.Time // when to probe that run again
 }
 
-// Guard is by what a script knows whether the node may vote.
+// Guard is what a script gets, to know whether the node may vote.
 func (n *Node) Guard() script.Guard {
 	g := script.Guard{Least: n.o.Least}
 	if r := n.guard.durable.Load(); r != nil {
@@ -60,11 +60,11 @@ func (n *Node) Probe(run string) bool {
 	defer cancel()
 	c, err := n.Conn.Client()
 	if err != nil || c.Mode() == rueidis.ClientModeCluster {
-		return false // it would be about any one of its servers
+		return false // any one of its servers would answer, and prove nothing of the others
 	}
 	conf, info, err := server.Durability(ctx, c)
-	// The configuration belongs to the run that is there after it was read, and
-	// that is the run which asks: a restart in between would show.
+	// The configuration was read before the information, and this names the run: so both
+	// are of that run, since a restart in between, or after the vote, would show.
 	if err != nil || info["run_id"] != run {
 		return false
 	}

@@ -11,7 +11,7 @@ import (
 // it happened and with the time of that, by a goroutine of its own. A slow logger holds
 // nothing up, and one that uses the locker meets no mutex.
 type Journal struct {
-	to    slog.Handler // nil: nobody reads it
+	to    slog.Handler // nil: nothing is logged
 	group *sync.WaitGroup
 
 	mu      sync.Mutex // guards all below; not held while writing
@@ -28,7 +28,7 @@ func NewJournal(to *slog.Logger, group *sync.WaitGroup) *Journal {
 	return j
 }
 
-// Add writes a line. Its caller has begun in the group, and may hold any mutex.
+// Add writes a line. Its caller is counted in the group, and may hold any mutex.
 func (j *Journal) Add(level slog.Level, msg string, args ...any) {
 	if j.to == nil {
 		return

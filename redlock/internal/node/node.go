@@ -1,6 +1,6 @@
-// Package node is one vote: the requests to a node, a batch of them under way at a time,
-// back-pressure, and what the log has of it. It knows neither locks nor quorums: requests
-// are scripts with keys, which it does not look into but to keep those of one key in order.
+// Package node is one vote: the requests to a node, of which one batch is under way at a time,
+// back-pressure, and what is logged of the node. It knows neither locks nor quorums: requests
+// are scripts with keys, which it reads only to keep those of one key in order.
 package node
 
 import (
@@ -16,14 +16,14 @@ import (
 
 // Options are those of all nodes of one owner.
 type Options struct {
-	// Timeout is how long those wait who ask.
+	// Timeout is how long a caller waits for an answer.
 	Timeout time.Duration
 	// Least is the uptime in seconds that a node needs for a vote, or NoGuard.
 	Least string
-	// OnRequest is called with each answer to a request about a lock; nil: nobody asks.
+	// OnRequest is called with each answer to a request about a lock; nil: it is not needed.
 	OnRequest func(node string, took time.Duration, err error)
 	Journal   *Journal
-	// Group has every goroutine. Anyone who asks has begun in it.
+	// Group counts every goroutine. Whoever asks a node is counted in it meanwhile.
 	Group *sync.WaitGroup
 }
 
@@ -65,8 +65,8 @@ func At(t time.Time) time.Duration { return t.Sub(epoch) }
 // asked all the same: there are no more of them than leases that the node may have.
 const MaxBacklog = 256
 
-// Ask hands a request in and returns; its caller, who is notified of the answer, has
-// begun, so that the owner waits for it.
+// Ask queues a request and returns. c.Who, who is notified of the answer, is counted in
+// Options.Group until then, so that the owner waits for it.
 func (n *Node) Ask(c *Call) {
 	if n.o.OnRequest != nil && c.AboutLock() {
 		c.start = time.Now()
@@ -89,7 +89,7 @@ func (n *Node) Withdraw(c *Call) bool {
 	return true
 }
 
-// finish hands an answer to who asked.
+// finish notes what an answer says of the node, and hands it to the caller.
 func (n *Node) finish(c *Call, a Answer) {
 	if !nodeerr.Broken(a.Err) { // the end of a connection is no sign of life
 		n.progress.Store(int64(Now()))
@@ -98,7 +98,7 @@ func (n *Node) finish(c *Call, a Answer) {
 		n.o.OnRequest(n.Name, time.Since(c.start), nodeerr.Shown(a.Err))
 	}
 	if a.Err != nil {
-		n.Conn.Replied(a.Err) // one of a batch has its error within
+		n.Conn.Replied(a.Err) // the client has not seen it if it is within a batch's reply
 	}
 	if nodeerr.Broken(a.Err) {
 		n.failed(a.Err)
@@ -109,7 +109,7 @@ func (n *Node) finish(c *Call, a Answer) {
 	n.conclude(c, a)
 }
 
-// conclude gives a call back to who asked.
+// conclude gives a call back to its caller.
 func (n *Node) conclude(c *Call, a Answer) {
 	n.inflight.Add(-1)
 	alone, lock := c.alone, c.Keys.Lock
@@ -159,8 +159,8 @@ func (n *Node) Refuses(full bool) error {
 	return nil
 }
 
-// Pause counts a request that is asked after a pause, until EndPause with the same owed:
-// then it is to clean up at the node, and counts against new attempts there.
+// Pause counts a request that is asked after a pause, until EndPause with the same owed. A
+// request that is owed is to clean up at the node, and counts against new attempts there.
 func (n *Node) Pause(owed bool) {
 	n.pausing.Add(1)
 	if owed {
@@ -182,7 +182,7 @@ func (n *Node) Pausing() int64 { return n.pausing.Load() }
 // InFlight is how many requests have no answer yet.
 func (n *Node) InFlight() int64 { return n.inflight.Load() }
 
-// quiet is for how long the node has shown no sign of life, if it was asked.
+// quiet is for how long the node has shown no sign of life while it was asked something.
 func (n *Node) quiet() time.Duration { return Now() - time.Duration(n.progress.Load()) }
 
 // atWork: a node at work answers all the time.

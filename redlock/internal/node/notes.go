@@ -14,7 +14,7 @@ import (
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
-// condition is how a node is, as the log has it.
+// condition is how a node is, by the last line about it in the log.
 type condition int32
 
 const (
@@ -29,11 +29,11 @@ type notes struct {
 	condition atomic.Int32 // read without mu where nothing changes
 	unguarded atomic.Bool
 	noQueue   atomic.Bool
-	sitsOut   atomic.Pointer[string] // in this run it does not vote yet
+	sitsOut   atomic.Pointer[string] // the run in which it did not vote yet, as logged last
 
 	mu    sync.Mutex                     // guards below, and the order of what is written
-	began [condRefuses + 1]time.Duration // when each was written last: since epoch; 0: never
-	odd   time.Duration                  // and an error that is one key's
+	began [condRefuses + 1]time.Duration // when each condition was logged last, of Now; 0: never
+	odd   time.Duration                  // when an error about one key was, likewise
 }
 
 // LogPause is the least time between two lines that say the same of a node: one that
@@ -60,8 +60,8 @@ func (n *Node) Noted(lock string, rep script.Reply, fate Fate, err error) {
 			n.back()
 		}
 	case script.Held:
-		// It answers, and this vote was another's. Whether it would write is not known:
-		// a full node or a replica says so, too.
+		// It answers, and this vote was another's. Whether it could write is not known:
+		// a node that is full, or a replica, answers the same.
 		if condition(n.notes.condition.Load()) == condSilent {
 			n.back()
 		}
@@ -69,7 +69,7 @@ func (n *Node) Noted(lock string, rep script.Reply, fate Fate, err error) {
 		switch {
 		case errors.Is(err, nodeerr.ErrReply):
 			n.becomes(condRefuses, slog.LevelWarn, "redis node does not answer as it should: its vote is missing", "err", err)
-		case fate == NeverSent || nodeerr.Refusal(err) == nil: // failed has it
+		case fate == NeverSent || nodeerr.Refusal(err) == nil: // failed logs what is to be logged
 		case aboutKey(err):
 			n.oddKey(lock, err)
 		case condition(n.notes.condition.Load()) != condRefuses:
@@ -85,7 +85,7 @@ func aboutKey(err error) bool {
 		strings.Contains(text, "NOPERM") && strings.Contains(text, "key") || strings.Contains(text, "CROSSSLOT")
 }
 
-// becomes writes that an outage has begun, or that it is another one now.
+// becomes logs that an outage has begun, or is of another kind now; not again within LogPause.
 func (n *Node) becomes(to condition, level slog.Level, msg string, args ...any) {
 	n.notes.mu.Lock()
 	defer n.notes.mu.Unlock()
@@ -98,7 +98,7 @@ func (n *Node) becomes(to condition, level slog.Level, msg string, args ...any) 
 	n.Log(level, msg, args...)
 }
 
-// back writes that an outage has ended.
+// back logs that an outage has ended.
 func (n *Node) back() {
 	n.notes.mu.Lock()
 	defer n.notes.mu.Unlock()

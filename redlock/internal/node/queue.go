@@ -8,15 +8,15 @@ import (
 
 // queue holds the requests to one node that were not sent yet. They are sent one script
 // call at a time: what arrives while a call is under way goes into the next one,
-// together. It is the group commit of databases' logs. Under load it takes a third of
-// the server's time of a call for each request, and no goroutine for any of them; and
-// what waits behind a node that hangs was never sent, so that it can be withdrawn and
-// needs no cleanup.
+// together. It is the group commit of databases' logs. Under load a request takes a third
+// of the server's time that a call of its own would, and no goroutine of its own. What
+// waits behind a node that hangs was never sent, so that it can be withdrawn and needs no
+// cleanup.
 type queue struct {
 	mu      sync.Mutex // guards all below, and where calls wait; not held while sending
 	sending bool       // a goroutine is at it
 	waiting [classes]callList
-	batch   []*Call           // the sender's own, as what follows
+	batch   []*Call           // this and the next two are the sender's own: used without mu
 	asked   []*script.Request // the requests of the batch
 	results []script.Result   // and what became of them
 	busy    map[string]bool   // locks with a call under way, where calls are sent on their own
@@ -70,8 +70,8 @@ func (q *queue) add(c *Call) (start bool) {
 	return start
 }
 
-// withdraw takes a call back that was not sent; false if it was, or is in nobody's hands
-// but its caller's.
+// withdraw takes a call out of the queue; false if it is not in it: it was taken to be sent,
+// or its caller has it.
 func (q *queue) withdraw(c *Call) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -83,8 +83,8 @@ func (q *queue) withdraw(c *Call) bool {
 	return true
 }
 
-// take gives the sender what to send next; nothing ends it. alone: calls are sent on
-// their own, and those of one lock must not overtake each other.
+// take gives the sender what to send next. If that is nothing, the sender must end. alone:
+// calls are sent on their own, and those of one lock must not overtake each other.
 func (q *queue) take(most int, alone bool) []*Call {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 
 // Options are how the connections of [Dial] are made, and who owns them.
 type Options struct {
-	// NodeTimeout is how long those wait who ask the node.
+	// NodeTimeout is how long a caller waits for the node's answer.
 	NodeTimeout time.Duration
 	TLS         *tls.Config
 	GetTLS      func(context.Context) (*tls.Config, error) // in place of TLS, if not nil
@@ -31,8 +31,8 @@ type Options struct {
 }
 
 // Conn is the client of one node, whose server or servers may change in the course of
-// time. It is safe for concurrent use. Anyone who calls Client, or uses what it gives, has
-// begun in the owner's group.
+// time. It is safe for concurrent use. Whoever calls Client, or uses what it gives, is
+// counted in the owner's group meanwhile.
 type Conn struct {
 	client atomic.Pointer[rueidis.Client] // nil: not connected yet
 	group  *sync.WaitGroup
@@ -58,8 +58,8 @@ func (c *Conn) use(client rueidis.Client) {
 	c.client.Store(&client)
 }
 
-// Client gives the client, and makes it first if there is none and that was not tried
-// just now.
+// Client gives the client. If there is none, it makes it first, unless that was tried a moment
+// ago.
 func (c *Conn) Client() (rueidis.Client, error) {
 	if client := c.client.Load(); client != nil {
 		return *client, nil
@@ -103,16 +103,17 @@ func (c *Conn) Single() bool {
 	return client != nil && (*client).Mode() == rueidis.ClientModeStandalone
 }
 
-// Replied looks at an error that stood within the reply to a batch: some say that the
-// connection leads to a wrong server, and have it replaced.
+// Replied looks at the error of one request: some say that the connection leads to a wrong
+// server, and have it replaced. The client does so itself, but not with errors that are
+// within the reply to a batch.
 func (c *Conn) Replied(err error) {
 	if c.dialer != nil {
 		c.dialer.replied(nil, err)
 	}
 }
 
-// Renew replaces the client now, as it is in the course of time, and reports whether that
-// was done: not if the new one is no better.
+// Renew replaces the client now, as is done about every MaxAge, and reports whether that was
+// done: not if the new one is no better.
 func (c *Conn) Renew() bool { return c.dialer != nil && c.dialer.renew(c.dialer.gen.Load()) }
 
 // Replaced is closed when the present client has given way to a newer one; nil: it never

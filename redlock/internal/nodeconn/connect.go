@@ -21,22 +21,23 @@ const (
 	// that is under way. A connection that began while the network was down would else
 	// hold up its node for the whole limit after the network is back.
 	hedge = 200 * time.Millisecond
-	// slowHedge is the slowest pace of further tries, for a node that is near, and the
-	// pace while a name is looked up.
+	// slowHedge is the longest pause between further tries, unless the node is far, and
+	// the pause while a name is looked up.
 	slowHedge = time.Second
 	mostTries = 6 // at once; a further one takes the place of the oldest
-	// What nobody waits for any more is kept so long for who comes next.
+	// A finished connection, or its error, that nobody waits for is kept so long for the
+	// next request that needs one.
 	keepConn, keepError = 10 * time.Second, time.Second
 )
 
 // OpenFunc opens one connection to an address; without a TLS configuration, a plain one.
 type OpenFunc func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)
 
-// connector makes the connections to a node. Who needs one waits for it no longer than
-// for an answer; it goes on being made in the background, and the next who needs one
-// finds it there. So a slow name server, or a far node with TLS, delays a node's vote,
-// and does not take it away. Of the tries beside each other the first that the server
-// has answered on wins.
+// connector makes the connections to a node. A caller that needs one waits for it no longer
+// than for an answer. After that it goes on being made in the background, and the next
+// caller takes it over. So a slow name server, or a far node with TLS, delays a node's vote,
+// and does not take it away. Several tries can be under way for one connection: the first on
+// which the server has answered is used.
 type connector struct {
 	try   OpenFunc      // once, until the server has answered
 	wait  time.Duration // of each who needs a connection
@@ -53,7 +54,7 @@ type connector struct {
 	usual  Timing                   // of the last one that succeeded
 }
 
-// connecting is a connection in the making, for one who needs it.
+// connecting is a connection in the making, for one caller.
 type connecting struct {
 	to    string
 	began time.Time
@@ -73,7 +74,7 @@ func newConnector(try OpenFunc, wait, limit time.Duration) *connector {
 	return r
 }
 
-// unconnected says what a connection waits for that took too long.
+// unconnected is the error of a connection that took too long: what it still waits for.
 type unconnected struct {
 	after time.Duration
 	what  string
@@ -109,7 +110,7 @@ func (r *connector) dial(ctx context.Context, addr string, d *net.Dialer, conf *
 	case <-c.done:
 		return c.conn, c.err
 	case <-wait.C:
-		if err = c.pending(); time.Since(c.began) >= r.limit { // it is over at this moment
+		if err = c.pending(); time.Since(c.began) >= r.limit { // its limit is over: done is closed now
 			<-c.done
 			return c.conn, c.err
 		}
@@ -293,7 +294,7 @@ func (r *connector) race(c *connecting, addr string, d *net.Dialer, conf *tls.Co
 		})
 	}
 	start()
-	pace := max(hedge, 2*r.usually().Total()) // what is far takes longer
+	pace := max(hedge, 2*r.usually().Total()) // a far node takes longer
 	more := time.NewTimer(pace)
 	defer more.Stop()
 	for {
@@ -307,7 +308,7 @@ func (r *connector) race(c *connecting, addr string, d *net.Dialer, conf *tls.Co
 				continue
 			}
 			if res.err != nil && ctx.Err() != nil {
-				continue // its end, which has a better reason
+				continue // ctx has ended: its case below gives a better reason
 			}
 			if res.err == nil {
 				r.mu.Lock()
@@ -332,10 +333,10 @@ func (r *connector) race(c *connecting, addr string, d *net.Dialer, conf *tls.Co
 	}
 }
 
-// makeRoom reports whether one more try makes sense. Of many it ends the oldest, which
-// has less of a chance than a new one. A name that takes long to be looked up is not
-// looked up anew each moment, nor given up: all those tries would connect at once when
-// it is known.
+// makeRoom reports whether one more try makes sense. If there are mostTries, it ends the
+// oldest, which has less of a chance than a new one. While a name is looked up, a new try
+// begins only after slowHedge, since all of them would connect at once when the name is
+// known; and such a try is never ended.
 func makeRoom(tries []*attempt) (rest []*attempt, room bool) {
 	if last := tries[len(tries)-1].stage; last.resolving() && last.age() < slowHedge {
 		return tries, false

@@ -14,7 +14,7 @@ import (
 // as those of holds do: by its answer or the death of the connection.
 type detached struct {
 	rueidis.Client
-	wg *sync.WaitGroup // of the owner: those who ask have begun
+	wg *sync.WaitGroup // of the owner: callers are counted in it
 }
 
 func (p detached) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {

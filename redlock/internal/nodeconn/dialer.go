@@ -10,9 +10,9 @@ import (
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 )
 
-// dialer makes one node's client. A standalone server's client exists at once and
-// finds its server by itself; one of a Cluster or of Sentinels needs some of them
-// up to be made, so that is tried again when the node is asked.
+// dialer makes one node's client. A standalone server's client can be made at any time, and
+// connects by itself. The client of a Cluster, or of Sentinels, can only be made while some
+// of these are up, so that is tried again when the node is asked.
 type dialer struct {
 	option  rueidis.ClientOption
 	cluster bool
@@ -60,10 +60,11 @@ func (d *dialer) warm() {
 	})
 }
 
-// warmPause lets the client library see that the connection is lost, and many processes
-// come one after another.
+// warmPause is long enough for the client library to see that the connection is lost. It is
+// jittered, so that many processes do not connect at once.
 const warmPause = 200 * time.Millisecond
 
+// redial is how long after a connect that failed no other one is begun by ask.
 const redial = time.Second
 
 // ask waits for a connect that is under way, and begins one unless that was tried just
@@ -77,7 +78,7 @@ func (d *dialer) ask() {
 	}
 }
 
-// connect makes the client, if there is none, or waits for whom is at it.
+// connect makes the client, if there is none, or waits for the call that is making it.
 func (d *dialer) connect() {
 	d.mu.Lock()
 	if busy := d.busy; busy != nil {

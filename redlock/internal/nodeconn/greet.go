@@ -35,8 +35,8 @@ type greeter struct {
 	greeting atomic.Pointer[[]byte]
 	// plain: the last server spoke RESP2 only, so that there are no notifications.
 	plain atomic.Bool
-	// barred is until when a server that hangs up at HELLO is not tried without it: time
-	// since epoch. Most servers that hang up do so whatever they are asked.
+	// barred is until when a server that hangs up at HELLO is not tried without HELLO, as
+	// time since epoch. Most servers that hang up do so whatever they are asked.
 	barred atomic.Int64
 }
 
@@ -47,7 +47,8 @@ type login func(context.Context) (user, password string, err error)
 // dialer that was made for them, and that is all that sets them apart.
 func forSentinel(d *net.Dialer) bool { return d.FallbackDelay == sentinelMark }
 
-// sentinelMark is what package net takes in place of 0, and the least more.
+// sentinelMark is the delay that package net takes for 0, and a nanosecond, by which it is
+// known.
 const sentinelMark = 300*time.Millisecond + 1
 
 // manner is how much of the protocol a server is asked to know.
@@ -81,7 +82,7 @@ func (g *greeter) connect(ctx context.Context, addr string, d *net.Dialer, conf 
 		if err != nil {
 			return nil, err
 		}
-		// A server that was only just starting is not to be taken for such a proxy.
+		// A server that had only just started must not be taken for such a proxy.
 		if better, err := g.greeted(ctx, addr, d, conf, g.first); err == nil {
 			_ = conn.Close()
 			return better, nil
@@ -126,8 +127,8 @@ func (g *greeter) greeted(ctx context.Context, addr string, d *net.Dialer, conf 
 // asks it nothing else then.
 const noHello = "-ERR unknown command 'HELLO'\r\n"
 
-// greet gives what the client library is to read as the reply to its HELLO. A refusal
-// is one, too: the client library makes an error of it.
+// greet gives what the client library is to read as the reply to its HELLO. That can be a
+// refusal: the client library makes an error of it.
 func (g *greeter) greet(ctx context.Context, c net.Conn, how manner, sentinel bool) (reply []byte, err error) {
 	login, db := g.login, g.db
 	if sentinel {
@@ -220,7 +221,7 @@ func exchange(c net.Conn, args ...string) ([]byte, error) {
 	for _, arg := range args {
 		fmt.Fprintf(&ask, "$%d\r\n%s\r\n", len(arg), arg)
 	}
-	// A server that speaks first and hangs up has said why: its words may be there, where
+	// A server that hangs up at once may have said why: those words can be read even if
 	// nothing can be sent any more.
 	_, unsent := c.Write([]byte(ask.String()))
 	var s scanner
@@ -245,7 +246,7 @@ type greeted struct {
 	net.Conn
 	reply  []byte
 	over   atomic.Bool // the client library has asked for something else
-	unread []byte      // not used any more then
+	unread []byte      // of reply; not used once over is set
 }
 
 func (g *greeted) Write(b []byte) (int, error) {

@@ -14,7 +14,7 @@ import (
 )
 
 // protocolGuard reads along on a connection to a node, and ends it at the first byte that no
-// honest server sends. The client library takes a server's word: rueidis 1.0.79 panics
+// honest server sends. The client library trusts the server: rueidis 1.0.79 panics
 // on a reply that nobody asked for and on negative lengths, in goroutines of its own
 // where nobody can recover it, and allocates whatever length is announced.
 type protocolGuard struct {
@@ -116,7 +116,7 @@ func (c *protocolGuard) expect() {
 	c.setReadDeadline()
 }
 
-// setReadDeadline makes the earlier one count. mu is held.
+// setReadDeadline sets the earlier of dead and until. mu is held.
 func (c *protocolGuard) setReadDeadline() {
 	at := c.until
 	if at.IsZero() || !c.dead.IsZero() && c.dead.Before(at) {
@@ -169,7 +169,8 @@ func (c *protocolGuard) request(_ byte, word []byte) error {
 
 var errUnasked = errors.New("a reply to no request")
 
-// reply checks that one came to a request. mu is held.
+// reply checks that a message which has come answers a request, or may come without one. mu
+// is held.
 func (c *protocolGuard) reply(kind byte, word []byte) error {
 	special := len(c.asks) > 0 && c.asks[0].at == c.got+1
 	subscribes := special && c.asks[0].channels > 0
@@ -200,9 +201,9 @@ func (c *protocolGuard) reply(kind byte, word []byte) error {
 	return nil
 }
 
-// confirms reports that the client takes a push which begins so for a reply. What
-// other words mean is nobody's business here: replies carry the names and values of
-// users, and any of them can contain any word.
+// confirms reports that the client takes a push which begins with this word for a reply.
+// Other words mean nothing here: replies carry the names and values of users, and any of
+// them can contain any word.
 func confirms(word []byte) bool {
 	switch string(word) {
 	case "subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe":
@@ -226,7 +227,7 @@ type scanner struct {
 	kind         byte // of the message
 	leaves       int  // texts, numbers and the like that it had so far
 	word         [16]byte
-	length       int // of word: the beginning of a message that is a text, or of an array's first element if that is one
+	length       int // of word, which is how a text begins, or an array's first element if that is a text
 	parts, bytes int // announced so far
 }
 

@@ -33,7 +33,7 @@ func jittered(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2) }
 // while requests are under way on it: it is closed when the last of them has ended.
 type generation struct {
 	rueidis.Client
-	users   atomic.Int64  // and one more until it is retired
+	users   atomic.Int64  // how many use it, and one more until it is retired
 	retired chan struct{} // closed when there is a newer one
 }
 
@@ -50,8 +50,8 @@ func (g *generation) use() bool {
 	}
 }
 
-// current is a node's client as others see it: each request uses the generation of its
-// moment. Of rueidis.Client it has what this package uses.
+// current is a node's client as others see it: each request uses the generation that is
+// present when it begins. Of rueidis.Client it has those methods that redlock uses.
 type current struct {
 	rueidis.Client // nil
 	d              *dialer
@@ -61,7 +61,7 @@ func (c *current) generation() *generation {
 	for {
 		if g := c.d.gen.Load(); g.use() {
 			return g
-		} // else it was replaced in between
+		} // else it was replaced since the Load
 	}
 }
 
@@ -117,7 +117,7 @@ func (m *clusterServer) use() (*generation, rueidis.Client) {
 	if client := g.Nodes()[m.addr]; client != nil {
 		return g, client
 	}
-	return g, m.Client // it is gone: closed
+	return g, m.Client // the Cluster has no such server any more: this client is closed
 }
 
 func (m *clusterServer) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
@@ -153,7 +153,7 @@ func (d *dedicated) Close() {
 	d.done()
 }
 
-// done counts a user out. Its caller has begun.
+// done counts a user out. Its caller is counted in the owner's group.
 func (d *dialer) done(g *generation) {
 	if g.users.Add(-1) == 0 {
 		d.group.Go(func() { d.drop(g) })
@@ -187,8 +187,8 @@ func (d *dialer) closeAll() {
 	wg.Wait()
 }
 
-// install makes client the node's, in place of the one before. mu is held, and its
-// caller has begun.
+// install makes client the node's, in place of the one before. mu is held, and the caller is
+// counted in the owner's group.
 func (d *dialer) install(client rueidis.Client) {
 	g := &generation{Client: client, retired: make(chan struct{})}
 	g.users.Store(1)
@@ -221,8 +221,8 @@ func (d *dialer) ageOut(g *generation, after time.Duration) {
 }
 
 // replied looks at what came of a request: some errors say that this connection leads
-// to a wrong server, or one that is of no use. g is nil where it is not known. Its
-// caller has begun.
+// to a wrong server, or one that is of no use. g is nil where it is not known. The caller
+// is counted in the owner's group.
 func (d *dialer) replied(g *generation, err error) {
 	if err == nil || !nodeerr.LeadsAstray(err) {
 		return

@@ -22,7 +22,8 @@ func readPassword(path string) (string, error) {
 	return line, nil
 }
 
-// checkSecrets refuses what a URL has twice, and files that can't be read.
+// checkSecrets refuses a password that is given in two ways, a file that can't be read, and
+// what is for Sentinels where there are none.
 func (u *URL) checkSecrets() error {
 	_, has := u.User.Password()
 	switch file := u.query.Get("password_file"); {

@@ -15,7 +15,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// URL is a node's URL that was found good.
+// URL is a node's URL that ParseURL has checked.
 type URL struct {
 	*url.URL
 	query   url.Values
@@ -168,7 +168,7 @@ func (u *URL) client(o *Options) rueidis.ClientOption {
 		// lost message would bind the node to it for good.
 		option.Sentinel.TopologyRefreshInterval = sentinelRefresh
 	}
-	// Servers that disagree who has a slot would send a request to and fro without end.
+	// Servers that disagree on which has a slot would send a request to and fro without end.
 	option.ClusterOption.MaxMovedRedirections = clusterRedirects
 	option.DisableCache = true // nothing here is read twice
 	option.DisableRetry = true // a request is sent once: the algorithm repeats, with a new value
@@ -213,8 +213,8 @@ func (u *URL) silence(o *Options) time.Duration {
 
 func (u *URL) connectLimit() time.Duration { return cmp.Or(u.option.Dialer.Timeout, ConnectLimit) }
 
-// connectWait is how long a request waits for a connection: it ends before who asked
-// gives up, and learns no reason.
+// connectWait is how long a request waits for a connection. It ends before the caller gives
+// up, which would learn no reason then.
 func (u *URL) connectWait(o *Options) time.Duration { return o.NodeTimeout * 9 / 10 }
 
 // sentinelRefresh is how often the Sentinels are asked who the primary is, besides what

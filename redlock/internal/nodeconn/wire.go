@@ -66,14 +66,14 @@ func hungUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// wire is a connection that explains why it ended before it said anything.
+// wire is a connection that explains why the server may have ended it before its first word.
 type wire struct {
 	net.Conn
 	hint  string
 	spoke atomic.Bool
 
 	mu     sync.Mutex // guards unread
-	unread []byte     // was read when nothing could be written any more
+	unread []byte     // what Write read of the server's words when nothing could be written any more
 }
 
 func (w *wire) Read(b []byte) (int, error) {
@@ -113,7 +113,7 @@ func (w *wire) Write(b []byte) (int, error) {
 	return n, w.explain(err)
 }
 
-// lastWords is how long a connection that takes nothing more is listened to.
+// lastWords is how long a connection on which nothing can be written any more is read.
 const lastWords = 50 * time.Millisecond
 
 func (w *wire) explain(err error) error {

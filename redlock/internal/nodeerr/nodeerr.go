@@ -42,8 +42,7 @@ func Broken(err error) bool {
 	return err != nil && !reply
 }
 
-// Silence reports that somebody waited for err until the time was over, a context's
-// included.
+// Silence reports that err is a time-out: of the connection, or of a context.
 func Silence(err error) bool {
 	timeout, ok := errors.AsType[net.Error](err)
 	return ok && timeout.Timeout()
@@ -66,9 +65,9 @@ func Code(err error) string {
 	return code
 }
 
-// astray are the codes of errors by which a server says that it is the wrong one, or
-// none that can vote before somebody has it replaced. What a user may not do, and a
-// memory that is full, is so on each connection.
+// astray are the codes of errors by which a server says that it is the wrong one, or one
+// that can't vote until it is replaced. A lack of permissions or of memory is not among
+// them: it is the same on a new connection.
 var astray = []string{
 	"READONLY",    // a replica: it was demoted, or the address leads elsewhere now
 	"MASTERDOWN",  // a replica without its primary

@@ -121,9 +121,10 @@ func (f *Functions) usable() bool {
 	return a == nil || time.Now().After(a.until)
 }
 
-// Run sends requests, in one round trip as a rule, each as if it were alone: what needs
-// no memory is run first, the others in their order. It appends their results to out. If
-// several requests go in one call, and that is refused, each of them has that error.
+// Run sends requests, in one round trip as a rule. Each has the effect that it has alone.
+// Those that a node with a full memory still runs come first; else they keep their order.
+// It appends their results to out. If several requests go in one call, and that is refused,
+// each of them has that error.
 func (f *Functions) Run(ctx context.Context, c rueidis.Client, requests []*Request, out []Result) []Result {
 	n := len(out)
 	out = slices.Grow(out, len(requests))[:n+len(requests)]
@@ -134,7 +135,7 @@ func (f *Functions) Run(ctx context.Context, c rueidis.Client, requests []*Reque
 		if usable {
 			g.way = requests[0].script.way
 		}
-		g.hand(f.settle(ctx, c, &g, c.Do(ctx, g.command(c, false))), results)
+		g.hand(f.finish(ctx, c, &g, c.Do(ctx, g.command(c, false))), results)
 		return out
 	}
 	var groups [3]group
@@ -155,20 +156,20 @@ func (f *Functions) Run(ctx context.Context, c rueidis.Client, requests []*Reque
 		}
 	}
 	if len(sent) == 1 {
-		sent[0].hand(f.settle(ctx, c, sent[0], c.Do(ctx, commands[0])), results)
+		sent[0].hand(f.finish(ctx, c, sent[0], c.Do(ctx, commands[0])), results)
 		return out
 	}
 	for i, res := range c.DoMulti(ctx, commands...) {
-		sent[i].hand(f.settle(ctx, c, sent[i], res), results)
+		sent[i].hand(f.finish(ctx, c, sent[i], res), results)
 	}
 	return out
 }
 
 var first = []int{0}
 
-// settle gives the answer to a group, which it asks for in another way if the first one
-// was not to be had: nothing was run then.
-func (f *Functions) settle(ctx context.Context, c rueidis.Client, g *group, res rueidis.RedisResult) rueidis.RedisResult {
+// finish gives the answer to a group. If the node could not run it in the way that was tried,
+// nothing of it was run, and it is sent in another way.
+func (f *Functions) finish(ctx context.Context, c rueidis.Client, g *group, res rueidis.RedisResult) rueidis.RedisResult {
 	if g.way != asScript {
 		refused, isRefused := rueidis.IsRedisErr(res.Error())
 		switch {
@@ -186,7 +187,7 @@ func (f *Functions) settle(ctx context.Context, c rueidis.Client, g *group, res 
 				f.missing(err)
 			}
 		case strings.HasPrefix(refused.Error(), "OOM "):
-			// A script that only says who holds the lock is run all the same.
+			// As a script it is run until it needs memory: it can still say who holds the lock.
 		case strings.HasPrefix(refused.Error(), scriptError) || f.served.Load() && !unserved(refused):
 			return res
 		default: // a server or a proxy that has no functions, in whatever words
@@ -266,7 +267,7 @@ func (g *group) command(c rueidis.Client, whole bool) rueidis.Completed {
 	return cmd.Build()
 }
 
-// hand gives each request its part of the answer.
+// hand gives each request its part of the group's answer.
 func (g *group) hand(res rueidis.RedisResult, results []Result) {
 	if len(g.requests) == 1 {
 		msg, err := res.ToMessage()

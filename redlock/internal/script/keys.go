@@ -10,7 +10,7 @@ const (
 	// of them asked for.
 	StandingPrefix = "lockkeeper:standing:"
 	askedPrefix    = StandingPrefix + "asked:"
-	WakePrefix     = "lockkeeper:wake:"   // of the channel on which a process is notified that it is next
+	WakePrefix     = "lockkeeper:wake:"   // of the channel on which a process is notified of grants
 	AgreedPrefix   = "lockkeeper:agreed:" // of what the clients of a prefix agree on
 )
 

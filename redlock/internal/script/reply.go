@@ -20,10 +20,10 @@ const (
 	Granted                // acquire: Count
 	Held                   // acquire: by Value, for Left
 	Recovering             // acquire: does not vote for Left, in Run
-	Counted                // commit: Count
-	NotMine                // commit, release: another's; commit: or nobody's; repair: not done
+	Counted                // commit, confirm: Count
+	NotMine                // release: another's; commit, confirm: not mine, or not counted; repair: not done
 	Confirmed              // extend
-	Prolonged              // extend: does not vote for Left, in Run
+	Prolonged              // extend, confirm: does not vote for Left, in Run
 	Missing                // extend: in Run; release: it was free
 	Taken                  // extend: another's
 	Freed                  // release
@@ -36,7 +36,7 @@ type Reply struct {
 	Count uint64
 	// Unguarded: the node does not report its run, so that the guard can't work.
 	Unguarded bool
-	Passed    bool // Freed: the lock was passed on to the first who stands
+	Passed    bool // Freed: the lock was passed on to the first waiter of the queue
 	Value     string
 	Left      time.Duration // -1: for ever
 	Run       string

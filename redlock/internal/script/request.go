@@ -43,10 +43,10 @@ func ToMillis(d time.Duration) Millis {
 	return Millis(strconv.FormatInt(n, 10))
 }
 
-// Guard is by what a script knows whether its node may vote.
+// Guard is what a script gets, to know whether its node may vote.
 type Guard struct {
 	Least   string // the uptime in seconds that a vote needs; 0: no guard
-	Durable string // a run that needs none; "": none
+	Durable string // the run in which no uptime is needed; "": none
 }
 
 // Acquire asks for a vote. See [ParseAcquire].
@@ -76,9 +76,9 @@ func Repair(k Keys, value string, ttl, retention Millis, token uint64, run strin
 	return request(repair, k, value, string(ttl), string(retention), strconv.FormatUint(token, 10), run)
 }
 
-// Release frees the lock if it has this value, and passes it on to the first who stands.
-// waiter is the wait that led to this hold: its request with this value is out of the
-// queue; "": there was none. retention and guard are for the next holder. See
+// Release frees the lock if it has this value, and passes it on to the first waiter of the
+// queue. waiter is the wait that led to this hold, whose request with this value is taken
+// out of the queue; "": there was none. retention and guard are for the next holder. See
 // [ParseRelease].
 func Release(k Keys, value, waiter string, retention Millis, guard Guard) Request {
 	return request(release, k, value, string(retention), guard.Least, guard.Durable, waiter)
@@ -98,8 +98,8 @@ func Inspect(k Keys, waiters int) Request {
 	return request(inspect, k, strconv.Itoa(waiters))
 }
 
-// Agree offers mine for what the clients of the prefix agree on, in place of known; "" as
-// mine only asks what is there. See [ParseAgree].
+// Agree asks a node to keep mine as what the clients of the prefix agree on: if it has
+// nothing, or known, or mine. If mine is "", it only asks what is there. See [ParseAgree].
 func Agree(prefix, mine, known string, ttl Millis) Request {
 	name := AgreedPrefix + prefix
 	return request(agree, Keys{name, name}, mine, known, string(ttl))

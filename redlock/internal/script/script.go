@@ -22,8 +22,8 @@ const maxCount = 1 << 53
 // keys have.
 const ErrorPrefix = "ERR lockkeeper: "
 
-// constants stand before each script, which has the names of keys, the bound of counts
-// and what concerns the queue from here.
+// constants stand before each script: the names of keys, the bound of counts, and the
+// numbers of the queue.
 var constants = fmt.Sprintf("local FENCE, MAX_COUNT, ERROR = '%s', %d, '%s'\n", FencePrefix, maxCount, ErrorPrefix) +
 	fmt.Sprintf("local STANDING, ASKED, FRESH, KEEP = '%s', '%s', %v, %d\nlocal PUSH_NONE, PUSH_UNCOUNTED = '%s', '%s'\n",
 		StandingPrefix, askedPrefix, freshness, queueKept.Milliseconds(), pushNone, pushUncounted)
@@ -73,7 +73,7 @@ var (
 	inspect = newScript("inspect", asScript, passing, inspectLua)
 	agree   = newScript("agree", asScript, "", agreeLua)
 
-	// What is asked of a node on a lock's way, several at a time.
+	// What leases and waits ask of a node: several of these can go in one call.
 	batched = []*Script{acquire, commit, extend, confirm, repair, release, leave, stand, agree}
 	batch   = named("batch", asScript, "", batchSource())
 )

@@ -13,22 +13,24 @@ import (
 
 // Constants of the queue that Go and Lua share.
 const (
-	freshness = 1.3              // a request that stands counts as alive for so many claims after its last sending
-	queueKept = 60 * time.Second // the keys of a queue that nobody asks for any more go after that, or when nobody in it is alive
+	// freshness is for how many claims after its last sending a request counts as alive.
+	freshness = 1.3
+	// queueKept is for how long a queue is kept after the last request to it, at least.
+	queueKept = 60 * time.Second
 
-	pushNone      = "0" // the waiter is not notified: its own next request carries the grant
-	pushCounted   = "1" // it is, and nobody who listens means that it has died
-	pushUncounted = "2" // it is, and the number of listeners says nothing
+	pushNone      = "0" // the waiter is not notified: it gets the grant when it asks again
+	pushCounted   = "1" // it is notified; if its channel has no listener, it has died
+	pushUncounted = "2" // it is notified; the number of listeners says nothing
 )
 
 // Stand is one sending of a request that stands in a node's queue until the lock is free.
-// Another sending of the same waiter refreshes it, or takes its place.
+// Another sending of the same waiter refreshes the request, or replaces it.
 type Stand struct {
 	Waiter string // of this wait: new for each, the same in all its sendings; without spaces
 	Value  string // of this attempt
 	// Waited is the time since the wait began, measured before this is sent: the
 	// request's stamp, in whole microseconds, rounded down. The stamps of one waiter rise
-	// strictly over all its attempts: a notification names no value, but a stamp.
+	// strictly from attempt to attempt: a notification names no value, but a stamp.
 	Waited time.Duration
 	Claim  Millis // for how long a grant holds
 	// Channel is where this process receives notifications, without spaces. "": nowhere;
@@ -58,9 +60,9 @@ func (s Stand) Request(k Keys, retention Millis, guard Guard) Request {
 
 // Standing is a node's answer to a [Stand].
 type Standing struct {
-	// Granted: the lock has the value of the request that is answered, under this count,
-	// and what was granted was the sending with this stamp. A stamp of 0, from the wait's
-	// beginning, is that of a grant of which the node knows no more.
+	// Granted: the lock has the value of the request that is answered, under this count.
+	// Stamp is that of the sending that was granted; 0, the wait's beginning, if the node
+	// does not know it any more.
 	Granted   bool
 	Count     uint64
 	Stamp     time.Duration

@@ -10,8 +10,8 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// nearlyFull is the part of its memory from which a node is warned of. It refuses votes
-// for locks when none is left.
+// nearlyFull is the part of a node's memory in use above which Health warns. A node refuses
+// votes for locks when no memory is left.
 const nearlyFull = 0.9
 
 // fullness is how much of its memory a node uses; 0 where it has no limit, or does not report it.

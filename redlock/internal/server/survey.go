@@ -37,7 +37,8 @@ func (c Clock) Known() bool { return c.err == nil && c.Slack > 0 }
 
 var surveyed = []string{"appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save", "maxmemory", "maxmemory-policy"}
 
-// Take asks a node what it reports; of the servers of a Redis Cluster, what they have alike.
+// Take asks a node what it reports about itself. Of a Redis Cluster it gives what all servers
+// report alike.
 func Take(ctx context.Context, c rueidis.Client) Survey {
 	if c.Mode() != rueidis.ClientModeCluster {
 		return surveyServer(ctx, c)
@@ -58,7 +59,7 @@ func Take(ctx context.Context, c rueidis.Client) Survey {
 	return whole
 }
 
-// common keeps of a what b has, too.
+// common deletes from a what b does not have alike.
 func common(a, b map[string]string) {
 	maps.DeleteFunc(a, func(name, value string) bool { return b[name] != value })
 }
@@ -100,14 +101,14 @@ func (s *Survey) readInfo(what string, res rueidis.RedisResult) {
 	s.Info = ParseInfo(text)
 }
 
-// readClock compares the node's clock with this machine's in the middle of a round
-// trip of its own, where nothing stands before it.
+// readClock compares the node's clock with this machine's in the middle of a round trip. TIME
+// is asked alone, so that nothing before it takes a part of that trip.
 func readClock(ctx context.Context, c rueidis.Client) Clock {
 	start := time.Now()
 	part, err := c.Do(ctx, c.B().Time().Build()).AsStrSlice()
 	trip := time.Since(start)
 	if err != nil {
-		return Clock{err: notTold("TIME", err)}
+		return Clock{err: unreported("TIME", err)}
 	}
 	if len(part) != 2 {
 		return Clock{err: nodeerr.ErrReply}
@@ -121,8 +122,8 @@ func readClock(ctx context.Context, c rueidis.Client) Clock {
 	return Clock{Ahead: time.Unix(seconds, micros*1e3).Sub(start.Round(0).Add(trip / 2)), Slack: max(trip/2, time.Microsecond)}
 }
 
-// notTold is why what command answers is not known.
-func notTold(command string, err error) error {
+// unreported is why what command answers is not known.
+func unreported(command string, err error) error {
 	if nodeerr.Forbidden(err) {
 		return fmt.Errorf("not permitted (%s)", command)
 	}
@@ -171,7 +172,7 @@ func (s *Survey) field(name string) string {
 		return value
 	}
 	if err := s.denied["INFO"]; err != nil {
-		return notTold("INFO", err).Error()
+		return unreported("INFO", err).Error()
 	}
 	if s.members > 1 {
 		return "differs"
@@ -213,11 +214,11 @@ func (s *Survey) persistence() string {
 	if err := s.denied["CONFIG GET"]; err != nil {
 		switch s.Info["aof_enabled"] {
 		case "1":
-			return "aof, fsync " + notTold("CONFIG GET", err).Error()
+			return "aof, fsync " + unreported("CONFIG GET", err).Error()
 		case "0":
-			return "no aof, snapshots " + notTold("CONFIG GET", err).Error()
+			return "no aof, snapshots " + unreported("CONFIG GET", err).Error()
 		}
-		return notTold("CONFIG GET", err).Error()
+		return unreported("CONFIG GET", err).Error()
 	}
 	save, reported := s.Conf["save"]
 	switch {

@@ -6,11 +6,11 @@ import "time"
 // must never stand still while the nodes' clocks go on.
 type Config struct {
 	Nodes, Quorum int
-	ID            string        // the waiter's name in the queues: the last tie-break
-	TTL           time.Duration // of the lease
-	Claim         time.Duration // for which a node grants at first: at most TTL
-	TTLDrift      time.Duration // what a lease of TTL, or of Claim, is shortened by
-	ClaimDrift    time.Duration
+	ID            string         // the waiter's name in the queues: the last tie-break
+	TTL           time.Duration  // of the lease
+	Claim         time.Duration  // for which a node grants at first: at most TTL
+	TTLDrift      time.Duration  // what a lease for TTL is shortened by
+	ClaimDrift    time.Duration  // what a lease for Claim is
 	Refresh       time.Duration  // below half of Claim
 	NodeTimeout   time.Duration  // after which a node without an answer counts as failed
 	Spread        func() float64 // of refreshes, 0 to 1; nil: none
@@ -43,7 +43,7 @@ type Action struct {
 type Result uint8
 
 const (
-	Failed    Result = iota // no usable answer: the request may have been applied, or be yet
+	Failed    Result = iota // no usable answer: the request may have been applied, or may yet be
 	Granted                 // Stand: the lock is this attempt's, by Grant
 	Standing                // Stand: queued, behind Rank others
 	Confirmed               // Confirm: by a node that may vote, with Count
@@ -56,7 +56,7 @@ const (
 type Grant struct {
 	Count    uint64
 	Stamp    time.Duration
-	Position int64 // in the node's queue: the smaller, the longer has it waited
+	Position int64 // in the node's queue: the smaller it is, the longer the waiter has waited
 }
 
 // Holder is who has a node's lock.

@@ -23,19 +23,20 @@ const (
 )
 
 const (
-	minAsk    = 2 * time.Millisecond  // after the first grant, before the others are asked
-	minLate   = 20 * time.Millisecond // after that, before the silent count as not granting
+	minAsk    = 2 * time.Millisecond  // after the first grant, before the other nodes are asked
+	minLate   = 20 * time.Millisecond // after that, before nodes without an answer count as not granting
 	poll      = 50 * time.Millisecond // between requests of the first at a node that can't notify it
-	rankDelay = 10 * time.Millisecond // between waiters that look at a lock whose time is over
-	afterTTL  = 2 * time.Millisecond  // how late the first of them is, since keys go a little late
+	rankDelay = 10 * time.Millisecond // between waiters that ask for a lock whose time is over
+	afterTTL  = 2 * time.Millisecond  // from that time to the first of them, since keys expire a little late
 	retry     = 10 * time.Millisecond // before a hand-back that failed is tried again, times 4 each time
 	maxTries  = 4
 	maxOwed   = 8 // values to hand back at one node: older ones have ended by themselves
 	never     = time.Duration(math.MaxInt64)
-	few       = 8 // nodes: for as many no memory is asked for
+	few       = 8 // nodes: up to as many, nothing is allocated to sort them
 )
 
-// Remembered is of how many attempts, the latest, reports are known.
+// Remembered is how many attempts, the latest ones, the machine can tell apart in reports of
+// grants.
 const Remembered = 64
 
 // Machine is one wait. Make it with New, and call Begin once.
@@ -51,21 +52,21 @@ type Machine struct {
 	starts   []time.Duration // the first stamps of the latest attempts
 	last     time.Duration   // the latest stamp
 	ahead    time.Duration   // how far a stamp was ahead of the clock, at most
-	handed   int             // hand-backs without a lease of anybody seen in between
-	looked   int             // looks at what is free, as above
-	stood    bool            // a quorum has answered
-	reached  time.Duration   // when that could be said last
+	handed   int             // hand-backs since anybody was last seen with a lease
+	looked   int             // attempts to take what is free, likewise
+	stood    bool            // a quorum has answered at some time
+	reached  time.Duration   // when a quorum could last be reached
 	released bool            // the lease is over
 	hasty    bool            // nothing is tried again
 
 	refreshAt time.Duration
-	lookAt    time.Duration // take what is free, after a pause: 0: not planned
+	lookAt    time.Duration // when to take what is free; 0: not planned
 
 	// From the first grant of an attempt on.
-	since time.Duration // answers to requests from before that are of the last holder
+	since time.Duration // answers to requests sent before this are about the last holder
 	askAt time.Duration // when the others are asked; 0: not planned
 	asked int           // how often they were
-	late  bool          // who has not answered that is not waited for
+	late  bool          // nodes without an answer count as not granting
 
 	agreeAt time.Duration // when a second round begins, since counts differ; 0: not planned
 
@@ -73,7 +74,7 @@ type Machine struct {
 	token     uint64
 	confirmed time.Duration // when its round began
 	confirmAt time.Duration // when it has failed
-	lateAt    time.Duration // when the silent are late; 0: not planned
+	lateAt    time.Duration // when late is set; 0: not planned
 	rounds    int
 }
 
@@ -84,23 +85,23 @@ type node struct {
 	rtt  time.Duration // of the last answer; 0: none yet
 
 	pushes    bool // it can notify this waiter
-	due, take bool // to stand again
-	asked     bool // for the present attempt
+	due, take bool // it is to be sent a Stand, with this Take
+	asked     bool // it was, for the present attempt
 	before    bool // what asked was before the request that is open
 	owed      []owed
-	retryAt   time.Duration // 0: at once
+	retryAt   time.Duration // when owed is tried again; 0: at once
 	confirm   verdict
 
 	granted  bool
 	grant    Grant
 	standing time.Duration // the latest stamp answered "standing" for this attempt; -1: none
 
-	known    bool // an answer of this attempt, not of failure, is below
-	failed   bool // the last answer was
+	known    bool // what follows is of an answer to this attempt that was no failure
+	failed   bool // the last answer was a failure
 	noVote   bool
 	rank     int
 	holder   Holder
-	seen     time.Duration // when the request was sent that was answered so
+	seen     time.Duration // when the request was sent that was last answered so, or failed
 	until    time.Duration // when the holder's time is over; never: it does not end
 	expireAt time.Duration // when to look for that; 0: not planned
 	pollAt   time.Duration // when to ask this node for lack of notifications; 0: not planned
@@ -140,7 +141,7 @@ func (m *Machine) Begin(now time.Duration) {
 }
 
 // begin starts an attempt: with a value of its own, and stamps above all earlier ones, so
-// that a report names its attempt.
+// that the stamp in a report tells which attempt it is about.
 func (m *Machine) begin(now time.Duration) {
 	m.attempt++
 	m.last = max(floor(now), m.last+time.Microsecond)
@@ -232,7 +233,7 @@ func (m *Machine) Tick(now time.Duration) {
 	if m.phase == waits {
 		m.tick(now)
 	}
-	m.settle(now)
+	m.conclude(now)
 }
 
 func (m *Machine) tick(now time.Duration) {
@@ -292,7 +293,7 @@ func (m *Machine) End(now time.Duration) {
 	m.pump(now)
 }
 
-// Hurry ends what is tried again: what could not be freed so far ends by itself.
+// Hurry has nothing tried again: what could not be freed so far ends by its claim.
 func (m *Machine) Hurry() {
 	m.hasty = true
 	for i := range m.nodes {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Unavailable reports whether no quorum can be had for now: at once at the beginning, where
-// nobody stands yet, and later if it has been so for the node timeout and a refresh.
+// Unavailable reports whether no quorum can be had for now: at once as long as no quorum has
+// ever answered this wait, and later only if it has been so for the grace.
 func (m *Machine) Unavailable(now time.Duration) bool {
 	return m.phase == waits && m.absent(now) >= m.outOfReach() && (!m.stood || now-m.reached >= m.grace())
 }
@@ -14,11 +14,11 @@ func (m *Machine) Unavailable(now time.Duration) bool {
 // grace is how long an outage is bridged: until a refresh would have been answered.
 func (m *Machine) grace() time.Duration { return m.cfg.NodeTimeout + m.cfg.Refresh*5/4 }
 
-// Held is who holds the lock, as a quorum's answers have it, with Left until when at the
-// latest a quorum could be free; false if that is not so.
+// Held is who holds the lock, with Left until when at the latest a quorum could be free;
+// false unless others hold so many nodes, by their answers, that no quorum is left.
 func (m *Machine) Held(now time.Duration) (Holder, bool) {
 	if m.phase != waits || m.heldBy(now) < m.outOfReach() {
-		return Holder{}, false // most locks are free
+		return Holder{}, false // most often, since most locks are free
 	}
 	votes := map[string]int{}
 	var best Holder
@@ -61,7 +61,7 @@ func (m *Machine) Lease() (Lease, bool) { return m.lease, m.phase == leased }
 // Node is what is known of one node.
 type Node struct {
 	Open      bool   // a request of the present attempt to stand, or to confirm, is open there
-	Asked     bool   // one was sent, besides that
+	Asked     bool   // a request of it to stand was sent, besides the one that is open
 	Confirmed bool   // it has agreed on the token, and keeps the lock for the whole ttl
 	Granted   bool   // to the present attempt
 	Count     uint64 // under this count

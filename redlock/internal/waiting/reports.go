@@ -2,16 +2,17 @@ package waiting
 
 import "time"
 
-// Pushed takes in a report of a grant by push: it comes early, late, twice, or never. It
-// reports whether that is a vote for a lease that this wait has come to before.
+// Pushed takes in a report of a grant by push, which can come early, late, twice, or never.
+// It says whether that is a vote for a lease to which this wait came before.
 func (m *Machine) Pushed(now time.Duration, i int, g Grant) (leases bool) {
 	leases = m.phase == leased && !m.released && m.attemptOf(g.Stamp) == m.lease.Attempt
 	m.report(now, now, i, g)
-	m.settle(now)
+	m.conclude(now)
 	return leases
 }
 
-// report takes in a grant; since is from when answers of others count if it is the first.
+// report takes in a grant. If it is the first of an attempt, the answers of other nodes count
+// from since on.
 func (m *Machine) report(now, since time.Duration, i int, g Grant) {
 	n := &m.nodes[i]
 	attempt := m.attemptOf(g.Stamp)
@@ -62,7 +63,7 @@ func (m *Machine) Answered(now time.Duration, i int, a Answer) {
 			m.stands(now, i, o, a)
 		}
 	}
-	m.settle(now)
+	m.conclude(now)
 }
 
 // stands takes in the answer to a request to stand, of the present attempt.
@@ -96,14 +97,14 @@ func (m *Machine) stands(now time.Duration, i int, o Action, a Answer) {
 	if m.leaseSeen() {
 		m.handed, m.looked = 0, 0
 	}
-	// Free, but not taken, or left to others: those may have died.
+	// It is free: not to be taken by this request, or left to waiters ahead, which may have died.
 	if (!o.Take || n.holder.Value == "") && m.grants() == 0 && m.blocked(now) < m.outOfReach() {
 		m.look(now)
 	}
 }
 
-// settle draws conclusions, and sends what follows of them.
-func (m *Machine) settle(now time.Duration) {
+// conclude decides what follows from the event that was taken in, and what to send for it.
+func (m *Machine) conclude(now time.Duration) {
 	m.now = now
 	if m.phase == waits && m.token == 0 {
 		m.decide(now)

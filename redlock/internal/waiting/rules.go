@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// standAll lets all nodes be asked that have not granted.
+// standAll has all nodes asked that have not granted.
 func (m *Machine) standAll(take bool) {
 	for i := range m.nodes {
 		if n := &m.nodes[i]; !n.granted {
@@ -56,7 +56,7 @@ func (n *node) heldByAnother() bool { return n.holder.Value != "" && n.holder.At
 func (m *Machine) unwanted(now time.Duration, n *node, attempt int) {
 	m.owe(n, attempt, "")
 	if !n.due {
-		n.take = m.blocked(now) < m.outOfReach() // to the first
+		n.take = m.blocked(now) < m.outOfReach() // what is handed back goes to the head of the queue
 	}
 }
 
@@ -75,7 +75,7 @@ func (m *Machine) owe(n *node, attempt int, to string) {
 	}
 }
 
-// paid notes the answer to a request that freed an attempt's value.
+// paid notes the answer to a request that was to free an attempt's value.
 func (m *Machine) paid(now time.Duration, n *node, attempt int, r Result, pause time.Duration) {
 	if len(n.owed) == 0 || n.owed[0].attempt != attempt {
 		return
@@ -104,8 +104,8 @@ func (m *Machine) leaseSeen() bool {
 	return false
 }
 
-// look plans to take what is free, after a pause that doubles: rule 6. Who hands back and
-// takes again at once sends a free node's vote round for ever.
+// look plans to take what is free, after a pause that doubles: rule 6. If waiters took again
+// at once what they hand back, a free node's vote could go round among them for ever.
 func (m *Machine) look(now time.Duration) {
 	if m.lookAt == 0 {
 		m.lookAt = now + min(m.askAfter()<<min(max(m.handed, m.looked), 10), m.cfg.Refresh)
@@ -216,8 +216,8 @@ func (m *Machine) issue(l Lease) {
 	m.token, m.askAt, m.lateAt, m.lookAt, m.agreeAt = 0, 0, 0, 0, 0
 }
 
-// confirm begins a round of phase 2, which extends to the full ttl as well: the lease counts
-// from here, so that grants and stamps decide nothing any more (rules 3 and 4).
+// confirm begins a round of phase 2, which also extends to the full ttl. The lease counts
+// from here, so that grants and their stamps decide nothing any more (rules 3 and 4).
 func (m *Machine) confirm(now time.Duration, token uint64) {
 	if m.rounds++; m.rounds > m.cfg.Nodes+1 {
 		m.handBack(now, "")
@@ -289,9 +289,10 @@ func (m *Machine) split(now time.Duration) {
 	}
 }
 
-// winner is who keeps what it has: who has most votes, then who has waited longest, as the
-// nodes recorded it with the grants, then by name. All contenders see the same records, so
-// that they agree. A holder that is no waiter does not hand back: it comes before them.
+// winner is the contender that keeps its votes: the one with most votes; of several, the one
+// that has waited longest, as the nodes recorded it with the grants; then by name. All see
+// the same records, so that they agree. A holder that is no waiter does not hand back, so
+// that at equal votes it comes before waiters.
 func (m *Machine) winner() (waiter string, me bool) {
 	type contender struct {
 		name, waiter string
@@ -327,7 +328,8 @@ func (m *Machine) winner() (waiter string, me bool) {
 	return best.waiter, best == mine
 }
 
-// handBack ends an attempt and begins the next, which takes nothing for now.
+// handBack ends an attempt and begins the next one, which only stands until look's pause is
+// over.
 func (m *Machine) handBack(now time.Duration, to string) {
 	m.handed++
 	for i := range m.nodes {
@@ -340,7 +342,7 @@ func (m *Machine) handBack(now time.Duration, to string) {
 	m.look(now)
 }
 
-// reach notes whether a quorum can be reached at all.
+// reach notes when a quorum can be reached, and whether one has ever answered.
 func (m *Machine) reach(now time.Duration) {
 	if m.absent(now) >= m.outOfReach() {
 		return
@@ -355,7 +357,8 @@ func (m *Machine) reach(now time.Duration) {
 	m.stood = m.stood || answered >= m.cfg.Quorum
 }
 
-// absent counts the nodes that neither grant nor are held, since they can't say.
+// absent counts the nodes of which it is not known that they grant or are held: they fail,
+// do not answer, or may have forgotten.
 func (m *Machine) absent(now time.Duration) int {
 	absent := 0
 	for i := range m.nodes {

@@ -24,8 +24,8 @@ type Subscription struct {
 	// elsewhere by now. nil: it never is.
 	Replaced func() <-chan struct{}
 	// Push receives each message, and Changed whether messages arrive from now on, and
-	// if not, why (nil: nobody wants them). They are not called at the same time with themselves, and
-	// must not block.
+	// if not, why (nil: nobody wants them). Neither is called while a call of it goes on.
+	// They must not block.
 	Push    func(message string)
 	Changed func(live bool, err error)
 	// Wanted reports whether anybody waits.
@@ -78,7 +78,7 @@ func (s *Subscription) Start() {
 	go s.run()
 }
 
-// stop ends run, unless somebody wants it again.
+// stop reports whether run is to end, and notes that it does: not if somebody waits.
 func (s *Subscription) stop() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,7 +166,7 @@ func (s *Subscription) listen() (worked bool, err error) {
 }
 
 // TrySubscribe subscribes to a channel, on a connection of its own that it closes, to see
-// whether the node lets it. It returns an error of the node, or of ctx.
+// whether the node permits that. It returns an error of the node, or of ctx.
 func TrySubscribe(ctx context.Context, client rueidis.Client, channel string) error {
 	conn, _ := client.Dedicate()
 	defer conn.Close() // to give it back needs commands that the user may lack
