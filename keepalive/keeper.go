@@ -50,6 +50,7 @@ type Keeper struct {
 	short    bool  // it is young and began with less than Interval: the lease may still grow by itself
 	reported bool  // the loss was logged
 	released bool  // Release has begun
+	extends  bool  // Extend was called: a renewal's outcome may come after that of a later one
 	renewal  *renewal
 }
 
@@ -201,6 +202,7 @@ func (k *Keeper) Extend(ctx context.Context, ttl time.Duration) error {
 	k.mu.Lock()
 	k.expire(time.Now())
 	lost, released := k.lost, k.released
+	k.extends = true
 	k.unlock()
 	switch {
 	case lost != nil:

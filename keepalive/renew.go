@@ -166,6 +166,11 @@ func (k *Keeper) concluded(expiry time.Time, err error) {
 	switch {
 	case k.released || k.lost != nil:
 	case err == nil:
+		if k.extends {
+			// One that followed at the store may have made the lease shorter, and its outcome
+			// may have been here before.
+			expiry = k.lease.Expiry()
+		}
 		if k.renewed(now, expiry); k.lost == nil {
 			if log := k.leaveOutage(true); log != nil {
 				time.AfterFunc(0, log) // a slow logger is not in the way

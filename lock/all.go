@@ -61,6 +61,7 @@ type gathering struct {
 	order      []int         // of keys, as their names sort: most conflicts show at the first one
 	members    []Lease       // of keys; nil: not held now
 	unreleased []Lease       // of rounds before: their release has failed so far
+	waited     bool          // for one of them
 	aside      time.Duration // bound of the latest step aside
 }
 
@@ -97,6 +98,7 @@ func (g *gathering) rounds(ctx, bounded context.Context) (*Set, error) {
 	for bounded.Err() == nil || g.last == nil && ctx.Err() == nil {
 		if refused >= 0 && g.opts.Attempts == 0 {
 			var err error
+			g.waited = true
 			if g.members[refused], err = g.waitFor(ctx, g.keys[refused]); err != nil {
 				return nil, err
 			}
@@ -105,7 +107,7 @@ func (g *gathering) rounds(ctx, bounded context.Context) (*Set, error) {
 		at, expiry, err := g.round(bounded)
 		g.attempts++
 		if err == nil && ctx.Err() == nil {
-			return newSet(g.members, expiry), nil
+			return newSet(g.members, expiry, g.waited), nil
 		}
 		if err == nil {
 			return nil, g.ended(ctx) // nobody else would release these

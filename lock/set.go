@@ -26,6 +26,7 @@ type Set struct {
 	moving atomic.Int32
 
 	mu     sync.Mutex // guards all below, and the choice of next
+	grows  bool       // members may still grow by themselves, which counts as moving
 	tries  int        // how often the members were released
 	failed error      // what the latest try could not release
 }
@@ -35,9 +36,10 @@ var (
 	_ AfterReleaser = (*Set)(nil)
 )
 
-// newSet makes one lease of members, all of which are held until expiry.
-func newSet(members []Lease, expiry time.Time) *Set {
-	s := &Set{members: members, start: time.Now()}
+// newSet makes one lease of members, all of which are held until expiry. waited says that
+// one of them may have been waited for.
+func newSet(members []Lease, expiry time.Time, waited bool) *Set {
+	s := &Set{members: members, start: time.Now(), grows: waited}
 	return s.begin(Grant{Key: jointName(members), Expiry: expiry})
 }
 
@@ -48,6 +50,9 @@ func (s *Set) begin(g Grant) *Set {
 	if most := s.maxAfter(); most > 0 {
 		g.ReleaseAfter, g.Start, g.MaxReleaseAfter = s.releaseAfter, s.start, most
 	}
+	if s.grows { // before the lease can extend itself
+		s.moving.Add(1)
+	}
 	s.lease = NewLease(g)
 	s.moving.Add(1)
 	s.moved()
@@ -57,7 +62,8 @@ func (s *Set) begin(g Grant) *Set {
 // moved ends a call that may have moved members' expiries, which began with
 // moving.Add(1). It chooses next first: so anyone who finds moving at 0 finds a choice
 // that has seen all calls. Between calls only a suspension of the machine moves the
-// members' expiries, and that moves all of them alike.
+// members' expiries, and that moves all of them alike; but for members that grow, and may
+// find their loss then: until they are extended, all are asked.
 func (s *Set) moved() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,7 +188,19 @@ func (s *Set) extend(ctx context.Context, ttl time.Duration) (time.Time, error) 
 	for _, err := range each(s.members, func(l Lease) error { return l.Extend(ctx, ttl) }) {
 		failed = also(failed, err)
 	}
+	if failed == nil { // which ends what grows
+		s.grown()
+	}
 	return s.earliest(), failed
+}
+
+func (s *Set) grown() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.grows {
+		s.grows = false
+		s.moving.Add(-1)
+	}
 }
 
 // Release releases all members at once, each whatever becomes of the others, and

@@ -89,3 +89,38 @@ func BenchmarkSetExpiry(b *testing.B) {
 		})
 	}
 }
+
+// A member that grows by itself can find its loss between the calls of the Set.
+func TestTheExpiryOfASetFollowsAMemberThatGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		grow := func(expiry time.Duration, lost *store) granting {
+			return func(key string, ttl time.Duration) lock.Lease {
+				return lost.lease(raising(func(_ context.Context, least uint64) (uint64, error) { return least, nil }),
+					func(g *lock.Grant) { g.Key, g.Expiry, g.GrowTo = key, time.Now().Add(expiry), ttl })
+			}
+		}
+		old, next := &store{}, &store{}
+		old.extend = func(context.Context, time.Duration) (time.Time, error) { return time.Time{}, lock.ErrLost }
+		both := lock.Both(grow(2*time.Second, old), slow{200 * time.Millisecond, grow(1500*time.Millisecond, next)})
+		lease, err := both.(lock.Awaiter).Await(t.Context(), "k", 10*time.Second, func(*lock.HeldError) {})
+		require.NoError(t, err)
+		require.False(t, lease.Expiry().IsZero())
+		time.Sleep(310 * time.Millisecond)
+		synctest.Wait()
+		require.Equal(t, 1, old.extends, "the old store's lease has tried to grow")
+		require.Zero(t, next.extends)
+		require.Zero(t, lease.Expiry())
+		require.ErrorIs(t, lease.Release(t.Context()), lock.ErrLost)
+	})
+}
+
+// slow grants after a while.
+type slow struct {
+	after time.Duration
+	lock.Locker
+}
+
+func (s slow) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
+	time.Sleep(s.after)
+	return s.Locker.TryAcquire(ctx, key, ttl)
+}

@@ -109,7 +109,7 @@ func (e *extension) Extended(expiry time.Time, err error) {
 	expiry = l.deadlineAt(suspension)
 	l.mu.Unlock()
 	if err != nil {
-		expiry, err = time.Time{}, fmt.Errorf("lock: extend %q (token %d): %w", l.key, l.token, err)
+		expiry, err = time.Time{}, fmt.Errorf("lock: extend %q (token %d): %w", l.key, l.Token(), err)
 	}
 	e.done.Extended(expiry, err)
 }

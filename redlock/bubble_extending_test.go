@@ -148,3 +148,40 @@ func TestAStartedExtendOfAClosedLockerFails(t *testing.T) {
 		require.ErrorIs(t, (<-startExtend(t, lease)).err, lock.ErrClosed)
 	})
 }
+
+// An extend can be over before the call that started it has returned: Close waits for both,
+// or what the call asks beside it would begin after Close.
+func TestCloseWaitsForTheCallThatStartsAnExtend(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQuorum(t, 3)
+		l, _ := q.client(&Options{RestartGuard: -1})
+		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
+		synctest.Wait()
+		goOn := make(chan struct{})
+		l.agreement.locked(func() {
+			l.agreement.asleep = func() time.Duration { <-goOn; return 0 }
+			l.agreement.keptTTL.Store(0)
+		})
+		done, started, closed := make(extensionDone, 1), make(chan struct{}), make(chan struct{})
+		go func() {
+			lease.(lock.ExtendStarter).StartExtend(ttl, 0, done)
+			close(started)
+		}()
+		require.NoError(t, (<-done).err)
+		go func() {
+			_ = l.Close()
+			close(closed)
+		}()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Error("Close has returned, and the call goes on")
+		case <-started:
+			t.Error("the call was not held up: the test shows nothing")
+		default:
+		}
+		close(goOn)
+		<-started
+		<-closed
+	})
+}

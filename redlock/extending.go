@@ -36,21 +36,29 @@ type extending struct {
 func (h *hold) StartExtendTerm(_ string, _ uint64, ttl time.Duration, done lock.ExtendDone) {
 	err := h.l.checkTTL(ttl)
 	if err == nil {
-		err = h.l.begin(1)
+		err = h.l.begin(2) // the extend, and this call: it can be over before this returns
 	}
 	if err != nil {
 		done.Extended(time.Time{}, err)
 		return
 	}
+	defer h.l.wg.Done()
 	start := time.Now()
 	r := h.newExtend(start, ttl)
 	e := &extending{h: h, r: r, start: start, ttl: ttl, done: done, end: node.At(start) + h.l.opts.NodeTimeout}
-	h.l.extensions.add(e)
+	h.sendExtending(e)
+	h.l.agreement.keep(ttl) // whatever that gives: it never ends a lease
+}
+
+// sendExtending makes e the extend under way, and sends it, in one step: nothing is sent of
+// one that was stopped, which could follow the release that stopped it, and none is bounded
+// before it can be concluded.
+func (h *hold) sendExtending(e *extending) {
 	h.mu.Lock()
+	defer h.unlock()
 	h.extending = e
-	h.mu.Unlock()
-	h.send(r)
-	h.l.agreement.keep(ttl) // its outcome is not asked for: it never ends a lease
+	h.l.extensions.add(e)
+	h.sendAll(e.r)
 }
 
 var errStopped = errors.New("stopped before the nodes had answered")

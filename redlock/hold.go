@@ -103,6 +103,11 @@ func (h *hold) newRound(do *op) *round {
 func (h *hold) send(r *round) {
 	h.mu.Lock()
 	defer h.unlock()
+	h.sendAll(r)
+}
+
+// sendAll is send with mu held.
+func (h *hold) sendAll(r *round) {
 	for i := range h.slots {
 		s := &h.slots[i]
 		switch {

@@ -60,3 +60,33 @@ func TestARaisedTokenStaysWhenOthersWriteTheQueue(t *testing.T) {
 		require.NoError(t, next.Release(t.Context()))
 	})
 }
+
+// A raise may have been applied without its holder knowing. What that writes next must not
+// be an earlier state of the key to those who have seen the larger token.
+func TestAReleaseAfterARaiseOfUnknownOutcomeLowersNoCount(t *testing.T) {
+	bubble(t, func(t *testing.T, m *recordtest.Memory) {
+		p, other := over(t, m, nil), over(t, m, nil)
+		lease := take(t, p, "k", time.Minute)
+		granted := make(chan lock.Lease, 1)
+		go func() {
+			if next, err := lock.Acquire(t.Context(), other, "k", time.Minute, nil); err == nil {
+				granted <- next
+			}
+		}()
+		time.Sleep(time.Second)
+		require.NoError(t, lease.Extend(t.Context(), time.Minute)) // over what the waiter has written
+		least := lease.Token() + 1<<40
+		p.faults.LoseReply(false)
+		require.ErrorIs(t, lock.RaiseToken(t.Context(), lease, least), lock.ErrUnavailable)
+		e, err := m.Get(t.Context(), name(t, "k"))
+		require.NoError(t, err)
+		require.Equal(t, least, e.Record.Token, "it was applied")
+		time.Sleep(5 * time.Second)
+		released := time.Now()
+		require.NoError(t, lease.Release(t.Context()))
+		next := <-granted
+		require.Less(t, time.Since(released), 5*time.Second, "the waiter has seen the release")
+		require.Greater(t, next.Token(), least)
+		require.NoError(t, next.Release(t.Context()))
+	})
+}

@@ -200,6 +200,8 @@ func (l *Locker) free(ctx context.Context, name string, mine Record, version str
 				if e.Record.TTL == 0 {
 					return sent, nil
 				}
+				// Its token may have been raised by a write of which nothing is known.
+				free.Token = max(free.Token, e.Record.Token)
 				free.Seq, free.Queue = max(free.Seq, e.Record.Seq), e.Record.Queue
 			case base != nil && e.Version == base.Version:
 				// Under a term of its own: nobody has held it with that token.

@@ -44,7 +44,8 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	if err := lock.Check(key, ttl); err != nil {
 		return nil, err
 	}
-	start := time.Now() // before the request: the store's ttl begins later
+	// Before the request: the store's ttl begins later, and goes on while this machine sleeps.
+	start, suspended := time.Now(), lock.Suspension()
 	old, age, version, err := l.client.Get(ctx, key)
 	if err != nil {
 		return nil, lock.StoreError(ctx, err)
@@ -71,7 +72,7 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 		return nil, lock.StoreError(ctx, err)
 	}
 	return lock.NewLease(lock.Grant{
-		Key: key, Token: mine.Token, Expiry: expiry,
+		Key: key, Token: mine.Token, Expiry: expiry, Suspended: suspended,
 		Extend: func(ctx context.Context, ttl time.Duration) (time.Time, error) {
 			start := time.Now()
 			now, age, version, err := l.client.Get(ctx, key)

@@ -114,8 +114,10 @@ func (h *holding) all() []lock.Lease {
 
 // expiry is when the first of them ends.
 func (h *holding) expiry() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	var first time.Time
-	for i, l := range h.all() {
+	for i, l := range h.leases {
 		if e := l.Expiry(); i == 0 || e.Before(first) {
 			first = e
 		}

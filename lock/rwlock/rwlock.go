@@ -184,21 +184,40 @@ func (l *Lock) reader(ctx context.Context, a *attempt) (lock.Lease, error) {
 	if err != nil {
 		return nil, also(h.reason(ctx, err), release(ctx, place, gate))
 	}
-	token := gate.Token()
-	_ = gate.Release(context.WithoutCancel(ctx)) // a failure costs others a wait until its ttl is over, and nothing else
-	return &reading{lock.NewLease(lock.Grant{
-		Key: place.Key(), Token: token, Expiry: place.Expiry(),
+	token, expiry := gate.Token(), place.Expiry()
+	if !time.Now().Before(expiry) {
+		return nil, also(h.reason(ctx, lock.ErrLost), release(ctx, place, gate))
+	}
+	_ = gate.Release(context.WithoutCancel(ctx)) // it ends by itself if it can't be freed: others wait for its ttl, and that is all
+	return &reading{bounded{lock.NewLease(lock.Grant{
+		Key: place.Key(), Token: token, Expiry: expiry,
 		Extend: func(ctx context.Context, ttl time.Duration) (time.Time, error) {
 			err := place.Extend(ctx, ttl)
 			return place.Expiry(), err
 		},
 		Release: place.Release,
-	}), place.Token()}, nil
+	}), place.Expiry}, place.Token()}, nil
+}
+
+// bounded is a lease that is held no longer than what it is made of. That may end earlier
+// than it did at the last call: by a suspension of the machine, by an Extend for less that
+// failed at some of it, or by a loss that it has found by itself.
+type bounded struct {
+	lock.Lease
+	until func() time.Time
+}
+
+func (b bounded) Expiry() time.Time {
+	expiry := b.Lease.Expiry()
+	if until := b.until(); until.Before(expiry) {
+		return until
+	}
+	return expiry
 }
 
 // reading is a reader's lease.
 type reading struct {
-	lock.Lease
+	bounded
 	place uint64 // the token of its place
 }
 
@@ -228,15 +247,19 @@ func (l *Lock) writer(ctx context.Context, a *attempt) (lock.Lease, error) {
 		// This also finds one that was lost meanwhile; each that was not has been held all along.
 		err = h.extend(ctx, a.ttl)
 	}
+	expiry := h.expiry()
+	if err == nil && !time.Now().Before(expiry) {
+		err = lock.ErrLost
+	}
 	if err != nil {
 		return nil, also(h.reason(ctx, err), release(ctx, h.all()...))
 	}
-	return lock.NewLease(lock.Grant{
-		Key: gate.Key(), Token: gate.Token(), Expiry: h.expiry(),
+	return bounded{lock.NewLease(lock.Grant{
+		Key: gate.Key(), Token: gate.Token(), Expiry: expiry,
 		Extend: func(ctx context.Context, ttl time.Duration) (time.Time, error) {
 			err := h.extend(ctx, ttl)
 			return h.expiry(), err
 		},
 		Release: h.release,
-	}), nil
+	}), h.expiry}, nil
 }
