@@ -109,6 +109,35 @@ func TestAwaitWithoutAQuorumIsUnavailableAndNamesTheNodes(t *testing.T) {
 	})
 }
 
+// Others may have decided before it could answer: that is no sign that it hangs.
+func TestAWaitSaysOfANodeThatItGaveNoAnswerOnlyAfterTheNodeTimeout(t *testing.T) {
+	const decided, silent = "node fake3:6379: not waited for: the others decided", "node fake3:6379: no answer within 200ms"
+	for _, c := range []struct {
+		others, third func(w *network)
+		want, without string
+	}{
+		{refuse, slow(testNodeTimeout / 4), decided, "no answer"},
+		{hang, hang, silent, "not waited for"},
+	} {
+		bubble(t, func(t *testing.T) {
+			q := newQuorum(t, 3)
+			l, nets := q.warm()
+			nets[0].set(c.others)
+			nets[1].set(c.others)
+			nets[2].set(c.third)
+			_, err := l.Await(t.Context(), "k", ttl, func(*lock.HeldError) {})
+			require.ErrorIs(t, err, lock.ErrUnavailable)
+			require.ErrorContains(t, err, c.want)
+			require.NotContains(t, err.Error(), c.without)
+			for _, w := range nets {
+				w.set(healthy)
+			}
+			time.Sleep(10 * time.Second)
+			q.free("k")
+		})
+	}
+}
+
 func TestAWaitOutlastsAnOutageThatIsShort(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQuorum(t, 3)

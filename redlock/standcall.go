@@ -2,6 +2,7 @@ package redlock
 
 import (
 	"slices"
+	"time"
 
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
@@ -15,6 +16,7 @@ type standCall struct {
 	node.Call
 	s      *standing
 	a      waiting.Action
+	sent   time.Duration // when, on the wait's clock
 	probed bool
 	leased bool // it was open when the lease was issued, and belongs to that
 }
@@ -28,7 +30,7 @@ func (s *standing) send(a waiting.Action) {
 	} else {
 		c = new(standCall)
 	}
-	c.s, c.a = s, a
+	c.s, c.a, c.sent = s, a, s.at
 	s.open[a.Node] = c
 	if !s.counted {
 		if s.l.begin(1) != nil {

@@ -208,8 +208,8 @@ func (s *standing) unavailable() error {
 	failed, refused := 0, false
 	for i, n := range s.l.nodes {
 		err := s.errs[i]
-		if s.open[i] != nil && err == nil {
-			err = fmt.Errorf("%w within %v", nodeerr.ErrNoAnswer, s.l.opts.NodeTimeout)
+		if c := s.open[i]; c != nil && err == nil {
+			err = (&reply{}).reason(s.l.opts.NodeTimeout, s.at-c.sent >= s.l.opts.NodeTimeout)
 		}
 		if err != nil {
 			failed++

@@ -44,6 +44,7 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 	grown := time.NewTicker(growthLook)
 	defer grown.Stop()
 	lost := keeper.Context().Done()
+	gone := false        // the lease, while the command ran
 	interrupted := false // this process, too: not by Ctrl-C while the command has the terminal
 	for running := true; running; {
 		select {
@@ -61,6 +62,7 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 			t.resigned = true
 			g.Terminate()
 		case <-lost:
+			gone = true
 			r.stop(g, lease)
 			running = false
 		case <-g.Done():
@@ -76,8 +78,9 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 		return t, nil // killed, and the kernel has not let go of it: lost anyway
 	}
 	t.said = ended(g, time.Since(began))
-	// (That SIGTERM which a request to resign made was this process's.)
-	t.stopped = t.stopped || !t.resigned && g.EndedBy(syscall.SIGINT, syscall.SIGTERM) || g.CtrlC() || r.hungUp()
+	// (That SIGTERM which a loss or a request to resign made was this process's.)
+	ours := gone || t.resigned
+	t.stopped = t.stopped || !ours && g.EndedBy(syscall.SIGINT, syscall.SIGTERM) || g.CtrlC() || r.hungUp()
 	if code := g.Code(); code != 0 {
 		err = &status{code: code}
 		if dead, alone := g.Interrupted(); dead {

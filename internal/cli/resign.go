@@ -19,8 +19,10 @@ func (a *app) resignCommand() *cobra.Command {
 		Use:   "resign KEY",
 		Short: "Ask the holder of a lock to let another one lead",
 		Long: `Resign asks the process that holds KEY to end this term in good order: a program that leads
-by package leader ends its work, a lockkeeper run sends SIGTERM to its command. Then the
-lock is freed, and with other copies waiting, one of them has it first.
+by package leader ends its work, a lockkeeper lead answers that it leads no more, a
+lockkeeper run sends SIGTERM to its command. Then the lock is freed, and with other copies
+waiting, one of them has it first; where none waits, the same one leads again within 5s
+(lockkeeper run without --restart leaves). One that is not to lead again has to be ended.
 
 The holder learns of it when its next renewal is due, up to half its ttl later. The
 request is for the term that resign has seen: if the lock changes hands meanwhile, the

@@ -48,6 +48,32 @@ func TestRunRestartSaysHowTheCommandEnded(t *testing.T) {
 	}
 }
 
+// Most commands die of the SIGTERM that a loss brings them: it was no request to leave.
+func TestRunRestartCampaignsAgainAfterALossHoweverTheCommandEndsThen(t *testing.T) {
+	for name, command := range map[string]string{
+		"dies of SIGTERM": "exec sleep 1000",
+		"ends in order":   `trap "exit 0" TERM; while :; do sleep 0.01; done`,
+		"is killed":       `trap "" TERM; while :; do sleep 0.01; done`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := fileURL(t)
+			p := start(t, url, nil, "run", "k", "--restart", "--restart-delay=1ms", "--ttl=3s", "--", "sh", "-c", "echo began; "+command)
+			p.sees(t, "began\n")
+			out, code := do(t, url, nil, "release", "k", "--force", "--yes")
+			require.Zero(t, code, out)
+			p.sees(t, "campaigning again in 1ms\n")
+			require.Eventually(t, func() bool { return strings.Count(p.out.String(), "began\n") == 2 }, testTimeout, 5*time.Millisecond, "%v", &p.out)
+		})
+	}
+}
+
+// And one that gets it from anyone else is one to leave for, as before.
+func TestRunRestartLeavesWhenTheCommandWasEndedBySIGTERM(t *testing.T) {
+	p := start(t, fileURL(t), nil, "run", "k", "--restart", "--restart-delay=1ms", "--", "sh", "-c", "kill -TERM $$")
+	require.Equal(t, exitSignal+15, p.exits(t), &p.out)
+	require.NotContains(t, p.out.String(), "campaigning again")
+}
+
 // Nor while it is away before its first term: another may be leading for days.
 func TestRunRestartGoesOnWhileTheCommandIsReplaced(t *testing.T) {
 	dir := t.TempDir()
