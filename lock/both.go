@@ -142,7 +142,7 @@ func (b *both) join(ctx context.Context, leases []Lease, ttl time.Duration, grow
 	case ctx.Err() != nil: // cancellation beats a simultaneous grant
 		return nil, ContextError(ctx)
 	}
-	s := &Set{members: leases, start: time.Now(), inTurn: true, grows: grows}
+	s := &Set{members: leases, grows: grows, start: time.Now(), inTurn: true}
 	g := Grant{Key: leases[1].Key(), Expiry: expiry}
 	if grows { // old has aged meanwhile, and leases that waited may start short
 		g.GrowTo = ttl
