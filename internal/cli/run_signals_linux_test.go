@@ -52,7 +52,8 @@ func stoppedIs(t *testing.T, pid int, want bool) {
 // Without a shell to give the terminal back to there is no reason to stop, and the lock is kept.
 func TestRunTheCommandIsSuspendedAndGoesOnThroughLockkeeper(t *testing.T) {
 	ready := filepath.Join(t.TempDir(), "pids")
-	p := startCommand(t, exec.Command("setsid", "-w", binary, "run", "k", "--ttl=4s", "--", "sh", "-c", `echo $PPID $$ >`+ready+`; while :; do sleep 0.01; done`), fileURL(t), nil)
+	// One process: a shell whose vforked child is stopped before its exec is not stopped itself, but waits.
+	p := startCommand(t, exec.Command("setsid", "-w", binary, "run", "k", "--ttl=4s", "--", "sh", "-c", `echo $PPID $$ >`+ready+`; exec sleep 600`), fileURL(t), nil)
 	all := pids(t, ready, 1)
 	require.NoError(t, syscall.Kill(all[0], syscall.SIGTSTP))
 	stoppedIs(t, all[1], true)
