@@ -250,7 +250,10 @@ func TestWhoHasBothDoesNotStarveBesideOneStoreAlone(t *testing.T) {
 			mu.Lock()
 			before := terms
 			mu.Unlock()
-			lease, err := lock.Acquire(t.Context(), lock.Both(stores[0].Client("both"), stores[1].Client("both")), "k", ttl, nil)
+			lease, err := lock.Acquire(t.Context(), lock.Both(stores[0].Client("both"), stores[1].Client("both")), "k", ttl, &lock.AcquireOptions{Timeout: 100 * ttl})
+			if err != nil {
+				stop() // else the others would go on for ever
+			}
 			require.NoError(t, err)
 			mu.Lock()
 			require.LessOrEqual(t, terms-before, 5)
