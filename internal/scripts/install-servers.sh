@@ -95,7 +95,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 built=$(./build-etcd.sh && ./build-nats.sh && ./build-versitygw.sh)
 if command -v npm >/dev/null && command -v node >/dev/null; then
-  built+=" $(./install-dynalite.sh) $(./install-node-pg.sh)" # of examples
+  built+=" $(./install-npm.sh dynalite v4.0.0) $(./install-npm.sh pg v8.23.1 node-pg)" # of examples
 fi
 if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
   built+=" $(./install-promtool.sh)"
