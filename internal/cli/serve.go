@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -12,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/tonsurance/lockkeeper/internal/inspect"
 	"github.com/tonsurance/lockkeeper/internal/serve"
-	"github.com/tonsurance/lockkeeper/lock"
 )
 
 // server is one lockkeeper serve.
@@ -81,11 +79,7 @@ SIGTERM, SIGHUP and Ctrl-C end it, with status 0.`,
 func (s *server) run(ctx context.Context, st store) error {
 	o := &opener{open: st.openAnyway}
 	defer o.close()
-	l, err := o.get(ctx)
-	if err == nil {
-		_, err = inspectorOf(l)
-	}
-	if err != nil && ctx.Err() == nil && !errors.Is(err, lock.ErrUnavailable) {
+	if err := o.first(ctx); err != nil {
 		return err
 	}
 	listener, unix, err := s.listening.listener()

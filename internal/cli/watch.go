@@ -97,18 +97,14 @@ Ctrl-C ends it, with status 0.`,
 func (w *watcher) run(ctx context.Context, open func(context.Context) (lock.Locker, error)) error {
 	o := &opener{open: open}
 	defer o.close()
-	l, err := o.get(ctx)
-	if err == nil {
-		_, err = inspectorOf(l)
-	}
-	if err != nil && ctx.Err() == nil && !errors.Is(err, lock.ErrUnavailable) {
+	if err := o.first(ctx); err != nil {
 		return err
 	}
 	w.ask(o)
 	if _, ok := terminalOf(w.a.out); ok && w.a.output != "json" && w.a.getenv("TERM") != "dumb" {
 		w.screen = &screen{w: w.a.out}
 	}
-	err = w.loop(ctx)
+	err := w.loop(ctx)
 	var sig signalled
 	if errors.As(err, &sig) && sig.Signal == syscall.SIGINT {
 		return nil // how else should it end?
@@ -168,6 +164,19 @@ func (o *opener) get(ctx context.Context) (lock.Locker, error) {
 	}
 	o.l = l
 	return l, nil
+}
+
+// first opens the store, and refuses one that can't be inspected. One that is away now may
+// come back: it is asked again.
+func (o *opener) first(ctx context.Context) error {
+	l, err := o.get(ctx)
+	if err == nil {
+		_, err = inspectorOf(l)
+	}
+	if ctx.Err() != nil || errors.Is(err, lock.ErrUnavailable) {
+		return nil
+	}
+	return err
 }
 
 func (o *opener) close() {
