@@ -140,11 +140,7 @@ func (l *Leadership) stream(w http.ResponseWriter, r *http.Request) {
 	var last answer
 	for first := true; ; first = false {
 		changed, closed := l.change() // before the answer, so that no change is missed
-		a := l.now()
-		over := last.leading && (!a.leading || a.token != last.token)
-		if over && a.leading {
-			a = answer{state: leader.Draining, token: last.token} // the next term is another stream's
-		}
+		a, over := following(last, l.now())
 		if first || over || l.due(last, a) {
 			data, err := json.Marshal(l.body(a, received))
 			if err != nil || !send(fmt.Sprintf("data: %s\n\n", data)) {
@@ -177,6 +173,20 @@ func (l *Leadership) stream(w http.ResponseWriter, r *http.Request) {
 		}
 		beat.Stop()
 	}
+}
+
+// following is what a reader that has last gets of a, and whether the term that last was of
+// is over. The answer to its end names that term, whatever this process does by the time that
+// the stream looks: it may stand by or lead again, and the next term is another stream's.
+func following(last, a answer) (answer, bool) {
+	if !last.leading || (a.leading && a.token == last.token) {
+		return a, false
+	}
+	if a.leading || (a.token != 0 && a.token != last.token) {
+		a = answer{state: leader.Draining}
+	}
+	a.token = last.token
+	return a, true
 }
 
 // due reports whether a reader that has last is to have a.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/backends/memory"
+	"github.com/tonsurance/lockkeeper/leader"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -378,10 +379,34 @@ func TestStreamsAreBounded(t *testing.T) {
 	})
 }
 
+func TestTheEndOfATermNamesItWhateverFollowsByTheTimeThatAStreamLooks(t *testing.T) {
+	led := answer{state: leader.Leading, leading: true, token: 1, until: time.Now(), holder: "me"}
+	for name, c := range map[string]struct{ now, want answer }{
+		"it drains":        {answer{state: leader.Draining, token: 1, holder: "me"}, answer{state: leader.Draining, token: 1, holder: "me"}},
+		"it stands by":     {answer{state: leader.StandingBy, holder: "other"}, answer{state: leader.StandingBy, token: 1, holder: "other"}},
+		"it has stopped":   {answer{state: leader.Stopped}, answer{state: leader.Stopped, token: 1}},
+		"it leads again":   {answer{state: leader.Leading, leading: true, token: 2, holder: "me"}, answer{state: leader.Draining, token: 1}},
+		"the next drains":  {answer{state: leader.Draining, token: 2, holder: "me"}, answer{state: leader.Draining, token: 1}},
+		"no promise of it": {answer{state: leader.StandingBy, token: 0}, answer{state: leader.StandingBy, token: 1}},
+	} {
+		got, over := following(led, c.now)
+		require.True(t, over, name)
+		require.Equal(t, c.want, got, name)
+	}
+	for _, last := range []answer{{}, {state: leader.StandingBy, holder: "other"}} {
+		got, over := following(last, led)
+		require.False(t, over)
+		require.Equal(t, led, got)
+	}
+	_, over := following(led, led)
+	require.False(t, over)
+}
+
 func TestANewTermIsAnotherStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := start(t, memory.New())
 		p, end := serve(t, c)
+		defer func() { _ = c.end(); end() }()
 		found := events(t, p.stream(t), time.Now())
 		time.Sleep(time.Second)
 		code, _, _ := c.ask("POST", "/stopped?token=1")
@@ -398,7 +423,5 @@ func TestANewTermIsAnotherStreams(t *testing.T) {
 		_, b, _ := c.ask("GET", "/")
 		require.Equal(t, "2", b.Token)
 		require.True(t, b.Leading)
-		_ = c.end()
-		end()
 	})
 }
