@@ -269,7 +269,7 @@ func TestDocumentedCodeBuilds(t *testing.T) {
 	text, err := os.ReadFile(docsFile)
 	require.NoError(t, err)
 	m := regexp.MustCompile("(?s)<!-- body: ([^\n]+) -->\n```go\n(.*?)```").FindAllStringSubmatch(string(text), -1)
-	require.Len(t, m, 1)
+	require.Len(t, m, 1, "the page needs <!-- body: func name() --> in one line before its Go block")
 	require.Equal(t, 1, strings.Count(string(text), "```go\n"))
 	const path = "github.com/tonsurance/lockkeeper/"
 	code := fmt.Sprintf("package documented\n\nimport (\n\t%q\n\t%q\n\t%q\n\t%q\n\t%q\n\t%q\n)\n\n%s {\n%s}\n", "context", "log/slog",
