@@ -35,6 +35,11 @@ DIST ?= dist/$(VERSION)
 # the release, which is built twice, and make browser those that need a browser.
 EVIDENCE := /internal/(model|simulation|torture/cmd|release|serve/browser)(/|$$)
 
+# tests runs the tests of these packages but the evidence. Without a package left it runs none:
+# go test would take the folder that it is in.
+tests = all=$$($(GO) list $(1)); packages=$$(echo "$$all" | grep -vE '$(EVIDENCE)' || true); \
+	if [ -n "$$packages" ]; then LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout=15m -p $(PACKAGES) $$packages; fi
+
 # each runs a command in every module. Those that are never published are not in go.work.
 each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd "$$m" && $(1)); done
 
@@ -44,10 +49,8 @@ help: ## what there is
 
 .PHONY: test
 test: servers ## all tests but the evidence of make check, with -race and real servers (installs what is missing)
-	@set -e; echo "== go test -race: $(PUBLISHED)"; packages=$$($(GO) list $(addsuffix /...,$(PUBLISHED)) | grep -vE '$(EVIDENCE)'); \
-		LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout=15m -p $(PACKAGES) $$packages
-	@set -e; for m in $(BESIDE); do echo "== $$m: go test -race"; (cd "$$m" && packages=$$($(GO) list ./... | grep -vE '$(EVIDENCE)') && \
-		[ -z "$$packages" ] || LOCKKEEPER_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout=15m -p $(PACKAGES) $$packages); done
+	@set -e; echo "== go test -race: $(PUBLISHED)"; $(call tests,$(addsuffix /...,$(PUBLISHED)))
+	@set -e; for m in $(BESIDE); do echo "== $$m: go test -race"; (cd "$$m"; $(call tests,./...)); done
 
 .PHONY: servers
 servers: ## install the servers that the tests need, if missing
