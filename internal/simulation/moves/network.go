@@ -12,7 +12,8 @@ import (
 
 // network is a process's way to a record store.
 type network struct {
-	ttl time.Duration
+	ttl  time.Duration
+	late *sync.WaitGroup // requests that nobody waits for
 
 	mu         sync.Mutex // guards all below
 	rng        *rand.Rand
@@ -24,7 +25,7 @@ type network struct {
 func (w *world) network() *network {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return &network{ttl: w.ttl, rng: rand.New(rand.NewPCG(w.rng.Uint64(), 2))}
+	return &network{ttl: w.ttl, late: &w.late, rng: rand.New(rand.NewPCG(w.rng.Uint64(), 2))}
 }
 
 func (n *network) set(change func(*network)) {
@@ -85,7 +86,7 @@ func call[T any](ctx context.Context, n *network, do func(context.Context) (T, e
 	}
 	f := n.draw()
 	done := make(chan answer, 1)
-	go func() {
+	n.late.Go(func() {
 		time.Sleep(f.there)
 		if f.lost {
 			return
@@ -95,7 +96,7 @@ func call[T any](ctx context.Context, n *network, do func(context.Context) (T, e
 		if !f.mute {
 			done <- answer{value, err}
 		}
-	}()
+	})
 	select {
 	case a := <-done:
 		return a.value, a.err

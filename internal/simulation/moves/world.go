@@ -83,6 +83,8 @@ type world struct {
 	ttl     time.Duration
 	stores  [2]*store // old and next
 
+	late sync.WaitGroup // requests that nobody waits for any more
+
 	mu       sync.Mutex // guards all below
 	rng      *rand.Rand
 	deployed []side // of each program's next life
@@ -178,6 +180,7 @@ func Run(cfg Config) *Result {
 	programs.Wait()
 	faults.Wait()
 	w.recovers(path[len(path)-1])
+	w.late.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.checkSpans()
