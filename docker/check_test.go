@@ -14,35 +14,20 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 )
 
 const ready = "Ready for distributed locking!"
 
-// bin is a folder with lockkeeper alone.
-var bin string
-
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		var err error
-		if bin, err = os.MkdirTemp("", "lockkeeper-bin"); err != nil {
-			panic(err)
-		}
-		defer os.RemoveAll(bin)
-		build := exec.Command("go", "build", "-o", bin, "../cmd/lockkeeper")
-		build.Env = append(os.Environ(), "GOWORK=") // the command is a module of its own
-		if out, err := build.CombinedOutput(); err != nil {
-			panic(string(out))
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(programtest.Main(m)) }
 
 // check runs check.sh, in an environment of PATH (with lockkeeper), HOME and env alone.
 func check(t *testing.T, env []string, args ...string) (output string, status int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
+	bin := filepath.Dir(programtest.Lockkeeper(t)) // it stands there alone
 	cmd := exec.CommandContext(ctx, "bash", append([]string{"check.sh"}, args...)...)
 	cmd.Env = append([]string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir()}, env...)
 	var out bytes.Buffer

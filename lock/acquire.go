@@ -151,8 +151,8 @@ type waiter struct {
 	start    time.Time
 	blind    bool // OnWait is not the user's: nothing is inspected for it
 	attempts int
-	last     error  // of the last attempt that said something about the key
-	place    *place // in the queue of this process; nil: it has none
+	last     error     // of the last attempt that said something about the key
+	position *position // in the queue of this process; nil: it has none
 	reports  *waitReport
 	awaiter  Awaiter // the store's own queue; nil: there is none, or it is not for this waiter
 
@@ -188,9 +188,9 @@ func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
 		w.awaiter, _ = As[Awaiter](w.locker)
 	}
 	first := true
-	if in, name := lineOf(w.locker, w.key); in != nil && w.opts.Attempts == 0 && ctx.Err() == nil {
-		if w.place, first = in.stand(name, w.opts.pauses()); w.place != nil {
-			defer func() { w.place.leave(lease) }() // after a panic too: others stand behind
+	if in, name := queueOf(w.locker, w.key); in != nil && w.opts.Attempts == 0 && ctx.Err() == nil {
+		if w.position, first = in.enqueue(name, w.opts.pauses()); w.position != nil {
+			defer func() { w.position.dequeue(lease) }() // after a panic too: others stand behind
 		}
 	}
 	defer func() { // before the next one may begin to watch
@@ -198,16 +198,16 @@ func (w *waiter) acquire(ctx context.Context) (lease Lease, err error) {
 			w.stop()
 		}
 	}()
-	if !first && !w.turn(bounded) {
+	if !first && !w.becomesFirst(bounded) {
 		return nil, w.ended(ctx)
 	}
 	return w.wait(ctx, bounded)
 }
 
-// turn waits until the waiter is the first in the queue, or ctx ends.
-func (w *waiter) turn(ctx context.Context) bool {
+// becomesFirst waits until the waiter is the first in the queue, or ctx ends.
+func (w *waiter) becomesFirst(ctx context.Context) bool {
 	for {
-		first, granted, known := w.place.state()
+		first, granted, known := w.position.state()
 		w.reports.note(known)
 		switch w.last = known; {
 		case first && granted:
@@ -219,15 +219,15 @@ func (w *waiter) turn(ctx context.Context) bool {
 			return false
 		}
 		select {
-		case <-w.place.turn:
+		case <-w.position.wake:
 		case <-ctx.Done():
 		}
 	}
 }
 
 func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
-	if w.place != nil && isObserved(w.locker) {
-		bounded = context.WithValue(bounded, placeKey{}, lineName{w.place.line.waiters, w.place.line.name})
+	if w.position != nil && isObserved(w.locker) {
+		bounded = context.WithValue(bounded, queueKey{}, queueName{w.position.queue.waiters, w.position.queue.name})
 	}
 	// Where Timeout has ended already, one attempt is made all the same, to say why there
 	// is no lease; unless the queue knew that, and last is set.
@@ -295,13 +295,13 @@ func (w *waiter) note(ctx, bounded context.Context, err error) (final bool) {
 
 // granted reports whether the locker has ever granted a lease that Acquire saw.
 func (w *waiter) granted() bool {
-	in, _ := lineOf(w.locker, w.key)
+	in, _ := queueOf(w.locker, w.key)
 	return in != nil && in.granted.Load()
 }
 
 // grant notes that the locker has granted a lease.
 func (w *waiter) grant() {
-	if in, _ := lineOf(w.locker, w.key); in != nil && !in.granted.Load() {
+	if in, _ := queueOf(w.locker, w.key); in != nil && !in.granted.Load() {
 		in.granted.Store(true)
 	}
 }
@@ -309,7 +309,7 @@ func (w *waiter) grant() {
 // ended reports why the wait is over: the caller's ctx, or else AcquireOptions.Timeout.
 func (w *waiter) ended(ctx context.Context) error {
 	count, what := fmt.Sprintf("%d attempts in %v", w.attempts, w.waited()), "last attempt"
-	if w.attempts == 0 && w.place != nil {
+	if w.attempts == 0 && w.position != nil {
 		count, what = fmt.Sprintf("%v in the queue", w.waited()), "last known"
 	}
 	last := w.last

@@ -113,7 +113,7 @@ func (w *waiter) ask(ctx context.Context) (Lease, error) {
 
 // share lets those behind in the queue know what was answered last.
 func (w *waiter) share() {
-	if w.place != nil {
-		w.place.report(w.last)
+	if w.position != nil {
+		w.position.report(w.last)
 	}
 }

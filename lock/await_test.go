@@ -163,7 +163,7 @@ func TestAcquireStandsInTheQueueOfAStoreThatHasOne(t *testing.T) {
 	})
 }
 
-// queueing is awaiting with a line for the waiters of the process.
+// queueing is awaiting with a queue for the waiters of the process.
 type queueing struct {
 	awaiting
 	lock.Waiters

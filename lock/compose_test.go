@@ -289,7 +289,7 @@ func TestDecoratorsInEveryOrderForceReleaseTheRightNames(t *testing.T) {
 	})
 }
 
-// Without a semaphore, one who comes by the full name stands in the same line.
+// Without a semaphore, one who comes by the full name stands in the same queue.
 func TestDecoratorsInEveryOrderHaveOneLineForAName(t *testing.T) {
 	inEveryOrder(t, func(t *testing.T, c *composition) {
 		const waiters = 6

@@ -1,8 +1,8 @@
 package lock
 
-// Lines is how many lines w has now.
-func (w *Waiters) Lines() int {
+// Queues is how many queues w has now.
+func (w *Waiters) Queues() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.lines)
+	return len(w.queues)
 }

@@ -81,7 +81,7 @@ func waits(t *testing.T, l lock.Locker, n int) (reported *reasons, stop func()) 
 }
 
 func TestAWaiterLearnsWithinSecondsWhoHoldsTheKeyNow(t *testing.T) {
-	for name, n := range map[string]int{"the first of a line": 1, "one behind": 3} {
+	for name, n := range map[string]int{"the first of a queue": 1, "one behind": 3} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := memory.New()

@@ -115,8 +115,8 @@ func (w *waiter) pause(ctx context.Context) {
 // pauses are those of the queue, with the channel that receives when they have changed;
 // or those of the options, where the waiter has no position in one.
 func (w *waiter) pauses() (pauses, <-chan struct{}) {
-	if w.place != nil {
-		return w.place.pauses()
+	if w.position != nil {
+		return w.position.pauses()
 	}
 	return w.opts.pauses(), nil
 }

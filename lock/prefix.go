@@ -28,7 +28,7 @@ func Prefix(l Locker, prefix string) Locker {
 
 var (
 	_ Locker     = (*prefixed)(nil)
-	_ liner      = (*prefixed)(nil)
+	_ queuer     = (*prefixed)(nil)
 	_ keyChanger = (*prefixed)(nil)
 )
 
@@ -64,7 +64,7 @@ func (p *prefixed) TryAcquire(ctx context.Context, key string, ttl time.Duration
 
 func (p *prefixed) below(key string) (Locker, string) { return p.inner, p.prefix + key }
 
-func (p *prefixed) line(key string) (*Waiters, string) { return lineOf(p.below(key)) }
+func (p *prefixed) queue(key string) (*Waiters, string) { return queueOf(p.below(key)) }
 
 // As is in place of Unwrap: through that, As would find what takes full names.
 func (p *prefixed) As(target any) bool {

@@ -99,7 +99,7 @@ func Semaphore(l Locker, n int) Locker { return &semaphore{l, n} }
 
 var (
 	_ Locker     = (*semaphore)(nil)
-	_ liner      = (*semaphore)(nil)
+	_ queuer     = (*semaphore)(nil)
 	_ keyChanger = (*semaphore)(nil)
 )
 
@@ -181,11 +181,11 @@ func (e *HeldError) meet(refusal error, slot int) {
 	}
 }
 
-// line is one for all slots, but one for each n: a waiter for one of 2 slots must not stand
+// queue is one for all slots, but one for each n: a waiter for one of 2 slots must not stand
 // before a waiter for one of 5, for whom a slot may be free. No key has its name, which is
-// not UTF-8. With one slot it is the line of the key itself.
-func (s *semaphore) line(key string) (*Waiters, string) {
-	w, name := lineOf(s.inner, key)
+// not UTF-8. With one slot it is the queue of the key itself.
+func (s *semaphore) queue(key string) (*Waiters, string) {
+	w, name := queueOf(s.inner, key)
 	if s.n == 1 {
 		return w, name
 	}

@@ -15,181 +15,181 @@ import (
 // A Locker that embeds it must not call Acquire for a key within its TryAcquire
 // of that key: it would wait for itself.
 type Waiters struct {
-	mu    sync.Mutex // guards lines, spare, and every line
-	lines map[string]*line
-	spare *line // of a line that emptied, so that a lone waiter costs no allocation
+	mu     sync.Mutex // guards queues, spare, and every queue
+	queues map[string]*queue
+	spare  *queue // one that emptied, so that a lone waiter costs no allocation
 
 	granted atomic.Bool // an Acquire or AcquireAll got a lease: the store does work
 }
 
-// liner is a locker that has lines. line returns the Waiters in which the waiters for key
-// stand, and the name of their line there. A decorator that changes keys returns those of
+// queuer is a locker that has queues. queue returns the Waiters in which the waiters for key
+// stand, and the name of their queue there. A decorator that changes keys returns those of
 // its inner locker, for the name that the key has there.
-type liner interface {
-	line(key string) (w *Waiters, name string)
+type queuer interface {
+	queue(key string) (w *Waiters, name string)
 }
 
-var _ liner = (*Waiters)(nil)
+var _ queuer = (*Waiters)(nil)
 
-func (w *Waiters) line(key string) (*Waiters, string) { return w, key }
+func (w *Waiters) queue(key string) (*Waiters, string) { return w, key }
 
-// lineOf is where those who wait for key in l stand; a nil w: l has no Waiters.
-func lineOf(l Locker, key string) (w *Waiters, name string) {
-	if in, ok := As[liner](l); ok {
-		return in.line(key)
+// queueOf is where those who wait for key in l stand; a nil w: l has no Waiters.
+func queueOf(l Locker, key string) (w *Waiters, name string) {
+	if in, ok := As[queuer](l); ok {
+		return in.queue(key)
 	}
 	return nil, ""
 }
 
-// line is the queue of those who wait for one name; it has at least one. The first of
+// queue is that of the waiters for one name; it has at least one. The first of
 // them asks the store, and the others sleep.
-type line struct {
+type queue struct {
 	waiters     *Waiters
 	name        string
-	first, last *place
-	seat        place  // the place of the first
-	pauses      pauses // of the most eager: one who hardly asks must not slow those behind
-	known       error  // what the store said last of the name; nil: nothing yet
-	granted     bool   // the one before the first got a lease of this very name, which is thus not free
-	observing   int    // calls of observers under way, about attempts of the first: see observeWithin
+	first, last *position
+	front       position // that of the first who came, so that a lone waiter costs no allocation
+	pauses      pauses   // of the most eager: one who hardly asks must not slow those behind
+	known       error    // what the store said last of the name; nil: nothing yet
+	granted     bool     // the one before the first got a lease of this very name, which is thus not free
+	observing   int      // calls of observers under way, about attempts of the first: see observeWithin
 }
 
-// place is the position of one waiter in its line. After leave it must not be used.
-type place struct {
-	line       *line
-	prev, next *place
-	// turn receives when this place has become the first, once, and after that when the
-	// line's pauses have changed.
-	turn chan struct{}
+// position is that of one waiter in its queue. After dequeue it must not be used.
+type position struct {
+	queue      *queue
+	prev, next *position
+	// wake receives when this position has become the first, once, and after that when the
+	// queue's pauses have changed.
+	wake chan struct{}
 }
 
-func (p *place) signal() {
+func (p *position) signal() {
 	select {
-	case p.turn <- struct{}{}:
+	case p.wake <- struct{}{}:
 	default:
 	}
 }
 
-// stand takes the last place in name's line, which may be the first as well. It is
+// enqueue takes the last position in name's queue, which may be the first as well. It is
 // nil while an observer receives an attempt of the first.
-func (w *Waiters) stand(name string, pauses pauses) (p *place, first bool) {
+func (w *Waiters) enqueue(name string, pauses pauses) (p *position, first bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	l := w.lines[name]
-	if l != nil && l.observing > 0 {
+	q := w.queues[name]
+	if q != nil && q.observing > 0 {
 		return nil, true
 	}
-	if l == nil {
-		l, w.spare = w.spare, nil
-		if l == nil {
-			l = new(line)
+	if q == nil {
+		q, w.spare = w.spare, nil
+		if q == nil {
+			q = new(queue)
 		}
-		l.waiters, l.name, l.pauses = w, name, pauses
-		l.first, l.last = &l.seat, &l.seat
-		l.seat.line = l
-		if w.lines == nil {
-			w.lines = make(map[string]*line)
+		q.waiters, q.name, q.pauses = w, name, pauses
+		q.first, q.last = &q.front, &q.front
+		q.front.queue = q
+		if w.queues == nil {
+			w.queues = make(map[string]*queue)
 		}
-		w.lines[name] = l
-		return &l.seat, true
+		w.queues[name] = q
+		return &q.front, true
 	}
-	p = &place{line: l, prev: l.last, turn: make(chan struct{}, 1)}
-	l.last.next, l.last = p, p
-	if eager := l.pauses.most(pauses); eager != l.pauses {
-		l.pauses = eager
-		l.first.signal()
+	p = &position{queue: q, prev: q.last, wake: make(chan struct{}, 1)}
+	q.last.next, q.last = p, p
+	if eager := q.pauses.most(pauses); eager != q.pauses {
+		q.pauses = eager
+		q.first.signal()
 	}
 	return p, false
 }
 
-type placeKey struct{}
+type queueKey struct{}
 
 // observeWithin calls notify, an observer's callback about an attempt that Acquire made
 // with ctx. The callback may wait for the same key: Acquires that begin meanwhile do not
 // enqueue, because they would wait for the callback to return.
 func observeWithin(ctx context.Context, notify func()) {
-	at, ok := ctx.Value(placeKey{}).(lineName)
+	at, ok := ctx.Value(queueKey{}).(queueName)
 	if !ok {
 		notify()
 		return
 	}
-	l := at.observing(nil, 1)
-	defer at.observing(l, -1)
+	q := at.observing(nil, 1)
+	defer at.observing(q, -1)
 	notify()
 }
 
-// lineName names a queue of waiters, which may be gone by the time that an observer
+// queueName names a queue of waiters, which may be gone by the time that an observer
 // receives a call that went on in the background.
-type lineName struct {
+type queueName struct {
 	in   *Waiters
 	name string
 }
 
 // observing counts an observer in or, with the queue where it was counted, out.
-func (at lineName) observing(in *line, n int) *line {
+func (at queueName) observing(in *queue, n int) *queue {
 	at.in.mu.Lock()
 	defer at.in.mu.Unlock()
-	l := at.in.lines[at.name]
-	if l != nil && (in == nil && n > 0 || l == in && l.observing > 0) {
-		l.observing += n
+	q := at.in.queues[at.name]
+	if q != nil && (in == nil && n > 0 || q == in && q.observing > 0) {
+		q.observing += n
 	}
-	return l
+	return q
 }
 
-// leave gives the place up, wherever in the line it is; if it was the first, the
+// dequeue gives the position up, wherever in the queue it is; if it was the first, the
 // next one is asking from now on. lease is what it got, or nil.
-func (p *place) leave(lease Lease) {
-	l, w := p.line, p.line.waiters
+func (p *position) dequeue(lease Lease) {
+	q, w := p.queue, p.queue.waiters
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	first := l.first == p
+	first := q.first == p
 	if first {
-		l.first = p.next
+		q.first = p.next
 	} else {
 		p.prev.next = p.next
 	}
 	if p.next == nil {
-		l.last = p.prev
+		q.last = p.prev
 	} else {
 		p.next.prev = p.prev
 	}
 	switch {
-	case l.first == nil:
-		delete(w.lines, l.name)
-		*l = line{}
-		w.spare = l
+	case q.first == nil:
+		delete(w.queues, q.name)
+		*q = queue{}
+		w.spare = q
 	case first:
-		l.granted = lease != nil && lease.Key() == l.name // and not of one of several slots
+		q.granted = lease != nil && lease.Key() == q.name // and not of one of several slots
 		if lease != nil {
-			l.known = &HeldError{Key: lease.Key(), Holder: "this process"}
+			q.known = &HeldError{Key: lease.Key(), Holder: "this process"}
 		}
-		l.first.signal()
+		q.first.signal()
 	}
 }
 
-// state reports whether the place is the first, and what line.granted and line.known
+// state reports whether the position is the first, and what queue.granted and queue.known
 // say.
-func (p *place) state() (first, granted bool, known error) {
-	l := p.line
-	l.waiters.mu.Lock()
-	defer l.waiters.mu.Unlock()
-	return l.first == p, l.granted, l.known
+func (p *position) state() (first, granted bool, known error) {
+	q := p.queue
+	q.waiters.mu.Lock()
+	defer q.waiters.mu.Unlock()
+	return q.first == p, q.granted, q.known
 }
 
 // report notes, for those behind, what the store said of the name.
-func (p *place) report(known error) {
-	p.line.waiters.mu.Lock()
-	defer p.line.waiters.mu.Unlock()
-	p.line.known = known
+func (p *position) report(known error) {
+	p.queue.waiters.mu.Lock()
+	defer p.queue.waiters.mu.Unlock()
+	p.queue.known = known
 }
 
-// pauses are the line's, with the channel that receives when they have changed. Only the
-// first in the line asks for them.
-func (p *place) pauses() (pauses, <-chan struct{}) {
-	p.line.waiters.mu.Lock()
-	defer p.line.waiters.mu.Unlock()
-	if p.turn == nil {
-		p.turn = make(chan struct{}, 1)
+// pauses are the queue's, with the channel that receives when they have changed. Only the
+// first in the queue asks for them.
+func (p *position) pauses() (pauses, <-chan struct{}) {
+	p.queue.waiters.mu.Lock()
+	defer p.queue.waiters.mu.Unlock()
+	if p.wake == nil {
+		p.wake = make(chan struct{}, 1)
 	}
-	return p.line.pauses, p.turn
+	return p.queue.pauses, p.wake
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,114 +15,9 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-// lineStore is a backend for one process, with lines.
-type lineStore struct {
-	lock.Waiters
-	try func(ctx context.Context, key string) error // before all else; not under mu
-
-	mu    sync.Mutex // guards all below
-	held  map[string]bool
-	down  error    // what every attempt fails with; nil: it works
-	tries []string // the keys that were asked for
-	token uint64
-}
-
-func (l *lineStore) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
-	l.mu.Lock()
-	l.tries = append(l.tries, key)
-	l.mu.Unlock()
-	if l.try != nil {
-		if err := l.try(ctx, key); err != nil {
-			return nil, err
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.down != nil {
-		return nil, l.down
-	}
-	if l.held[key] {
-		return nil, &lock.HeldError{Key: key, Holder: "host-1"}
-	}
-	l.set(key, true)
-	l.token++
-	return new(store).lease(func(g *lock.Grant) {
-		g.Key, g.Token, g.Expiry = key, l.token, time.Now().Add(ttl)
-		g.Release = func(context.Context) error { l.free(key); return nil }
-	}), nil
-}
-
-func (l *lineStore) set(key string, held bool) {
-	if l.held == nil {
-		l.held = map[string]bool{}
-	}
-	l.held[key] = held
-}
-
-func (l *lineStore) hold(key string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.set(key, true)
-}
-
-func (l *lineStore) free(key string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.set(key, false)
-	l.down = nil
-}
-
-// asked is how often the store was asked since the last call.
-func (l *lineStore) asked() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := len(l.tries)
-	l.tries = nil
-	return n
-}
-
-// through is a decorator that changes nothing.
-type through struct{ lock.Locker }
-
-func (d through) Unwrap() lock.Locker { return d.Locker }
-
-// waiting is one Acquire that goes on beside the test.
-type waiting struct {
-	cancel context.CancelCauseFunc
-	done   chan struct{}
-	lease  lock.Lease
-	err    error
-	ended  time.Time
-}
-
-// stand has an Acquire come, and returns when it has gone as far as it can.
-func stand(t *testing.T, l lock.Locker, key string, opts *lock.AcquireOptions) *waiting {
-	ctx, cancel := context.WithCancelCause(t.Context())
-	w := &waiting{cancel: cancel, done: make(chan struct{})}
-	go func() {
-		defer close(w.done)
-		w.lease, w.err = lock.Acquire(ctx, l, key, ttl, opts)
-		w.ended = time.Now()
-	}()
-	synctest.Wait()
-	return w
-}
-
-func (w *waiting) over() bool {
-	synctest.Wait()
-	select {
-	case <-w.done:
-		return true
-	default:
-		return false
-	}
-}
-
-var steady = &lock.AcquireOptions{Jitter: -1}
-
-func TestWaitersStandInLine(t *testing.T) {
-	bubble("AndHaveTheirTurnInTheOrderInWhichTheyCame", t, func(t *testing.T) {
-		l := &lineStore{}
+func TestWaitersStandInAQueue(t *testing.T) {
+	bubble("AndAreServedInTheOrderInWhichTheyCame", t, func(t *testing.T) {
+		l := &queueStore{}
 		l.hold("k")
 		var order []int
 		var wg sync.WaitGroup
@@ -143,10 +37,10 @@ func TestWaitersStandInLine(t *testing.T) {
 			require.Equal(t, i, order[i])
 		}
 		require.Len(t, order, 20)
-		require.Zero(t, l.Lines())
+		require.Zero(t, l.Queues())
 	})
 	bubble("WithOneOfThemAsking", t, func(t *testing.T) {
-		l := &lineStore{}
+		l := &queueStore{}
 		l.hold("k")
 		first := stand(t, l, "k", steady)
 		time.Sleep(time.Second)
@@ -161,46 +55,46 @@ func TestWaitersStandInLine(t *testing.T) {
 			w.cancel(nil)
 			<-w.done
 		}
-		require.Zero(t, l.Lines())
+		require.Zero(t, l.Queues())
 	})
 	bubble("OfEachKeyAnother", t, func(t *testing.T) {
-		l := &lineStore{}
+		l := &queueStore{}
 		l.hold("a")
 		a := stand(t, l, "a", nil)
 		b := stand(t, l, "b", nil)
 		require.True(t, b.over())
 		require.NoError(t, b.err)
-		require.Equal(t, 1, l.Lines())
+		require.Equal(t, 1, l.Queues())
 		l.free("a")
 		<-a.done
 		require.NoError(t, a.err)
 	})
 	bubble("ByWhateverCompositionTheyCame", t, func(t *testing.T) {
-		l := &lineStore{}
+		l := &queueStore{}
 		l.hold("a:b:k")
 		within := lock.Prefix(l, "a:")
-		line := []*waiting{
+		queue := []*waiting{
 			stand(t, within, "b:k", steady),
 			stand(t, l, "a:b:k", steady),
 			stand(t, lock.Prefix(within, "b:"), "k", steady),
 			stand(t, lock.Observe(through{within}, func(lock.Event) {}), "b:k", steady),
 		}
-		require.Equal(t, 1, l.Lines())
+		require.Equal(t, 1, l.Queues())
 		require.Equal(t, 1, l.asked())
 		l.free("a:b:k")
-		for i, w := range line {
+		for i, w := range queue {
 			<-w.done
 			require.NoError(t, w.err)
 			require.Equal(t, "a:b:k", w.lease.Key())
-			for _, behind := range line[i+1:] {
+			for _, behind := range queue[i+1:] {
 				require.False(t, behind.over())
 			}
 			require.NoError(t, w.lease.Release(t.Context()))
 		}
-		require.Zero(t, l.Lines())
+		require.Zero(t, l.Queues())
 	})
 	bubble("ButNotThoseWhoCountTheirAttempts", t, func(t *testing.T) {
-		l := &lineStore{}
+		l := &queueStore{}
 		l.hold("k")
 		w := stand(t, l, "k", nil)
 		l.asked()
@@ -213,41 +107,41 @@ func TestWaitersStandInLine(t *testing.T) {
 	bubble("NorThoseWhoseCtxHasEndedBefore", t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		l := &lineStore{}
+		l := &queueStore{}
 		_, err := lock.Acquire(ctx, l, "k", ttl, nil)
 		require.ErrorIs(t, err, context.Canceled)
 		require.Zero(t, l.asked())
-		require.Zero(t, l.Lines())
+		require.Zero(t, l.Queues())
 	})
 }
 
-func TestAWaiterInLine(t *testing.T) {
+func TestAWaiterInTheQueue(t *testing.T) {
 	cause := errors.New("shutting down")
-	bubble("LeavesAtOnceFromAnyPlace", t, func(t *testing.T) {
-		l := &lineStore{}
+	bubble("LeavesAtOnceFromAnyPosition", t, func(t *testing.T) {
+		l := &queueStore{}
 		l.hold("k")
-		line := make([]*waiting, 6)
-		for i := range line {
-			line[i] = stand(t, l, "k", nil)
+		queue := make([]*waiting, 6)
+		for i := range queue {
+			queue[i] = stand(t, l, "k", nil)
 		}
 		for _, i := range []int{2, 0, 5} { // the middle, the first, the last
-			line[i].cancel(cause)
-			require.True(t, line[i].over())
-			require.ErrorIs(t, line[i].err, context.Canceled)
-			require.ErrorIs(t, line[i].err, cause)
-			require.ErrorIs(t, line[i].err, lock.ErrHeld)
+			queue[i].cancel(cause)
+			require.True(t, queue[i].over())
+			require.ErrorIs(t, queue[i].err, context.Canceled)
+			require.ErrorIs(t, queue[i].err, cause)
+			require.ErrorIs(t, queue[i].err, lock.ErrHeld)
 		}
 		l.free("k")
 		for _, i := range []int{1, 3, 4} {
-			<-line[i].done
-			require.NoError(t, line[i].err)
-			require.NoError(t, line[i].lease.Release(t.Context()))
+			<-queue[i].done
+			require.NoError(t, queue[i].err)
+			require.NoError(t, queue[i].lease.Release(t.Context()))
 		}
-		require.Zero(t, l.Lines())
+		require.Zero(t, l.Queues())
 	})
-	bubble("PassesItsTurnOnIfItsCtxEndsAtTheSameTime", t, func(t *testing.T) {
+	bubble("LetsTheNextAskIfItsCtxEndsAtTheSameTime", t, func(t *testing.T) {
 		for range 200 { // either may be seen first
-			l := &lineStore{}
+			l := &queueStore{}
 			l.hold("k")
 			a, b, c := stand(t, l, "k", nil), stand(t, l, "k", nil), stand(t, l, "k", nil)
 			a.cancel(nil)
@@ -259,12 +153,12 @@ func TestAWaiterInLine(t *testing.T) {
 			require.ErrorIs(t, b.err, context.Canceled)
 			require.Nil(t, b.lease)
 			require.NoError(t, c.lease.Release(t.Context()))
-			require.Zero(t, l.Lines())
+			require.Zero(t, l.Queues())
 		}
 	})
 	bubble("GivesALeaseBackThatComesWithTheEndOfItsCtxBeforeTheNextAsks", t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		l := &lineStore{}
+		l := &queueStore{}
 		l.try = func(context.Context, string) error {
 			time.Sleep(time.Millisecond)
 			cancel(cause)
@@ -289,7 +183,7 @@ func TestAWaiterInLine(t *testing.T) {
 		"TimesOutWithTheOutageThatTheyMet":   {lock.ErrUnavailable, lock.ErrUnavailable, lock.ErrHeld},
 	} {
 		bubble(name, t, func(t *testing.T) {
-			l := &lineStore{try: func(context.Context, string) error { return c.answer }}
+			l := &queueStore{try: func(context.Context, string) error { return c.answer }}
 			l.hold("k")
 			ahead := stand(t, l, "k", nil)
 			start := time.Now()
@@ -306,7 +200,7 @@ func TestAWaiterInLine(t *testing.T) {
 		})
 	}
 	bubble("TimesOutAsUnavailableIfTheStoreAnswersNobody", t, func(t *testing.T) {
-		l := &lineStore{try: func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }}
+		l := &queueStore{try: func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }}
 		ahead := stand(t, l, "k", nil)
 		w := stand(t, l, "k", timeout)
 		gone := stand(t, l, "k", nil)
@@ -322,9 +216,9 @@ func TestAWaiterInLine(t *testing.T) {
 		<-ahead.done
 	})
 	bubble("KnowsThatTheOneAheadHasTheLease", t, func(t *testing.T) {
-		l := &lineStore{}
+		l := &queueStore{}
 		l.try = func(ctx context.Context, _ string) error {
-			if l.Lines() == 1 && l.token == 0 {
+			if l.Queues() == 1 && l.token == 0 {
 				time.Sleep(time.Second) // so that there are others behind the one who gets it
 				return nil
 			}
@@ -344,7 +238,7 @@ func TestAWaiterInLine(t *testing.T) {
 		require.ErrorIs(t, next.err, lock.ErrHeld, "its own attempt had no answer")
 	})
 	bubble("IsNotStuckBehindAPanic", t, func(t *testing.T) {
-		l := &lineStore{}
+		l := &queueStore{}
 		var once sync.Once
 		l.try = func(context.Context, string) error {
 			time.Sleep(time.Second)
@@ -361,10 +255,10 @@ func TestAWaiterInLine(t *testing.T) {
 		require.Equal(t, "bad backend", <-done)
 		<-w.done
 		require.NoError(t, w.err)
-		require.Zero(t, l.Lines())
+		require.Zero(t, l.Queues())
 	})
 	bubble("FailsAsThoseAheadDidIfAskingAgainCantHelp", t, func(t *testing.T) {
-		l := &lineStore{}
+		l := &queueStore{}
 		l.try = func(context.Context, string) error { time.Sleep(time.Second); return lock.ErrClosed }
 		a, b := stand(t, l, "k", nil), stand(t, l, "k", nil)
 		<-a.done
@@ -375,7 +269,7 @@ func TestAWaiterInLine(t *testing.T) {
 	bubble("HurriesThoseAheadToItsOwnPace", t, func(t *testing.T) {
 		lazy := &lock.AcquireOptions{Delay: time.Hour, Jitter: -1}
 		for _, down := range []error{nil, lock.ErrUnavailable} {
-			l := &lineStore{down: down}
+			l := &queueStore{down: down}
 			l.hold("k")
 			a := stand(t, l, "k", lazy)
 			time.Sleep(10 * time.Minute)
@@ -395,7 +289,7 @@ func TestAWaiterInLine(t *testing.T) {
 		}
 	})
 	t.Run("IsSafeAmongManyWhoComeAndGo", func(t *testing.T) {
-		l := &lineStore{}
+		l := &queueStore{}
 		var inside atomic.Int64
 		var wg sync.WaitGroup
 		for range 16 {
@@ -415,93 +309,6 @@ func TestAWaiterInLine(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		require.Zero(t, l.Lines())
-	})
-}
-
-// pushed is lineStore with notifications, and slots: a key of two has two leases.
-type pushed struct {
-	lineStore
-	calls []string // under mu
-	wake  chan<- struct{}
-}
-
-func (p *pushed) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
-	p.note("try")
-	if base, ok := strings.CutPrefix(key, "slots:"); ok {
-		lease, err := p.lineStore.TryAcquire(ctx, base+"/1", ttl)
-		if err != nil {
-			lease, err = p.lineStore.TryAcquire(ctx, base+"/2", ttl)
-		}
-		return lease, err
-	}
-	return p.lineStore.TryAcquire(ctx, key, ttl)
-}
-
-func (p *pushed) Watch(_ context.Context, _ string, wake chan<- struct{}) (func(), error) {
-	p.note("watch")
-	p.wake = wake
-	return func() { p.note("stop") }, nil
-}
-
-func (p *pushed) note(call string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.calls = append(p.calls, call)
-}
-
-func (p *pushed) noted() string {
-	synctest.Wait()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	defer func() { p.calls = nil }()
-	return strings.Join(p.calls, " ")
-}
-
-func TestTheNextInLine(t *testing.T) {
-	bubble("WatchesBeforeItAsksForWhatTheOneBeforeGot", t, func(t *testing.T) {
-		p := &pushed{}
-		p.hold("k")
-		a, b, c := stand(t, p, "k", nil), stand(t, p, "k", nil), stand(t, p, "k", nil)
-		require.Equal(t, "try watch try", p.noted())
-		p.free("k")
-		p.wake <- struct{}{}
-		<-a.done
-		require.Equal(t, "try stop watch try", p.noted(), "the watch ends before the next one begins")
-		require.NoError(t, a.lease.Release(t.Context()))
-		p.wake <- struct{}{}
-		<-b.done
-		require.Equal(t, a.ended, b.ended)
-		require.Equal(t, "try stop watch try", p.noted())
-		c.cancel(nil)
-		<-c.done
-		require.Equal(t, "stop", p.noted())
-	})
-	bubble("AsksAtOnceWhereTheOneBeforeLeftWithoutALease", t, func(t *testing.T) {
-		p := &pushed{}
-		p.hold("k")
-		a, b := stand(t, p, "k", nil), stand(t, p, "k", nil)
-		p.noted()
-		a.cancel(nil)
-		<-a.done
-		require.Equal(t, "stop try watch try", p.noted())
-		b.cancel(nil)
-		<-b.done
-	})
-	bubble("AsksAtOnceWhereTheOneBeforeGotOneOfSeveral", t, func(t *testing.T) {
-		p := &pushed{}
-		p.hold("k/1")
-		p.hold("k/2")
-		a, b, c := stand(t, p, "slots:k", nil), stand(t, p, "slots:k", nil), stand(t, p, "slots:k", nil)
-		p.noted()
-		p.free("k/1")
-		p.free("k/2")
-		p.wake <- struct{}{}
-		<-a.done
-		<-b.done
-		require.Equal(t, a.ended, b.ended)
-		require.Equal(t, "try stop try try watch try", p.noted())
-		c.cancel(nil)
-		<-c.done
+		require.Zero(t, l.Queues())
 	})
 }

@@ -339,39 +339,21 @@ func init() {
 	registry.Register("etcds", func(_ context.Context, rest string) (lock.Locker, error) { return openURL("https", rest) })
 }
 
-// openURL takes //user:password@h1:2379,h2,h3?prefix=&tls-ca=..., which is no URL to package
-// url where there are several hosts.
+// openURL takes //user:password@h1:2379,h2,h3?prefix=&tls-ca=...
 func openURL(scheme, rest string) (lock.Locker, error) {
-	rest, ok := strings.CutPrefix(rest, "//")
-	authority, query, _ := strings.Cut(rest, "?")
-	authority = strings.TrimSuffix(authority, "/")
-	credentials, hosts, named := "", authority, false
-	if at := strings.LastIndex(authority, "@"); at >= 0 {
-		credentials, hosts, named = authority[:at], authority[at+1:], true
-	}
-	if !ok || hosts == "" || strings.ContainsAny(hosts, "/#") || strings.Contains(query, "#") {
-		return nil, fmt.Errorf("%w: want etcd://host:2379[,host:2379] and parameters; user:password@ before the first host, percent-encoded", lock.ErrInvalid)
-	}
-	p, err := urlparams.Parse(query, "")
+	h, err := urlparams.ReadHosts(scheme, rest, "2379",
+		"etcd://host:2379[,host:2379] and parameters; user:password@ before the first host, percent-encoded")
 	if err != nil {
 		return nil, err
 	}
+	p := h.Params
 	cfg := clientv3.Config{
+		Endpoints:   h.URLs,
 		DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
 		DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: keepAliveTimeout,
 	}
-	for h := range strings.SplitSeq(hosts, ",") {
-		u, err := url.Parse(scheme + "://" + h)
-		if err != nil || u.Hostname() == "" {
-			return nil, fmt.Errorf("%w: a host is empty or has a bad port", lock.ErrInvalid)
-		}
-		if u.Port() == "" {
-			u.Host += ":2379"
-		}
-		cfg.Endpoints = append(cfg.Endpoints, u.String())
-	}
-	if named {
-		name, password, _ := strings.Cut(credentials, ":")
+	if h.Named {
+		name, password, _ := strings.Cut(h.Credentials, ":")
 		var err1, err2 error
 		cfg.Username, err1 = url.PathUnescape(name)
 		cfg.Password, err2 = url.PathUnescape(password)

@@ -74,7 +74,7 @@ func TestLockersAreServedInTheOrderInWhichTheyCame(t *testing.T) {
 	}
 }
 
-func TestNobodyBargesInBeforeTheFirstInLine(t *testing.T) {
+func TestNobodyBargesInBeforeTheFirstInTheQueue(t *testing.T) {
 	dir := t.TempDir()
 	hour := func(_ *testing.T, l *Locker) { l.turnTimeout = time.Hour } // no pause of this process ends it
 	holder, other := newLocker(t, dir, nil), newLocker(t, dir, nil)

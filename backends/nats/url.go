@@ -35,38 +35,18 @@ const (
 	redial       = 250 * time.Millisecond
 )
 
-// openURL takes //user:password@h1:4222,h2,h3?bucket=&..., which is no URL to package url
-// where there are several hosts. A user without a password is a token, as NATS has it. natss
-// requires TLS, nats uses it where the server does.
+// openURL takes //user:password@h1:4222,h2,h3?bucket=&... A user without a password is a token,
+// as NATS has it. natss requires TLS, nats uses it where the server does.
 func openURL(scheme, rest string) (lock.Locker, error) {
-	rest, ok := strings.CutPrefix(rest, "//")
-	authority, query, _ := strings.Cut(rest, "?")
-	authority = strings.TrimSuffix(authority, "/")
-	credentials, hosts, named := "", authority, false
-	if at := strings.LastIndex(authority, "@"); at >= 0 {
-		credentials, hosts, named = authority[:at], authority[at+1:], true
-	}
-	if !ok || hosts == "" || strings.ContainsAny(hosts, "/#") || strings.Contains(query, "#") {
-		return nil, fmt.Errorf("%w: want %s://host:4222[,host:4222] and parameters; user:password@ or a token and @ before the first host, percent-encoded", lock.ErrInvalid, scheme)
-	}
-	p, err := urlparams.Parse(query, "")
+	h, err := urlparams.ReadHosts("nats", rest, "4222",
+		scheme+"://host:4222[,host:4222] and parameters; user:password@ or a token and @ before the first host, percent-encoded")
 	if err != nil {
 		return nil, err
 	}
-	var servers []string
-	for h := range strings.SplitSeq(hosts, ",") {
-		u, err := url.Parse("nats://" + h)
-		if err != nil || u.Hostname() == "" {
-			return nil, fmt.Errorf("%w: a host is empty or has a bad port", lock.ErrInvalid)
-		}
-		if u.Port() == "" {
-			u.Host = net.JoinHostPort(u.Hostname(), "4222")
-		}
-		servers = append(servers, u.String())
-	}
+	p := h.Params
 	options := options()
-	if named {
-		options, err = withCredentials(options, credentials)
+	if h.Named {
+		options, err = withCredentials(options, h.Credentials)
 		if err != nil {
 			return nil, err
 		}
@@ -119,7 +99,7 @@ func openURL(scheme, rest string) (lock.Locker, error) {
 	if secure != nil {
 		options = append(options, natsgo.Secure(secure))
 	}
-	l, err := newLocker(dialing(strings.Join(servers, ","), options, domain), o)
+	l, err := newLocker(dialing(strings.Join(h.URLs, ","), options, domain), o)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@
 package postgres
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"os"
@@ -15,8 +14,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/storetest"
 )
+
+func TestMain(m *testing.M) { os.Exit(programtest.Main(m)) }
 
 // nodeExample is a keeper for Node that writes to Postgres under its fencing token. It is tested
 // here, where there is a driver to start Postgres with.
@@ -24,8 +26,8 @@ const nodeExample = "../../examples/node/sql"
 
 // keeper is a copy of it beside pg, with a database.
 type keeper struct {
-	lockkeeper, dir, node string
-	env                   []string
+	dir, node string
+	env       []string
 }
 
 func newKeeper(t *testing.T) *keeper {
@@ -101,23 +103,19 @@ func TestAWriteWithASmallerTokenIsRefused(t *testing.T) {
 }
 
 type running struct {
-	*exec.Cmd
-	in  io.Writer
-	out *bufio.Reader
+	*programtest.Program
+	in io.Writer
 }
 
 func (k *keeper) run(t *testing.T) *running {
 	t.Helper()
 	// A ttl so long that nothing but the token can stop the first keeper in time.
-	cmd := k.command(t, "", k.lockkeeper, "run", "prices", "--ttl", "10m", "-q", "--", k.node, "keeper.mjs")
+	cmd := k.command(t, "", programtest.Lockkeeper(t), "run", "prices", "--ttl", "10m", "-q", "--", k.node, "keeper.mjs")
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	cmd.Stderr = cmd.Stdout
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() { _ = in.Close(); _ = cmd.Wait() })
-	return &running{cmd, in, bufio.NewReader(out)}
+	p := programtest.Start(t, cmd)
+	t.Cleanup(func() { _ = in.Close(); p.Exits(t) })
+	return &running{p, in}
 }
 
 // says gives the keeper a price and returns what it says of it.
@@ -125,26 +123,18 @@ func (r *running) says(t *testing.T, value string) string {
 	t.Helper()
 	_, err := io.WriteString(r.in, value+"\n")
 	require.NoError(t, err)
-	line, err := r.out.ReadString('\n')
-	require.NoError(t, err, line)
-	return line
+	return r.Next(t, ".*")[0]
 }
 
 // A keeper whose hold an operator has broken does not know of it yet, as one that was paused.
 func TestAKeeperThatGoesOnAfterItsTimeDoesNotWriteOverItsSuccessor(t *testing.T) {
 	t.Parallel()
 	k := newKeeper(t)
-	k.lockkeeper = filepath.Join(t.TempDir(), "lockkeeper")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", k.lockkeeper, "../../cmd/lockkeeper")
-	build.Env = append(os.Environ(), "GOWORK=") // the command is a module of its own
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, string(out))
-
 	first := k.run(t)
-	token := regexp.MustCompile(`^1 written with token (\d+)\n$`).FindStringSubmatch(first.says(t, "1"))
+	token := regexp.MustCompile(`^1 written with token (\d+)$`).FindStringSubmatch(first.says(t, "1"))
 	require.NotNil(t, token)
 	require.Equal(t, "ton-usd 1 "+token[1], k.row(t))
-	out, err = k.command(t, "", k.lockkeeper, "release", "prices", "--force", "--yes", "--token", token[1]).CombinedOutput()
+	out, err := k.command(t, "", programtest.Lockkeeper(t), "release", "prices", "--force", "--yes", "--token", token[1]).CombinedOutput()
 	require.NoError(t, err, string(out))
 
 	second := k.run(t)

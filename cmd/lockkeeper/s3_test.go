@@ -4,20 +4,19 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/storetest"
 )
+
+func TestMain(m *testing.M) { os.Exit(programtest.Main(m)) }
 
 // Each verb on a bucket, with credentials as the SDK's users have them.
 func TestEachVerbOnS3(t *testing.T) {
 	s := storetest.StartS3(t)
-	binary := filepath.Join(t.TempDir(), "lockkeeper")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v: %s", err, out)
-	}
+	binary := programtest.Lockkeeper(t)
 	env := append(os.Environ(), "LOCKKEEPER_URL=s3://"+storetest.Bucket+"/ci?poll=100ms&endpoint="+s.Endpoint(),
 		"AWS_ACCESS_KEY_ID="+storetest.RootUser, "AWS_SECRET_ACCESS_KEY="+storetest.Password, "AWS_SHARED_CREDENTIALS_FILE="+os.DevNull, "AWS_CONFIG_FILE="+os.DevNull)
 	do := func(want int, args ...string) string {
@@ -45,27 +44,13 @@ func TestEachVerbOnS3(t *testing.T) {
 	has(do(0, "list"), "report")
 	has(do(0, "show", "report"), "report", "token")
 	has(do(0, "health"), "s3", "honoured")
-	watched := exec.CommandContext(t.Context(), binary, "watch")
-	watched.Env = env
-	shown, err := watched.StdoutPipe()
-	if err == nil {
-		err = watched.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = watched.Process.Kill() })
-	some := make([]byte, 1024)
-	n, err := shown.Read(some)
-	if err != nil {
-		t.Fatal(err)
-	}
-	has(string(some[:n]), "report")
-	if err := watched.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	if err := watched.Wait(); err != nil {
-		t.Fatalf("watch: %v, want the end of a Ctrl-C: 0", err)
+	watch := exec.Command(binary, "watch")
+	watch.Env = env
+	p := programtest.Start(t, watch)
+	p.Sees(t, "report")
+	p.Signal(t, os.Interrupt)
+	if code := p.Exits(t); code != 0 {
+		t.Fatalf("watch: ended with %d, want the end of a Ctrl-C, 0: %s", code, &p.Out)
 	}
 	do(0, "release", "report", "--force", "--yes")
 	has(do(0, "run", "report", "--wait", "10s", "-q", "--", "echo", "again"), "again")

@@ -4,8 +4,6 @@
 package deploy
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -19,26 +17,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 )
 
-var lockkeeper string
-
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "lockkeeper-deploy")
-		if err != nil {
-			panic(err)
-		}
-		defer os.RemoveAll(dir)
-		lockkeeper = filepath.Join(dir, "lockkeeper")
-		build := exec.Command("go", "build", "-o", lockkeeper, "../../cmd/lockkeeper")
-		build.Env = append(os.Environ(), "GOWORK=") // the command is a module of its own
-		if out, err := build.CombinedOutput(); err != nil {
-			panic(string(out))
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(programtest.Main(m)) }
 
 // unit is a unit's settings, each with its values in order.
 type unit map[string][]string
@@ -152,16 +134,15 @@ func TestTheTimerStartsWithinTheMinimumHoldAndMakesUpForNothing(t *testing.T) {
 	require.Contains(t, u.one(t, "Timer.OnCalendar"), "UTC")
 }
 
-// start runs a command line of these files with a store of files and another program.
-func start(t *testing.T, url, line string, program ...string) *exec.Cmd {
+// command is a command line of these files with a store of files and another program.
+func command(t *testing.T, url, line string, program ...string) *exec.Cmd {
 	t.Helper()
 	args := strings.Fields(line)
 	before := slices.Index(args, "--")
 	require.Positive(t, before, line)
 	require.Equal(t, "lockkeeper", filepath.Base(args[0]))
-	cmd := exec.CommandContext(t.Context(), lockkeeper, append(args[1:before+1:before+1], program...)...)
+	cmd := exec.Command(programtest.Lockkeeper(t), append(args[1:before+1:before+1], program...)...)
 	cmd.Env = append(os.Environ(), "LOCKKEEPER_URL="+url)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // its program ends with it
 	return cmd
 }
 
@@ -191,7 +172,7 @@ func TestAJobRunsOnOneMachine(t *testing.T) {
 		ran := filepath.Join(t.TempDir(), "ran")
 		var statuses []int
 		for range 3 {
-			out, err := start(t, url, line, "/bin/sh", "-c", "echo ran >>"+ran).CombinedOutput()
+			out, err := command(t, url, line, "/bin/sh", "-c", "echo ran >>"+ran).CombinedOutput()
 			statuses = append(statuses, status(err))
 			require.Empty(t, string(out), "%s mails what a job prints", name)
 		}
@@ -208,22 +189,12 @@ func TestStoppingAKeeperIsNoFailure(t *testing.T) {
 	line := readUnit(t, "keeper.service").one(t, "Service.ExecStart")
 	url := "file://" + filepath.Join(t.TempDir(), "locks")
 	for _, state := range []string{"holding", "standing by"} {
-		cmd := start(t, url, line, "sleep", "600")
-		stderr, err := cmd.StderrPipe()
-		require.NoError(t, err)
-		require.NoError(t, cmd.Start())
-		read := bufio.NewReader(stderr)
-		var seen bytes.Buffer
-		for !strings.Contains(seen.String(), state) {
-			s, err := read.ReadString('\n')
-			seen.WriteString(s)
-			require.NoError(t, err, "it ended without %q: %s", state, &seen)
-		}
+		p := programtest.Start(t, command(t, url, line, "sleep", "600"))
+		p.Sees(t, state)
 		stop := func() {
-			require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
-			_, _ = read.WriteTo(&seen)
-			code := status(cmd.Wait())
-			require.Contains(t, append(success(t, "keeper.service"), "0"), strconv.Itoa(code), "%s: %s", state, &seen)
+			p.Signal(t, syscall.SIGTERM)
+			code := p.Exits(t)
+			require.Contains(t, append(success(t, "keeper.service"), "0"), strconv.Itoa(code), "%s: %s", state, &p.Out)
 		}
 		if state == "holding" {
 			defer stop() // the next one stands by
@@ -240,7 +211,7 @@ func TestFlockAroundLockkeeperExcludesThoseWithEither(t *testing.T) {
 	if err != nil {
 		t.Skip("no flock(1), which is Linux's")
 	}
-	dir := t.TempDir()
+	dir, lockkeeper := t.TempDir(), programtest.Lockkeeper(t)
 	old, url := filepath.Join(dir, "job.lock"), "file://"+filepath.Join(dir, "locks")
 	moved := func() int {
 		cmd := exec.CommandContext(t.Context(), flock, "-n", "-E", "99", old, lockkeeper, "run", "job", "--once", "-q", "--", "true")
@@ -252,19 +223,15 @@ func TestFlockAroundLockkeeperExcludesThoseWithEither(t *testing.T) {
 		99: {flock, "-n", old, "sh", "-c", "echo held; read end"},
 		75: {lockkeeper, "run", "job", "-q", "--", "sh", "-c", "echo held; read end"},
 	} {
-		cmd := exec.CommandContext(t.Context(), holder[0], holder[1:]...)
+		cmd := exec.Command(holder[0], holder[1:]...)
 		cmd.Env = append(os.Environ(), "LOCKKEEPER_URL="+url)
 		in, err := cmd.StdinPipe()
 		require.NoError(t, err)
-		out, err := cmd.StdoutPipe()
-		require.NoError(t, err)
-		require.NoError(t, cmd.Start())
-		line, err := bufio.NewReader(out).ReadString('\n')
-		require.NoError(t, err)
-		require.Equal(t, "held\n", line)
+		p := programtest.Start(t, cmd)
+		p.Sees(t, "held\n")
 		require.Equal(t, want, moved())
 		require.NoError(t, in.Close())
-		_ = cmd.Wait()
+		p.Exits(t)
 	}
 	require.Equal(t, 0, moved())
 }

@@ -3,7 +3,6 @@
 package deploy
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"net"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 )
 
@@ -27,11 +27,9 @@ import (
 // stopped, and then ends it as a supervisor does.
 func leads(t *testing.T, args []string, client *http.Client, host string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), lockkeeper, args...)
+	cmd := exec.Command(programtest.Lockkeeper(t), args...)
 	cmd.Env = append(os.Environ(), "LOCKKEEPER_URL=file://"+filepath.Join(t.TempDir(), "locks"))
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	require.NoError(t, cmd.Start())
+	p := programtest.Start(t, cmd)
 	var answer struct {
 		Leading bool
 		Token   string
@@ -44,13 +42,12 @@ func leads(t *testing.T, args []string, client *http.Client, host string) {
 		defer reply.Body.Close()
 		return json.NewDecoder(reply.Body).Decode(&answer) == nil && answer.Leading
 	}, time.Minute, 20*time.Millisecond)
-	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	p.Signal(t, syscall.SIGTERM)
 	reply, err := client.Post("http://"+host+"/stopped?token="+answer.Token, "", nil)
 	require.NoError(t, err)
 	require.NoError(t, reply.Body.Close())
 	require.Equal(t, http.StatusAccepted, reply.StatusCode)
-	_ = cmd.Wait()
-	require.Equal(t, 0, cmd.ProcessState.ExitCode(), "%v: %s", args, &said)
+	require.Equal(t, 0, p.Exits(t), "%v: %s", args, &p.Out)
 }
 
 func TestTheLinesOfLeadLeadAndStopWithoutAFailure(t *testing.T) {

@@ -3,15 +3,12 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -22,98 +19,34 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/backends/memory"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/leader"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
 )
 
-// testTimeout is for what has to happen, on however busy a machine.
-const testTimeout = time.Minute
+func TestMain(m *testing.M) { os.Exit(programtest.Main(m)) }
 
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "keeper")
-	if err != nil {
-		return "", err
-	}
-	binary := filepath.Join(dir, "keeper")
-	out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput()
-	if err != nil {
-		return "", errors.New(string(out))
-	}
-	return binary, nil
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if binary, err := build(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(binary))
-	}
-	os.Exit(code)
-}
-
-// process is one running keeper.
+// process is one running keeper. Its standard error is apart.
 type process struct {
-	*exec.Cmd
-	lines  chan string
-	stderr bytes.Buffer
+	*programtest.Program
+	stderr programtest.Output
 }
 
 func start(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
-	binary, err := build()
-	require.NoError(t, err)
-	p := &process{Cmd: exec.Command(binary, args...), lines: make(chan string, 10_000)}
-	p.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
-	p.Stderr = &p.stderr
-	out, err := p.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, p.Start())
-	go func() {
-		defer close(p.lines)
-		for s := bufio.NewScanner(out); s.Scan(); {
-			p.lines <- s.Text()
-		}
-	}()
-	t.Cleanup(func() { // does nothing to one that has ended
-		_ = p.Process.Kill()
-		for range p.lines {
-		}
-		_ = p.Wait()
-	})
+	p, cmd := &process{}, exec.Command(programtest.Build(t, "."), args...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
+	cmd.Stderr = &p.stderr
+	p.Program = programtest.Start(t, cmd)
 	return p
 }
 
-// sees waits for a line with re, and returns re's first group.
+// sees waits for a line with re, behind that of the last call, and returns re's first group.
 func (p *process) sees(t *testing.T, re string) string {
 	t.Helper()
-	limit := time.After(testTimeout)
-	for {
-		select {
-		case line, ok := <-p.lines:
-			if !ok {
-				require.Fail(t, "ended without printing "+re, p.stderr.String())
-			}
-			if m := regexp.MustCompile(re + "()").FindStringSubmatch(line); m != nil {
-				return m[1]
-			}
-		case <-limit:
-			require.Fail(t, "never printed "+re)
-		}
-	}
-}
-
-// exits waits for the end and returns the status.
-func (p *process) exits(t *testing.T) int {
-	t.Helper()
-	for range p.lines {
-	}
-	err := p.Wait()
-	exit := new(exec.ExitError)
-	if err != nil && !errors.As(err, &exit) {
-		require.NoError(t, err)
-	}
-	return p.ProcessState.ExitCode()
+	return p.Next(t, re+"()")[1]
 }
 
 const leads = `leading with fencing token (\d+)`
@@ -127,9 +60,9 @@ func handOff(t *testing.T, env []string, killed func(t *testing.T, first *proces
 	second.sees(t, `standing by: .*leads with token \d+`)
 
 	// Ctrl-C: it finishes, releases, and ends well; the second goes on.
-	require.NoError(t, first.Process.Signal(os.Interrupt))
+	first.Signal(t, os.Interrupt)
 	first.sees(t, "stopped")
-	require.Equal(t, 0, first.exits(t))
+	require.Equal(t, 0, first.Exits(t))
 	require.Empty(t, first.stderr.String())
 	second.sees(t, leads)
 	second.sees(t, "price update 1 done")
@@ -140,8 +73,8 @@ func handOff(t *testing.T, env []string, killed func(t *testing.T, first *proces
 	notBefore := killed(t, second)
 	third.sees(t, leads)
 	require.False(t, time.Now().Before(notBefore), "it led before the killed one's lease had ended")
-	require.NoError(t, third.Process.Signal(syscall.SIGTERM))
-	require.Equal(t, 0, third.exits(t))
+	third.Signal(t, syscall.SIGTERM)
+	require.Equal(t, 0, third.Exits(t))
 }
 
 func TestACopyThatLeavesSaysIfTheHolderMayBeDead(t *testing.T) {
@@ -167,7 +100,7 @@ func TestFileBackend(t *testing.T) {
 		first.sees(t, leads)
 		second := start(t, []string{"REDIS_RETRY_COUNT=1", "REDIS_RETRY_DELAY_MS=1"}, dir, "-exit-if-held")
 		second.sees(t, "another keeper is running, exiting")
-		require.Equal(t, 0, second.exits(t))
+		require.Equal(t, 0, second.Exits(t))
 		require.Empty(t, second.stderr.String())
 	})
 
@@ -177,13 +110,13 @@ func TestFileBackend(t *testing.T) {
 		first.sees(t, leads)
 		second := start(t, env, dir)
 		second.sees(t, "standing by")
-		require.NoError(t, first.Process.Signal(syscall.SIGSTOP))
+		first.Signal(t, syscall.SIGSTOP)
 		second.sees(t, leads)
-		require.NoError(t, first.Process.Signal(syscall.SIGCONT))
+		first.Signal(t, syscall.SIGCONT)
 		first.sees(t, "lost the lease with token")
 		first.sees(t, "standing by")
-		require.NoError(t, second.Process.Signal(os.Interrupt))
-		require.Equal(t, 0, second.exits(t))
+		second.Signal(t, os.Interrupt)
+		require.Equal(t, 0, second.Exits(t))
 		first.sees(t, leads)
 	})
 
@@ -192,8 +125,8 @@ func TestFileBackend(t *testing.T) {
 		first.sees(t, leads)
 		second := start(t, nil, dir)
 		second.sees(t, "standing by")
-		require.NoError(t, second.Process.Signal(os.Interrupt))
-		require.Equal(t, 0, second.exits(t))
+		second.Signal(t, os.Interrupt)
+		require.Equal(t, 0, second.Exits(t))
 		require.Empty(t, second.stderr.String())
 	})
 }
@@ -226,7 +159,7 @@ func TestBadInputIsOneClearLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := start(t, c.env, append([]string{"-dir=" + t.TempDir()}, c.args...)...)
-			require.NotZero(t, p.exits(t))
+			require.NotZero(t, p.Exits(t))
 			stderr := p.stderr.String()
 			require.Contains(t, stderr, c.want)
 			require.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
@@ -235,22 +168,14 @@ func TestBadInputIsOneClearLine(t *testing.T) {
 	}
 }
 
-// rest is what it printed that nobody has read yet. The program has ended.
-func (p *process) rest() (text string) {
-	for line := range p.lines {
-		text += line + "\n"
-	}
-	return text
-}
-
 func TestAKeeperThatStartsBeforeItsRedisWaitsForIt(t *testing.T) {
 	server := redistest.StartN(t, 1, "--appendonly", "yes", "--appendfsync", "always")[0]
 	server.Kill()
 	p := start(t, []string{"REDIS_NODES=redis://user:secret@" + server.Addr()})
 	require.NotContains(t, p.sees(t, `waiting for the store: (.*connection refused.*)`), "secret")
-	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
-	require.NotContains(t, p.rest(), "waiting", "said once")
-	require.Equal(t, 0, p.exits(t), "stopped while waiting")
+	p.Signal(t, syscall.SIGTERM)
+	require.Equal(t, 0, p.Exits(t), "stopped while waiting")
+	require.Equal(t, 1, strings.Count(p.Out.String(), "waiting"), "said once")
 	require.Empty(t, p.stderr.String())
 
 	p = start(t, []string{"REDIS_NODES=" + server.Addr()})
@@ -258,8 +183,8 @@ func TestAKeeperThatStartsBeforeItsRedisWaitsForIt(t *testing.T) {
 	server.Restart(false)
 	p.sees(t, "the store answers$")
 	p.sees(t, leads)
-	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
-	require.Equal(t, 0, p.exits(t))
+	p.Signal(t, syscall.SIGTERM)
+	require.Equal(t, 0, p.Exits(t))
 }
 
 func TestAnOutageIsOneLineWhenItBeginsAndOneWhenItEnds(t *testing.T) {
@@ -297,7 +222,7 @@ func TestAnOutageIsOneLineWhenItBeginsAndOneWhenItEnds(t *testing.T) {
 func TestHelp(t *testing.T) {
 	p := start(t, nil, "-help")
 	p.sees(t, "-exit-if-held")
-	require.Equal(t, 0, p.exits(t))
+	require.Equal(t, 0, p.Exits(t))
 }
 
 func TestRedlock(t *testing.T) {
@@ -313,7 +238,7 @@ func TestRedlock(t *testing.T) {
 	env := []string{"REDIS_NODES=" + strings.Join(addrs, ","), "REDIS_LOCK_TTL_MS=3000"}
 	handOff(t, env, func(t *testing.T, p *process) time.Time {
 		require.NoError(t, p.Process.Kill())
-		_ = p.exits(t)
+		_ = p.Exits(t)
 		before := time.Now()
 		info, err := l.Inspect(context.Background(), "pricing-oracle-keeper")
 		require.NoError(t, err)

@@ -4,111 +4,37 @@
 package node
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 )
 
-// testTimeout is for what has to happen, on however busy a machine.
-const testTimeout = 2 * time.Minute
+func TestMain(m *testing.M) { os.Exit(programtest.Main(m)) }
 
-var lockkeeper string
-
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "lockkeeper-node")
-		if err != nil {
-			panic(err)
-		}
-		defer os.RemoveAll(dir)
-		lockkeeper = filepath.Join(dir, "lockkeeper")
-		build := exec.Command("go", "build", "-o", lockkeeper, "../../cmd/lockkeeper")
-		build.Env = append(os.Environ(), "GOWORK=") // the command is a module of its own
-		if out, err := build.CombinedOutput(); err != nil {
-			panic(string(out))
-		}
-		return m.Run()
-	}())
-}
-
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
-type process struct {
-	*exec.Cmd
-	out  output
-	done chan struct{}
-}
-
-func start(t *testing.T, env []string, name string, args ...string) *process {
+func start(t *testing.T, env []string, name string, args ...string) *programtest.Program {
 	t.Helper()
-	p := &process{Cmd: exec.Command(name, args...), done: make(chan struct{})}
-	p.Env = append(os.Environ(), env...)
-	p.Stdout, p.Stderr = &p.out, &p.out
-	require.NoError(t, p.Start())
-	go func() { defer close(p.done); _ = p.Wait() }()
-	t.Cleanup(func() { _ = p.Process.Kill(); <-p.done })
-	return p
-}
-
-func (p *process) sees(t *testing.T, pattern string) []string {
-	t.Helper()
-	var found []string
-	require.Eventually(t, func() bool {
-		found = regexp.MustCompile(pattern).FindStringSubmatch(p.out.String())
-		return found != nil
-	}, testTimeout, 5*time.Millisecond, "never said %s: %s", pattern, &p.out)
-	return found
-}
-
-func (p *process) signal(t *testing.T, s syscall.Signal) {
-	t.Helper()
-	require.NoError(t, p.Process.Signal(s))
-}
-
-func (p *process) exits(t *testing.T) int {
-	t.Helper()
-	select {
-	case <-p.done:
-	case <-time.After(testTimeout):
-		require.Fail(t, "it did not end", p.out.String())
-	}
-	return p.ProcessState.ExitCode()
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), env...)
+	return programtest.Start(t, cmd)
 }
 
 // pair is one copy of the program, with the lockkeeper beside it.
-type pair struct{ lead, keeper *process }
+type pair struct{ lead, keeper *programtest.Program }
 
 func startPair(t *testing.T, store []string, listen, log string) pair {
 	t.Helper()
-	lead := start(t, store, lockkeeper, "lead", "prices", "--listen", listen, "--ttl=10s", "--grace=3s", "--certain=2s")
-	address := lead.sees(t, `serving on (\S+)`)[1]
+	lead := start(t, store, programtest.Lockkeeper(t), "lead", "prices", "--listen", listen, "--ttl=10s", "--grace=3s", "--certain=2s")
+	address := lead.Finds(t, `serving on (\S+)`)[1]
 	return pair{lead, start(t, nil, "node", "keeper.mjs", address, log)}
 }
 
@@ -159,14 +85,14 @@ func TestANodeProgramStopsBeforeAnotherLeads(t *testing.T) {
 	// What becomes of the lockkeeper beside the program that leads, or of the program.
 	faults := map[string]func(t *testing.T, p pair){
 		"TheSidecarIsTerminated": func(t *testing.T, p pair) {
-			p.lead.signal(t, syscall.SIGTERM)
-			require.Zero(t, p.lead.exits(t), &p.lead.out)
+			p.lead.Signal(t, syscall.SIGTERM)
+			require.Zero(t, p.lead.Exits(t), &p.lead.Out)
 		},
-		"TheSidecarIsKilled":  func(t *testing.T, p pair) { p.lead.signal(t, syscall.SIGKILL) },
-		"TheSidecarIsStopped": func(t *testing.T, p pair) { p.lead.signal(t, syscall.SIGSTOP) },
+		"TheSidecarIsKilled":  func(t *testing.T, p pair) { p.lead.Signal(t, syscall.SIGKILL) },
+		"TheSidecarIsStopped": func(t *testing.T, p pair) { p.lead.Signal(t, syscall.SIGSTOP) },
 		"TheProgramIsTerminated": func(t *testing.T, p pair) {
-			p.keeper.signal(t, syscall.SIGTERM)
-			require.Zero(t, p.keeper.exits(t), &p.keeper.out)
+			p.keeper.Signal(t, syscall.SIGTERM)
+			require.Zero(t, p.keeper.Exits(t), &p.keeper.Out)
 		},
 	}
 	for store, open := range stores {
@@ -178,20 +104,20 @@ func TestANodeProgramStopsBeforeAnotherLeads(t *testing.T) {
 				require.NoError(t, err)
 				t.Cleanup(func() { _ = os.RemoveAll(dir) })
 				first := startPair(t, store, "unix:"+filepath.Join(dir, "lead"), log)
-				first.keeper.sees(t, `leading with token \d+`)
+				first.keeper.Finds(t, `leading with token \d+`)
 				second := startPair(t, store, "127.0.0.1:0", log)
-				second.lead.sees(t, "standing by")
+				second.lead.Sees(t, "standing by")
 
 				happens(t, first)
-				second.keeper.sees(t, `leading with token \d+`)
-				first.keeper.sees(t, `the term with token \d+ is over`)
+				second.keeper.Finds(t, `leading with token \d+`)
+				first.keeper.Finds(t, `the term with token \d+ is over`)
 				require.Eventually(t, func() bool {
 					all, err := terms(log)
 					return err != nil || len(all) == 2
-				}, testTimeout, 5*time.Millisecond)
+				}, programtest.Limit, 5*time.Millisecond)
 
-				second.keeper.signal(t, syscall.SIGTERM)
-				require.Zero(t, second.keeper.exits(t), &second.keeper.out)
+				second.keeper.Signal(t, syscall.SIGTERM)
+				require.Zero(t, second.keeper.Exits(t), &second.keeper.Out)
 				all, err := terms(log)
 				require.NoError(t, err)
 				require.Len(t, all, 2)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/internal/inspect"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
 )
@@ -250,7 +251,7 @@ func steadied(out, url string) string {
 func TestGoldenRun(t *testing.T) {
 	url := fileURL(t)
 	var b strings.Builder
-	say := func(p *process) { b.WriteString(steadied(p.out.String(), url)) }
+	say := func(p *programtest.Program) { b.WriteString(steadied(p.Out.String(), url)) }
 	prompt := func(args ...string) {
 		b.WriteString("$ lockkeeper")
 		for _, arg := range args {
@@ -264,7 +265,7 @@ func TestGoldenRun(t *testing.T) {
 	ends := func(args ...string) {
 		prompt(args...)
 		p := start(t, url, nil, args...)
-		code := p.exits(t)
+		code := p.Exits(t)
 		say(p)
 		if code != 0 {
 			fmt.Fprintf(&b, "(exit status %d)\n", code)
@@ -276,9 +277,9 @@ func TestGoldenRun(t *testing.T) {
 	ends("run", "keeper", "--once", "--", "echo", "working")
 	prompt("run", "keeper", "--", "echo", "working")
 	waiter := start(t, url, nil, "run", "keeper", "--", "echo", "working")
-	waiter.sees(t, "standing by")
+	waiter.Sees(t, "standing by")
 	require.NoError(t, holder.Process.Signal(os.Interrupt))
-	require.Zero(t, waiter.exits(t))
+	require.Zero(t, waiter.Exits(t))
 	say(waiter)
 	ends("run", "--shared", "catalogue", "--", "echo", "reading")
 	ends("run", "--exclusive", "catalogue", "--", "echo", "writing")

@@ -23,7 +23,7 @@ func TestRunAPausedLockkeeperDoesNotLetTheCommandOutliveTheLease(t *testing.T) {
 	require.NoError(t, p.Process.Signal(syscall.SIGSTOP))
 	require.Eventually(t, func() bool { return !alive(all[0]) && !alive(all[1]) }, testTimeout, 5*time.Millisecond)
 	require.NoError(t, p.Process.Signal(syscall.SIGCONT))
-	require.Equal(t, exitLost, p.exits(t), &p.out)
+	require.Equal(t, exitLost, p.Exits(t), &p.Out)
 }
 
 func TestRunTheGuardKillsAfterLockkeeperWouldHaveAndBeforeTheLeaseEnds(t *testing.T) {

@@ -20,7 +20,7 @@ func TestEveryVerbWorksOnLeases(t *testing.T) {
 	require.Contains(t, out, "v1.37.2-kubefake")
 
 	holder := start(t, url, nil, "run", "oracle", "--holder", "me", "--", "sleep", "1000")
-	holder.sees(t, "holding oracle in kubernetes://")
+	holder.Sees(t, "holding oracle in kubernetes://")
 	out, code = do(t, url, nil, "list")
 	require.Zero(t, code, out)
 	require.Contains(t, out, "oracle")
@@ -31,7 +31,7 @@ func TestEveryVerbWorksOnLeases(t *testing.T) {
 	require.Equal(t, exitHeld, code, out)
 	out, code = do(t, url, nil, "release", "oracle", "--force", "--yes")
 	require.Zero(t, code, out)
-	holder.sees(t, "lost")
+	holder.Sees(t, "lost")
 	out, code = do(t, url, nil, "run", "oracle", "--at-least", "1s", "--", "sh", "-c", "echo token $LOCKKEEPER_TOKEN")
 	require.Zero(t, code, out)
 	require.Contains(t, out, "token ")

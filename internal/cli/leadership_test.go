@@ -10,13 +10,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 )
 
 // leadAnswer is what lead serves.
@@ -26,11 +26,10 @@ type leadAnswer struct {
 	Certain              int64 `json:"certain_ms"`
 }
 
-func startLead(t *testing.T, url string, args ...string) (p *process, address string) {
+func startLead(t *testing.T, url string, args ...string) (p *programtest.Program, address string) {
 	t.Helper()
 	p = start(t, url, nil, append([]string{"lead", "k", "--listen=127.0.0.1:0"}, args...)...)
-	p.sees(t, "serving on ")
-	return p, strings.TrimSuffix(regexp.MustCompile(`serving on (\S+)`).FindStringSubmatch(p.out.String())[1], "/")
+	return p, strings.TrimSuffix(p.Finds(t, `serving on (\S+)\s`)[1], "/")
 }
 
 func leadStatus(t *testing.T, client *http.Client, address string) (a leadAnswer) {
@@ -45,7 +44,7 @@ func leadStatus(t *testing.T, client *http.Client, address string) (a leadAnswer
 func TestLeadReportsWhoLeadsAndHandsOverInGoodOrder(t *testing.T) {
 	eachStore(t, func(t *testing.T, url string) {
 		first, at := startLead(t, url, "--ttl=20s", "--grace=1s", "--certain=1s", "--holder=first")
-		first.sees(t, "leading k in ")
+		first.Sees(t, "leading k in ")
 		var a leadAnswer
 		require.Eventually(t, func() bool {
 			a = leadStatus(t, http.DefaultClient, at)
@@ -56,7 +55,7 @@ func TestLeadReportsWhoLeadsAndHandsOverInGoodOrder(t *testing.T) {
 		require.LessOrEqual(t, a.Certain, int64(1000))
 
 		second, at2 := startLead(t, url, "--holder=second", "--ttl=3s")
-		second.sees(t, "held by first (")
+		second.Sees(t, "held by first (")
 		a = leadStatus(t, http.DefaultClient, at2)
 		require.False(t, a.Leading)
 		require.Equal(t, "standing by", a.State)
@@ -65,7 +64,7 @@ func TestLeadReportsWhoLeadsAndHandsOverInGoodOrder(t *testing.T) {
 		stream, err := http.Get(at + "/events")
 		require.NoError(t, err)
 		defer stream.Body.Close()
-		first.sees(t, "leading")
+		first.Sees(t, "leading")
 		require.NoError(t, first.Process.Signal(syscall.SIGTERM))
 		var last string
 		for lines := bufio.NewScanner(stream.Body); lines.Scan(); {
@@ -74,13 +73,13 @@ func TestLeadReportsWhoLeadsAndHandsOverInGoodOrder(t *testing.T) {
 			}
 		}
 		require.Contains(t, last, `"leading":false`, "what a stream ends with")
-		require.Zero(t, first.exits(t), &first.out)
-		second.sees(t, "leading k in ")
+		require.Zero(t, first.Exits(t), &first.Out)
+		second.Sees(t, "leading k in ")
 
 		out, code := do(t, url, nil, "resign", "k", "--wait=1m")
 		require.Zero(t, code, out)
 		require.NoError(t, second.Process.Signal(syscall.SIGINT))
-		second.exits(t)
+		second.Exits(t)
 		require.Equal(t, syscall.SIGINT, second.ProcessState.Sys().(syscall.WaitStatus).Signal())
 	})
 }
@@ -94,7 +93,7 @@ func TestLeadOnASocketThatItsUserAloneReaches(t *testing.T) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", path)
 	}}}
 	p := start(t, url, nil, "lead", "k", "--listen=unix:"+path)
-	p.sees(t, "leading k")
+	p.Sees(t, "leading k")
 	require.True(t, leadStatus(t, client, "http://any.name").Leading)
 	info, err := os.Stat(path)
 	require.NoError(t, err)
@@ -105,15 +104,15 @@ func TestLeadOnASocketThatItsUserAloneReaches(t *testing.T) {
 	require.Contains(t, out, "another process serves on it")
 
 	require.NoError(t, p.Process.Kill())
-	<-p.done
+	<-p.Done()
 	require.FileExists(t, path)
 	p = start(t, url, nil, "lead", "another", "--listen=unix:"+path)
-	p.sees(t, "leading another")
+	p.Sees(t, "leading another")
 	require.True(t, leadStatus(t, client, "http://any.name").Leading, "a socket that nobody serves is replaced")
 	out, code = do(t, url, nil, "run", "k", "--once", "--", "true")
 	require.Equal(t, exitHeld, code, "the one that was killed is held until its lease ends: %s", out)
 	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
-	require.Zero(t, p.exits(t), &p.out)
+	require.Zero(t, p.Exits(t), &p.Out)
 	require.NoFileExists(t, path)
 
 	require.NoError(t, os.WriteFile(path, []byte("kept"), 0o600))
@@ -152,17 +151,17 @@ func TestLeadRefusesWhatOtherMachinesReachAndOtherMistakes(t *testing.T) {
 	}
 	url := fileURL(t)
 	p := start(t, url, nil, "lead", "k", "--listen=0.0.0.0:0", "--allow-remote")
-	p.sees(t, "leading k")
+	p.Sees(t, "leading k")
 }
 
 func TestLeadAnswersBeforeItsStoreDoes(t *testing.T) {
 	p := start(t, "", []string{"REDIS_NODES=127.0.0.1:1"}, "lead", "k", "--listen=127.0.0.1:0")
-	p.sees(t, "waiting for the store")
-	at := regexp.MustCompile(`serving on (\S+)`).FindStringSubmatch(p.out.String())[1]
+	p.Sees(t, "waiting for the store")
+	at := p.Finds(t, `serving on (\S+)\s`)[1]
 	r, err := http.Get(at + "readyz")
 	require.NoError(t, err)
 	_ = r.Body.Close()
 	require.Equal(t, 503, r.StatusCode)
 	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
-	require.Zero(t, p.exits(t), &p.out)
+	require.Zero(t, p.Exits(t), &p.Out)
 }

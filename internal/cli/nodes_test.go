@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/internal/inspect"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/lock"
 )
@@ -33,8 +34,8 @@ func quorum(t *testing.T) ([]*redistest.Server, []string) {
 func on(t *testing.T, env []string, args ...string) (string, int) {
 	t.Helper()
 	p := start(t, "", env, args...)
-	code := p.exits(t)
-	return p.out.String(), code
+	code := p.Exits(t)
+	return p.Out.String(), code
 }
 
 // value is one as a client of ours has it.
@@ -53,7 +54,7 @@ func row(t *testing.T, out string, cells ...string) {
 }
 
 // holdIt holds k in a process of its own until the test ends.
-func holdIt(t *testing.T, env []string, k string) *process {
+func holdIt(t *testing.T, env []string, k string) *programtest.Program {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "pids")
 	p := start(t, "", env, args([]string{"run", k, "-q"}, family(file))...)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/internal/procgroup"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,7 +33,7 @@ func TestRunALostLeaseEndsWhatHasLeftTheGroupButNotTheSession(t *testing.T) {
 	all := pids(t, file, 3)
 	_, code := do(t, url, nil, "release", "k", "--force", "--yes")
 	require.Zero(t, code)
-	require.Equal(t, exitLost, p.exits(t), &p.out)
+	require.Equal(t, exitLost, p.Exits(t), &p.Out)
 	requireDead(t, all[:2])
 	require.True(t, alive(all[2]), "a session of its own was ended")
 }
@@ -42,7 +43,7 @@ func TestRunAnOrphanOfAnotherGroupIsEndedBeforeTheLockIsFreed(t *testing.T) {
 	p := start(t, fileURL(t), nil, "run", "k", "--ttl=2s", "--", "sh", "-c",
 		`(timeout -s WINCH 1000 sh -c 'trap "" TERM; echo $$ >`+file+`; while :; do sleep 1; done' &); while [ ! -s `+file+` ]; do sleep 0.01; done; exit 5`)
 	all := pids(t, file, 1)
-	require.Equal(t, 5, p.exits(t), &p.out)
+	require.Equal(t, 5, p.Exits(t), &p.Out)
 	requireDead(t, all)
 }
 
@@ -78,7 +79,7 @@ func TestRunOrphansThatEndedDoNotPileUp(t *testing.T) {
 	}, testTimeout, 5*time.Millisecond)
 }
 
-func guardOf(t *testing.T, p *process) (pid int) {
+func guardOf(t *testing.T, p *programtest.Program) (pid int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		for _, child := range childrenOf(p.Process.Pid) {
@@ -121,7 +122,7 @@ func TestRunTheGuardKeepsTheLockOfAKilledLockkeeperUntilItHasKilled(t *testing.T
 	all := pids(t, file, 2)
 	guard := guardOf(t, p)
 	next := start(t, url, nil, "run", "k", "--", "echo", "ran")
-	next.sees(t, "standing by")
+	next.Sees(t, "standing by")
 
 	// The kernel wakes a stopped process whose parent dies, unless it has another here.
 	require.NoError(t, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
@@ -132,13 +133,13 @@ func TestRunTheGuardKeepsTheLockOfAKilledLockkeeperUntilItHasKilled(t *testing.T
 		return ok && s.state == "T"
 	}, testTimeout, time.Millisecond)
 	require.NoError(t, p.Process.Kill())
-	<-p.done
+	<-p.Done()
 	require.Eventually(t, func() bool { return !alive(all[0]) }, testTimeout, 5*time.Millisecond, "the kernel kills the command")
 	require.True(t, alive(all[1]))
 	_, code := do(t, url, nil, "run", "k", "--once", "--", "true")
 	require.Equal(t, exitHeld, code, "the command's child lives, and the lock was free")
 
 	require.NoError(t, syscall.Kill(guard, syscall.SIGCONT))
-	next.sees(t, "ran\n")
+	next.Sees(t, "ran\n")
 	requireDead(t, all)
 }

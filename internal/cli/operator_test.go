@@ -15,10 +15,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/internal/inspect"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 )
 
 // holder starts a lockkeeper that holds key until the test ends.
-func holder(t *testing.T, url string, env []string, flags ...string) *process {
+func holder(t *testing.T, url string, env []string, flags ...string) *programtest.Program {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "pids")
 	p := start(t, url, env, args(append([]string{"run"}, flags...), family(file))...)
@@ -81,7 +82,7 @@ func TestAKeyWhoseOtherSlotsAreHeldIsNotSaidToBeFree(t *testing.T) {
 		first := holder(t, url, nil, "crawl") // so that the next one takes another
 		holder(t, url, nil, "crawl", "--slots=2")
 		require.NoError(t, first.Process.Kill())
-		first.exits(t)
+		first.Exits(t)
 		if strings.HasPrefix(url, "redlock:") {
 			_, code := do(t, url, nil, "release", "crawl", "--force", "--yes")
 			require.Zero(t, code)
@@ -112,7 +113,7 @@ func TestReleaseWithATokenBreaksThatTermOnly(t *testing.T) {
 		require.Zero(t, code, out)
 		require.Contains(t, out, "token "+token+" of ")
 		require.NoError(t, first.Process.Kill())
-		first.exits(t)
+		first.Exits(t)
 		out, code = do(t, url, nil, "release", "k", "--force", "--yes", "--token", token)
 		require.Zero(t, code, "that term is over: %s", out)
 
@@ -193,9 +194,9 @@ func TestOneDamagedRecordDoesNotHideOrKeepTheOthers(t *testing.T) {
 	url := fileURL(t)
 	damage(t, url, "damaged")
 	w := start(t, url, nil, "watch", "--interval=100ms")
-	w.sees(t, "  incomplete ")
+	w.Sees(t, "  incomplete ")
 	holder(t, url, nil, "test:k")
-	w.sees(t, "  acquired      test:k  ")
+	w.Sees(t, "  acquired      test:k  ")
 	out, code := do(t, url, nil, "list")
 	require.Equal(t, exitUnavailable, code, out)
 	require.Regexp(t, `(?m)^test:k +\S+ +\d+ `, out)
@@ -211,15 +212,15 @@ func TestOneDamagedRecordDoesNotHideOrKeepTheOthers(t *testing.T) {
 	require.Equal(t, exitUnavailable, code, out)
 	require.Contains(t, out, "broke 1 of 1\n")
 	require.Equal(t, 1, strings.Count(out, "record is damaged"), out)
-	w.sees(t, "  released      test:k  ")
-	require.NotContains(t, w.out.String(), "unavailable")
-	require.Equal(t, 1, strings.Count(w.out.String(), "incomplete"), "said once: %s", &w.out)
+	w.Sees(t, "  released      test:k  ")
+	require.NotContains(t, w.Out.String(), "unavailable")
+	require.Equal(t, 1, strings.Count(w.Out.String(), "incomplete"), "said once: %s", &w.Out)
 	damaged, err := filepath.Glob(strings.TrimPrefix(url, "file://") + "/key.*")
 	require.NoError(t, err)
 	for _, file := range damaged {
 		require.NoError(t, os.Remove(file))
 	}
-	w.sees(t, "  complete ")
+	w.Sees(t, "  complete ")
 }
 
 // One node stopping loses the token for a moment, and is no acquisition.
@@ -228,12 +229,12 @@ func TestWatchANodeThatStopsIsNoAcquisition(t *testing.T) {
 	url := "redlock://" + strings.TrimPrefix(env[0], "REDIS_NODES=")
 	holder(t, url, nil, "k")
 	w := start(t, url, nil, "watch", "--interval=100ms", "-o", "json")
-	w.sees(t, `"event":"holds"`)
+	w.Sees(t, `"event":"holds"`)
 	for _, s := range servers {
 		s.Kill()
-		w.sees(t, `"event":"node_down","node":"`+s.Addr()+`"`)
+		w.Sees(t, `"event":"node_down","node":"`+s.Addr()+`"`)
 		s.Restart(false)
-		w.sees(t, `"event":"node_back","node":"`+s.Addr()+`"`)
+		w.Sees(t, `"event":"node_back","node":"`+s.Addr()+`"`)
 	}
-	require.NotRegexp(t, regexp.MustCompile(`"event":"(acquired|released|expired|handed_over)"`), w.out.String())
+	require.NotRegexp(t, regexp.MustCompile(`"event":"(acquired|released|expired|handed_over)"`), w.Out.String())
 }

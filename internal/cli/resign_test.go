@@ -11,24 +11,24 @@ import (
 func TestResignLetsAnotherCopyLead(t *testing.T) {
 	eachStore(t, func(t *testing.T, url string) {
 		first := start(t, url, nil, "run", "k", "--ttl=2s", "--restart", "--holder=first", "--", "sleep", "1000")
-		first.sees(t, "holding k")
+		first.Sees(t, "holding k")
 		second := start(t, url, nil, "run", "k", "--ttl=2s", "--holder=second", "--", "sleep", "1000")
-		second.sees(t, "standing by")
+		second.Sees(t, "standing by")
 		token := shown(t, url, "k").Token
 
 		out, code := do(t, url, nil, "resign", "k", "--wait=20s")
 		require.Zero(t, code, out)
 		require.Contains(t, out, ", token "+token+", to resign from k")
 		require.Contains(t, out, " is over; second (")
-		first.sees(t, "to resign: ending the command")
-		first.sees(t, "campaigning again")
-		second.sees(t, "holding k")
+		first.Sees(t, "to resign: ending the command")
+		first.Sees(t, "campaigning again")
+		second.Sees(t, "holding k")
 		require.NotEqual(t, token, shown(t, url, "k").Token)
 
 		// Without --restart a copy that resigns ends; the first one leads again.
 		out, code = do(t, url, nil, "resign", "k")
 		require.Zero(t, code, out)
-		require.Equal(t, exitSignal+15, second.exits(t))
+		require.Equal(t, exitSignal+15, second.Exits(t))
 	})
 }
 
@@ -43,7 +43,7 @@ func TestResignOfAKeyThatNobodyHolds(t *testing.T) {
 func TestResignOfAHolderThatTakesItsTimeIsToldSo(t *testing.T) {
 	url := fileURL(t)
 	p := start(t, url, nil, "run", "k", "--ttl=2s", "--holder=stubborn", "--", "sh", "-c", "trap '' TERM; echo ready >&2; sleep 1000 & wait; wait; sleep 1000")
-	p.sees(t, "ready")
+	p.Sees(t, "ready")
 	out, code := do(t, url, nil, "resign", "k", "--wait=2s")
 	require.Equal(t, exitHeld, code, out)
 	require.Contains(t, out, "still holds k after 2s")

@@ -43,8 +43,8 @@ func TestBackoffGrowsWhileTheCommandFailsAtOnce(t *testing.T) {
 func TestRunRestartSaysHowTheCommandEnded(t *testing.T) {
 	for command, want := range map[string]string{"exit 0": "ended with status 0", "exit 3": "ended with status 3", "kill -9 $$": "was ended by signal 9 (killed)"} {
 		p := start(t, fileURL(t), nil, "run", "k", "--restart", "--", "sh", "-c", command)
-		p.sees(t, "lockkeeper: the command "+want+" after ")
-		p.sees(t, ": campaigning again in 1s\n")
+		p.Sees(t, "lockkeeper: the command "+want+" after ")
+		p.Sees(t, ": campaigning again in 1s\n")
 	}
 }
 
@@ -58,11 +58,11 @@ func TestRunRestartCampaignsAgainAfterALossHoweverTheCommandEndsThen(t *testing.
 		t.Run(name, func(t *testing.T) {
 			url := fileURL(t)
 			p := start(t, url, nil, "run", "k", "--restart", "--restart-delay=1ms", "--ttl=3s", "--", "sh", "-c", "echo began; "+command)
-			p.sees(t, "began\n")
+			p.Sees(t, "began\n")
 			out, code := do(t, url, nil, "release", "k", "--force", "--yes")
 			require.Zero(t, code, out)
-			p.sees(t, "campaigning again in 1ms\n")
-			require.Eventually(t, func() bool { return strings.Count(p.out.String(), "began\n") == 2 }, testTimeout, 5*time.Millisecond, "%v", &p.out)
+			p.Sees(t, "campaigning again in 1ms\n")
+			require.Eventually(t, func() bool { return strings.Count(p.Out.String(), "began\n") == 2 }, testTimeout, 5*time.Millisecond, "%v", &p.Out)
 		})
 	}
 }
@@ -70,8 +70,8 @@ func TestRunRestartCampaignsAgainAfterALossHoweverTheCommandEndsThen(t *testing.
 // And one that gets it from anyone else is one to leave for, as before.
 func TestRunRestartLeavesWhenTheCommandWasEndedBySIGTERM(t *testing.T) {
 	p := start(t, fileURL(t), nil, "run", "k", "--restart", "--restart-delay=1ms", "--", "sh", "-c", "kill -TERM $$")
-	require.Equal(t, exitSignal+15, p.exits(t), &p.out)
-	require.NotContains(t, p.out.String(), "campaigning again")
+	require.Equal(t, exitSignal+15, p.Exits(t), &p.Out)
+	require.NotContains(t, p.Out.String(), "campaigning again")
 }
 
 // Nor while it is away before its first term: another may be leading for days.
@@ -85,23 +85,23 @@ func TestRunRestartGoesOnWhileTheCommandIsReplaced(t *testing.T) {
 	write(script, "#!/bin/sh\necho one\nrm $0\n", 0o700)
 	url := fileURL(t)
 	first := start(t, url, nil, "run", "k", "--", "sleep", "1000")
-	first.sees(t, "holding k")
+	first.Sees(t, "holding k")
 	p := start(t, url, nil, "run", "k", "--restart", "--restart-delay=1ms", "--", script)
-	p.sees(t, "standing by")
+	p.Sees(t, "standing by")
 	require.NoError(t, os.Remove(script))
 	require.NoError(t, first.Process.Signal(syscall.SIGTERM))
-	p.sees(t, "no such file or directory: campaigning again")
+	p.Sees(t, "no such file or directory: campaigning again")
 	_, code := do(t, url, nil, "run", "k", "--wait=1m", "-q", "--", "true")
 	require.Zero(t, code, "who has no command to run keeps the lock")
 	write(script, "\x00\x01", 0o700)
-	p.sees(t, "exec format error: campaigning again")
+	p.Sees(t, "exec format error: campaigning again")
 	// It goes before it says so: it must not take the next one away.
 	write(script, "#!/bin/sh\nrm $0\necho one\n", 0o700)
-	p.sees(t, "one\n")
+	p.Sees(t, "one\n")
 	write(script, "#!/bin/sh\necho two\nsleep 1000\n", 0o700)
-	p.sees(t, "two\n")
+	p.Sees(t, "two\n")
 	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
-	require.Equal(t, exitSignal+15, p.exits(t), &p.out)
+	require.Equal(t, exitSignal+15, p.Exits(t), &p.Out)
 
 	_, code = do(t, url, nil, "run", "k", "--restart", "--", filepath.Join(dir, "mistyped"))
 	require.Equal(t, exitNotFound, code, "a name that was never there is a mistake")
@@ -112,19 +112,19 @@ func TestRunSIGHUPIsAReloadToOneThatRestartsStandingByAndLeading(t *testing.T) {
 	first := start(t, url, nil, "run", "k", "--restart", "--restart-delay=1ms", "--", "sh", "-c", `trap "echo reloaded" HUP; echo $$ >`+ready+`; while :; do sleep 0.01; done`)
 	pids(t, ready, 1)
 	require.NoError(t, first.Process.Signal(syscall.SIGHUP))
-	first.sees(t, "reloaded\n")
+	first.Sees(t, "reloaded\n")
 
 	second := start(t, url, nil, "run", "k", "--restart", "--restart-delay=1ms", "--", "sh", "-c", `echo second; sleep 1000`)
-	second.sees(t, "standing by")
+	second.Sees(t, "standing by")
 	require.NoError(t, second.Process.Signal(syscall.SIGHUP))
 	require.NoError(t, first.Process.Signal(syscall.SIGTERM))
-	second.sees(t, "second\n")
+	second.Sees(t, "second\n")
 	require.NoError(t, second.Process.Signal(syscall.SIGHUP)) // its command knows no reload
-	second.sees(t, "was ended by signal 1 (hangup)")
-	require.Eventually(t, func() bool { return strings.Count(second.out.String(), "second\n") == 2 }, testTimeout, 5*time.Millisecond)
+	second.Sees(t, "was ended by signal 1 (hangup)")
+	require.Eventually(t, func() bool { return strings.Count(second.Out.String(), "second\n") == 2 }, testTimeout, 5*time.Millisecond)
 
 	once := start(t, url, nil, "run", "k", "--", "true") // one that runs once is ended
-	once.sees(t, "standing by")
+	once.Sees(t, "standing by")
 	require.NoError(t, once.Process.Signal(syscall.SIGHUP))
-	require.Equal(t, exitSignal+1, once.exits(t), &once.out)
+	require.Equal(t, exitSignal+1, once.Exits(t), &once.Out)
 }

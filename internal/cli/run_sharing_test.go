@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 )
 
 func TestSharedRunsReadTogetherAndAnExclusiveOneIsAlone(t *testing.T) {
@@ -37,14 +38,14 @@ func TestSharedRunsReadTogetherAndAnExclusiveOneIsAlone(t *testing.T) {
 		require.Equal(t, "reader", r.Readers[0].As)
 
 		writer := start(t, url, nil, "run", "doc", "--exclusive", "--", "sleep", "1000")
-		writer.sees(t, "standing by for doc in ")
+		writer.Sees(t, "standing by for doc in ")
 		out, code = do(t, url, nil, "run", "doc", "--shared", "--once", "--", "echo", "ran")
 		require.Equal(t, exitHeld, code, "no reader passes a writer that waits: %s", out)
-		for _, reader := range []*process{first, second} {
+		for _, reader := range []*programtest.Program{first, second} {
 			require.NoError(t, reader.Process.Signal(syscall.SIGINT)) // its command ignores SIGTERM alone
-			reader.exits(t)
+			reader.Exits(t)
 		}
-		writer.sees(t, "holding doc as the writer in ")
+		writer.Sees(t, "holding doc as the writer in ")
 		out, _ = do(t, url, nil, "list")
 		require.Equal(t, 2, strings.Count(out, "\n"), "the writer alone, without its places: %s", out)
 		require.Contains(t, out, " writer\n")
@@ -56,11 +57,11 @@ func TestSharedRunsReadTogetherAndAnExclusiveOneIsAlone(t *testing.T) {
 
 		// One that is stopped while it stands by leaves nothing that keeps others out.
 		waiter := start(t, url, nil, "run", "doc", "--exclusive", "--", "true")
-		waiter.sees(t, "standing by for doc")
+		waiter.Sees(t, "standing by for doc")
 		require.NoError(t, waiter.Process.Signal(syscall.SIGTERM))
-		require.Equal(t, exitSignal+15, waiter.exits(t))
+		require.Equal(t, exitSignal+15, waiter.Exits(t))
 		require.NoError(t, writer.Process.Signal(syscall.SIGTERM))
-		require.Equal(t, exitSignal+15, writer.exits(t))
+		require.Equal(t, exitSignal+15, writer.Exits(t))
 		out, code = do(t, url, nil, "run", "doc", "--shared", "-q", "--", "sh", "-c", "echo $LOCKKEEPER_KEY $LOCKKEEPER_TOKEN")
 		require.Zero(t, code, out)
 		require.Regexp(t, `^doc \d+\n$`, out, "the key's own name, to which the token belongs")
@@ -86,40 +87,40 @@ func TestAReaderThatIsKilledKeepsNoWriterOut(t *testing.T) {
 	url := fileURL(t)
 	reader := holder(t, url, nil, "doc", "--shared")
 	writer := start(t, url, nil, "run", "doc", "--exclusive", "--", "echo", "ran")
-	writer.sees(t, "standing by for doc")
+	writer.Sees(t, "standing by for doc")
 	require.NoError(t, reader.Process.Kill())
-	writer.sees(t, "ran\n")
-	require.Zero(t, writer.exits(t))
+	writer.Sees(t, "ran\n")
+	require.Zero(t, writer.Exits(t))
 }
 
 func TestReadersAndWriterCanBeAskedToResignAndBroken(t *testing.T) {
 	eachStore(t, func(t *testing.T, url string) {
 		reader := start(t, url, nil, "run", "doc", "--shared", "--ttl=2s", "--", "sleep", "1000")
-		reader.sees(t, "holding doc as a reader")
+		reader.Sees(t, "holding doc as a reader")
 		place := shown(t, url, "doc").Readers[0].Key
 		out, code := do(t, url, nil, "resign", place, "--wait=1m")
 		require.Zero(t, code, out)
-		require.Equal(t, exitSignal+15, reader.exits(t))
+		require.Equal(t, exitSignal+15, reader.Exits(t))
 		writer := start(t, url, nil, "run", "doc", "--exclusive", "--ttl=2s", "--", "sleep", "1000")
-		writer.sees(t, "holding doc as the writer")
+		writer.Sees(t, "holding doc as the writer")
 		out, code = do(t, url, nil, "resign", "doc", "--wait=1m")
 		require.Zero(t, code, out)
-		require.Equal(t, exitSignal+15, writer.exits(t))
+		require.Equal(t, exitSignal+15, writer.Exits(t))
 
 		reader = start(t, url, nil, "run", "doc", "--shared", "--ttl=2s", "--", "sleep", "1000")
-		reader.sees(t, "holding doc as a reader")
+		reader.Sees(t, "holding doc as a reader")
 		out, code = do(t, url, nil, "release", "doc", "--force", "--yes")
 		require.Equal(t, exitHeld, code, out)
 		place = shown(t, url, "doc").Readers[0].Key
 		require.Contains(t, out, "lockkeeper release "+quoted(place)+" --force")
 		out, code = do(t, url, nil, "release", place, "--force", "--yes", "--token", shown(t, url, "doc").Readers[0].Token)
 		require.Zero(t, code, out)
-		require.Equal(t, exitLost, reader.exits(t))
+		require.Equal(t, exitLost, reader.Exits(t))
 		writer = start(t, url, nil, "run", "doc", "--exclusive", "--ttl=2s", "--", "sleep", "1000")
-		writer.sees(t, "holding doc as the writer")
+		writer.Sees(t, "holding doc as the writer")
 		out, code = do(t, url, nil, "release", "doc", "--force", "--yes")
 		require.Zero(t, code, out)
-		require.Equal(t, exitLost, writer.exits(t))
+		require.Equal(t, exitLost, writer.Exits(t))
 	})
 }
 
@@ -129,11 +130,11 @@ func TestSharingTheSameKeyNestedIsRefused(t *testing.T) {
 	url := fileURL(t)
 	for _, outer := range []string{"--shared", "--exclusive", "--ttl=30s"} {
 		for _, inner := range []string{"--shared", "--exclusive", "--ttl=30s"} {
-			out, code := do(t, url, nil, "run", "a", "-q", outer, "--", "sh", "-c", binary+" run a "+inner+" -- true")
+			out, code := do(t, url, nil, "run", "a", "-q", outer, "--", "sh", "-c", programtest.Lockkeeper(t)+" run a "+inner+" -- true")
 			require.Equal(t, exitUsage, code, "%s in %s: %s", inner, outer, out)
 			require.Contains(t, out, `"a" is held by a lockkeeper that this one runs under`)
 		}
-		out, code := do(t, url, nil, "run", "a", "-q", outer, "--", "sh", "-c", binary+" run b --exclusive -- true")
+		out, code := do(t, url, nil, "run", "a", "-q", outer, "--", "sh", "-c", programtest.Lockkeeper(t)+" run b --exclusive -- true")
 		require.Zero(t, code, "another key is another: %s", out)
 	}
 }
@@ -153,7 +154,7 @@ func TestWhatSharingDoesNotGoWithIsRefusedWithWhatToWrite(t *testing.T) {
 	}
 	// What the message says to write works.
 	url := fileURL(t)
-	once := []string{"run", "k-once", "--once", "--at-least", "1m", "-q", "--keep-credentials", "--", binary, "run", "-q", "--exclusive", "k", "--", "echo", "ran"}
+	once := []string{"run", "k-once", "--once", "--at-least", "1m", "-q", "--keep-credentials", "--", programtest.Lockkeeper(t), "run", "-q", "--exclusive", "k", "--", "echo", "ran"}
 	out, code := do(t, url, nil, once...)
 	require.Zero(t, code, out)
 	require.Equal(t, "ran\n", out)
@@ -169,8 +170,8 @@ func TestAWriterThatStandsByNamesEachReaderOnce(t *testing.T) {
 		holder(t, url, nil, "doc", "--shared")
 	}
 	writer := start(t, url, nil, "run", "doc", "--exclusive", "--", "true")
-	require.Eventually(t, func() bool { return strings.Count(writer.out.String(), "standing by") == 3 }, testTimeout, 5*time.Millisecond, &writer.out)
+	require.Eventually(t, func() bool { return strings.Count(writer.Out.String(), "standing by") == 3 }, testTimeout, 5*time.Millisecond, &writer.Out)
 	_, code := do(t, url, nil, "run", "doc", "--shared", "--wait=2s", "--", "true")
 	require.Equal(t, exitHeld, code)
-	require.Equal(t, 3, strings.Count(writer.out.String(), "standing by"), &writer.out)
+	require.Equal(t, 3, strings.Count(writer.Out.String(), "standing by"), &writer.Out)
 }

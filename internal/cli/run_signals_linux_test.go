@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 )
 
 func TestRunEverySignalThatMeansTheCommandIsPassedOn(t *testing.T) {
@@ -24,8 +25,8 @@ func TestRunEverySignalThatMeansTheCommandIsPassedOn(t *testing.T) {
 			fmt.Sprintf(`trap "exit 41" %d; echo $$ >%s; while :; do sleep 0.01; done`, s, ready))
 		pids(t, ready, 1)
 		require.NoError(t, p.Process.Signal(s))
-		require.Equal(t, 41, p.exits(t), "%v: %s", s, &p.out)
-		require.NotContains(t, p.out.String(), "goroutine", s)
+		require.Equal(t, 41, p.Exits(t), "%v: %s", s, &p.Out)
+		require.NotContains(t, p.Out.String(), "goroutine", s)
 	}
 }
 
@@ -37,7 +38,7 @@ func TestRunAStoppedCommandEndsByASignalToLockkeeper(t *testing.T) {
 		require.NoError(t, syscall.Kill(command, syscall.SIGSTOP))
 		stoppedIs(t, command, true)
 		require.NoError(t, p.Process.Signal(s))
-		require.Equal(t, exitSignal+int(s), p.exits(t), &p.out)
+		require.Equal(t, exitSignal+int(s), p.Exits(t), &p.Out)
 	}
 }
 
@@ -53,7 +54,7 @@ func stoppedIs(t *testing.T, pid int, want bool) {
 func TestRunTheCommandIsSuspendedAndGoesOnThroughLockkeeper(t *testing.T) {
 	ready := filepath.Join(t.TempDir(), "pids")
 	// One process: a shell whose vforked child is stopped before its exec is not stopped itself, but waits.
-	p := startCommand(t, exec.Command("setsid", "-w", binary, "run", "k", "--ttl=4s", "--", "sh", "-c", `echo $PPID $$ >`+ready+`; exec sleep 600`), fileURL(t), nil)
+	p := startCommand(t, exec.Command("setsid", "-w", programtest.Lockkeeper(t), "run", "k", "--ttl=4s", "--", "sh", "-c", `echo $PPID $$ >`+ready+`; exec sleep 600`), fileURL(t), nil)
 	all := pids(t, ready, 1)
 	require.NoError(t, syscall.Kill(all[0], syscall.SIGTSTP))
 	stoppedIs(t, all[1], true)
@@ -62,7 +63,7 @@ func TestRunTheCommandIsSuspendedAndGoesOnThroughLockkeeper(t *testing.T) {
 	require.NoError(t, syscall.Kill(all[0], syscall.SIGCONT))
 	stoppedIs(t, all[1], false)
 	require.NoError(t, syscall.Kill(all[0], syscall.SIGTERM))
-	require.Equal(t, exitSignal+15, p.exits(t), &p.out)
+	require.Equal(t, exitSignal+15, p.Exits(t), &p.Out)
 }
 
 func TestRunSIGINTThatEndsTheCommandEndsLockkeeper(t *testing.T) {
@@ -70,7 +71,7 @@ func TestRunSIGINTThatEndsTheCommandEndsLockkeeper(t *testing.T) {
 	p := start(t, fileURL(t), nil, "run", "k", "--", "sh", "-c", `echo $$ >`+ready+`; while :; do sleep 0.01; done`)
 	pids(t, ready, 1)
 	require.NoError(t, p.Process.Signal(syscall.SIGINT))
-	p.exits(t)
+	p.Exits(t)
 	ws := p.ProcessState.Sys().(syscall.WaitStatus)
 	require.True(t, ws.Signaled() && ws.Signal() == syscall.SIGINT, "%v: a shell goes on after an exit", p.ProcessState)
 
@@ -82,15 +83,15 @@ func TestRunSIGINTThatEndsTheCommandEndsLockkeeper(t *testing.T) {
 func TestRunWhileStandingByQuitEndsAndOthersAreNothing(t *testing.T) {
 	url := fileURL(t)
 	first := start(t, url, nil, "run", "k", "--", "sleep", "1000")
-	first.sees(t, "holding k")
+	first.Sees(t, "holding k")
 	p := start(t, url, nil, "run", "k", "--", "true")
-	p.sees(t, "standing by")
+	p.Sees(t, "standing by")
 	for _, s := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGALRM, syscall.SIGVTALRM} {
 		require.NoError(t, p.Process.Signal(s))
 	}
 	require.NoError(t, p.Process.Signal(syscall.SIGQUIT))
-	require.Equal(t, exitSignal+3, p.exits(t), &p.out)
-	require.NotContains(t, p.out.String(), "goroutine")
+	require.Equal(t, exitSignal+3, p.Exits(t), &p.Out)
+	require.NotContains(t, p.Out.String(), "goroutine")
 }
 
 // ignoredBy is what a command ignores, a bit for each signal.
@@ -118,10 +119,10 @@ func TestRunTheCommandIgnoresWhatLockkeeperWasStartedToIgnoreAndNothingElse(t *t
 		`trap "" TSTP TTIN TTOU`:          bit(syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU),
 		`trap "" HUP INT QUIT TTOU; true`: bit(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTTOU),
 	} {
-		p := startCommand(t, exec.Command("sh", "-c", trap+`; exec "$0" run k -q -- grep SigIgn /proc/self/status`, binary), fileURL(t), nil)
-		require.Zero(t, p.exits(t), &p.out)
+		p := startCommand(t, exec.Command("sh", "-c", trap+`; exec "$0" run k -q -- grep SigIgn /proc/self/status`, programtest.Lockkeeper(t)), fileURL(t), nil)
+		require.Zero(t, p.Exits(t), &p.Out)
 		// 32 and 33 are the C library's.
-		require.Equal(t, want, ignoredBy(t, p.out.String())&^bit(32, 33), "%s: %s", trap, &p.out)
+		require.Equal(t, want, ignoredBy(t, p.Out.String())&^bit(32, 33), "%s: %s", trap, &p.Out)
 	}
 }
 
@@ -131,8 +132,8 @@ func TestRunInATerminalTheCommandIgnoresNothingEither(t *testing.T) {
 	s := newSession(t, fileURL(t), "sh", "-c",
 		"lockkeeper run k --restart --restart-delay=1ms -- sh -c 'echo ignored=$((0x$(grep SigIgn /proc/self/status | cut -f2) & 0x7fffffff)); read a </dev/tty; exit $a'")
 	for range 3 {
-		s.sees(t, "ignored=0\r\n")
+		s.Sees(t, "ignored=0\r\n")
 		s.types(t, "0\n")
-		s.sees(t, "campaigning again")
+		s.Sees(t, "campaigning again")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 )
 
 func TestRunSaysWhichStoreAndThatNobodyHasNamedIt(t *testing.T) {
@@ -26,15 +27,15 @@ func TestRunSaysWhichStoreAndThatNobodyHasNamedIt(t *testing.T) {
 	}
 
 	holder := start(t, url, nil, "run", "k", "--", "sleep", "1000")
-	holder.sees(t, "holding k")
+	holder.Sees(t, "holding k")
 	p := start(t, url, nil, "run", "k", "--", "true")
-	p.sees(t, "standing by for k in "+url+": held by ")
+	p.Sees(t, "standing by for k in "+url+": held by ")
 }
 
 func TestRunOnceQuietPrintsNothingWhenHeld(t *testing.T) {
 	url := fileURL(t)
 	holder := start(t, url, nil, "run", "k", "--", "sleep", "1000")
-	holder.sees(t, "holding k")
+	holder.Sees(t, "holding k")
 	for _, flag := range []string{"--once", "--wait=10ms"} {
 		out, code := do(t, url, nil, "run", "k", flag, "-q", "--", "true")
 		require.Equal(t, exitHeld, code)
@@ -50,21 +51,21 @@ func TestRunOnceQuietPrintsNothingWhenHeld(t *testing.T) {
 func TestRunANestedLockkeeperNeverFallsBackToAnotherStore(t *testing.T) {
 	// What leads to the store was taken away: refused, by every command.
 	for _, args := range []string{"run b -- true", "list", "show b", "release b --force --yes"} {
-		out, code := do(t, "memory:", nil, "run", "a", "-q", "--", "sh", "-c", binary+" "+args)
+		out, code := do(t, "memory:", nil, "run", "a", "-q", "--", "sh", "-c", programtest.Lockkeeper(t)+" "+args)
 		require.Equal(t, exitUsage, code, "%s: %s", args, out)
 		require.Contains(t, out, `no store is named, and this runs under the lock "a"`, args)
 	}
 	// One that is named is another store, or the same one.
 	other := fileURL(t)
-	out, code := do(t, "memory:", nil, "run", "a", "-q", "--", binary, "run", "a", "--url", other, "--", "true")
+	out, code := do(t, "memory:", nil, "run", "a", "-q", "--", programtest.Lockkeeper(t), "run", "a", "--url", other, "--", "true")
 	require.Zero(t, code, out)
 	require.Contains(t, out, "holding a in "+other)
-	out, code = do(t, "memory:", nil, "run", "a", "-q", "--keep-credentials", "--", binary, "run", "b", "--", "true")
+	out, code = do(t, "memory:", nil, "run", "a", "-q", "--keep-credentials", "--", programtest.Lockkeeper(t), "run", "b", "--", "true")
 	require.Zero(t, code, out)
 	require.Contains(t, out, "holding b in memory:")
 	// A directory stays reachable, however it was named, and though the command has another for temporary files.
 	url := fileURL(t)
-	nested := "TMPDIR=/nowhere " + binary + " run b -- true"
+	nested := "TMPDIR=/nowhere " + programtest.Lockkeeper(t) + " run b -- true"
 	out, code = do(t, url, nil, "run", "a", "-q", "--", "sh", "-c", nested)
 	require.Zero(t, code, out)
 	require.Contains(t, out, "holding b in "+url+",")
@@ -81,8 +82,8 @@ func TestRunANestedLockkeeperNeverFallsBackToAnotherStore(t *testing.T) {
 // It would wait for the end of what it runs under.
 func TestRunTheSameKeyNestedIsRefused(t *testing.T) {
 	url := fileURL(t)
-	for _, inner := range []string{"run a -- true", "run b -- " + binary + " run a -- true", "run a --url " + url + "/. -- true"} {
-		out, code := do(t, url, nil, "run", "a", "-q", "--", "sh", "-c", binary+" "+inner)
+	for _, inner := range []string{"run a -- true", "run b -- " + programtest.Lockkeeper(t) + " run a -- true", "run a --url " + url + "/. -- true"} {
+		out, code := do(t, url, nil, "run", "a", "-q", "--", "sh", "-c", programtest.Lockkeeper(t)+" "+inner)
 		require.Equal(t, exitUsage, code, "%s: %s", inner, out)
 		require.Contains(t, out, `"a" is held by a lockkeeper that this one runs under`)
 	}

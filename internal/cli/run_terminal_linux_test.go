@@ -10,144 +10,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 )
-
-// session is a program with a terminal of its own.
-type session struct {
-	*process
-	master *os.File
-	read   int // of out
-}
-
-// newSession starts a program with lockkeeper in its PATH, and ends all of its session
-// at the end.
-func newSession(t *testing.T, url string, argv ...string) *session {
-	t.Helper()
-	if _, err := exec.LookPath(argv[0]); err != nil {
-		t.Skip(err)
-	}
-	blocking, slave := openTerminal(t, 200, 24)
-	defer slave.Close()
-	fd, err := unix.FcntlInt(blocking.Fd(), unix.F_DUPFD_CLOEXEC, 0) // one whose Close ends a Read
-	require.NoError(t, err)
-	require.NoError(t, unix.SetNonblock(fd, true))
-	master := os.NewFile(uintptr(fd), "terminal")
-	require.NoError(t, blocking.Close())
-	p := &process{Cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
-	p.Env = []string{"PATH=" + filepath.Dir(binary) + ":" + os.Getenv("PATH"), "LOCKKEEPER_URL=" + url, "PS1=$ ", "TERM=dumb", "HOME=" + t.TempDir()}
-	p.Stdin, p.Stdout, p.Stderr = slave, slave, slave
-	p.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	require.NoError(t, p.Start())
-	go func() {
-		for b := make([]byte, 4096); ; {
-			n, err := master.Read(b)
-			_, _ = p.out.Write(b[:n])
-			if err != nil {
-				return
-			}
-		}
-	}()
-	go func() {
-		defer close(p.done)
-		_ = p.Wait()
-	}()
-	t.Cleanup(func() {
-		defer master.Close()
-		for _, pid := range sessionOf(p.Process.Pid) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-		_ = p.Process.Kill()
-		<-p.done
-		if t.Failed() {
-			t.Log(p.out.String())
-		}
-	})
-	return &session{process: p, master: master}
-}
-
-// bash is an interactive one, at its first prompt.
-func bash(t *testing.T) *session {
-	t.Helper()
-	s := newSession(t, fileURL(t), "bash", "--norc", "--noprofile", "--noediting", "-i")
-	s.sees(t, "$ ")
-	return s
-}
-
-func (s *session) types(t *testing.T, text string) {
-	t.Helper()
-	_, err := s.master.WriteString(text)
-	require.NoError(t, err)
-}
-
-// sees waits for text behind what was seen last.
-func (s *session) sees(t *testing.T, text string) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		all := s.out.String()
-		i := strings.Index(all[s.read:], text)
-		if i < 0 {
-			return false
-		}
-		s.read += i + len(text)
-		return true
-	}, testTimeout, 5*time.Millisecond, "never saw %q: %s", text, &s.out)
-}
-
-// status types a command that shows the last one's. What is typed shows as well: so it must
-// not look like the answer.
-func (s *session) status(t *testing.T, want string) {
-	t.Helper()
-	s.types(t, "echo stat''us=$?\n")
-	s.sees(t, "status="+want+"\r\n")
-}
-
-// echoes shows that a command has the terminal: cat repeats what the terminal shows.
-func (s *session) echoes(t *testing.T, text string) {
-	t.Helper()
-	s.types(t, text+"\n")
-	s.sees(t, text+"\r\n"+text+"\r\n")
-}
-
-// foreground waits until a process of this name has the terminal.
-func (s *session) foreground(t *testing.T, name string) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		for _, pid := range sessionOf(s.Process.Pid) {
-			comm, _ := os.ReadFile("/proc/" + itoa(pid) + "/comm")
-			if st, ok := statOf(pid); ok && st.tty == st.group && string(comm) == name+"\n" {
-				return true
-			}
-		}
-		return false
-	}, testTimeout, 5*time.Millisecond, "%s never had the terminal: %s", name, &s.out)
-}
-
-// asleep waits until the process of this name that has the terminal waits for what is typed:
-// it has used no processor between two looks.
-func (s *session) asleep(t *testing.T, name string) {
-	t.Helper()
-	last := ""
-	require.Eventually(t, func() bool {
-		for _, pid := range sessionOf(s.Process.Pid) {
-			comm, _ := os.ReadFile("/proc/" + itoa(pid) + "/comm")
-			st, ok := statOf(pid)
-			if !ok || st.tty != st.group || string(comm) != name+"\n" {
-				continue
-			}
-			switches, _ := os.ReadFile("/proc/" + itoa(pid) + "/schedstat")
-			same := last == string(switches)
-			last = string(switches)
-			return same && st.state == "S"
-		}
-		return false
-	}, testTimeout, 20*time.Millisecond, "%s never slept: %s", name, &s.out)
-}
 
 func TestRunABackgroundCommandThatReadsGoesOnWhenItIsBroughtBack(t *testing.T) {
 	s := bash(t)
 	s.types(t, "lockkeeper run k -- cat &\n")
-	s.sees(t, "the command waits for the terminal")
+	s.Sees(t, "the command waits for the terminal")
 	s.types(t, "fg\n")
 	s.foreground(t, "cat")
 	s.echoes(t, "hello")
@@ -158,9 +27,9 @@ func TestRunABackgroundCommandThatReadsGoesOnWhenItIsBroughtBack(t *testing.T) {
 func TestRunACommandReadsFromTheTerminalThoughLockkeepersInputIsAPipe(t *testing.T) {
 	s := bash(t)
 	s.types(t, "echo x | lockkeeper run k -- sh -c 'read a </dev/tty; echo got $a'\n")
-	s.sees(t, "holding k")
+	s.Sees(t, "holding k")
 	s.types(t, "foo\n")
-	s.sees(t, "got foo\r\n")
+	s.Sees(t, "got foo\r\n")
 	s.status(t, "0")
 }
 
@@ -170,16 +39,16 @@ func TestRunCtrlCEndsTheCallerIfTheCommandDiedOfIt(t *testing.T) {
 		for command, reads := range map[string]bool{"cat": true, "sleep 1000": false} {
 			s := bash(t)
 			s.types(t, shell+" -c 'lockkeeper run k -- "+command+"; echo ne''xt'\n")
-			s.sees(t, "holding k")
+			s.Sees(t, "holding k")
 			if reads {
 				s.echoes(t, "hello")
 			} else {
 				s.startsBelow(t, "sleep")
 			}
 			s.types(t, "\x03")
-			s.sees(t, "$ ")
+			s.Sees(t, "$ ")
 			s.status(t, "130")
-			require.NotContains(t, s.out.String(), "next\r\n")
+			require.NotContains(t, s.Out.String(), "next\r\n")
 		}
 	}
 }
@@ -188,15 +57,15 @@ func TestRunCtrlCEndsALoopOfAnInteractiveShell(t *testing.T) {
 	for _, command := range []string{"cat", "sleep 1000"} {
 		s := bash(t)
 		s.types(t, "for i in 1 2 3; do lockkeeper run k -- "+command+"; done\n")
-		s.sees(t, "holding k")
+		s.Sees(t, "holding k")
 		s.startsBelow(t, strings.Fields(command)[0])
 		if command == "cat" {
 			s.echoes(t, "hello")
 		}
 		s.types(t, "\x03")
-		s.sees(t, "$ ")
+		s.Sees(t, "$ ")
 		s.status(t, "130")
-		require.Equal(t, 1, strings.Count(s.out.String(), "holding k"))
+		require.Equal(t, 1, strings.Count(s.Out.String(), "holding k"))
 	}
 }
 
@@ -211,15 +80,15 @@ func TestRunCtrlCLetsTheScriptGoOnIfTheCommandEndedInGoodOrder(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "graceful")
 		require.NoError(t, os.WriteFile(file, []byte("trap 'echo bye; exit 3' INT; echo ready; "+loop), 0o600))
 		s.types(t, "bash -c 'lockkeeper run k -- sh "+file+"; echo next $?'\n")
-		s.sees(t, "ready\r\n")
+		s.Sees(t, "ready\r\n")
 		if loop == readLoop {
 			s.types(t, "x\n")
-			s.sees(t, "got x")
+			s.Sees(t, "got x")
 			s.asleep(t, "head") // a signal that comes before it is started reaches the shell alone, which waits for it
 		}
 		s.types(t, "\x03")
-		s.sees(t, "bye\r\n")
-		s.sees(t, "next 3\r\n")
+		s.Sees(t, "bye\r\n")
+		s.Sees(t, "next 3\r\n")
 	}
 }
 
@@ -229,17 +98,17 @@ func TestRunRestartEndsByCtrlCThoughTheCommandEndsInGoodOrder(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "graceful")
 		require.NoError(t, os.WriteFile(file, []byte("trap 'echo bye; exit 0' INT; echo ready; "+loop), 0o600))
 		s.types(t, "lockkeeper run k --restart --restart-delay=1ms -- sh "+file+"\n")
-		s.sees(t, "ready\r\n")
+		s.Sees(t, "ready\r\n")
 		if loop == readLoop {
 			s.types(t, "x\n")
-			s.sees(t, "got x")
+			s.Sees(t, "got x")
 			s.asleep(t, "head")
 		}
 		s.types(t, "\x03")
-		s.sees(t, "bye\r\n")
-		s.sees(t, "$ ")
+		s.Sees(t, "bye\r\n")
+		s.Sees(t, "$ ")
 		s.status(t, "0")
-		require.Equal(t, 1, strings.Count(s.out.String(), "holding k"))
+		require.Equal(t, 1, strings.Count(s.Out.String(), "holding k"))
 	}
 }
 
@@ -247,17 +116,17 @@ func TestRunCtrlZSuspendsAndFgGoesOn(t *testing.T) {
 	for _, around := range []string{"lockkeeper run k --ttl=1m -- cat", "bash -c 'lockkeeper run k --ttl=1m -- cat; echo ne''xt'", "lockkeeper run a --ttl=1m -- lockkeeper run k --ttl=1m -- cat"} {
 		s := bash(t)
 		s.types(t, around+"\n")
-		s.sees(t, "holding k")
+		s.Sees(t, "holding k")
 		s.foreground(t, "cat")
 		s.echoes(t, "hello")
 		s.types(t, "\x1a")
-		s.sees(t, "nothing renews k")
-		s.sees(t, "Stopped")
+		s.Sees(t, "nothing renews k")
+		s.Sees(t, "Stopped")
 		s.types(t, "fg\n")
 		s.foreground(t, "cat")
 		s.echoes(t, "again")
 		s.types(t, "\x04")
-		s.sees(t, "$ ")
+		s.Sees(t, "$ ")
 		s.status(t, "0")
 	}
 }
@@ -266,12 +135,12 @@ func TestRunCtrlZAndBgForACommandThatDoesNotRead(t *testing.T) {
 	s := bash(t)
 	// One that sleeps shorter than it takes to look through /proc would hardly be seen there.
 	s.types(t, "lockkeeper run k --ttl=1m -- sh -c 'while [ ! -e $HOME/go ]; do sleep 1; done; echo do''ne'\n")
-	s.sees(t, "holding k")
+	s.Sees(t, "holding k")
 	s.startsBelow(t, "sleep")
 	s.types(t, "\x1a")
-	s.sees(t, "Stopped")
+	s.Sees(t, "Stopped")
 	s.types(t, "bg; touch ~/go\n")
-	s.sees(t, "done\r\n")
+	s.Sees(t, "done\r\n")
 }
 
 func TestRunCtrlZSuspendsOneThatStandsByOrPauses(t *testing.T) {
@@ -279,17 +148,17 @@ func TestRunCtrlZSuspendsOneThatStandsByOrPauses(t *testing.T) {
 	s.types(t, "lockkeeper run k -q -- sleep 1000 &\n")
 	s.startsBelow(t, "sleep")
 	s.types(t, "lockkeeper run k -- true\n")
-	s.sees(t, "standing by")
+	s.Sees(t, "standing by")
 	s.types(t, "\x1a")
-	s.sees(t, "Stopped")
+	s.Sees(t, "Stopped")
 	s.types(t, "fg\n")
-	s.sees(t, "standing by")
+	s.Sees(t, "standing by")
 	s.types(t, "\x03")
 	s.status(t, "130")
 	s.types(t, "lockkeeper run other --restart --restart-delay=1h -- true\n") // it was caught before
-	s.sees(t, "campaigning again")
+	s.Sees(t, "campaigning again")
 	s.types(t, "\x1a")
-	s.sees(t, "Stopped")
+	s.Sees(t, "Stopped")
 	s.types(t, "fg\n")
 	s.foreground(t, "lockkeeper")
 	s.types(t, "\x03")
@@ -300,10 +169,10 @@ func TestRunCtrlZSuspendsOneThatStandsByOrPauses(t *testing.T) {
 func TestRunASuspendedCommandDoesNotOutliveTheLease(t *testing.T) {
 	s := bash(t)
 	s.types(t, "lockkeeper run k --ttl=2s -- cat\n")
-	s.sees(t, "holding k")
+	s.Sees(t, "holding k")
 	s.echoes(t, "hello")
 	s.types(t, "\x1a")
-	s.sees(t, "Stopped")
+	s.Sees(t, "Stopped")
 	require.Eventually(t, func() bool {
 		for _, pid := range sessionOf(s.Process.Pid) {
 			comm, _ := os.ReadFile("/proc/" + itoa(pid) + "/comm")
@@ -314,7 +183,7 @@ func TestRunASuspendedCommandDoesNotOutliveTheLease(t *testing.T) {
 		return true
 	}, testTimeout, 10*time.Millisecond)
 	s.types(t, "fg\n")
-	s.sees(t, "lease lost")
+	s.Sees(t, "lease lost")
 	s.status(t, "76")
 }
 
@@ -322,7 +191,7 @@ func TestRunASuspendedCommandDoesNotOutliveTheLease(t *testing.T) {
 func TestRunALockkeeperThatWasPausedLeavesTheTerminalToTheShell(t *testing.T) {
 	s := bash(t)
 	s.types(t, "lockkeeper run k --ttl=2s -- cat\n")
-	s.sees(t, "holding k")
+	s.Sees(t, "holding k")
 	s.echoes(t, "hello")
 	s.types(t, "")
 	var keeper int
@@ -331,21 +200,21 @@ func TestRunALockkeeperThatWasPausedLeavesTheTerminalToTheShell(t *testing.T) {
 		return keeper != 0
 	}, testTimeout, 5*time.Millisecond)
 	require.NoError(t, syscall.Kill(keeper, syscall.SIGSTOP))
-	s.sees(t, "Stopped")
+	s.Sees(t, "Stopped")
 	require.Eventually(t, func() bool { return s.find("cat") == 0 }, testTimeout, 10*time.Millisecond)
 	require.NoError(t, syscall.Kill(keeper, syscall.SIGCONT))
-	s.sees(t, "lease lost")
+	s.Sees(t, "lease lost")
 	s.types(t, "echo al''ive\n")
-	s.sees(t, "alive\r\n")
+	s.Sees(t, "alive\r\n")
 }
 
 // Only who reads gets the terminal: the last of a pipeline needs it here.
 func TestRunInAPipelineTheOneThatReadsGetsTheTerminal(t *testing.T) {
 	s := bash(t)
 	s.types(t, "lockkeeper run k -- echo to''p | sh -c 'cat; read a </dev/tty; echo got $a'\n")
-	s.sees(t, "top\r\n")
+	s.Sees(t, "top\r\n")
 	s.types(t, "foo\n")
-	s.sees(t, "got foo\r\n")
+	s.Sees(t, "got foo\r\n")
 	s.status(t, "0")
 }
 
@@ -364,7 +233,7 @@ func TestRunACommandHasTheTerminalFromTheStartUnlessAnotherMayNeedIt(t *testing.
 		"( trap '' TTIN; lockkeeper run k -- " + has + " | cat)": "foreground", // nor can one that ignores this
 	} {
 		s.types(t, line+"\n")
-		s.sees(t, want+"\r\n")
+		s.Sees(t, want+"\r\n")
 	}
 	s.types(t, "lockkeeper run k -- no-such-command; lockkeeper run k -- /dev/null\n") // has the shell it again?
 	s.status(t, "126")
@@ -374,10 +243,10 @@ func TestRunACommandHasTheTerminalFromTheStartUnlessAnotherMayNeedIt(t *testing.
 func TestRunLockkeeperIsNotStoppedByWhatItSays(t *testing.T) {
 	s := bash(t)
 	s.types(t, "stty tostop; lockkeeper run k --ttl=2s -- sh -c 'while [ ! -e $HOME/go ]; do sleep 0.01; done; echo do''ne' & sleep 3; touch ~/go\n")
-	s.sees(t, "holding k")
-	s.sees(t, "waits for the terminal")
+	s.Sees(t, "holding k")
+	s.Sees(t, "waits for the terminal")
 	s.types(t, "fg\n")
-	s.sees(t, "done\r\n")
+	s.Sees(t, "done\r\n")
 	s.status(t, "0")
 }
 
@@ -389,11 +258,11 @@ func TestRunCtrlCEndsMakeWithSeveralCommands(t *testing.T) {
 		t.Skip(err)
 	}
 	s.types(t, "make -j2 -f "+file+"\n")
-	s.sees(t, "holding")
+	s.Sees(t, "holding")
 	s.foreground(t, "cat")
 	s.startsBelow(t, "sleep")
 	s.types(t, "\x03")
-	s.sees(t, "$ ")
+	s.Sees(t, "$ ")
 	s.status(t, "130")
 	require.Zero(t, s.find("sleep"))
 }
@@ -402,43 +271,37 @@ func TestRunCtrlCEndsMakeWithSeveralCommands(t *testing.T) {
 func TestRunTheTerminalsModesAreRestoredAfterACommandThatWasKilled(t *testing.T) {
 	s := bash(t)
 	s.types(t, "lockkeeper run k -- sh -c 'stty -echo -icanon; kill -9 $$'\n")
-	s.sees(t, "holding k")
-	s.sees(t, "$ ")
+	s.Sees(t, "holding k")
+	s.Sees(t, "$ ")
 	s.status(t, "137")
 	s.types(t, "stty -a\n")
-	s.sees(t, " icanon")
-	s.sees(t, " echo ")
+	s.Sees(t, " icanon")
+	s.Sees(t, " echo ")
 }
 
 // What is first in its session has no shell that could let it go on (ssh -t, docker run -it).
 func TestRunCtrlZWithoutAShellIsNothing(t *testing.T) {
-	s := newSession(t, fileURL(t), binary, "run", "k", "--ttl=1m", "--", "cat")
-	s.sees(t, "holding k")
+	s := newSession(t, fileURL(t), programtest.Lockkeeper(t), "run", "k", "--ttl=1m", "--", "cat")
+	s.Sees(t, "holding k")
 	s.echoes(t, "hello")
 	s.types(t, "\x1a")
 	s.echoes(t, "again")
 	s.types(t, "\x04")
-	require.Zero(t, s.exits(t))
+	require.Zero(t, s.Exits(t))
 }
 
 func TestRunAClosedTerminalEndsRestart(t *testing.T) {
 	url := fileURL(t)
-	s := newSession(t, url, binary, "run", "k", "--restart", "--restart-delay=1ms", "--", "sleep", "1000")
-	s.sees(t, "holding k")
+	s := newSession(t, url, programtest.Lockkeeper(t), "run", "k", "--restart", "--restart-delay=1ms", "--", "sleep", "1000")
+	s.Sees(t, "holding k")
 	s.startsBelow(t, "sleep")
 	require.NoError(t, s.master.Close())
-	s.exits(t)
+	s.Exits(t)
 
 	first := start(t, url, nil, "run", "k", "--", "sleep", "1000")
-	first.sees(t, "holding k")
-	s = newSession(t, url, binary, "run", "k", "--restart", "--", "true")
-	s.sees(t, "standing by")
+	first.Sees(t, "holding k")
+	s = newSession(t, url, programtest.Lockkeeper(t), "run", "k", "--restart", "--", "true")
+	s.Sees(t, "standing by")
 	require.NoError(t, s.master.Close())
-	s.exits(t)
-}
-
-// startsBelow waits until a process of this name runs.
-func (s *session) startsBelow(t *testing.T, name string) {
-	t.Helper()
-	require.Eventually(t, func() bool { return s.find(name) != 0 }, testTimeout, 5*time.Millisecond, "%s was never started: %s", name, &s.out)
+	s.Exits(t)
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 )
 
@@ -77,15 +78,15 @@ func TestRunWhileAnotherHolds(t *testing.T) {
 	require.Equal(t, exitHeld, code)
 
 	second := start(t, url, nil, "run", "k", "--", "echo", "ran")
-	second.sees(t, "held by ")
+	second.Sees(t, "held by ")
 	require.NoError(t, second.Process.Signal(syscall.SIGTERM))
-	require.Equal(t, exitSignal+15, second.exits(t))
+	require.Equal(t, exitSignal+15, second.Exits(t))
 
 	third := start(t, url, nil, "run", "k", "--", "echo", "ran")
-	third.sees(t, "standing by")
+	third.Sees(t, "standing by")
 	require.NoError(t, first.Process.Kill())
-	third.sees(t, "ran\n")
-	require.Zero(t, third.exits(t))
+	third.Sees(t, "ran\n")
+	require.Zero(t, third.Exits(t))
 }
 
 func TestRunSlotsLetNIn(t *testing.T) {
@@ -123,19 +124,19 @@ func TestRunSignalsArePassedOn(t *testing.T) {
 			`trap "exit 41" INT TERM HUP; echo $$ >`+ready+`; while :; do sleep 0.01; done`)
 		pids(t, ready, 1)
 		require.NoError(t, p.Process.Signal(s))
-		require.Equal(t, 41, p.exits(t), "%v: %s", s, &p.out)
+		require.Equal(t, 41, p.Exits(t), "%v: %s", s, &p.Out)
 	}
 }
 
 // nohup has its meaning for the command, too.
 func TestRunWhatLockkeeperWasStartedToIgnoreTheCommandIgnores(t *testing.T) {
 	ready := filepath.Join(t.TempDir(), "pids")
-	p := startCommand(t, exec.Command("sh", "-c", `trap "" HUP; exec "$0" "$@"`, binary,
+	p := startCommand(t, exec.Command("sh", "-c", `trap "" HUP; exec "$0" "$@"`, programtest.Lockkeeper(t),
 		"run", "k", "--", "sh", "-c", `trap "exit 41" TERM; echo $$ >`+ready+`; while :; do sleep 0.01; done`), fileURL(t), nil)
 	pids(t, ready, 1)
 	require.NoError(t, p.Process.Signal(syscall.SIGHUP))
 	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
-	require.Equal(t, 41, p.exits(t), &p.out)
+	require.Equal(t, 41, p.Exits(t), &p.Out)
 }
 
 func TestRunNobodyHasToReadWhatLockkeeperSays(t *testing.T) {
@@ -143,7 +144,7 @@ func TestRunNobodyHasToReadWhatLockkeeperSays(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, reader.Close())
 	defer writer.Close()
-	cmd := exec.Command(binary, "run", "k", "--", "sh", "-c", "exit 3")
+	cmd := exec.Command(programtest.Lockkeeper(t), "run", "k", "--", "sh", "-c", "exit 3")
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LOCKKEEPER_URL=" + fileURL(t)}
 	cmd.Stderr = writer
 	_ = cmd.Run()
@@ -165,7 +166,7 @@ func TestRunALostLeaseEndsTheWholeGroup(t *testing.T) {
 	out, code := do(t, url, nil, "release", "k", "--force", "--yes")
 	require.Zero(t, code, out)
 	require.Contains(t, out, "broke the hold of k")
-	require.Equal(t, exitLost, p.exits(t), &p.out)
+	require.Equal(t, exitLost, p.Exits(t), &p.Out)
 	requireDead(t, all)
 }
 
@@ -174,9 +175,9 @@ func TestRunWhatTheCommandLeftIsEndedBeforeTheLockIsFreed(t *testing.T) {
 	p := start(t, fileURL(t), nil, "run", "k", "--ttl=2s", "--", "sh", "-c",
 		`sh -c 'trap "" TERM; echo $$ >`+file+`; while :; do sleep 1; done' & while [ ! -s `+file+` ]; do sleep 0.01; done; exit 5`)
 	all := pids(t, file, 1)
-	require.Equal(t, 5, p.exits(t), &p.out)
+	require.Equal(t, 5, p.Exits(t), &p.Out)
 	requireDead(t, all)
-	require.Contains(t, p.out.String(), "left processes")
+	require.Contains(t, p.Out.String(), "left processes")
 }
 
 func TestRunRestartCampaignsAgainUntilASignal(t *testing.T) {
@@ -184,18 +185,18 @@ func TestRunRestartCampaignsAgainUntilASignal(t *testing.T) {
 	p := start(t, url, nil, "run", "k", "--restart", "--restart-delay=1ms", "--", "sh", "-c", "echo $$ >>"+file+"; exit 1")
 	pids(t, file, 3)
 	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
-	require.Contains(t, []int{1, exitSignal + 15}, p.exits(t), &p.out)
+	require.Contains(t, []int{1, exitSignal + 15}, p.Exits(t), &p.Out)
 
 	file = filepath.Join(t.TempDir(), "others") // the first may have been run more than three times
 	again := start(t, url, nil, args([]string{"run", "k", "--restart", "--ttl=2s"}, family(file))...)
 	first := pids(t, file, 2)
 	_, code := do(t, url, nil, "release", "k", "--force", "--yes")
 	require.Zero(t, code)
-	again.sees(t, "campaigning again")
+	again.Sees(t, "campaigning again")
 	requireDead(t, first)
 	require.Regexp(t, `(?s)holding k.*holding k`, func() string {
-		again.sees(t, "campaigning again in 1s\nlockkeeper: holding k")
-		return again.out.String()
+		again.Sees(t, "campaigning again in 1s\nlockkeeper: holding k")
+		return again.Out.String()
 	}())
 }
 
@@ -211,14 +212,14 @@ func TestRunOneThatIsCutOffStopsBeforeTheNextBegins(t *testing.T) {
 		text, _ := os.ReadFile(log)
 		return string(text)
 	}
-	require.Eventually(t, func() bool { return strings.Contains(read(), "first") }, testTimeout, 5*time.Millisecond, &cutOff.out)
+	require.Eventually(t, func() bool { return strings.Contains(read(), "first") }, testTimeout, 5*time.Millisecond, &cutOff.Out)
 	next := start(t, "redlock://"+s.Addr(), nil, "run", "k", "--", "sh", "-c", "echo next >>"+log+"; sleep 1")
-	next.sees(t, "standing by")
+	next.Sees(t, "standing by")
 	proxy.Blackhole(true)
-	require.Zero(t, next.exits(t), &next.out)
-	require.Equal(t, exitLost, cutOff.exits(t), &cutOff.out)
+	require.Zero(t, next.Exits(t), &next.Out)
+	require.Equal(t, exitLost, cutOff.Exits(t), &cutOff.Out)
 	require.True(t, strings.HasSuffix(read(), "first\nnext\n"), "the first still worked")
-	require.Regexp(t, regexp.MustCompile("ending the command"), cutOff.out.String())
+	require.Regexp(t, regexp.MustCompile("ending the command"), cutOff.Out.String())
 }
 
 func TestRunBadInputIsToldBeforeAnythingRuns(t *testing.T) {
@@ -261,7 +262,7 @@ func TestRunTellsOnceThatItCannotRenew(t *testing.T) {
 	p := start(t, "redlock://"+proxy.Addr(), nil, args([]string{"run", "k", "--ttl=3s", "--grace=500ms", "--restart"}, family(file))...)
 	pids(t, file, 2)
 	proxy.Close()
-	p.sees(t, "campaigning again")
-	require.Equal(t, 1, strings.Count(p.out.String(), "renewal failed, which ends the command in "), &p.out)
-	require.Contains(t, p.out.String(), "lease lost: not renewed in time")
+	p.Sees(t, "campaigning again")
+	require.Equal(t, 1, strings.Count(p.Out.String(), "renewal failed, which ends the command in "), &p.Out)
+	require.Contains(t, p.Out.String(), "lease lost: not renewed in time")
 }

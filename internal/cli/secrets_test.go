@@ -271,8 +271,8 @@ func (s *secrets) commands() {
 			} {
 				running.Go(func() {
 					p := start(s.t, "", env, args...)
-					p.exits(s.t)
-					s.record(args[0], p.out.String())
+					p.Exits(s.t)
+					s.record(args[0], p.Out.String())
 				})
 			}
 		}

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,15 +21,15 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/backends/memory"
 	"github.com/tonsurance/lockkeeper/internal/inspect"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
-func startServe(t *testing.T, url string, env []string, args ...string) (p *process, address string) {
+func startServe(t *testing.T, url string, env []string, args ...string) (p *programtest.Program, address string) {
 	t.Helper()
 	p = start(t, url, env, append([]string{"serve", "--listen=127.0.0.1:0"}, args...)...)
-	p.sees(t, "serving on ")
-	return p, strings.TrimSuffix(regexp.MustCompile(`serving on (\S+)`).FindStringSubmatch(p.out.String())[1], "/")
+	return p, strings.TrimSuffix(p.Finds(t, `serving on (\S+)\s`)[1], "/")
 }
 
 func fetch(t *testing.T, client *http.Client, url string) string {
@@ -76,7 +75,7 @@ func TestServeShowsWhatTheOtherCommandsShow(t *testing.T) {
 		eventually(t, at+"/metrics", `lockkeeper_locks{state="held"} 1`)
 		eventually(t, at+"/", "tenant:k")
 		require.NoError(t, p.Process.Signal(syscall.SIGTERM))
-		require.Zero(t, p.exits(t), &p.out)
+		require.Zero(t, p.Exits(t), &p.Out)
 
 		p, at = startServe(t, url, nil, "other:")
 		eventually(t, at+"/", "No lock is held")
@@ -85,14 +84,14 @@ func TestServeShowsWhatTheOtherCommandsShow(t *testing.T) {
 		_ = r.Body.Close()
 		require.Equal(t, http.StatusBadRequest, r.StatusCode, "what it does not ask for is not known")
 		require.NoError(t, p.Process.Signal(syscall.SIGINT))
-		require.Zero(t, p.exits(t), &p.out)
+		require.Zero(t, p.Exits(t), &p.Out)
 	})
 }
 
 func TestServeOnASocketThatItsUserAloneReaches(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "page.sock")
 	p := start(t, fileURL(t), nil, "serve", "--listen=unix:"+path)
-	p.sees(t, "serving on unix:"+path)
+	p.Sees(t, "serving on unix:"+path)
 	info, err := os.Stat(path)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
@@ -102,7 +101,7 @@ func TestServeOnASocketThatItsUserAloneReaches(t *testing.T) {
 	require.Contains(t, fetch(t, client, "http://any.name/"), "lockkeeper")
 	client.CloseIdleConnections()
 	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
-	require.Zero(t, p.exits(t), &p.out)
+	require.Zero(t, p.Exits(t), &p.Out)
 	require.NoFileExists(t, path)
 }
 
@@ -146,8 +145,7 @@ func TestServeShowsNoPassword(t *testing.T) {
 	const secret = "s3cret-word"
 	for _, env := range []string{"REDIS_NODES=redis://keeper:" + secret + "@127.0.0.1:1", "LOCKKEEPER_URL=redlock://keeper:" + secret + "@127.0.0.1:1"} {
 		p := start(t, "", []string{env}, "serve", "--listen=127.0.0.1:0")
-		p.sees(t, "serving on ")
-		at := strings.TrimSuffix(regexp.MustCompile(`serving on (\S+)`).FindStringSubmatch(p.out.String())[1], "/")
+		at := strings.TrimSuffix(p.Finds(t, `serving on (\S+)\s`)[1], "/")
 		eventually(t, at+"/", "The store does not say who holds what")
 		for _, path := range []string{"/", "/lock?key=k", "/api", "/metrics"} {
 			text := fetch(t, http.DefaultClient, at+path)
@@ -155,7 +153,7 @@ func TestServeShowsNoPassword(t *testing.T) {
 			require.NotContains(t, text, "keeper:", path)
 		}
 		require.Contains(t, fetch(t, http.DefaultClient, at+"/"), "127.0.0.1:1")
-		require.NotContains(t, p.out.String(), secret)
+		require.NotContains(t, p.Out.String(), secret)
 	}
 }
 

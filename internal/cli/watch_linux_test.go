@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,57 +37,59 @@ func resize(t *testing.T, master *os.File, width, height uint16) {
 	require.NoError(t, unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: width, Row: height}))
 }
 
-// inTerminal runs lockkeeper in a terminal of its own. What it prints is in out.
-func inTerminal(t *testing.T, url string, env []string, args ...string) (p *process, master *os.File) {
+// startInTerminal starts cmd in the terminal that slave is one end of.
+func startInTerminal(t *testing.T, cmd *exec.Cmd, slave *os.File) *programtest.Program {
+	t.Helper()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	return programtest.Start(t, cmd)
+}
+
+// onTerminal is a lockkeeper in a terminal of its own. What it prints is in Out.
+type onTerminal struct {
+	*programtest.Program
+	read chan struct{} // closed when all of it is in Out
+}
+
+func inTerminal(t *testing.T, url string, env []string, args ...string) (p onTerminal, master *os.File) {
 	t.Helper()
 	master, slave := openTerminal(t, 100, 24)
 	defer slave.Close()
-	p = &process{Cmd: exec.Command(binary, args...), done: make(chan struct{})}
-	p.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LOCKKEEPER_URL=" + url}, env...)
-	p.Stdin, p.Stdout, p.Stderr = slave, slave, slave
-	p.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	require.NoError(t, p.Start())
-	read := make(chan struct{})
+	cmd := exec.Command(programtest.Lockkeeper(t), args...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LOCKKEEPER_URL=" + url}, env...)
+	p = onTerminal{startInTerminal(t, cmd, slave), make(chan struct{})}
 	go func() {
-		defer close(read)
-		for b := make([]byte, 4096); ; {
-			n, err := master.Read(b) // an error when the last slave is closed
-			_, _ = p.out.Write(b[:n])
-			if err != nil {
-				return
-			}
-		}
+		defer close(p.read)
+		_, _ = io.Copy(&p.Out, master) // an error when the last slave is closed
 	}()
-	go func() {
-		_ = p.Wait()
-		<-read // all of it
-		close(p.done)
-	}()
-	t.Cleanup(func() {
-		_ = p.Process.Kill()
-		<-p.done
-	})
 	return p, master
+}
+
+func (p onTerminal) Exits(t *testing.T) int {
+	t.Helper()
+	code := p.Program.Exits(t)
+	<-p.read
+	return code
 }
 
 func TestWatchGivesTheTerminalBackHoweverItEnds(t *testing.T) {
 	for name, c := range map[string]struct {
-		end  func(p *process, master *os.File) error
+		end  func(p onTerminal, master *os.File) error
 		want int
 	}{
-		"Ctrl-C":  {func(_ *process, m *os.File) error { _, err := m.WriteString("\x03"); return err }, 0},
-		"SIGTERM": {func(p *process, _ *os.File) error { return p.Process.Signal(syscall.SIGTERM) }, exitSignal + 15},
-		"SIGHUP":  {func(p *process, _ *os.File) error { return p.Process.Signal(syscall.SIGHUP) }, exitSignal + 1},
-		"SIGQUIT": {func(p *process, _ *os.File) error { return p.Process.Signal(syscall.SIGQUIT) }, exitSignal + 3},
+		"Ctrl-C":  {func(_ onTerminal, m *os.File) error { _, err := m.WriteString("\x03"); return err }, 0},
+		"SIGTERM": {func(p onTerminal, _ *os.File) error { return p.Process.Signal(syscall.SIGTERM) }, exitSignal + 15},
+		"SIGHUP":  {func(p onTerminal, _ *os.File) error { return p.Process.Signal(syscall.SIGHUP) }, exitSignal + 1},
+		"SIGQUIT": {func(p onTerminal, _ *os.File) error { return p.Process.Signal(syscall.SIGQUIT) }, exitSignal + 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, master := inTerminal(t, fileURL(t), []string{"TERM=xterm"}, "watch")
-			p.sees(t, "no lock is held")
-			require.True(t, strings.HasPrefix(p.out.String(), screenOn))
+			p.Sees(t, "no lock is held")
+			require.True(t, strings.HasPrefix(p.Out.String(), screenOn))
 			require.NoError(t, c.end(p, master))
-			require.Equal(t, c.want, p.exits(t), &p.out)
-			require.Contains(t, p.out.String(), screenOff)
-			_, after, _ := strings.Cut(p.out.String(), screenOff)
+			require.Equal(t, c.want, p.Exits(t), &p.Out)
+			require.Contains(t, p.Out.String(), screenOff)
+			_, after, _ := strings.Cut(p.Out.String(), screenOff)
 			require.NotContains(t, after, "\x1b")
 		})
 	}
@@ -93,24 +97,24 @@ func TestWatchGivesTheTerminalBackHoweverItEnds(t *testing.T) {
 
 func TestWatchGivesTheTerminalBackWhileItIsSuspended(t *testing.T) {
 	p, _ := inTerminal(t, fileURL(t), []string{"TERM=xterm"}, "watch")
-	p.sees(t, "no lock is held")
+	p.Sees(t, "no lock is held")
 	require.NoError(t, p.Process.Signal(syscall.SIGTSTP))
-	p.sees(t, screenOff)
+	p.Sees(t, screenOff)
 	require.Eventually(t, func() bool {
 		s, ok := statOf(p.Process.Pid)
 		return ok && s.state == "T"
 	}, testTimeout, 5*time.Millisecond)
 	require.NoError(t, p.Process.Signal(syscall.SIGCONT))
-	p.sees(t, screenOff+screenOn)
+	p.Sees(t, screenOff+screenOn)
 	require.NoError(t, p.Process.Signal(syscall.SIGINT))
-	require.Zero(t, p.exits(t), &p.out)
+	require.Zero(t, p.Exits(t), &p.Out)
 }
 
 func TestWatchFollowsTheSizeOfTheTerminal(t *testing.T) {
 	p, master := inTerminal(t, fileURL(t), []string{"TERM=xterm", "COLUMNS=100"}, "watch", "--interval=1h")
-	p.sees(t, "lockkeeper: 0 locks held")
+	p.Sees(t, "lockkeeper: 0 locks held")
 	resize(t, master, 12, 5)
-	p.sees(t, "lockkeeper…")
+	p.Sees(t, "lockkeeper…")
 }
 
 func TestWatchColoursAndScreenAreForTerminalsThatHaveThem(t *testing.T) {
@@ -120,11 +124,11 @@ func TestWatchColoursAndScreenAreForTerminalsThatHaveThem(t *testing.T) {
 	pids(t, file, 2)
 
 	p, _ := inTerminal(t, url, []string{"TERM=xterm"}, "watch")
-	p.sees(t, "\x1b["+good+"m█")
+	p.Sees(t, "\x1b["+good+"m█")
 	p, _ = inTerminal(t, url, []string{"TERM=xterm", "NO_COLOR=1"}, "watch")
-	p.sees(t, "  █")
-	require.NotContains(t, p.out.String(), "m█")
+	p.Sees(t, "  █")
+	require.NotContains(t, p.Out.String(), "m█")
 	p, _ = inTerminal(t, url, []string{"TERM=dumb"}, "watch")
-	p.sees(t, "holds         k  by ")
-	require.NotContains(t, p.out.String(), "\x1b")
+	p.Sees(t, "holds         k  by ")
+	require.NotContains(t, p.Out.String(), "\x1b")
 }

@@ -51,8 +51,8 @@ var layers = []struct{ pkg, imports string }{
 	{"internal/fencetest", "lock fence backends/memory"},
 	{"internal/conformtest", "lock/locktest backends/record backends/record/recordtest internal/*"},
 	{"internal/leadserve", "lock keepalive leader internal/hostcheck"},
-	{"internal/simulation/records", "lock backends/record backends/record/recordtest"},
-	{"internal/simulation/moves", "lock backends/memory backends/record backends/record/recordtest"},
+	{"internal/simulation/records", "lock backends/record backends/record/recordtest internal/simtest"},
+	{"internal/simulation/moves", "lock backends/memory backends/record backends/record/recordtest internal/simtest"},
 	{"internal/simulation", "lock keepalive leader redlock internal/*"},
 	{"internal/pictures", "keepalive"}, // the defaults, to scale
 	{"internal/*", "lock internal/*"},

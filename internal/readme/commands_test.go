@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 )
 
@@ -256,24 +257,7 @@ func checkDocker(t *testing.T, c command) {
 	}
 }
 
-var built string // the command lockkeeper
-
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "lockkeeper-readme-")
-		if err != nil {
-			panic(err)
-		}
-		defer os.RemoveAll(dir)
-		built = filepath.Join(dir, "lockkeeper")
-		build := exec.Command("go", "build", "-o", built, "../../cmd/lockkeeper")
-		build.Env = append(os.Environ(), "GOWORK=") // the command is a module of its own
-		if out, err := build.CombinedOutput(); err != nil {
-			panic(string(out))
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(programtest.Main(m)) }
 
 // A command with --help is parsed whole and does nothing.
 func checkLockkeeper(t *testing.T, c command) {
@@ -282,7 +266,7 @@ func checkLockkeeper(t *testing.T, c command) {
 	if i := slices.Index(args, "--"); i >= 0 {
 		own, rest = args[:i], args[i:]
 	}
-	cmd := exec.CommandContext(t.Context(), built, append(append(slices.Clone(own), "--help"), rest...)...)
+	cmd := exec.CommandContext(t.Context(), programtest.Lockkeeper(t), append(append(slices.Clone(own), "--help"), rest...)...)
 	cmd.Env = []string{"HOME=" + t.TempDir()}
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s: %s", c.text, out)

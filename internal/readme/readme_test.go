@@ -3,8 +3,6 @@
 package readme
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"go/format"
 	"os"
@@ -13,9 +11,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 )
 
 const (
@@ -167,20 +165,10 @@ func TestTheKeeperLeadsAndStopsOnInterrupt(t *testing.T) {
 	goCommand(t, dir, "build", "-o", "keeper.bin", "./keeper")
 	cmd := exec.Command(filepath.Join(dir, "keeper.bin"))
 	cmd.Env = append(os.Environ(), "LOCKS=file://"+filepath.Join(dir, "locks"))
-	stderr, err := cmd.StderrPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	limit := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
-	defer limit.Stop()
-	var said bytes.Buffer
-	for lines := bufio.NewScanner(stderr); lines.Scan(); {
-		said.WriteString(lines.Text() + "\n")
-		if strings.Contains(lines.Text(), "leading with fencing token") {
-			require.NoError(t, cmd.Process.Signal(os.Interrupt))
-		}
-	}
-	require.NoError(t, cmd.Wait(), said.String())
-	require.Contains(t, said.String(), "leading with fencing token")
+	p := programtest.Start(t, cmd)
+	p.Sees(t, "leading with fencing token")
+	p.Signal(t, os.Interrupt)
+	require.Zero(t, p.Exits(t), &p.Out)
 }
 
 // The example keeper's help and its table name the same settings.

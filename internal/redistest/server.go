@@ -18,6 +18,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 )
 
 // RequireEnv names the environment variable that turns a missing server from a
@@ -247,7 +249,7 @@ func (s *Server) start() error {
 	}
 	cmd := exec.Command(s.binary, append(args, s.args...)...)
 	cmd.Stdout, cmd.Stderr = log, log
-	dieWithUs(cmd)
+	programtest.EndWithParent(cmd)
 
 	s.mu.Lock()
 	if s.cmd != nil {

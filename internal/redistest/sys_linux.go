@@ -4,15 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
-	"syscall"
 	"time"
 )
-
-// dieWithUs ends the server with the test process, however that one ends.
-func dieWithUs(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-}
 
 // waitStopped returns when the process has stopped: the signal is sent before it
 // is acted on, and one more command could be answered in between.

@@ -2,8 +2,4 @@
 
 package redistest
 
-import "os/exec"
-
-func dieWithUs(*exec.Cmd) {}
-
 func waitStopped(int) error { return nil }

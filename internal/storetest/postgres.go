@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 )
 
@@ -237,7 +238,7 @@ default_pool_size = 5
 		p.t.Fatalf("storetest: %v", err)
 	}
 	cmd := postgresCommand(p.t, bouncer, "-q", file)
-	prepare(cmd)
+	programtest.EndWithParent(cmd)
 	if err := cmd.Start(); err != nil {
 		p.t.Fatalf("storetest: pgbouncer: %v", err)
 	}

@@ -10,8 +10,6 @@ import (
 
 var errLinuxOnly = errors.New("only Linux can do this to a process and all that it started")
 
-func prepare(*exec.Cmd) {}
-
 func as(*exec.Cmd, int, int) {}
 
 func stopAll(*os.Process) error { return errLinuxOnly }

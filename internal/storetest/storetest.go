@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 )
 
@@ -110,7 +111,7 @@ func (s *Server) begin() (exited chan struct{}, err error) {
 	defer log.Close()
 	cmd := s.command()
 	cmd.Stdout, cmd.Stderr = log, log
-	prepare(cmd)
+	programtest.EndWithParent(cmd)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cmd != nil {

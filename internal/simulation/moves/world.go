@@ -10,7 +10,6 @@ package moves
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/tonsurance/lockkeeper/backends/memory"
 	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
+	"github.com/tonsurance/lockkeeper/internal/simtest"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -41,18 +41,6 @@ var Profiles = []Profile{
 type Config struct {
 	Seed    uint64
 	Profile *Profile // nil: orderly or forced, by the seed
-}
-
-// Result is what a run did.
-type Result struct {
-	Seed                    uint64
-	Profile                 string
-	Simulated               time.Duration
-	Grants, Extends, Losses int
-	Crashes, Deployments    int
-	Sides                   [3]int // grants to those with old alone, both, and next alone
-	Violation               string
-	Timeline                []string // the last events
 }
 
 // side is what a program is deployed with.
@@ -79,9 +67,9 @@ const key = "k"
 // world is one run.
 type world struct {
 	profile Profile
-	began   time.Time
 	ttl     time.Duration
 	stores  [2]*store // old and next
+	run     *simtest.Run
 
 	late sync.WaitGroup // requests that nobody waits for any more
 
@@ -91,17 +79,6 @@ type world struct {
 	running  []side // of each program's present one
 	alive    []*process
 	over     bool
-	res      Result
-	spans    []*span
-	seen     uint64 // the resource: the largest token that has written
-}
-
-// span is one lease as an observer sees it.
-type span struct {
-	token       uint64
-	asked, from time.Time
-	until       time.Time // what its holder last received, or when it let go
-	side        side
 }
 
 // store is one of the two: memory, or the record engine.
@@ -132,25 +109,9 @@ func (w *world) draw(n int) int {
 	return w.rng.IntN(n)
 }
 
-// log notes an event. mu is held.
-func (w *world) log(format string, args ...any) {
-	w.res.Timeline = append(w.res.Timeline, fmt.Sprintf("%12v ", time.Since(w.began).Round(time.Microsecond))+fmt.Sprintf(format, args...))
-	if n := len(w.res.Timeline); n > 120 {
-		w.res.Timeline = w.res.Timeline[n-60:]
-	}
-}
-
-// violated ends the run's good name. mu is held.
-func (w *world) violated(format string, args ...any) {
-	if w.res.Violation == "" {
-		w.res.Violation = fmt.Sprintf(format, args...)
-		w.log("VIOLATION: %s", w.res.Violation)
-	}
-}
-
 // Run simulates one seed.
-func Run(cfg Config) *Result {
-	w := &world{rng: rand.New(rand.NewPCG(cfg.Seed, 1)), began: time.Now()}
+func Run(cfg Config) *simtest.Run {
+	w := &world{rng: rand.New(rand.NewPCG(cfg.Seed, 1))}
 	w.profile = Profiles[w.rng.IntN(2)]
 	if cfg.Profile != nil {
 		w.profile = *cfg.Profile
@@ -158,7 +119,8 @@ func Run(cfg Config) *Result {
 	w.ttl = time.Duration(1+w.rng.IntN(60)) * time.Second
 	kinds := w.rng.IntN(4)
 	w.stores = [2]*store{w.newStore(kinds & 1), w.newStore(kinds >> 1)}
-	w.res = Result{Seed: cfg.Seed, Profile: w.profile.Name}
+	w.run = simtest.NewRun(cfg.Seed, w.profile.Name, w.profile.Exclusive,
+		"deployments", "grants", "grants to old", "grants to both", "grants to next", "extends", "losses", "crashes", "overlaps")
 	n := 3 + w.rng.IntN(4)
 	w.deployed, w.running, w.alive = make([]side, n), make([]side, n), make([]*process, n)
 	path := paths[w.rng.IntN(len(paths))]
@@ -181,11 +143,8 @@ func Run(cfg Config) *Result {
 	faults.Wait()
 	w.recovers(path[len(path)-1])
 	w.late.Wait()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.checkSpans()
-	w.res.Simulated = time.Since(w.began)
-	return &w.res
+	w.run.End()
+	return w.run
 }
 
 // unevenCounts has the stores begin with counts that differ, either one ahead.
@@ -212,9 +171,9 @@ func (w *world) unevenCounts() {
 func (w *world) deploy(to side) {
 	w.mu.Lock()
 	order := w.rng.Perm(len(w.alive))
-	w.log("deployment of %v", to)
-	w.res.Deployments++
 	w.mu.Unlock()
+	w.run.Log("deployment of %v", to)
+	w.run.Count("deployments", 1)
 	if w.profile.Hasty {
 		order = order[1:]
 	}
@@ -330,44 +289,43 @@ func (p *process) work() {
 		time.Sleep(w.some(w.ttl / 4))
 		return
 	}
-	s := w.granted(asked, lease, p.side)
+	s := w.run.Granted(key, p.side.String(), asked, lease)
+	w.run.Count("grants to "+p.side.String(), 1)
 	for w.draw(4) > 0 && p.ctx.Err() == nil {
 		time.Sleep(w.some(w.ttl / 3))
-		w.write(s, lease)
+		w.run.Write(s, lease)
 		ctx, cancel := context.WithTimeout(context.Background(), w.ttl/50+w.some(w.ttl/2))
 		err := lease.Extend(ctx, w.ttl)
 		cancel()
-		if w.extended(s, lease, err); errors.Is(err, lock.ErrLost) {
+		if w.run.Extended(s, lease, err); errors.Is(err, lock.ErrLost) {
 			break
 		}
 	}
 	switch w.draw(6) {
 	case 0: // it dies: nothing of it reaches a store any more
 		p.crash()
-		w.conclude(s, "crashed")
+		w.run.Concluded(s, "crashed")
 		p.stop()
 		return
 	case 1: // it hangs, and wakes with an old token
 		time.Sleep(w.some(3 * w.ttl))
-		w.write(s, lease)
+		w.run.Write(s, lease)
 	case 2:
-		w.conclude(s, "released later")
+		w.run.Concluded(s, "released later")
 		_ = lock.ReleaseAfter(context.Background(), lease, w.some(w.ttl))
 		return
 	}
-	w.conclude(s, "released")
+	w.run.Concluded(s, "released")
 	for range 2 {
 		if err := lease.Release(context.Background()); err == nil || errors.Is(err, lock.ErrLost) {
 			break
 		}
 	}
-	w.write(s, lease) // too late, perhaps: the resource refuses it
+	w.run.Write(s, lease) // too late, perhaps: the resource refuses it
 }
 
 func (p *process) crash() {
-	p.w.mu.Lock()
-	p.w.res.Crashes++
-	p.w.mu.Unlock()
+	p.w.run.Count("crashes", 1)
 	p.net.set(func(n *network) { n.cut = true })
 	for _, l := range p.mem {
 		l.FailNext(-1, nil)

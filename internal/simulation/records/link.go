@@ -85,9 +85,9 @@ func trip[T any](ctx context.Context, k *link, put bool, do func(f fate) (T, err
 		return none, ctx.Err()
 	}
 	f := k.draw(put)
-	k.w.count(&k.w.res.Requests)
+	k.w.run.Count("requests", 1)
 	if f.down || f.lost {
-		k.w.count(&k.w.res.Lost)
+		k.w.run.Count("requests lost", 1)
 		select {
 		case <-time.After(f.there + f.back):
 			return none, errReset

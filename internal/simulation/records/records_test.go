@@ -3,65 +3,21 @@ package records
 import (
 	"flag"
 	"fmt"
-	"math/rand/v2"
-	"os"
-	"runtime"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/tonsurance/lockkeeper/internal/simtest"
 )
 
-var (
-	hours   = flag.Float64("hours", 0, "simulate until so many hours are over; 0: by -runs")
-	runs    = flag.Int("runs", 20, "how many runs, where -hours does not say")
-	seed    = flag.Uint64("seed", 0, "of the first run; the others count up. 0: at random")
-	terms   = flag.Int("terms", 200, "the length of a run, in ttls")
-	profile = flag.String("profile", "", "of every run; empty: by the seed")
-	verbose = flag.Bool("each", false, "report each run")
-)
+var terms = flag.Int("terms", 200, "the length of a run, in ttls")
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	runtime.GOMAXPROCS(1) // the order in which goroutines run is then nearly a function of the seed
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { simtest.Main(m) }
 
 func TestRecordsKeepTheirPromisesUnderRandomFaults(t *testing.T) {
-	cfg := Config{Seed: *seed, Terms: *terms}
-	for i := range Profiles {
-		if Profiles[i].Name == *profile {
-			cfg.Profile = &Profiles[i]
-		}
-	}
-	require.True(t, *profile == "" || cfg.Profile != nil, "no such profile")
-	if cfg.Seed == 0 {
-		cfg.Seed = rand.Uint64N(1 << 40)
-	}
-	var total Result
-	began, first, done := time.Now(), cfg.Seed, 0
-	for ; *hours > 0 && total.Simulated.Hours() < *hours || *hours == 0 && done < *runs; done++ {
-		var res *Result
-		synctest.Test(t, func(*testing.T) { res = Run(cfg) })
-		if *verbose {
-			fmt.Println(res)
-		}
-		total.Simulated += res.Simulated
-		if res.Violation != "" {
-			fmt.Printf("caught after %.1f simulated hours, %v, %d runs\n", total.Simulated.Hours(), time.Since(began).Round(time.Millisecond), done+1)
-			t.Fatalf("%v\nagain: -seed %d -runs 1 -terms %d -profile %s", res, cfg.Seed, cfg.Terms, res.Profile)
-		}
-		for sum, n := range map[*int]int{
-			&total.Requests: res.Requests, &total.Lost: res.Lost, &total.Grants: res.Grants, &total.Losses: res.Losses,
-			&total.Extends: res.Extends, &total.Crashes: res.Crashes, &total.Pruned: res.Pruned, &total.Overlaps: res.Overlaps,
-		} {
-			*sum += n
-		}
-		cfg.Seed++
-	}
-	fmt.Printf("%d runs from seed %d, %.0f simulated hours in %v: %d requests (%d lost), %d grants, %d extends, %d losses, %d crashes, %d pruned, %d overlaps beyond the limits\n",
-		done, first, total.Simulated.Hours(), time.Since(began).Round(time.Millisecond), total.Requests, total.Lost, total.Grants, total.Extends,
-		total.Losses, total.Crashes, total.Pruned, total.Overlaps)
-	require.Positive(t, total.Grants)
+	profile := simtest.Profile(t, Profiles, func(p Profile) string { return p.Name })
+	total := simtest.Seeds(t, fmt.Sprint(" -terms ", *terms), func(seed uint64) *simtest.Run {
+		return Run(Config{Seed: seed, Profile: profile, Terms: *terms})
+	})
+	require.Positive(t, total["grants"])
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
+	"github.com/tonsurance/lockkeeper/internal/simtest"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -47,18 +48,6 @@ type Config struct {
 	Terms   int      // its length, in ttls
 }
 
-// Result is what a run did.
-type Result struct {
-	Seed                           uint64
-	Profile                        string
-	TTL, Simulated                 time.Duration
-	Requests, Lost, Grants, Losses int
-	Extends, Crashes, Pruned       int
-	Overlaps                       int // of valid leases, where they are not asserted not to be
-	Violation                      string
-	Timeline                       []string // the last events
-}
-
 // world is one run.
 type world struct {
 	cfg     Config
@@ -68,48 +57,17 @@ type world struct {
 	server  *server
 	keys    []string
 	end     time.Time
+	run     *simtest.Run
 
 	mu    sync.Mutex // guards all below
 	rng   *rand.Rand // of what happens to the world
 	links []*link
-	res   Result
-	spans map[string][]*span // by key, in the order of their grants
-	seen  map[string]uint64  // the resource: the largest token that has written
-}
-
-// span is one lease as an observer with the true time sees it.
-type span struct {
-	token       uint64
-	asked, from time.Time // when the attempt began, and when it was granted
-	until       time.Time // what its holder last received, or when it let go
-}
-
-func (w *world) count(n *int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	*n++
-}
-
-// log notes an event. mu is held.
-func (w *world) log(format string, args ...any) {
-	w.res.Timeline = append(w.res.Timeline, fmt.Sprintf("%12v ", time.Since(w.began))+fmt.Sprintf(format, args...))
-	if n := len(w.res.Timeline); n > 200 {
-		w.res.Timeline = w.res.Timeline[n-100:]
-	}
-}
-
-// violated ends the run's good name. mu is held.
-func (w *world) violated(format string, args ...any) {
-	if w.res.Violation == "" {
-		w.res.Violation = fmt.Sprintf(format, args...)
-		w.log("VIOLATION: %s", w.res.Violation)
-	}
 }
 
 // Run simulates one seed.
-func Run(cfg Config) *Result {
+func Run(cfg Config) *simtest.Run {
 	rng := rand.New(rand.NewPCG(cfg.Seed, 1))
-	w := &world{cfg: cfg, rng: rng, began: time.Now(), spans: map[string][]*span{}, seen: map[string]uint64{}}
+	w := &world{cfg: cfg, rng: rng, began: time.Now()}
 	w.profile = Profiles[rng.IntN(len(Profiles))]
 	if cfg.Profile != nil {
 		w.profile = *cfg.Profile
@@ -118,7 +76,9 @@ func Run(cfg Config) *Result {
 	w.end = w.began.Add(time.Duration(cfg.Terms) * w.ttl)
 	w.keys = []string{"k", "odd key/é"}[:1+rng.IntN(2)]
 	w.server = &server{store: recordtest.NewMemory(), ages: rng.IntN(2) == 0, run: w.began, rate: w.rate()}
-	w.res = Result{Seed: cfg.Seed, Profile: w.profile.Name, TTL: w.ttl}
+	w.run = simtest.NewRun(cfg.Seed, w.profile.Name, w.profile.Exclusive,
+		"requests", "requests lost", "grants", "extends", "losses", "crashes", "pruned", "overlaps")
+	w.run.Log("the ttl is %v", w.ttl)
 
 	var programs sync.WaitGroup
 	pushes, queue := rng.IntN(2) == 0, rng.IntN(2) == 0
@@ -128,11 +88,8 @@ func Run(cfg Config) *Result {
 	programs.Go(w.faults)
 	programs.Wait()
 	w.server.late.Wait()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.checkSpans()
-	w.res.Simulated = time.Since(w.began)
-	return &w.res
+	w.run.End()
+	return w.run
 }
 
 func pow(base, x float64) float64 { // of numbers in this range, without math's platform differences
@@ -158,6 +115,7 @@ func (w *world) rate() float64 {
 // process is one life of a program.
 type process struct {
 	w    *world
+	name string
 	rng  *rand.Rand
 	link *link
 	l    *record.Locker
@@ -181,7 +139,7 @@ func (w *world) start(id uint64, pushes, queue bool) *process {
 		panic(err)
 	}
 	w.links = append(w.links, k)
-	return &process{w, rand.New(rand.NewPCG(w.rng.Uint64(), id)), k, l}
+	return &process{w, o.Owner, rand.New(rand.NewPCG(w.rng.Uint64(), id)), k, l}
 }
 
 // program is one client: it starts, works, crashes, and starts again.
@@ -193,7 +151,7 @@ func (w *world) program(id uint64, pushes, queue bool) {
 			p.work()
 		}
 		if p.rng.IntN(2) == 0 {
-			w.count(&w.res.Crashes)
+			w.run.Count("crashes", 1)
 			p.link.setCut(true) // nothing of it reaches the store any more
 		}
 		_ = p.l.Close()
@@ -237,10 +195,10 @@ func (p *process) work() {
 		time.Sleep(p.some(w.ttl / 4))
 		return
 	}
-	s := w.granted(key, asked, lease)
+	s := w.run.Granted(key, p.name, asked, lease)
 	for p.rng.IntN(4) > 0 {
 		time.Sleep(p.some(w.ttl / 3))
-		w.write(key, lease)
+		w.run.Write(s, lease)
 		ctx, cancel := context.WithTimeout(context.Background(), w.ttl/50+p.some(w.ttl/2))
 		ttl := p.ttl()
 		if p.rng.IntN(4) == 0 { // also a shorter one than before
@@ -248,7 +206,7 @@ func (p *process) work() {
 		}
 		err := lease.Extend(ctx, ttl)
 		cancel()
-		if w.extended(s, lease, err); err != nil && errors.Is(err, lock.ErrLost) {
+		if w.run.Extended(s, lease, err); err != nil && errors.Is(err, lock.ErrLost) {
 			break
 		}
 	}
@@ -257,13 +215,13 @@ func (p *process) work() {
 		time.Sleep(p.some(w.ttl / 2))
 		return
 	case 1:
-		w.conclude(s)
+		w.run.Concluded(s, "released later")
 		_ = lock.ReleaseAfter(context.Background(), lease, p.some(p.ttl()))
 	default:
-		w.conclude(s)
+		w.run.Concluded(s, "released")
 		if err := lease.Release(context.Background()); err != nil && p.rng.IntN(2) == 0 {
 			_ = lease.Release(context.Background())
 		}
 	}
-	w.write(key, lease) // too late, perhaps: the resource refuses it
+	w.run.Write(s, lease) // too late, perhaps: the resource refuses it
 }

@@ -1,48 +1,26 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
 	"net/http"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 )
-
-// testTimeout is for what has to happen, on however busy a machine.
-const testTimeout = time.Minute
-
-// output is a log that is read while it is written.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
 
 func TestMetricsOfALeaderOnRealNodesAreServed(t *testing.T) {
 	// Durable, or they would sit out the guard time of a restarted node first.
 	nodes := redistest.StartN(t, 3, "--appendonly", "yes", "--appendfsync", "always")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var out output
+	var out programtest.Output
 	done := make(chan error, 1)
 	go func() {
 		done <- run(ctx, config{
@@ -50,10 +28,9 @@ func TestMetricsOfALeaderOnRealNodesAreServed(t *testing.T) {
 			ttl: 10 * time.Second, interval: 10 * time.Millisecond,
 		}, slog.New(slog.NewTextHandler(&out, nil)))
 	}()
-	url := regexp.MustCompile(`url=(http://127\.0\.0\.1:\d+/metrics)`)
-	require.Eventually(t, func() bool { return url.MatchString(out.String()) }, testTimeout, time.Millisecond)
+	url := out.Finds(t, `url=(http://127\.0\.0\.1:\d+/metrics)`)[1]
 	get := func() string {
-		res, err := http.Get(url.FindStringSubmatch(out.String())[1])
+		res, err := http.Get(url)
 		if err != nil {
 			return err.Error()
 		}
@@ -63,20 +40,20 @@ func TestMetricsOfALeaderOnRealNodesAreServed(t *testing.T) {
 	}
 	// What the store reports has the store's name; what the leader reports has none.
 	store := regexp.MustCompile(`\{lock_store="redlock"\}|,lock_store="redlock"`)
-	require.Eventually(t, func() bool { return store.MatchString(get()) }, testTimeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return store.MatchString(get()) }, programtest.Limit, 10*time.Millisecond)
 	for _, want := range []string{
 		`lock_leader_state{lock_leader_state="leading"} 1`, `lock_leader_terms_total 1`, `lock_quorum_spare 1`,
 		`lock_node_voting{lock_node_name="` + nodes[2].Addr() + `"} 1`,
 		`lock_node_request_duration_seconds_count{lock_node_name="` + nodes[0].Addr() + `",lock_outcome="ok"}`,
 		`lock_hold_duration_seconds_count{lock_hold_end="released"}`, `lock_keeper_losses_total{lock_loss_cause="taken"} 0`,
 	} {
-		require.Eventually(t, func() bool { return strings.Contains(store.ReplaceAllString(get(), ""), want) }, testTimeout, 10*time.Millisecond, want)
+		require.Eventually(t, func() bool { return strings.Contains(store.ReplaceAllString(get(), ""), want) }, programtest.Limit, 10*time.Millisecond, want)
 	}
 	cancel()
 	select {
 	case err := <-done:
 		require.NoError(t, err)
-	case <-time.After(testTimeout):
+	case <-time.After(programtest.Limit):
 		require.Fail(t, "it did not end")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 )
 
@@ -34,7 +35,7 @@ func (b *bench) startEtcd(ctx context.Context, dir string) (string, error) {
 		"--listen-peer-urls", url(peer), "--initial-advertise-peer-urls", url(peer),
 		"--initial-cluster", "bench="+url(peer))
 	cmd.Stdout, cmd.Stderr = log, log
-	dieWithUs(cmd)
+	programtest.EndWithParent(cmd)
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}

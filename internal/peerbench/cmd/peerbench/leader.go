@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 )
 
 // elections: a leader is asked to stop, and the next one starts. The time is from the
@@ -99,7 +101,7 @@ func clientGo(ctx context.Context, elections int, settle time.Duration) (times [
 		return nil, fmt.Sprintf("its program can't be built here: %v: %s", err, strings.TrimSpace(string(out)))
 	}
 	cmd := exec.CommandContext(ctx, binary, "-elections", strconv.Itoa(elections), "-settle", settle.String())
-	dieWithUs(cmd)
+	programtest.EndWithParent(cmd)
 	out, err = cmd.Output()
 	if err == nil {
 		err = json.Unmarshal(out, &times)
