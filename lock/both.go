@@ -153,8 +153,10 @@ func (b *both) join(ctx context.Context, leases []Lease, ttl time.Duration, grow
 // attemptError is err for a caller that has no lease yet, and can't lose one.
 func attemptError(ctx context.Context, err error) error {
 	switch {
-	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		return err // with ctx's cause, which may be the loss of another lease
+	case endedBy(ctx, err) && errors.Is(err, context.Cause(ctx)):
+		return err // the cause may be the loss of another lease
+	case endedBy(ctx, err): // an Extend or a RaiseToken shows the cause, and does not match it
+		return fmt.Errorf("%w: %v", ContextError(ctx), err)
 	case errors.Is(err, errors.ErrUnsupported):
 		return fmt.Errorf("%w: tokens would not rise while the stores are changed: %w", ErrRefused, err)
 	case errors.Is(err, ErrLost):

@@ -112,6 +112,12 @@ func ContextError(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", err, cause)
 }
 
+// endedBy reports whether err is the end of ctx, and so no answer of the store, whatever
+// its cause matches.
+func endedBy(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && errors.Is(err, ctx.Err())
+}
+
 // StoreError makes what a store's driver returned the error of a TryAcquire: a
 // backend passes every error of its store through it. An error of this package
 // stays what it is. Otherwise, if ctx has ended, the error is [ContextError] with

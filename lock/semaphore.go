@@ -149,6 +149,8 @@ func (s *semaphore) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 		switch {
 		case err == nil:
 			return lease, nil
+		case endedBy(ctx, err):
+			return nil, err
 		case errors.Is(err, ErrHeld):
 			held.meet(err, slot)
 		case errors.Is(err, ErrUnavailable) && outage == nil:

@@ -24,7 +24,7 @@ func (a slotAwaiter) Await(ctx context.Context, key string, ttl time.Duration, r
 	// Each slot is asked on its own first: requests in all queues would be granted all
 	// slots that are free, of which one is wanted.
 	lease, err := a.s.tryAcquire(ctx, key, ttl)
-	if held, ok := errors.AsType[*HeldError](err); ok && errors.Is(err, ErrHeld) {
+	if held, ok := errors.AsType[*HeldError](err); ok && errors.Is(err, ErrHeld) && !endedBy(ctx, err) {
 		refused(held)
 		lease, err = a.queue(ctx, key, ttl, refused)
 	}
