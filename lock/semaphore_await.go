@@ -15,7 +15,7 @@ type slotAwaiter struct {
 }
 
 func (a slotAwaiter) Await(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
-	if err := a.s.check(key, ttl); err != nil {
+	if err := a.s.check(ctx, key, ttl); err != nil {
 		return nil, fmt.Errorf("lock: acquire: %w", err)
 	}
 	if a.s.n == 1 {

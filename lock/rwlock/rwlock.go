@@ -80,6 +80,9 @@ func (s side) Await(ctx context.Context, key string, ttl time.Duration, refused 
 
 func (s side) acquire(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
 	err := lock.Check(key, ttl)
+	if err == nil && ctx == nil {
+		err = lock.ContextError(ctx)
+	}
 	if err == nil && len(key) > maxKey {
 		err = fmt.Errorf("%w: key %.32q... has %d bytes, want at most %d: the names of its readers are longer", lock.ErrInvalid, key, len(key), maxKey)
 	}
