@@ -87,10 +87,7 @@ func (b *both) TryAcquire(ctx context.Context, key string, ttl time.Duration) (L
 
 // Await waits in the queue of old, and then, holding that, in the queue of next.
 func (b *both) Await(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
-	if refused == nil {
-		return nil, fmt.Errorf("lock: acquire: %w: refused is nil", ErrInvalid)
-	}
-	return b.acquire(ctx, key, ttl, refused)
+	return b.acquire(ctx, key, ttl, reporter(refused))
 }
 
 // acquire makes an attempt or, with refused, waits.

@@ -21,6 +21,7 @@ func (a slotAwaiter) Await(ctx context.Context, key string, ttl time.Duration, r
 	if a.s.n == 1 {
 		return a.inner.Await(ctx, slotName(key, 1), ttl, refused)
 	}
+	refused = reporter(refused)
 	// Each slot is asked on its own first: requests in all queues would be granted all
 	// slots that are free, of which one is wanted.
 	lease, err := a.s.tryAcquire(ctx, key, ttl)

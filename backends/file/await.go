@@ -24,11 +24,11 @@ var _ lock.Awaiter = (*Locker)(nil)
 // uses the position, and the next enters the queue when that has left.
 func (l *Locker) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
 	err := check(ctx, key, ttl)
-	if err == nil && refused == nil {
-		err = fmt.Errorf("%w: refused is nil", lock.ErrInvalid)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("file: acquire: %w", err)
+	}
+	if refused == nil {
+		refused = func(*lock.HeldError) {}
 	}
 	lease, err := l.await(ctx, key, ttl, refused)
 	if err != nil {

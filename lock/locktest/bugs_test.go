@@ -201,6 +201,7 @@ var bugs = []struct {
 	{"a hand-off is kept for half of its time", []string{"Await/NobodyElseBeforeTheExpiryOfALeaseThatWaited"}},
 	{"refused gets nil", []string{"Await/RefusedTellsWhoHoldsUntilTheEnd"}},
 	{"refused is called after the end", []string{"Await/RefusedTellsWhoHoldsUntilTheEnd"}},
+	{"refused must not be nil", []string{"Await/RefusedMayBeNil"}},
 	{"an outage does not end the wait", []string{"Await/AnOutageEndsTheWait"}},
 	{"await accepts any input", []string{"Await/BadInputToAwaitIsInvalid"}},
 	{"await gives up at once", []string{"Waiting/AnIdleWaiterThatHearsNewsAsksNothing"}},

@@ -75,6 +75,9 @@ func (s side) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lo
 // Await waits in the queue of the gate, and then, holding that, for what else its side
 // takes.
 func (s side) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
+	if refused == nil {
+		refused = func(*lock.HeldError) {}
+	}
 	return s.acquire(ctx, key, ttl, refused)
 }
 
