@@ -42,7 +42,11 @@ import (
 // by the votes that old has just got.
 //
 // Put other decorators around it, not into it: Semaphore(Both(old, next), n). A semaphore
-// inside, whose slots in the two stores differ, is refused with [ErrInvalid].
+// inside, whose slots in the two stores differ, is refused with [ErrInvalid]. So is another
+// Both, whose lease can't raise its token: a raise that is applied in one store and fails in
+// the other would leave the lease with two tokens. Of three stores a, b and c, end the move
+// from Both(a, b) to b before that from b to Both(b, c); or go back from Both(a, b) to a,
+// and then to Both(a, c).
 //
 // It offers what both of them offer: [Watcher] and [Inspector] (a key is held if it is in
 // either; where it is in both, Info is that of next), [ForceReleaser] and [HealthChecker]
@@ -71,6 +75,9 @@ func (b *both) check(ctx context.Context, key string, ttl time.Duration) error {
 		if err := checkArgs(ctx, l); err != nil {
 			return err
 		}
+		if isBoth(l) {
+			return fmt.Errorf("%w: one of the two stores is a Both itself, whose leases can't raise their tokens; end one move before the next: from Both(a, b) to b, then to Both(b, c)", ErrInvalid)
+		}
 		if slotted(l) {
 			return fmt.Errorf("%w: one of the two stores is a Semaphore, whose slots would differ; want Semaphore(Both(old, next), n)", ErrInvalid)
 		}
@@ -79,6 +86,17 @@ func (b *both) check(ctx context.Context, key string, ttl time.Duration) error {
 		return fmt.Errorf("%w: both stores are the same locker, which would refuse itself", ErrInvalid)
 	}
 	return nil
+}
+
+// isBoth reports whether l is or has a Both.
+func isBoth(l Locker) bool {
+	for l != nil {
+		if _, ok := l.(*both); ok {
+			return true
+		}
+		l, _ = below(l, "")
+	}
+	return false
 }
 
 func (b *both) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
@@ -155,7 +173,7 @@ func attemptError(ctx context.Context, err error) error {
 	case endedBy(ctx, err): // an Extend or a RaiseToken shows the cause, and does not match it
 		return fmt.Errorf("%w: %v", ContextError(ctx), err)
 	case errors.Is(err, errors.ErrUnsupported):
-		return fmt.Errorf("%w: tokens would not rise while the stores are changed: %w", ErrRefused, err)
+		return fmt.Errorf("%w: tokens would not rise while the stores are changed: %w; want a store for each of the two, whose leases can, and decorators around Both", ErrRefused, err)
 	case errors.Is(err, ErrLost):
 		return fmt.Errorf("%w: lost before it was held in both stores: %v", ErrUnavailable, err)
 	case isContextError(err):
