@@ -53,7 +53,7 @@ func TestBothOverFilesAndRecordsIsALocker(t *testing.T) {
 		},
 		TTL: 400 * time.Millisecond,
 		AllowSkips: []string{
-			"Wrap", "Delay", "LoseReply", "Outage", "Kill", "Skew", "Cut", "Repeat", "Conflict", "StaleReads", "Delete", "Waiters", "TokenRaiser",
+			"Wrap", "Delay", "LoseReply", "Outage", "Kill", "Skew", "Cut", "Repeat", "Conflict", "StaleReads", "Delete", "Waiters", "TokenRaiser", "ExtendStarter",
 		},
 	})
 }

@@ -96,6 +96,9 @@ func Open(ctx context.Context, rawURL string) (lock.Locker, error) {
 	if !ok || !known {
 		return nil, fmt.Errorf("backends: open: %w: %s", lock.ErrInvalid, wanted(rawURL, scheme, registry.Schemes()))
 	}
+	if ctx == nil {
+		return nil, fmt.Errorf("backends: open %s: %w", scheme, lock.ContextError(ctx))
+	}
 	l, err := open(ctx, rest)
 	if err != nil {
 		return nil, fmt.Errorf("backends: open %s: %w", scheme, err)

@@ -43,6 +43,7 @@
 package fence
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -91,6 +92,14 @@ func check(key string, token uint64) error {
 		return nil
 	}
 	return fmt.Errorf("fence: %w: %w", lock.ErrInvalid, problem)
+}
+
+// checkCall is check for a call that takes a ctx.
+func checkCall(ctx context.Context, key string, token uint64) error {
+	if ctx == nil {
+		return fmt.Errorf("fence: %w", lock.ContextError(ctx))
+	}
+	return check(key, token)
 }
 
 // MaxKey is how many bytes a key may have: what the indexes of all databases here hold.

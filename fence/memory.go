@@ -37,7 +37,7 @@ type run struct {
 //
 // An error other than those is fn's.
 func (m *Memory) Do(ctx context.Context, key string, token uint64, fn func(ctx context.Context) error) error {
-	if err := check(key, token); err != nil {
+	if err := checkCall(ctx, key, token); err != nil {
 		return err
 	}
 	m.mu.Lock()

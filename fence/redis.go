@@ -44,7 +44,7 @@ func NewRedis(client rueidis.Client) (*Redis, error) {
 // script. Other errors are the client's. After one whose reply was lost the write may have
 // been applied; Do it again with the same token, if the commands can bear it.
 func (r *Redis) Do(ctx context.Context, key string, token uint64, keys []string, commands ...[]string) ([]rueidis.RedisMessage, error) {
-	if err := check(key, token); err != nil {
+	if err := checkCall(ctx, key, token); err != nil {
 		return nil, err
 	}
 	args := []string{strconv.FormatUint(token, 10)}

@@ -91,7 +91,7 @@ func (s *SQL) Migration() string { return s.create }
 // An error that matches [lock.ErrInvalid] says that key or token can't be right. Any other
 // is the driver's.
 func (s *SQL) Admit(ctx context.Context, tx *sql.Tx, key string, token uint64) error {
-	if err := check(key, token); err != nil {
+	if err := checkCall(ctx, key, token); err != nil {
 		return err
 	}
 	if tx == nil {
@@ -129,7 +129,7 @@ func (s *SQL) Admit(ctx context.Context, tx *sql.Tx, key string, token uint64) e
 // Do runs fn in a transaction of its own after [SQL.Admit], and commits it if fn returned
 // nil. fn must not end the transaction. An error of fn's is returned as it is.
 func (s *SQL) Do(ctx context.Context, db *sql.DB, key string, token uint64, fn func(tx *sql.Tx) error) error {
-	if err := check(key, token); err != nil {
+	if err := checkCall(ctx, key, token); err != nil {
 		return err
 	}
 	tx, err := db.BeginTx(ctx, nil)

@@ -92,6 +92,9 @@ func Start(ctx context.Context, lease lock.Lease, ttl time.Duration, opts *Optio
 		return nil, fmt.Errorf("keepalive: start: %w: lease is nil", lock.ErrInvalid)
 	}
 	o, err := opts.WithDefaults(ttl)
+	if err == nil && ctx == nil {
+		err = lock.ContextError(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("keepalive: start %q: %w", lease.Key(), err)
 	}
@@ -199,6 +202,9 @@ func (k *Keeper) Expiry() time.Time {
 // those is for the ttl that Start was given, and is due when what is left of the lease
 // is that ttl less Interval. Errors are those of [lock.Lease].
 func (k *Keeper) Extend(ctx context.Context, ttl time.Duration) error {
+	if ctx == nil {
+		return k.describe(lock.ContextError(ctx))
+	}
 	k.mu.Lock()
 	k.expire(time.Now())
 	lost, released := k.lost, k.released
@@ -253,6 +259,9 @@ func (k *Keeper) MaxReleaseAfter() time.Duration {
 
 // release ends the keeping, and then the lease by end.
 func (k *Keeper) release(ctx context.Context, end func(context.Context) error) error {
+	if ctx == nil {
+		return k.describe(lock.ContextError(ctx))
+	}
 	if k.detach != nil {
 		k.detach() // or the context's end would start a drain
 	}

@@ -68,6 +68,9 @@ func New(locker lock.Locker, key string, opts *Options) *Elector {
 // [ErrRunning]; when it has returned it may be called again.
 func (e *Elector) Run(ctx context.Context, fn func(context.Context) error) error {
 	s, err := e.settings(fn)
+	if err == nil && ctx == nil {
+		err = lock.ContextError(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("leader: run: %w", err)
 	}

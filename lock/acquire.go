@@ -277,7 +277,7 @@ func (w *waiter) note(ctx, bounded context.Context, err error) (final bool) {
 	// refusal: it counts only where no attempt before said anything.
 	cut := bounded.Err() != nil
 	switch {
-	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+	case endedBy(ctx, err):
 		// The error has ctx's cause, which is not the store's answer.
 	case errors.Is(err, ErrInvalid), errors.Is(err, ErrClosed):
 		return true

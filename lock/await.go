@@ -31,7 +31,8 @@ import (
 //     with the same again. The *HeldError is never nil. Calls come one at a time, and
 //     none after Await has returned. No mutex that the locker needs is held meanwhile,
 //     because what is called in the end is the user's ([AcquireOptions].OnWait). It is
-//     not called where Await is granted the key without waiting.
+//     not called where Await is granted the key without waiting. It may be nil: then
+//     nobody wants to know, and all else is the same.
 //  6. An outage ends the wait with an error that matches [ErrUnavailable], in about
 //     the time in which a TryAcquire fails; short ones may be bridged. The position is
 //     given up with it. Where the store can't queue the request, the error may match
@@ -49,7 +50,7 @@ import (
 // a store and replaces its TryAcquire must replace Await, too.
 type Awaiter interface {
 	// Await takes key for ttl as soon as its position in the queue is the first and
-	// the key is free, or until ctx ends. refused must not be nil.
+	// the key is free, or until ctx ends. refused may be nil.
 	Await(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error)
 }
 
@@ -64,6 +65,14 @@ type Awaiter interface {
 func PassAwaiter(target any, below Locker, wrap func(below Awaiter) Awaiter) bool {
 	t, ok := target.(*Awaiter)
 	return ok && translated(below, t, wrap)
+}
+
+// reporter is refused or, where that is nil, a function that does nothing.
+func reporter(refused func(*HeldError)) func(*HeldError) {
+	if refused == nil {
+		return func(*HeldError) {}
+	}
+	return refused
 }
 
 // answers follows one Await for those who count how often a store has answered: with

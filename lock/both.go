@@ -42,7 +42,11 @@ import (
 // by the votes that old has just got.
 //
 // Put other decorators around it, not into it: Semaphore(Both(old, next), n). A semaphore
-// inside, whose slots in the two stores differ, is refused with [ErrInvalid].
+// inside, whose slots in the two stores differ, is refused with [ErrInvalid]. So is another
+// Both, whose lease can't raise its token: a raise that is applied in one store and fails in
+// the other would leave the lease with two tokens. Of three stores a, b and c, end the move
+// from Both(a, b) to b before that from b to Both(b, c); or go back from Both(a, b) to a,
+// and then to Both(a, c).
 //
 // It offers what both of them offer: [Watcher] and [Inspector] (a key is held if it is in
 // either; where it is in both, Info is that of next), [ForceReleaser] and [HealthChecker]
@@ -71,6 +75,9 @@ func (b *both) check(ctx context.Context, key string, ttl time.Duration) error {
 		if err := checkArgs(ctx, l); err != nil {
 			return err
 		}
+		if isBoth(l) {
+			return fmt.Errorf("%w: one of the two stores is a Both itself, whose leases can't raise their tokens; end one move before the next: from Both(a, b) to b, then to Both(b, c)", ErrInvalid)
+		}
 		if slotted(l) {
 			return fmt.Errorf("%w: one of the two stores is a Semaphore, whose slots would differ; want Semaphore(Both(old, next), n)", ErrInvalid)
 		}
@@ -81,16 +88,24 @@ func (b *both) check(ctx context.Context, key string, ttl time.Duration) error {
 	return nil
 }
 
+// isBoth reports whether l is or has a Both.
+func isBoth(l Locker) bool {
+	for l != nil {
+		if _, ok := l.(*both); ok {
+			return true
+		}
+		l, _ = below(l, "")
+	}
+	return false
+}
+
 func (b *both) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
 	return b.acquire(ctx, key, ttl, nil)
 }
 
 // Await waits in the queue of old, and then, holding that, in the queue of next.
 func (b *both) Await(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
-	if refused == nil {
-		return nil, fmt.Errorf("lock: acquire: %w: refused is nil", ErrInvalid)
-	}
-	return b.acquire(ctx, key, ttl, refused)
+	return b.acquire(ctx, key, ttl, reporter(refused))
 }
 
 // acquire makes an attempt or, with refused, waits.
@@ -153,10 +168,12 @@ func (b *both) join(ctx context.Context, leases []Lease, ttl time.Duration, grow
 // attemptError is err for a caller that has no lease yet, and can't lose one.
 func attemptError(ctx context.Context, err error) error {
 	switch {
-	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		return err // with ctx's cause, which may be the loss of another lease
+	case endedBy(ctx, err) && errors.Is(err, context.Cause(ctx)):
+		return err // the cause may be the loss of another lease
+	case endedBy(ctx, err): // an Extend or a RaiseToken shows the cause, and does not match it
+		return fmt.Errorf("%w: %v", ContextError(ctx), err)
 	case errors.Is(err, errors.ErrUnsupported):
-		return fmt.Errorf("%w: tokens would not rise while the stores are changed: %w", ErrRefused, err)
+		return fmt.Errorf("%w: tokens would not rise while the stores are changed: %w; want a store for each of the two, whose leases can, and decorators around Both", ErrRefused, err)
 	case errors.Is(err, ErrLost):
 		return fmt.Errorf("%w: lost before it was held in both stores: %v", ErrUnavailable, err)
 	case isContextError(err):

@@ -22,6 +22,9 @@ func TestWhatBothCanNotDoIsRefusedWithWhatToDo(t *testing.T) {
 		"Semaphore(Both( ":  {lock.Semaphore(l, 2), memory.New()},
 		"is a Semaphore ":   {memory.New(), lock.Prefix(lock.Semaphore(l, 2), "p:")},
 		"stores is a Sema ": {memory.New(), lock.Observe(lock.Semaphore(l, 2), func(lock.Event) {})},
+		"end one move ":     {lock.Both(l, memory.New()), memory.New()},
+		"is a Both itself ": {memory.New(), lock.Prefix(lock.Both(l, memory.New()), "p:")},
+		"a Both itself, ":   {memory.New(), lock.Observe(lock.Both(l, memory.New()), func(lock.Event) {})},
 	} {
 		both := lock.Both(pair[0], pair[1])
 		_, err := both.TryAcquire(t.Context(), "k", ttl)
@@ -39,6 +42,7 @@ func TestWhatBothCanNotDoIsRefusedWithWhatToDo(t *testing.T) {
 			_, err := lock.Acquire(t.Context(), both, "k", ttl, nil)
 			require.ErrorIs(t, err, lock.ErrRefused, "asking again does not mend it")
 			require.ErrorIs(t, err, errors.ErrUnsupported)
+			require.ErrorContains(t, err, "want a store for each of the two")
 			for _, l := range stores {
 				require.Empty(t, inspect(t, l, "k").Holder)
 			}

@@ -109,7 +109,7 @@
 //	ErrLost          this lease is over, for good            stop the work
 //	ErrUnavailable   the store can't decide now              try again
 //	ErrRefused       the store refuses, for good             mend the store's set-up
-//	ErrInvalid       bad key, ttl or option; nothing sent    mend the program
+//	ErrInvalid       bad input (a nil ctx too); nothing sent mend the program
 //	ErrClosed        the locker was closed                   stop
 //	ctx.Err()        the caller's own ctx ended              its cause is matched too
 //

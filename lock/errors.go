@@ -94,13 +94,18 @@ func isContextError(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
+var errNilContext = fmt.Errorf("%w: ctx is nil, want context.Background() where there is none", ErrInvalid)
+
 // ContextError is the error of a call whose ctx has ended: it matches ctx.Err() and
 // context.Cause(ctx), whatever that is. nil while ctx is alive. Backends use it, so
-// that one rule holds for all of them.
+// that one rule holds for all of them. Of a nil ctx it is [ErrInvalid].
 //
 // Lease.Extend makes one exception: a cause that is the loss of another lease is
 // shown, but not matched, because it would read as the loss of this one.
 func ContextError(ctx context.Context) error {
+	if ctx == nil {
+		return errNilContext
+	}
 	err := ctx.Err()
 	if err == nil {
 		return nil
@@ -110,6 +115,12 @@ func ContextError(ctx context.Context) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", err, cause)
+}
+
+// endedBy reports whether err is the end of ctx, and so no answer of the store, whatever
+// its cause matches.
+func endedBy(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && errors.Is(err, ctx.Err())
 }
 
 // StoreError makes what a store's driver returned the error of a TryAcquire: a

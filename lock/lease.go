@@ -145,7 +145,11 @@ var (
 )
 
 func (l *lease) Extend(ctx context.Context, ttl time.Duration) error {
-	if err := checkTTL(ttl); err != nil {
+	err := checkTTL(ttl)
+	if err == nil && ctx == nil {
+		err = errNilContext
+	}
+	if err != nil {
 		return fmt.Errorf("lock: extend %q: %w", l.key, err)
 	}
 	if err := l.extend(ctx, ttl, nil); err != nil {
@@ -250,6 +254,9 @@ func aheadOf(ctx context.Context) (deadline time.Time, ok bool) {
 }
 
 func (l *lease) release(ctx context.Context, after time.Duration) error {
+	if ctx == nil {
+		return errNilContext
+	}
 	if l.releaseTimeout < 0 {
 		// An earlier call to the store bounds itself. A caller whose ctx has a deadline
 		// waits for it no longer than until then.

@@ -121,7 +121,7 @@ func Check(key string, ttl time.Duration) error {
 func checkArgs(ctx context.Context, l Locker) error {
 	switch {
 	case ctx == nil:
-		return fmt.Errorf("%w: ctx is nil, want context.Background() where there is none", ErrInvalid)
+		return errNilContext
 	case l == nil:
 		return fmt.Errorf("%w: locker is nil", ErrInvalid)
 	}

@@ -81,6 +81,7 @@ func (w observedAwaiter) Await(ctx context.Context, key string, ttl time.Duratio
 	if err := checkArgs(ctx, w.o.inner); err != nil {
 		return nil, fmt.Errorf("lock: acquire: %w", err)
 	}
+	refused = reporter(refused)
 	a := answers{begun: time.Now()}
 	lease, err := w.inner.Await(ctx, key, ttl, func(held *HeldError) {
 		a.refused(held)

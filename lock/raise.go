@@ -56,7 +56,9 @@ var errNoRaise = fmt.Errorf("this store can't raise a token: %w", errors.ErrUnsu
 // RaiseToken implements [TokenRaiser], where the term can.
 func (l *lease) RaiseToken(ctx context.Context, least uint64) error {
 	err := errNoRaise
-	if raiser, ok := l.raiser(); ok {
+	if ctx == nil {
+		err = errNilContext
+	} else if raiser, ok := l.raiser(); ok {
 		err = l.raise(ctx, raiser, least)
 	}
 	if err != nil {

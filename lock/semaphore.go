@@ -108,14 +108,14 @@ type semaphore struct {
 	n     int
 }
 
-func (s *semaphore) check(key string, ttl time.Duration) error {
+func (s *semaphore) check(ctx context.Context, key string, ttl time.Duration) error {
 	if s.n < 1 || s.n > MaxSlots {
 		return fmt.Errorf("%w: the semaphore has %d slots, want 1 to %d (key %.32q)", ErrInvalid, s.n, MaxSlots, key)
 	}
 	if err := Check(key, ttl); err != nil {
 		return err
 	}
-	if err := checkArgs(context.Background(), s.inner); err != nil {
+	if err := checkArgs(ctx, s.inner); err != nil {
 		return err
 	}
 	if len(key) > maxSemaphoreKey {
@@ -126,7 +126,7 @@ func (s *semaphore) check(key string, ttl time.Duration) error {
 }
 
 func (s *semaphore) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
-	if err := s.check(key, ttl); err != nil {
+	if err := s.check(ctx, key, ttl); err != nil {
 		return nil, fmt.Errorf("lock: acquire: %w", err)
 	}
 	lease, err := s.tryAcquire(ctx, key, ttl)
@@ -149,6 +149,8 @@ func (s *semaphore) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 		switch {
 		case err == nil:
 			return lease, nil
+		case endedBy(ctx, err):
+			return nil, err
 		case errors.Is(err, ErrHeld):
 			held.meet(err, slot)
 		case errors.Is(err, ErrUnavailable) && outage == nil:
@@ -221,7 +223,7 @@ type slotWatcher struct {
 }
 
 func (w slotWatcher) Watch(ctx context.Context, key string, wake chan<- struct{}) (func(), error) {
-	if err := w.s.check(key, MinTTL); err != nil {
+	if err := w.s.check(ctx, key, MinTTL); err != nil {
 		return nil, fmt.Errorf("lock: watch: %w", err)
 	}
 	stops := make([]func(), 0, w.s.n)
@@ -248,7 +250,7 @@ type slotInspector struct {
 }
 
 func (i slotInspector) Inspect(ctx context.Context, key string) (Info, error) {
-	if err := i.s.check(key, MinTTL); err != nil {
+	if err := i.s.check(ctx, key, MinTTL); err != nil {
 		return Info{}, fmt.Errorf("lock: inspect: %w", err)
 	}
 	var first Info
@@ -276,7 +278,7 @@ type slotForceReleaser struct {
 }
 
 func (f slotForceReleaser) ForceRelease(ctx context.Context, key string, token uint64) error {
-	if err := f.s.check(key, MinTTL); err != nil {
+	if err := f.s.check(ctx, key, MinTTL); err != nil {
 		return fmt.Errorf("lock: force release: %w", err)
 	}
 	held := HeldError{Key: key}

@@ -15,16 +15,17 @@ type slotAwaiter struct {
 }
 
 func (a slotAwaiter) Await(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
-	if err := a.s.check(key, ttl); err != nil {
+	if err := a.s.check(ctx, key, ttl); err != nil {
 		return nil, fmt.Errorf("lock: acquire: %w", err)
 	}
 	if a.s.n == 1 {
 		return a.inner.Await(ctx, slotName(key, 1), ttl, refused)
 	}
+	refused = reporter(refused)
 	// Each slot is asked on its own first: requests in all queues would be granted all
 	// slots that are free, of which one is wanted.
 	lease, err := a.s.tryAcquire(ctx, key, ttl)
-	if held, ok := errors.AsType[*HeldError](err); ok && errors.Is(err, ErrHeld) {
+	if held, ok := errors.AsType[*HeldError](err); ok && errors.Is(err, ErrHeld) && !endedBy(ctx, err) {
 		refused(held)
 		lease, err = a.queue(ctx, key, ttl, refused)
 	}

@@ -54,7 +54,7 @@ func TestASetIsALease(t *testing.T) {
 	h := composedHarness(func(l *memory.Locker) lock.Locker {
 		return &renaming{&allOf{l}, joint}
 	}, joint)
-	h.AllowSkips = append(h.AllowSkips, "Awaiter", "Watcher", "Inspector", "ForceReleaser", "Waiters", "TokenRaiser")
+	h.AllowSkips = append(h.AllowSkips, "Awaiter", "Watcher", "Inspector", "ForceReleaser", "Waiters", "TokenRaiser", "ExtendStarter")
 	locktest.Run(t, h)
 }
 

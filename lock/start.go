@@ -9,7 +9,8 @@ import (
 
 // ExtendStarter is a [Lease] that can be extended by callers that do not wait: package
 // keepalive renews many leases by it without a goroutine, a context or a timer for each.
-// Those of [NewLease] are, where their Term is a [TermExtendStarter].
+// Those of [NewLease] are, where their Term is a [TermExtendStarter]; lock/locktest checks what
+// is said here.
 type ExtendStarter interface {
 	Lease
 

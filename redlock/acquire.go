@@ -81,8 +81,8 @@ func (l *Locker) newHold(ctx context.Context, key string, ttl time.Duration) (*h
 	if err != nil {
 		return nil, err
 	}
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("%q: %w", key, ended(ctx))
+	if err := ended(ctx); err != nil {
+		return nil, fmt.Errorf("%q: %w", key, err)
 	}
 	return l.emptyHold(key, k, newValue(l.opts.Owner)), nil
 }

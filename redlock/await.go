@@ -26,6 +26,9 @@ var _ lock.Awaiter = (*Locker)(nil)
 // Where nodes refuse what the queue needs (see the page beside this package), Await makes
 // one attempt, as TryAcquire does: the caller waits by asking again.
 func (l *Locker) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
+	if refused == nil {
+		refused = func(*lock.HeldError) {}
+	}
 	lease, err := l.await(ctx, key, ttl, refused)
 	if errors.Is(err, errNoQueue) {
 		return l.TryAcquire(ctx, key, ttl)

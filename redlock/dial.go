@@ -51,6 +51,9 @@ func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 	if err != nil {
 		return nil, err
 	}
+	if ctx == nil {
+		return nil, fmt.Errorf("redlock: dial: %w", ended(ctx))
+	}
 	l := newLocker(opts)
 	l.owned = true
 	seen := map[string]int{}

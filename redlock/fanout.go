@@ -15,6 +15,9 @@ import (
 // ctx or the node timeout has ended. ask must not touch what its caller reads
 // after that: its result goes through the channel.
 func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func(ctx context.Context, n *node.Node, c rueidis.Client) (T, error)) ([]T, []error, error) {
+	if ctx == nil {
+		return nil, nil, ended(ctx)
+	}
 	if err := l.begin(len(l.nodes)); err != nil {
 		return nil, nil, err
 	}
@@ -70,7 +73,7 @@ func each[T any](ctx context.Context, l *Locker, timeout time.Duration, ask func
 	return all, errs, nil
 }
 
-// ended is the error of a ctx that has ended.
+// ended is the error of a ctx that has ended, or is nil. nil while it is alive.
 func ended(ctx context.Context) error { return lock.ContextError(ctx) }
 
 // oneLine is the format of the errors of several nodes.

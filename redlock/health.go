@@ -31,6 +31,9 @@ var _ lock.HealthChecker = (*Locker)(nil)
 // those that use the locks now. If they are others than this client's, no node is healthy, since
 // nothing can be acquired. What the user may not ask for says "not permitted".
 func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
+	if ctx == nil {
+		return lock.Health{}, fmt.Errorf("redlock: health: %w", ended(ctx))
+	}
 	timeout := 2 * l.opts.NodeTimeout
 	if end, ok := ctx.Deadline(); ok { // long enough for a connection that is slow to be made
 		timeout = max(timeout, min(time.Until(end), nodeconn.ConnectLimit))

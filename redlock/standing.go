@@ -73,8 +73,8 @@ func (l *Locker) newStanding(ctx context.Context, key string, ttl time.Duration)
 	if err != nil {
 		return nil, err
 	}
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("%q: %w", key, ended(ctx))
+	if err := ended(ctx); err != nil {
+		return nil, fmt.Errorf("%q: %w", key, err)
 	}
 	// Nodes are asked for it in whole milliseconds, rounded up: never for less than this.
 	trip := min(time.Duration(l.trip.Load()), l.opts.NodeTimeout)

@@ -23,12 +23,12 @@ var _ lock.Awaiter = (*Locker)(nil)
 // A Locker has one position in the queue of a key. Of several Awaits of it the first one
 // uses the position, and the next enters the queue when that has left.
 func (l *Locker) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
-	err := lock.Check(key, ttl)
-	if err == nil && refused == nil {
-		err = fmt.Errorf("%w: refused is nil", lock.ErrInvalid)
-	}
+	err := check(ctx, key, ttl)
 	if err != nil {
 		return nil, fmt.Errorf("file: acquire: %w", err)
+	}
+	if refused == nil {
+		refused = func(*lock.HeldError) {}
 	}
 	lease, err := l.await(ctx, key, ttl, refused)
 	if err != nil {

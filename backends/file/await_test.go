@@ -155,6 +155,4 @@ func TestBadInputToAwaitIsNamed(t *testing.T) {
 	require.ErrorIs(t, err, lock.ErrInvalid)
 	_, err = l.Await(t.Context(), "k", 0, none)
 	require.ErrorIs(t, err, lock.ErrInvalid)
-	_, err = l.Await(t.Context(), "k", long, nil)
-	require.ErrorContains(t, err, "refused is nil")
 }

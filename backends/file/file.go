@@ -106,8 +106,8 @@ func (l *Locker) tryAcquire(ctx context.Context, key string, ttl time.Duration, 
 	if l.isClosed() {
 		return nil, lock.ErrClosed
 	}
-	if ctx.Err() != nil {
-		return nil, ended(ctx)
+	if err := ended(ctx); err != nil {
+		return nil, err
 	}
 	// In this order, so that whatever comes in between lengthens only what the
 	// record says.
@@ -265,6 +265,14 @@ func (l *Locker) isClosed() bool {
 
 func ended(ctx context.Context) error {
 	return lock.ContextError(ctx)
+}
+
+// check is for calls that do some of their work although ctx has ended.
+func check(ctx context.Context, key string, ttl time.Duration) error {
+	if ctx == nil {
+		return ended(ctx)
+	}
+	return lock.Check(key, ttl)
 }
 
 // Close refuses further attempts: they fail with [lock.ErrClosed]. Leases that

@@ -18,7 +18,7 @@ import (
 
 // Inspect implements [lock.Inspector]. It changes nothing.
 func (l *Locker) Inspect(ctx context.Context, key string) (lock.Info, error) {
-	if err := lock.Check(key, lock.MinTTL); err != nil {
+	if err := check(ctx, key, lock.MinTTL); err != nil {
 		return lock.Info{}, fmt.Errorf("file: inspect: %w", err)
 	}
 	r, err := l.peekAt(ctx, l.keyPath(key), key)
@@ -63,6 +63,10 @@ func (f *keyFile) peek(ctx context.Context) (record, error) {
 // too. One that can't be read does not hide the others: its error comes last.
 func (l *Locker) List(ctx context.Context, prefix string) iter.Seq2[lock.Info, error] {
 	return func(yield func(lock.Info, error) bool) {
+		if ctx == nil { // of one that has ended, what follows says so where there is something to list
+			yield(lock.Info{}, fmt.Errorf("file: list: %w", ended(ctx)))
+			return
+		}
 		entries, err := os.ReadDir(l.dir)
 		if err != nil {
 			yield(lock.Info{}, fmt.Errorf("file: list: %w: %w%s", kindOf(err), err, l.rights("")))
@@ -119,7 +123,7 @@ func (l *Locker) peekAt(ctx context.Context, path, key string) (record, error) {
 
 // ForceRelease implements [lock.ForceReleaser].
 func (l *Locker) ForceRelease(ctx context.Context, key string, token uint64) error {
-	if err := lock.Check(key, lock.MinTTL); err != nil {
+	if err := check(ctx, key, lock.MinTTL); err != nil {
 		return fmt.Errorf("file: force release: %w", err)
 	}
 	if err := l.forceRelease(ctx, key, token); err != nil {
@@ -197,8 +201,8 @@ const lowSpace = 1 << 20 // bytes
 
 // Health implements [lock.HealthChecker]. The directory is the only node.
 func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
-	if ctx.Err() != nil {
-		return lock.Health{}, fmt.Errorf("file: health: %w", ended(ctx))
+	if err := ended(ctx); err != nil {
+		return lock.Health{}, fmt.Errorf("file: health: %w", err)
 	}
 	start := time.Now()
 	node := lock.NodeHealth{Name: l.dir, Err: l.writable()}

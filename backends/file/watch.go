@@ -43,8 +43,8 @@ func (l *Locker) Watch(ctx context.Context, key string, wake chan<- struct{}) (s
 	if err := lock.Check(key, lock.MinTTL); err != nil {
 		return nil, fmt.Errorf("file: watch: %w", err)
 	}
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("file: watch %q: %w", key, ended(ctx))
+	if err := ended(ctx); err != nil {
+		return nil, fmt.Errorf("file: watch %q: %w", key, err)
 	}
 	f, err := l.openOrCreate(key) // what is not there can't be watched
 	if err != nil {

@@ -20,11 +20,11 @@ var _ lock.Awaiter = (*Locker)(nil)
 // refused is called once, when the request enters the queue.
 func (l *Locker) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
 	err := lock.Check(key, ttl)
-	if err == nil && refused == nil {
-		err = fmt.Errorf("%w: refused is nil", lock.ErrInvalid)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("memory: acquire: %w", err)
+	}
+	if refused == nil {
+		refused = func(*lock.HeldError) {}
 	}
 	return l.acquire(ctx, key, ttl, refused)
 }

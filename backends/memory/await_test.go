@@ -363,8 +363,5 @@ func TestBadInputToAwaitIsNamed(t *testing.T) {
 	require.ErrorIs(t, err, lock.ErrInvalid)
 	_, err = l.Await(t.Context(), "k", 0, none)
 	require.ErrorIs(t, err, lock.ErrInvalid)
-	_, err = l.Await(t.Context(), "k", ttl, nil)
-	require.ErrorIs(t, err, lock.ErrInvalid)
-	require.ErrorContains(t, err, "refused is nil")
 	requireFree(t, l, "k")
 }

@@ -91,8 +91,8 @@ func (l *Locker) MaxReleaseAfter() time.Duration { return lock.MaxTTL }
 
 // begin registers a call that Close waits for. Its ctx ends with the Locker's, too.
 func (l *Locker) begin(ctx context.Context) (context.Context, context.CancelFunc, error) {
-	if ctx.Err() != nil {
-		return nil, nil, lock.ContextError(ctx)
+	if err := lock.ContextError(ctx); err != nil {
+		return nil, nil, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

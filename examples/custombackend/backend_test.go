@@ -130,7 +130,7 @@ func harness(newWire func(t *testing.T) *wire, peer func(w *wire) *wire) locktes
 		},
 		// It offers nothing beyond a Locker, and no wall clock is used anywhere. Reads are
 		// of the store itself, and its documents are never deleted.
-		AllowSkips: []string{"Skew", "StaleReads", "Delete", "Awaiter", "Watcher", "Inspector", "ForceReleaser", "HealthChecker", "io.Closer", "ReleaseAfter", "TokenRaiser"},
+		AllowSkips: []string{"Skew", "StaleReads", "Delete", "Awaiter", "Watcher", "Inspector", "ForceReleaser", "HealthChecker", "io.Closer", "ReleaseAfter", "TokenRaiser", "ExtendStarter"},
 	}
 }
 

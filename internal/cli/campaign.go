@@ -107,7 +107,7 @@ func (r *runner) hungUp() bool { return r.terminal && !procgroup.HasTerminal() }
 func (r *runner) term(ctx context.Context, locker lock.Locker, path string) (t ending, err error) {
 	var lease lock.Lease
 	err = r.untilSignal(ctx, func(ctx context.Context) (err error) {
-		lease, err = lock.Acquire(ctx, &standby{Locker: locker, r: r}, r.key, r.ttl, r.bounds())
+		lease, err = r.stand(ctx, locker)
 		return err
 	})
 	if err != nil {

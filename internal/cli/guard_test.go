@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/backends/memory"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -56,6 +57,76 @@ func TestRunASignalThatComesWithTheLeaseIsNotForgotten(t *testing.T) {
 		return nil // it was granted all the same
 	})
 	require.Equal(t, exitSignal+15, codeOf(err))
+}
+
+// A wait that is shorter than the store's answer ends as another one: by who has the lock.
+func TestRunWaitIsNeverTooShortForTheStoresAnswer(t *testing.T) {
+	const key = "k"
+	for name, set := range map[string]func(r *runner){
+		"Plain":     func(r *runner) { r.slots = 1 },
+		"Slots":     func(r *runner) { r.slots = 2 },
+		"Shared":    func(r *runner) { r.shared, r.slots = true, 16 },
+		"Exclusive": func(r *runner) { r.exclusive, r.slots = true, 1 },
+	} {
+		take := func(l lock.Locker) (*runner, lock.Locker) {
+			r := &runner{a: &app{}, quiet: true, key: key, ttl: time.Minute, wait: 5 * time.Millisecond, began: time.Now()}
+			set(r)
+			l, err := r.sharing(l)
+			require.NoError(t, err)
+			return r, l
+		}
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := memory.New()
+				slow := store.Client("slow")
+				slow.Delay(20 * time.Millisecond)
+
+				r, l := take(slow)
+				lease, err := r.stand(t.Context(), l)
+				require.NoError(t, err, "it is free")
+				require.NoError(t, lease.Release(t.Context()))
+
+				var held []lock.Lease
+				for _, name := range []string{key, key + ";slot=2"} {
+					lease, err := store.TryAcquire(t.Context(), name, time.Hour)
+					require.NoError(t, err)
+					held = append(held, lease)
+				}
+				for _, wait := range []time.Duration{time.Millisecond, 5 * time.Millisecond, 25 * time.Millisecond, 100 * time.Millisecond, 2 * time.Second} {
+					r, l = take(slow)
+					r.wait = wait
+					_, err = r.stand(t.Context(), l)
+					require.ErrorIs(t, err, lock.ErrHeld, wait)
+					require.Equal(t, exitHeld, codeOf(r.bounded(err)), wait)
+					require.Less(t, time.Since(r.began), wait+answerTime)
+				}
+
+				// It is freed while the rest of the wait goes on.
+				slow.Delay(time.Millisecond)
+				r, l = take(slow)
+				r.wait = 500 * time.Millisecond
+				time.AfterFunc(300*time.Millisecond, func() {
+					for _, lease := range held {
+						_ = lease.Release(context.Background())
+					}
+				})
+				lease, err = r.stand(t.Context(), l)
+				require.NoError(t, err)
+				require.NoError(t, lease.Release(t.Context()))
+
+				slow.Delay(time.Hour)
+				r, l = take(slow)
+				_, err = r.stand(t.Context(), l)
+				require.Equal(t, exitUnavailable, codeOf(r.bounded(err)), "%v", err)
+				require.LessOrEqual(t, time.Since(r.began), answerTime)
+				slow.Delay(0)
+				slow.FailNext(-1, nil)
+				r, l = take(slow)
+				_, err = r.stand(t.Context(), l)
+				require.Equal(t, exitUnavailable, codeOf(r.bounded(err)), "%v", err)
+			})
+		})
+	}
 }
 
 // --wait 30s is 30s for opening the store and for the lock together.

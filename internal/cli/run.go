@@ -312,6 +312,30 @@ func (r *runner) bounds() *lock.AcquireOptions {
 	return &o
 }
 
+// answerTime is what a store gets for its first answer, however short --wait is: that bounds
+// the wait for another holder, and a store that was not given time to say whether there is one
+// is not unavailable.
+const answerTime = time.Second
+
+// stand campaigns until this process has the lock, or --once or --wait is over.
+func (r *runner) stand(ctx context.Context, locker lock.Locker) (lock.Lease, error) {
+	s, bounds := &standby{Locker: locker, r: r}, r.bounds()
+	if bounds.Timeout == 0 || bounds.Timeout >= answerTime {
+		return lock.Acquire(ctx, s, r.key, r.ttl, bounds)
+	}
+	// One attempt that --wait does not cut short. It is the first and not the last, since one
+	// that was cut short may still keep the next one out.
+	lease, err := lock.Acquire(ctx, s, r.key, r.ttl, &lock.AcquireOptions{Attempts: 1, Timeout: answerTime})
+	if !errors.Is(err, lock.ErrHeld) && !errors.Is(err, lock.ErrUnavailable) || time.Since(r.began) >= r.wait {
+		return lease, err
+	}
+	lease, last := lock.Acquire(ctx, s, r.key, r.ttl, r.bounds())
+	if last != nil && ctx.Err() == nil && errors.Is(err, lock.ErrHeld) && !errors.Is(last, lock.ErrHeld) {
+		last = err // the rest of --wait was too short for another answer
+	}
+	return lease, last
+}
+
 // untilSignal runs fn with a context that a signal ends. The error is the signal then,
 // also if fn had none. SIGTSTP ends fn too, stops this process, and fn begins again: one
 // that is stopped while it asks a store could keep others waiting there.
@@ -356,13 +380,14 @@ var errSuspended = errors.New("suspended")
 func (r *runner) open(ctx context.Context, s store) (lock.Locker, error) {
 	if r.wait > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, r.wait)
+		ctx, cancel = context.WithTimeout(ctx, max(r.wait, answerTime))
 		defer cancel()
 	}
 	reported := false
 	for {
 		l, err := s.open(ctx)
-		if err == nil || !errors.Is(err, lock.ErrUnavailable) || r.once || ctx.Err() != nil {
+		over := r.wait > 0 && time.Since(r.began) >= r.wait
+		if err == nil || !errors.Is(err, lock.ErrUnavailable) || r.once || over || ctx.Err() != nil {
 			return l, err
 		}
 		if !reported {

@@ -111,6 +111,8 @@ func (a *app) writeReading(b *strings.Builder, k inspect.Reading) error {
 func (a *app) writeFree(b *strings.Builder, k inspect.Reading) {
 	what := "is free"
 	switch {
+	case k.Part != nil:
+		what += partText(k)
 	case len(k.Readers) > 0:
 		what = "has no writer, and nobody is at its gate"
 	case len(k.Slots) > 0:
@@ -124,10 +126,57 @@ func (a *app) writeFree(b *strings.Builder, k inspect.Reading) {
 	}
 }
 
+// partText says of a free name that is like that of a part what it is, and how its key stands.
+func partText(k inspect.Reading) string {
+	p := k.Part
+	name, other := k.StandsFor()
+	of := " of " + printable(p.Of)
+	text := ": it is " + p.What + of
+	switch {
+	case other && name == "":
+		text = fmt.Sprintf(", and no part%s has this name: want 1 to %d, of which the first is %s", of, p.Most, printable(p.First))
+	case other:
+		text = ", but no lock has this name: " + p.What + of + " is " + printable(name)
+	}
+	switch m := k.Meant; {
+	case m == nil:
+		return text + "; whether that is held is not known: " + printable(oneLine(k.GroupErr))
+	case m.Key == p.Of && name != m.Key:
+		return text + "\n" + printable(m.Key) + " " + standing(*m)
+	default:
+		return text + ", which " + standing(*m)
+	}
+}
+
+// standing is how a key stands, in a few words, and where to see more.
+func standing(k inspect.Reading) string {
+	more := ": lockkeeper show " + quoted(k.Key)
+	switch {
+	case !k.Free() && k.Holder != "":
+		return "is held by " + printable(k.Holder) + more
+	case !k.Free():
+		return "is " + string(k.State()) + more
+	case len(k.Readers) > 0:
+		return "is held by readers" + more
+	case len(k.Slots) > 0:
+		return "is held in slots" + more
+	case k.GroupErr != nil:
+		return "itself is free; whether it is held in slots or by readers is not known: " + printable(oneLine(k.GroupErr))
+	}
+	return "is free, too"
+}
+
 // writeHold is for a key that is not free.
 func (a *app) writeHold(b *strings.Builder, k inspect.Reading) error {
 	var t table
 	t.add("key", k.Key)
+	if p := k.Part; p != nil {
+		if _, other := k.StandsFor(); other {
+			t.add("part", fmt.Sprintf("none: a lock of its own, which is not %s of %s", p.What, p.Of))
+		} else {
+			t.add("part", p.What+" of "+p.Of)
+		}
+	}
 	if k.View != nil {
 		t.add("state", stateText(k))
 	}

@@ -20,14 +20,18 @@ const resignMark = ";resign="
 const groupTimeout = 5 * time.Second
 
 // Group adds what other keys say of this one: its further slots, its readers and writer, and
-// who has asked its holder to resign. That they can't be listed is part of the answer: the
-// user of a store may not be allowed to.
+// who has asked its holder to resign; and of a name that is a part's, what that is. That they
+// can't be listed is part of the answer: the user of a store may not be allowed to.
 func (k *Reading) Group(ctx context.Context, l lock.Locker) {
-	if _, slot := lock.SlotOf(k.Key); slot > 1 {
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, groupTimeout)
 	defer cancel()
+	if p, ok := PartOf(k.Key); ok {
+		k.Part = &p
+		if k.Free() {
+			k.readPart(ctx, l)
+		}
+		return
+	}
 	found, err := Keys(ctx, l, k.Key+";")
 	k.GroupErr = err
 	for _, other := range Fold(append([]Reading{*k}, found...), k.Key) {

@@ -34,6 +34,10 @@ type KeyJSON struct {
 	ResignOf string `json:"resign_of,omitempty"` // of a request to a holder that is gone by now: the key
 	ResignBy string `json:"resign_by,omitempty"` // who has asked the holder to resign
 
+	// Of a free name that no lock has, though it looks like a part's: the lock that has that part,
+	// as "crawl" has slot 1, which "crawl;slot=1" does not name; or the key, if there is no such part.
+	Meant *KeyJSON `json:"meant,omitempty"`
+
 	// Of a quorum of Redis nodes only.
 	State  string     `json:"state,omitempty"`
 	Votes  int        `json:"votes,omitempty"`  // nodes that have the value that most have
@@ -82,6 +86,10 @@ func (k Reading) JSON() KeyJSON {
 	}
 	for _, s := range k.Readers {
 		r.Readers = append(r.Readers, s.JSON())
+	}
+	if _, other := k.StandsFor(); other && k.Meant != nil {
+		meant := k.Meant.JSON()
+		r.Meant = &meant
 	}
 	if k.View == nil {
 		return r

@@ -36,7 +36,9 @@ type Reading struct {
 
 	Slots    []Reading // further slots of the key that are not free, where Group was asked for them
 	Readers  []Reading // places of its readers that are not free, the same
-	GroupErr error     // why Slots and Readers may not be all
+	GroupErr error     // why Slots and Readers may not be all, or Meant is not known
+	Part     *Part     // what the name stands for, where Group was asked for it; nil: an ordinary lock
+	Meant    *Reading  // where such a name is free: the lock that it may be taken for
 }
 
 // inspectorOf is the store's Inspector.

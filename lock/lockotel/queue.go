@@ -52,9 +52,6 @@ type queuedAwaiter struct {
 // Await counts a request as waiting from its first refusal on, after which it stands in
 // the queue, until it is over.
 func (a queuedAwaiter) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
-	if refused == nil {
-		return a.inner.Await(ctx, key, ttl, nil) // which says what is wrong with that
-	}
 	measured := context.WithoutCancel(ctx) // the end of ctx must not keep a wait from being counted off
 	var labels []metric.AddOption          // nil: it does not stand yet
 	defer func() {                         // after a panic too
@@ -70,7 +67,9 @@ func (a queuedAwaiter) Await(ctx context.Context, key string, ttl time.Duration,
 			labels = []metric.AddOption{a.o.common, a.o.named(key), metric.WithAttributes(a.o.store...)}
 			a.o.waiting.Add(measured, 1, labels...)
 		}
-		refused(held)
+		if refused != nil {
+			refused(held)
+		}
 	})
 	if labels != nil && err == nil {
 		a.o.handoffs.Add(measured, 1, labels...)

@@ -105,3 +105,28 @@ func TestAStoreWithoutAQueueHasNoLength(t *testing.T) {
 	require.False(t, ok)
 	require.NotContains(t, s.gather(), "lock_queue_waiting")
 }
+
+func TestAWaitIsCountedAlsoWhereNobodyWantsToKnowOfRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scrape(t, lockotel.Options{})
+		store := memory.New()
+		held, err := store.TryAcquire(t.Context(), key, time.Hour)
+		require.NoError(t, err)
+		awaiter, ok := lock.As[lock.Awaiter](s.Observe(store.Client("b")))
+		require.True(t, ok)
+		granted := make(chan error, 1)
+		go func() {
+			lease, err := awaiter.Await(t.Context(), key, time.Minute, nil)
+			if err == nil {
+				err = lease.Release(t.Context())
+			}
+			granted <- err
+		}()
+		synctest.Wait()
+		s.requireValue(1, "lock_queue_waiting")
+		require.NoError(t, held.Release(t.Context()))
+		require.NoError(t, <-granted)
+		s.requireValue(0, "lock_queue_waiting")
+		s.requireValue(1, "lock_queue_handoffs_total")
+	})
+}

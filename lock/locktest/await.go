@@ -3,6 +3,7 @@ package locktest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -22,6 +23,7 @@ var awaitCases = []testCase{
 	{"ALeaseThatWaitedGetsTheWholeTTL", nil, aLeaseThatWaitedGetsTheWholeTTL},
 	{"NobodyElseBeforeTheExpiryOfALeaseThatWaited", nil, nobodyElseBeforeTheExpiryOfALeaseThatWaited},
 	{"RefusedTellsWhoHoldsUntilTheEnd", nil, refusedTellsWhoHoldsUntilTheEnd},
+	{"RefusedMayBeNil", nil, refusedMayBeNil},
 	{"AnOutageEndsTheWait", []string{needPeer, needOutage}, anOutageEndsTheWait},
 	{"InspectCountsThoseWhoWait", nil, inspectCountsThoseWhoWait},
 	{"BadInputToAwaitIsInvalid", nil, badInputToAwaitIsInvalid},
@@ -294,6 +296,34 @@ func refusedTellsWhoHoldsUntilTheEnd(c *check) {
 		if late {
 			c.Errorf("refused was called after Await had returned")
 		}
+	}
+}
+
+// A caller who waits without a word of who holds the key meanwhile has nothing to give.
+func refusedMayBeNil(c *check) {
+	awaiter := offered[lock.Awaiter](c, c.l, needAwaiter)
+	key := c.key("k")
+	await := func() *queued {
+		return c.startAwait(func(ctx context.Context, w *queued) (lease lock.Lease, err error) {
+			defer func() { // it would end the program of the tests
+				if p := recover(); p != nil {
+					lease, err = nil, fmt.Errorf("panic: %v", p)
+				}
+			}()
+			return awaiter.Await(ctx, key, c.long(), nil)
+		})
+	}
+	held := c.handed(await(), "Await of a free key with a nil refused")
+	w := await()
+	time.Sleep(2 * c.poll()) // so that it stands in the queue, as a rule
+	c.release(held)
+	c.stillHolds(c.handed(w, "Await with a nil refused"), key)
+	w = await()
+	time.Sleep(2 * c.poll())
+	w.cancel(nil)
+	c.over(w, "Await with a nil refused whose ctx ended")
+	if !errors.Is(w.err, context.Canceled) {
+		c.Errorf("Await with a nil refused, whose ctx ended: got %v, want an error matching %q", show(w.err), context.Canceled)
 	}
 }
 

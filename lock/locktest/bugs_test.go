@@ -120,6 +120,20 @@ var bugs = []struct {
 	{"extend ignores its ctx", []string{"Extend/ExtendReturnsSoonAfterItsCtx"}},
 	{"accepts answers after expiry", []string{"Extend/AnAnswerAfterExpiryIsLost"}},
 
+	// StartExtend.
+	{"a started extend sends nothing", []string{"StartExtend/AStartedExtendIsAnExtend"}},
+	{"a started extend reports twice", []string{"StartExtend/AStartedExtendIsAnExtend"}},
+	{"a started extend reports the old Expiry", []string{"StartExtend/AStartedExtendIsAnExtend"}},
+	{"what Extend refuses is started", []string{"StartExtend/WhatExtendWouldRefuseIsNotStarted"}},
+	{"the margin of a started extend is ignored", []string{"StartExtend/WhatExtendWouldRefuseIsNotStarted"}},
+	{"an extend that is not started calls done", []string{"StartExtend/WhatExtendWouldRefuseIsNotStarted"}},
+	{"a started extend of a taken hold is an outage", []string{"StartExtend/AStartedExtendOfATakenHoldIsALoss"}},
+	{"a started extend in an outage is a loss", []string{"StartExtend/AStartedExtendInAnOutageSaysNothing"}},
+	{"StopExtend does nothing", []string{"StartExtend/AStoppedExtendSaysNothing"}},
+	{"a stopped extend is a loss", []string{"StartExtend/AStoppedExtendSaysNothing"}},
+	{"a started extend is forgotten at the release", []string{"StartExtend/AReleaseEndsAStartedExtend"}},
+	{"a started extend is applied after the release", []string{"StartExtend/AReleaseEndsAStartedExtend"}},
+
 	// Release.
 	{"release leaves the key", []string{"Release/ReleaseFreesTheKey", "Acquire/AcquireGetsItAfterRelease"}},
 	{"release is not idempotent", []string{"Release/ReleaseIsIdempotent", "Release/ConcurrentReleasesAgree"}},
@@ -201,6 +215,7 @@ var bugs = []struct {
 	{"a hand-off is kept for half of its time", []string{"Await/NobodyElseBeforeTheExpiryOfALeaseThatWaited"}},
 	{"refused gets nil", []string{"Await/RefusedTellsWhoHoldsUntilTheEnd"}},
 	{"refused is called after the end", []string{"Await/RefusedTellsWhoHoldsUntilTheEnd"}},
+	{"refused must not be nil", []string{"Await/RefusedMayBeNil"}},
 	{"an outage does not end the wait", []string{"Await/AnOutageEndsTheWait"}},
 	{"await accepts any input", []string{"Await/BadInputToAwaitIsInvalid"}},
 	{"await gives up at once", []string{"Waiting/AnIdleWaiterThatHearsNewsAsksNothing"}},

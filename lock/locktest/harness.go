@@ -154,6 +154,7 @@ const (
 	needWaiters       = "Waiters"
 	needReleaseAfter  = "ReleaseAfter"
 	needTokenRaiser   = "TokenRaiser"
+	needExtendStarter = "ExtendStarter"
 	needWaiting       = "Info.Waiting"
 	needCut           = "Cut"
 	needRepeat        = "Repeat"
@@ -165,7 +166,7 @@ const (
 var needs = []string{
 	needWrap, needPeer, needDelay, needLoseReply, needOutage, needBreak, needKill, needSkew,
 	needCut, needRepeat, needConflict, needStaleReads, needDelete,
-	needAwaiter, needWatcher, needInspector, needList, needForceReleaser, needHealthChecker, needCloser, needHeldError, needWaiters, needReleaseAfter, needTokenRaiser, needWaiting,
+	needAwaiter, needWatcher, needInspector, needList, needForceReleaser, needHealthChecker, needCloser, needHeldError, needWaiters, needReleaseAfter, needTokenRaiser, needExtendStarter, needWaiting,
 }
 
 // withDefaults returns h filled up, or what is wrong with it.

@@ -31,6 +31,7 @@ var shows = map[string]string{
 	needWaiters:       "that the waiters of one process ask in order, one for all",
 	needReleaseAfter:  "that a hold can outlast its process until a given time",
 	needWaiting:       "that Inspect counts those who wait in the store's queue",
+	needExtendStarter: "that a Keeper's renewals, which nobody waits for, are extends like others",
 	needTokenRaiser:   "that a token can be raised, so that tokens rise while a fleet changes stores",
 }
 

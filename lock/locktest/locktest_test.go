@@ -345,3 +345,33 @@ func TestAHarnessThatCanNotWorkIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 100*time.Second, h.LongTTL)
 }
+
+// hurried has leases whose Release fails where its ctx leaves no time for it, as it may.
+type hurried struct{ *refLocker }
+
+func (h hurried) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
+	lease, err := h.refLocker.TryAcquire(ctx, key, ttl)
+	if err != nil {
+		return nil, err
+	}
+	return hurriedLease{lease}, nil
+}
+
+type hurriedLease struct{ lock.Lease }
+
+func (l hurriedLease) Release(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok && ctx.Err() == nil && time.Until(deadline) < time.Millisecond {
+		return lock.ErrUnavailable
+	}
+	return l.Lease.Release(ctx)
+}
+
+func TestAReleaseThatWasCutShortIsNoMistakeOfTheStore(t *testing.T) {
+	h := reference("")
+	newLocker := h.New
+	h.New = func(t *testing.T) lock.Locker { return hurried{newLocker(t).(*refLocker)} }
+	h.Peer = nil
+	r := record(t, h, find(t, "Leak/NoGoroutineOutlivesTheLocker"))
+	require.Empty(t, r.skipped)
+	require.Empty(t, r.errors)
+}

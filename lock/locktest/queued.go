@@ -45,10 +45,18 @@ func (w *queued) refused(held *lock.HeldError) {
 func (c *check) await(l lock.Locker, key string, ttl time.Duration) *queued {
 	c.Helper()
 	awaiter := offered[lock.Awaiter](c, l, needAwaiter)
+	return c.startAwait(func(ctx context.Context, w *queued) (lock.Lease, error) {
+		return awaiter.Await(ctx, key, ttl, w.refused)
+	})
+}
+
+// startAwait is await by that call.
+func (c *check) startAwait(call func(ctx context.Context, w *queued) (lock.Lease, error)) *queued {
+	c.Helper()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	w := &queued{cancel: cancel, done: make(chan struct{}), stands: make(chan struct{}), began: time.Now()}
 	c.group().Go(func() {
-		lease, err := awaiter.Await(ctx, key, ttl, w.refused)
+		lease, err := call(ctx, w)
 		switch {
 		case err == nil && lease == nil:
 			err = errNoAnswer

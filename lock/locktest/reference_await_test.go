@@ -92,6 +92,9 @@ func (l *refLocker) Await(ctx context.Context, key string, ttl time.Duration, re
 		}
 		return nil, lock.ErrUnavailable
 	}
+	if refused == nil && l.bug != "refused must not be nil" {
+		refused = func(*lock.HeldError) {}
+	}
 	if l.bug == "await ignores its ctx" {
 		ctx = context.WithoutCancel(ctx)
 	}

@@ -24,11 +24,13 @@ type refLease struct {
 	expiry    time.Time
 	releasing bool
 	cancel    context.CancelFunc // of the Extend under way
-	lost      bool
-	done      bool
-	final     error
-	start     time.Time
-	until     time.Time // of ReleaseAfter
+
+	stopStarted context.CancelFunc // of the started extend under way
+	lost        bool
+	done        bool
+	final       error
+	start       time.Time
+	until       time.Time // of ReleaseAfter
 }
 
 func (r *refLease) Key() string {

@@ -23,6 +23,7 @@ var groups = []group{
 	{"Exclusion", exclusionCases},
 	{"Expiry", expiryCases},
 	{"Extend", extendCases},
+	{"StartExtend", startCases},
 	{"Release", releaseCases},
 	{"ReleaseAfter", afterCases},
 	{"Attempt", attemptCases},

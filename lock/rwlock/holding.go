@@ -17,6 +17,7 @@ type holding struct {
 	ctx    context.Context // ends with the caller's, or when something was lost
 	cancel context.CancelCauseFunc
 	loop   sync.WaitGroup
+	lost   error // why loop ended, if something was lost; read after loop
 
 	mu     sync.Mutex // guards leases
 	leases []lock.Lease
@@ -38,7 +39,8 @@ func (h *holding) keep(ttl time.Duration) {
 	for {
 		// At once, too: a lease may start with less than the ttl.
 		if err := h.extend(h.ctx, ttl); errors.Is(err, lock.ErrLost) {
-			h.cancel(fmt.Errorf("%w while it waited", err))
+			h.lost = fmt.Errorf("%w while it waited", err)
+			h.cancel(h.lost)
 			return
 		}
 		select {
@@ -49,24 +51,27 @@ func (h *holding) keep(ttl time.Duration) {
 	}
 }
 
-// stop ends the keeping. The error says that something was lost.
+// stop ends the keeping. The error says that something was lost. (The cause of ctx does not:
+// the caller's may have ended because a lease of its own was lost.)
 func (h *holding) stop() error {
-	lost := context.Cause(h.ctx)
 	h.cancel(nil)
 	h.loop.Wait()
-	if errors.Is(lost, lock.ErrLost) {
-		return lost
-	}
-	return nil
+	return h.lost
 }
 
 // reason is err for the caller, who has no lease yet and so can't lose one, and who does not
-// know the contexts that were made here: both are an outage to it.
-func (h *holding) reason(ctx context.Context, err error) error {
-	if errors.Is(err, lock.ErrLost) || ctx.Err() == nil && errors.Is(err, context.Canceled) {
-		return fmt.Errorf("%w: the gate or a place was lost before it had all: %v", lock.ErrUnavailable, err)
+// know the contexts that were made here: both are an outage to it, unless its ctx has ended.
+func reason(ctx context.Context, err error) error {
+	isContextError := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	switch ended := lock.ContextError(ctx); {
+	case ended != nil && errors.Is(err, ctx.Err()) && errors.Is(err, context.Cause(ctx)):
+		return err // the cause may well match lock.ErrLost
+	case !errors.Is(err, lock.ErrLost) && !isContextError:
+		return err
+	case ended != nil:
+		return fmt.Errorf("%w: %v", ended, err)
 	}
-	return err
+	return fmt.Errorf("%w: the gate or a place was lost before it had all: %v", lock.ErrUnavailable, err)
 }
 
 // takePlaces takes all places at the same time. That can't deadlock: readers hold one and

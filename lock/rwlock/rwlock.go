@@ -75,11 +75,17 @@ func (s side) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lo
 // Await waits in the queue of the gate, and then, holding that, for what else its side
 // takes.
 func (s side) Await(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
+	if refused == nil {
+		refused = func(*lock.HeldError) {}
+	}
 	return s.acquire(ctx, key, ttl, refused)
 }
 
 func (s side) acquire(ctx context.Context, key string, ttl time.Duration, refused func(*lock.HeldError)) (lock.Lease, error) {
 	err := lock.Check(key, ttl)
+	if err == nil && ctx == nil {
+		err = lock.ContextError(ctx)
+	}
 	if err == nil && len(key) > maxKey {
 		err = fmt.Errorf("%w: key %.32q... has %d bytes, want at most %d: the names of its readers are longer", lock.ErrInvalid, key, len(key), maxKey)
 	}
@@ -128,12 +134,12 @@ type attempt struct {
 func (a *attempt) ask(ctx context.Context, l lock.Locker, name string) (lock.Lease, error) {
 	if a.refused == nil {
 		lease, err := l.TryAcquire(ctx, name, a.ttl)
-		return lease, a.named(err)
+		return lease, a.named(ctx, err)
 	}
 	within, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	lease, err := lock.Acquire(within, l, name, a.ttl, &lock.AcquireOptions{OnWait: func(err error) {
-		held, ok := errors.AsType[*lock.HeldError](a.named(err))
+		held, ok := errors.AsType[*lock.HeldError](a.named(ctx, err))
 		switch {
 		case ok:
 			a.reporting.Lock()
@@ -146,13 +152,14 @@ func (a *attempt) ask(ctx context.Context, l lock.Locker, name string) (lock.Lea
 	if err != nil && ctx.Err() == nil && within.Err() != nil {
 		err = context.Cause(within) // the outage
 	}
-	return lease, a.named(err)
+	return lease, a.named(ctx, err)
 }
 
-// named makes a refusal of the gate or of a place one of the key that was asked for.
-func (a *attempt) named(err error) error {
+// named makes a refusal of the gate or of a place one of the key that was asked for. Of a
+// wait that ctx ended, the refusal in err is the last one, or ctx's cause: err stays what it is.
+func (a *attempt) named(ctx context.Context, err error) error {
 	held, ok := errors.AsType[*lock.HeldError](err)
-	if !ok || !errors.Is(err, lock.ErrHeld) {
+	if !ok || !errors.Is(err, lock.ErrHeld) || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return err
 	}
 	named := *held
@@ -182,11 +189,11 @@ func (l *Lock) reader(ctx context.Context, a *attempt) (lock.Lease, error) {
 		err = place.Extend(ctx, a.ttl)
 	}
 	if err != nil {
-		return nil, also(h.reason(ctx, err), release(ctx, place, gate))
+		return nil, also(reason(ctx, err), release(ctx, place, gate))
 	}
 	token, expiry := gate.Token(), place.Expiry()
 	if !time.Now().Before(expiry) {
-		return nil, also(h.reason(ctx, lock.ErrLost), release(ctx, place, gate))
+		return nil, also(reason(ctx, lock.ErrLost), release(ctx, place, gate))
 	}
 	_ = gate.Release(context.WithoutCancel(ctx)) // it ends by itself if it can't be freed: others wait for its ttl, and that is all
 	return &reading{bounded{lock.NewLease(lock.Grant{
@@ -252,7 +259,7 @@ func (l *Lock) writer(ctx context.Context, a *attempt) (lock.Lease, error) {
 		err = lock.ErrLost
 	}
 	if err != nil {
-		return nil, also(h.reason(ctx, err), release(ctx, h.all()...))
+		return nil, also(reason(ctx, err), release(ctx, h.all()...))
 	}
 	return bounded{lock.NewLease(lock.Grant{
 		Key: gate.Key(), Token: gate.Token(), Expiry: expiry,

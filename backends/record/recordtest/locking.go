@@ -93,8 +93,8 @@ func (s Locks) Harness() locktest.Harness {
 			breakHold(t, of(l).faults.Store, Name(t, names, key), s.Delete)
 		},
 	}
-	if h.AllowSkips != nil { // no store of the engine queues by itself
-		h.AllowSkips = append(slices.Clip(h.AllowSkips), "Awaiter")
+	if h.AllowSkips != nil { // no store of the engine queues by itself, or starts extends
+		h.AllowSkips = append(slices.Clip(h.AllowSkips), "Awaiter", "ExtendStarter")
 	}
 	h.Cut = func(_ *testing.T, l lock.Locker, n int) func() bool { return of(l).faults.CutAt(n, true) }
 	h.Repeat = func(_ *testing.T, l lock.Locker, on bool) { of(l).faults.Double(on) }
