@@ -281,7 +281,9 @@ func (w *waiter) note(ctx, bounded context.Context, err error) (final bool) {
 		// The error has ctx's cause, which is not the store's answer.
 	case errors.Is(err, ErrInvalid), errors.Is(err, ErrClosed):
 		return true
-	case errors.Is(err, ErrRefused) && !w.granted():
+	case errors.Is(err, ErrRefused) && !errors.Is(err, ErrUnavailable) && !w.granted():
+		// (An error that matches both is a refusal that somebody below takes for an outage: an
+		// Acquire of a locker that has granted a lease, of which this one is made.)
 		return true
 	case errors.Is(err, ErrHeld), errors.Is(err, ErrUnavailable) && (!cut || w.last == nil):
 		w.last = masked{err} // a node's timeout in it is not the end of ctx

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -58,6 +59,7 @@ var (
 type both struct {
 	old, next Locker
 
+	granted atomic.Bool // a lease was returned: from then on a store's refusal is an outage
 	mu     sync.Mutex // guards closed; held while a job is added, so that none is after closed
 	closed bool
 	jobs   sync.WaitGroup // releases of what failed attempts had
@@ -82,7 +84,7 @@ func (b *both) check(ctx context.Context, key string, ttl time.Duration) error {
 }
 
 func (b *both) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
-	return b.acquire(ctx, key, ttl, nil)
+	return b.take(ctx, key, ttl, nil)
 }
 
 // Await waits in the queue of old, and then, holding that, in the queue of next.
@@ -90,7 +92,20 @@ func (b *both) Await(ctx context.Context, key string, ttl time.Duration, refused
 	if refused == nil {
 		return nil, fmt.Errorf("lock: acquire: %w: refused is nil", ErrInvalid)
 	}
-	return b.acquire(ctx, key, ttl, refused)
+	return b.take(ctx, key, ttl, refused)
+}
+
+// take is acquire, and remembers whether it ever succeeded: both has no Waiters, where Acquire
+// would find that.
+func (b *both) take(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
+	lease, err := b.acquire(ctx, key, ttl, refused)
+	switch {
+	case err == nil:
+		b.granted.Store(true)
+	case errors.Is(err, ErrRefused) && b.granted.Load() && ctx.Err() == nil:
+		err = fmt.Errorf("%w: %v", ErrUnavailable, err) // what worked once may work again
+	}
+	return lease, err
 }
 
 // acquire makes an attempt or, with refused, waits.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
@@ -31,10 +32,12 @@ func ReaderOf(name string) (key string, ok bool) {
 	return strings.CutSuffix(name, readersMark)
 }
 
-// Lock is a store in which keys have readers and writers. It is immutable.
+// Lock is a store in which keys have readers and writers. It is safe for concurrent use.
 type Lock struct {
 	inner   lock.Locker // where a writer takes all places, each by its name
 	readers lock.Locker // a place for a reader
+
+	granted atomic.Bool // a lease was returned: from then on the store's refusal is an outage
 }
 
 // New makes one over l, with up to n readers of a key at once, 1 to [MaxReaders]. An
@@ -87,10 +90,14 @@ func (s side) acquire(ctx context.Context, key string, ttl time.Duration, refuse
 		return nil, fmt.Errorf("rwlock: %w", err)
 	}
 	lease, err := s.take(ctx, &attempt{l: s.l, key: key, ttl: ttl, refused: refused})
-	if err != nil {
-		return nil, fmt.Errorf("rwlock: acquire %q: %w", key, err)
+	if err == nil {
+		s.l.granted.Store(true)
+		return lease, nil
 	}
-	return lease, nil
+	if errors.Is(err, lock.ErrRefused) && s.l.granted.Load() && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %v", lock.ErrUnavailable, err) // what worked once may work again
+	}
+	return nil, fmt.Errorf("rwlock: acquire %q: %w", key, err)
 }
 
 func (s side) As(target any) bool {
@@ -128,12 +135,12 @@ type attempt struct {
 func (a *attempt) ask(ctx context.Context, l lock.Locker, name string) (lock.Lease, error) {
 	if a.refused == nil {
 		lease, err := l.TryAcquire(ctx, name, a.ttl)
-		return lease, a.named(err)
+		return lease, a.named(ctx, err)
 	}
 	within, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	lease, err := lock.Acquire(within, l, name, a.ttl, &lock.AcquireOptions{OnWait: func(err error) {
-		held, ok := errors.AsType[*lock.HeldError](a.named(err))
+		held, ok := errors.AsType[*lock.HeldError](a.named(within, err))
 		switch {
 		case ok:
 			a.reporting.Lock()
@@ -146,13 +153,14 @@ func (a *attempt) ask(ctx context.Context, l lock.Locker, name string) (lock.Lea
 	if err != nil && ctx.Err() == nil && within.Err() != nil {
 		err = context.Cause(within) // the outage
 	}
-	return lease, a.named(err)
+	return lease, a.named(ctx, err)
 }
 
-// named makes a refusal of the gate or of a place one of the key that was asked for.
-func (a *attempt) named(err error) error {
+// named makes a refusal of the gate or of a place one of the key that was asked for. An error
+// that says that ctx has ended, whose cause may be a refusal, stays what it is.
+func (a *attempt) named(ctx context.Context, err error) error {
 	held, ok := errors.AsType[*lock.HeldError](err)
-	if !ok || !errors.Is(err, lock.ErrHeld) {
+	if !ok || !errors.Is(err, lock.ErrHeld) || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return err
 	}
 	named := *held
