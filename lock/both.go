@@ -60,9 +60,9 @@ type both struct {
 	old, next Locker
 
 	granted atomic.Bool // a lease was returned: from then on a store's refusal is an outage
-	mu     sync.Mutex // guards closed; held while a job is added, so that none is after closed
-	closed bool
-	jobs   sync.WaitGroup // releases of what failed attempts had
+	mu      sync.Mutex  // guards closed; held while a job is added, so that none is after closed
+	closed  bool
+	jobs    sync.WaitGroup // releases of what failed attempts had
 }
 
 func (b *both) check(ctx context.Context, key string, ttl time.Duration) error {

@@ -70,7 +70,8 @@ func TestBadOptionsAndDirectoriesAreNamed(t *testing.T) {
 		names string
 	}{
 		{"", nil, lock.ErrInvalid, "the directory is empty"},
-		{dir, &Options{LockTimeout: -1}, lock.ErrInvalid, "Options.LockTimeout is -1ns, want 0 or more"},
+		{dir, &Options{LockTimeout: -1}, lock.ErrInvalid, "Options.LockTimeout is -1ns, want 0 for the default, or at least 1ms"},
+		{dir, &Options{LockTimeout: 5}, lock.ErrInvalid, "Options.LockTimeout is 5ns, want 0 for the default, or at least 1ms"},
 		{dir, &Options{Owner: "a\nb"}, lock.ErrInvalid, `Options.Owner is "a\nb"`},
 		{dir, &Options{Owner: strings.Repeat("x", 129)}, lock.ErrInvalid, "(129 bytes), want 1 to 128 bytes"},
 		{open, nil, lock.ErrInvalid, open + ": lock: invalid: everybody can write"},

@@ -49,7 +49,7 @@ func one(yes bool) int64 {
 // DefaultHealthInterval is how often Health asks.
 const DefaultHealthInterval = 15 * time.Second
 
-// Health asks l's nodes for their state at once and then every so often (0 means
+// Health asks l's nodes for their state at once and then every so often (at least 1ms; 0 means
 // DefaultHealthInterval), and reports the last answer whenever metrics are collected:
 // a scrape never waits for a node. A question takes no longer than every; where it
 // can't be asked at all, nothing is reported until it can again. For redlock each is a real vote
@@ -63,8 +63,8 @@ func (t *Telemetry) Health(l lock.Locker, every time.Duration) (stop func() erro
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("lockotel: health: %T can't report on its nodes: %w", l, errors.ErrUnsupported)
-	case every < 0:
-		return nil, fmt.Errorf("lockotel: health: %w: every is %v, want 0 or more", lock.ErrInvalid, every)
+	case every != 0 && every < time.Millisecond: // a number without its unit would ask all the time
+		return nil, fmt.Errorf("lockotel: health: %w: every is %v, want 0 for the default, or at least 1ms", lock.ErrInvalid, every)
 	case !t.hasHealth.CompareAndSwap(false, true):
 		return nil, fmt.Errorf("lockotel: health: %w: this Telemetry has a locker already, want one Telemetry for each", lock.ErrInvalid)
 	}
