@@ -2,6 +2,7 @@ package fence_test
 
 import (
 	"context"
+	"database/sql"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -56,6 +57,12 @@ func TestMemory(t *testing.T) {
 		},
 		Read: v.get,
 	})
+}
+
+func TestAFunctionThatIsNilAdmitsNothing(t *testing.T) {
+	var m fence.Memory
+	require.ErrorIs(t, m.Do(t.Context(), "k", 7, nil), lock.ErrInvalid)
+	require.NoError(t, m.Do(t.Context(), "k", 1, func(context.Context) error { return nil }))
 }
 
 func TestALargerTokenEndsTheContextsOfEarlierOnesAndWaitsForThem(t *testing.T) {
@@ -238,4 +245,6 @@ func TestWhatCanNotBeATableOrADialectIsRefused(t *testing.T) {
 	f, err := fence.NewSQL(fence.SQLite, "")
 	require.NoError(t, err)
 	require.ErrorIs(t, f.Admit(t.Context(), nil, "k", 1), lock.ErrInvalid)
+	require.ErrorIs(t, f.Do(t.Context(), nil, "k", 1, func(*sql.Tx) error { return nil }), lock.ErrInvalid)
+	require.ErrorIs(t, f.Do(t.Context(), new(sql.DB), "k", 1, nil), lock.ErrInvalid)
 }

@@ -18,6 +18,9 @@ import (
 // Elector reports e's state, terms and overdue terms whenever metrics are
 // collected. Electors whose attributes are the same are added up. stop ends that.
 func (t *Telemetry) Elector(e *leader.Elector) (stop func() error, err error) {
+	if e == nil { // a panic would come with the first scrape
+		return nil, fmt.Errorf("lockotel: elector: %w: elector is nil", lock.ErrInvalid)
+	}
 	state, err1 := t.meter.Int64ObservableUpDownCounter(leaderStates.Name, metric.WithUnit(leaderStates.Unit), metric.WithDescription(leaderStates.Description))
 	terms, err2 := t.meter.Int64ObservableCounter(leaderTerms.Name, metric.WithUnit(leaderTerms.Unit), metric.WithDescription(leaderTerms.Description))
 	overdue, err3 := t.meter.Int64ObservableUpDownCounter(leaderOverdue.Name, metric.WithUnit(leaderOverdue.Unit), metric.WithDescription(leaderOverdue.Description))
@@ -61,6 +64,8 @@ const DefaultHealthInterval = 15 * time.Second
 func (t *Telemetry) Health(l lock.Locker, every time.Duration) (stop func() error, err error) {
 	checker, ok := lock.As[lock.HealthChecker](l)
 	switch {
+	case l == nil:
+		return nil, fmt.Errorf("lockotel: health: %w: locker is nil", lock.ErrInvalid)
 	case !ok:
 		return nil, fmt.Errorf("lockotel: health: %T can't report on its nodes: %w", l, errors.ErrUnsupported)
 	case every != 0 && every < time.Millisecond: // a number without its unit would ask all the time
