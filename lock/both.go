@@ -25,8 +25,9 @@ import (
 // orders, each can hold what the other waits for.
 //
 // A lease is a [Set], whose Leases are that of old and that of next. It expires when the
-// earlier of them does; both are extended, and both are released, next first: a caller that is
-// granted old then finds next free. A crash frees the key in both within the ttl.
+// earlier of them does; both are extended, and both are released, next first, each bounded by
+// its store: a caller that is granted old then finds next free. A crash frees the key in both
+// within the ttl.
 //
 // Tokens rise through all of it. Before a lease is returned, its tokens in both stores
 // are raised to the larger of the two ([RaiseToken]), which is its token: so it is above

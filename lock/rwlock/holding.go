@@ -130,10 +130,15 @@ func (h *holding) extend(ctx context.Context, ttl time.Duration) error {
 	return worst(each(h.all(), func(l lock.Lease) error { return l.Extend(ctx, ttl) }))
 }
 
-// release frees the places, and then the gate.
+// release frees the places, and then the gate. ctx has a deadline, which is the lease's own or
+// its caller's: half of the time is for the gate, lest it meets a ctx that has ended, which is
+// no bound to a release.
 func (h *holding) release(ctx context.Context) error {
 	all := h.all()
-	places := worst(each(all[1:], func(l lock.Lease) error { return l.Release(ctx) }))
+	deadline, _ := ctx.Deadline()
+	half, cancel := context.WithTimeout(ctx, time.Until(deadline)/2)
+	defer cancel()
+	places := worst(each(all[1:], func(l lock.Lease) error { return l.Release(half) }))
 	return worst([]error{places, all[0].Release(ctx)})
 }
 

@@ -192,11 +192,16 @@ func (l *Lock) reader(ctx context.Context, a *attempt) (lock.Lease, error) {
 	if err != nil {
 		return nil, also(h.reason(ctx, err), release(ctx, place, gate))
 	}
-	token, expiry := gate.Token(), place.Expiry()
+	token := gate.Token()
+	// The place ages meanwhile. A gate that can't be freed within a quarter of its time ends by
+	// itself: others wait for its ttl, and that is all.
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Until(place.Expiry())/4)
+	_ = gate.Release(bound)
+	cancel()
+	expiry := place.Expiry()
 	if !time.Now().Before(expiry) {
 		return nil, also(h.reason(ctx, lock.ErrLost), release(ctx, place, gate))
 	}
-	_ = gate.Release(context.WithoutCancel(ctx)) // it ends by itself if it can't be freed: others wait for its ttl, and that is all
 	return &reading{bounded{lock.NewLease(lock.Grant{
 		Key: place.Key(), Token: token, Expiry: expiry,
 		Extend: func(ctx context.Context, ttl time.Duration) (time.Time, error) {
