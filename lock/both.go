@@ -85,7 +85,7 @@ func (b *both) check(ctx context.Context, key string, ttl time.Duration) error {
 }
 
 func (b *both) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
-	return b.take(ctx, key, ttl, nil)
+	return b.acquire(ctx, key, ttl, nil)
 }
 
 // Await waits in the queue of old, and then, holding that, in the queue of next.
@@ -93,13 +93,13 @@ func (b *both) Await(ctx context.Context, key string, ttl time.Duration, refused
 	if refused == nil {
 		return nil, fmt.Errorf("lock: acquire: %w: refused is nil", ErrInvalid)
 	}
-	return b.take(ctx, key, ttl, refused)
+	return b.acquire(ctx, key, ttl, refused)
 }
 
-// take is acquire, and remembers whether it ever succeeded: both has no Waiters, where Acquire
-// would find that.
-func (b *both) take(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
-	lease, err := b.acquire(ctx, key, ttl, refused)
+// acquire makes an attempt or, with refused, waits. It remembers whether that ever succeeded:
+// both has no Waiters, where Acquire would find it.
+func (b *both) acquire(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
+	lease, err := b.take(ctx, key, ttl, refused)
 	switch {
 	case err == nil:
 		b.granted.Store(true)
@@ -109,8 +109,7 @@ func (b *both) take(ctx context.Context, key string, ttl time.Duration, refused 
 	return lease, err
 }
 
-// acquire makes an attempt or, with refused, waits.
-func (b *both) acquire(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
+func (b *both) take(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
 	if err := b.check(ctx, key, ttl); err != nil {
 		return nil, fmt.Errorf("lock: acquire: %w", err)
 	}

@@ -2,7 +2,6 @@ package lock_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -78,37 +77,6 @@ func TestARefusalOfAStoreThatHasServedIsAnOutageInCompositionsToo(t *testing.T) 
 					require.NoError(t, lease.Release(t.Context()))
 				})
 			})
-		}
-	}
-}
-
-func TestAnAttemptThatItsCtxEndsDoesNotReadAsARefusal(t *testing.T) {
-	other := &lock.HeldError{Key: "another", Holder: "somebody"}
-	for _, cause := range []error{lock.ErrHeld, other, lock.ErrUnavailable, lock.ErrRefused} {
-		for name := range composed(t, memory.New(), memory.New()) {
-			for _, d := range []time.Duration{0, time.Second} { // before, and during the request
-				t.Run(fmt.Sprint(name, d, cause), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						stores := []*memory.Locker{memory.New(), memory.New()}
-						l := composed(t, stores...)[name]
-						for _, s := range stores {
-							s.Delay(10 * time.Second)
-						}
-						ctx, cancel := context.WithCancelCause(t.Context())
-						if d == 0 {
-							cancel(cause)
-						} else {
-							time.AfterFunc(d, func() { cancel(cause) })
-						}
-						_, err := l.TryAcquire(ctx, "k", time.Minute)
-						require.ErrorIs(t, err, context.Canceled)
-						require.ErrorIs(t, err, cause)
-						if held, ok := errors.AsType[*lock.HeldError](err); ok {
-							require.Same(t, other, held, "and none that was made of it")
-						}
-					})
-				})
-			}
 		}
 	}
 }

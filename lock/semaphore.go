@@ -149,8 +149,6 @@ func (s *semaphore) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 		switch {
 		case err == nil:
 			return lease, nil
-		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-			return nil, err // whatever ctx's cause is: it is not the store's answer
 		case errors.Is(err, ErrHeld):
 			held.meet(err, slot)
 		case errors.Is(err, ErrUnavailable) && outage == nil:

@@ -135,12 +135,12 @@ type attempt struct {
 func (a *attempt) ask(ctx context.Context, l lock.Locker, name string) (lock.Lease, error) {
 	if a.refused == nil {
 		lease, err := l.TryAcquire(ctx, name, a.ttl)
-		return lease, a.named(ctx, err)
+		return lease, a.named(err)
 	}
 	within, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	lease, err := lock.Acquire(within, l, name, a.ttl, &lock.AcquireOptions{OnWait: func(err error) {
-		held, ok := errors.AsType[*lock.HeldError](a.named(within, err))
+		held, ok := errors.AsType[*lock.HeldError](a.named(err))
 		switch {
 		case ok:
 			a.reporting.Lock()
@@ -153,14 +153,13 @@ func (a *attempt) ask(ctx context.Context, l lock.Locker, name string) (lock.Lea
 	if err != nil && ctx.Err() == nil && within.Err() != nil {
 		err = context.Cause(within) // the outage
 	}
-	return lease, a.named(ctx, err)
+	return lease, a.named(err)
 }
 
-// named makes a refusal of the gate or of a place one of the key that was asked for. An error
-// that says that ctx has ended, whose cause may be a refusal, stays what it is.
-func (a *attempt) named(ctx context.Context, err error) error {
+// named makes a refusal of the gate or of a place one of the key that was asked for.
+func (a *attempt) named(err error) error {
 	held, ok := errors.AsType[*lock.HeldError](err)
-	if !ok || !errors.Is(err, lock.ErrHeld) || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+	if !ok || !errors.Is(err, lock.ErrHeld) {
 		return err
 	}
 	named := *held
