@@ -149,7 +149,8 @@ type waiter struct {
 	ttl      time.Duration
 	opts     AcquireOptions
 	start    time.Time
-	blind    bool // OnWait is not the user's: nothing is inspected for it
+	blind    bool              // OnWait is not the user's: nothing is inspected for it
+	giveBack func(Lease) error // releases a lease that came too late; nil: its Release, which is waited for
 	attempts int
 	last     error  // of the last attempt that said something about the key
 	place    *place // in the queue of this process; nil: it has none
@@ -246,7 +247,11 @@ func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
 		if err == nil {
 			// The caller has gone: nobody else would release this lease.
 			err = w.ended(ctx)
-			if left := lease.Release(ctx); left != nil && !errors.Is(left, ErrLost) {
+			release := w.giveBack
+			if release == nil {
+				release = func(l Lease) error { return l.Release(ctx) }
+			}
+			if left := release(lease); left != nil && !errors.Is(left, ErrLost) {
 				err = fmt.Errorf("%w; its late lease stays until it expires: %w", err, left)
 			}
 			return nil, err

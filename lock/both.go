@@ -116,11 +116,11 @@ func (b *both) take(ctx context.Context, key string, ttl time.Duration, refused 
 	// In this order, in all processes: nobody who holds next waits for old.
 	leases := make([]Lease, 2)
 	var err error
-	if leases[0], err = ask(ctx, b.old, key, ttl, refused); err != nil {
+	if leases[0], err = b.ask(ctx, b.old, key, ttl, refused); err != nil {
 		return nil, fmt.Errorf("lock: acquire %q in the old store of two: %w", key, err)
 	}
 	h := holdOn(ctx, leases[0], ttl, refused != nil)
-	leases[1], err = ask(h.ctx, b.next, key, ttl, refused)
+	leases[1], err = b.ask(h.ctx, b.next, key, ttl, refused)
 	if lost := h.stop(); lost != nil {
 		err = lost
 	}
@@ -207,7 +207,7 @@ func level(ctx context.Context, leases []Lease) error {
 
 // ask takes key in one of the stores or, with refused, waits for it. An outage ends the
 // wait: what is held meanwhile is given back.
-func ask(ctx context.Context, l Locker, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
+func (b *both) ask(ctx context.Context, l Locker, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
 	if refused == nil {
 		return l.TryAcquire(ctx, key, ttl)
 	}
@@ -227,7 +227,8 @@ func ask(ctx context.Context, l Locker, key string, ttl time.Duration, refused f
 	if err != nil {
 		return nil, err
 	}
-	lease, err := acquire(within, &waiter{locker: l, key: key, ttl: ttl, opts: opts, start: time.Now(), blind: true})
+	late := func(lease Lease) error { return b.giveBack(within, []Lease{lease}) }
+	lease, err := acquire(within, &waiter{locker: l, key: key, ttl: ttl, opts: opts, start: time.Now(), blind: true, giveBack: late})
 	if err != nil && ctx.Err() == nil && within.Err() != nil {
 		return nil, context.Cause(within) // the outage
 	}

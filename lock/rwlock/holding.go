@@ -142,6 +142,43 @@ func (h *holding) release(ctx context.Context) error {
 	return worst([]error{places, all[0].Release(ctx)})
 }
 
+// giveBack frees what an attempt has. Where that takes longer than giveBackTime once ctx has
+// ended, it goes on in the background, as long as the store's own bounds let it. (At once would
+// be too soon: a program that gives up may exit, and leave all that it has for a ttl.)
+func (l *Lock) giveBack(ctx context.Context, leases ...lock.Lease) error {
+	done := l.releases(ctx, leases...)
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(giveBackTime)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return nil
+	}
+}
+
+const giveBackTime = 500 * time.Millisecond
+
+// releases begins to free leases. After Close it returns when that is done.
+func (l *Lock) releases(ctx context.Context, leases ...lock.Lease) (done <-chan error) {
+	ended := make(chan error, 1)
+	job := func() { ended <- release(ctx, leases...) }
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		job()
+		return ended
+	}
+	defer l.mu.Unlock()
+	l.jobs.Go(job)
+	return ended
+}
+
 // release frees what there is of an attempt that failed.
 func release(ctx context.Context, leases ...lock.Lease) error {
 	leases = slices.DeleteFunc(leases, func(l lock.Lease) bool { return l == nil })
