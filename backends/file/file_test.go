@@ -291,3 +291,17 @@ func TestAHealthyDirectoryVotes(t *testing.T) {
 	require.False(t, health.HasQuorum())
 	require.ErrorContains(t, health.Nodes[0].Err, l.dir)
 }
+
+func TestNothingIsLookedAtOrBrokenForACtxThatHasEnded(t *testing.T) {
+	l := newLocker(t, t.TempDir(), nil)
+	lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(lock.ErrHeld)
+	_, err = l.Inspect(ctx, "k")
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, err, lock.ErrHeld)
+	require.ErrorIs(t, l.ForceRelease(ctx, "k", 0), context.Canceled)
+	require.NoError(t, lease.Extend(t.Context(), time.Minute), "it is still held")
+	require.NoError(t, lease.Release(t.Context()))
+}
