@@ -2,6 +2,7 @@ package fence_test
 
 import (
 	"context"
+	"database/sql"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -58,6 +59,12 @@ func TestMemory(t *testing.T) {
 	})
 }
 
+func TestAFunctionThatIsNilAdmitsNothing(t *testing.T) {
+	var m fence.Memory
+	require.ErrorIs(t, m.Do(t.Context(), "k", 7, nil), lock.ErrInvalid)
+	require.NoError(t, m.Do(t.Context(), "k", 1, func(context.Context) error { return nil }))
+}
+
 func TestALargerTokenEndsTheContextsOfEarlierOnesAndWaitsForThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m fence.Memory
@@ -110,7 +117,7 @@ func TestAWriteWhoseContextEndsWhileItWaitsIsNotDone(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		require.ErrorIs(t, <-done, context.Canceled)
-		require.ErrorIs(t, m.Do(t.Context(), "k", 1, nil), fence.ErrStale, "its token counts all the same")
+		require.ErrorIs(t, m.Do(t.Context(), "k", 1, func(context.Context) error { return nil }), fence.ErrStale, "its token counts all the same")
 		close(goOn)
 	})
 }
@@ -238,4 +245,6 @@ func TestWhatCanNotBeATableOrADialectIsRefused(t *testing.T) {
 	f, err := fence.NewSQL(fence.SQLite, "")
 	require.NoError(t, err)
 	require.ErrorIs(t, f.Admit(t.Context(), nil, "k", 1), lock.ErrInvalid)
+	require.ErrorIs(t, f.Do(t.Context(), nil, "k", 1, func(*sql.Tx) error { return nil }), lock.ErrInvalid)
+	require.ErrorIs(t, f.Do(t.Context(), new(sql.DB), "k", 1, nil), lock.ErrInvalid)
 }

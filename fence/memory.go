@@ -2,6 +2,7 @@ package fence
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/tonsurance/lockkeeper/lock"
@@ -39,6 +40,9 @@ type run struct {
 func (m *Memory) Do(ctx context.Context, key string, token uint64, fn func(ctx context.Context) error) error {
 	if err := checkCall(ctx, key, token); err != nil {
 		return err
+	}
+	if fn == nil {
+		return fmt.Errorf("fence: %w: fn is nil", lock.ErrInvalid)
 	}
 	m.mu.Lock()
 	if m.keys == nil {

@@ -132,6 +132,12 @@ func (s *SQL) Do(ctx context.Context, db *sql.DB, key string, token uint64, fn f
 	if err := checkCall(ctx, key, token); err != nil {
 		return err
 	}
+	switch {
+	case db == nil:
+		return fmt.Errorf("fence: %w: db is nil", lock.ErrInvalid)
+	case fn == nil:
+		return fmt.Errorf("fence: %w: fn is nil", lock.ErrInvalid)
+	}
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("fence: %q: %w", key, err)

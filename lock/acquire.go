@@ -149,7 +149,8 @@ type waiter struct {
 	ttl      time.Duration
 	opts     AcquireOptions
 	start    time.Time
-	blind    bool // OnWait is not the user's: nothing is inspected for it
+	blind    bool              // OnWait is not the user's: nothing is inspected for it
+	giveBack func(Lease) error // releases a lease that came too late; nil: its Release, which is waited for
 	attempts int
 	last     error     // of the last attempt that said something about the key
 	position *position // in the queue of this process; nil: it has none
@@ -246,7 +247,11 @@ func (w *waiter) wait(ctx, bounded context.Context) (Lease, error) {
 		if err == nil {
 			// The caller has gone: nobody else would release this lease.
 			err = w.ended(ctx)
-			if left := lease.Release(ctx); left != nil && !errors.Is(left, ErrLost) {
+			release := w.giveBack
+			if release == nil {
+				release = func(l Lease) error { return l.Release(ctx) }
+			}
+			if left := release(lease); left != nil && !errors.Is(left, ErrLost) {
 				err = fmt.Errorf("%w; its late lease stays until it expires: %w", err, left)
 			}
 			return nil, err
@@ -281,7 +286,9 @@ func (w *waiter) note(ctx, bounded context.Context, err error) (final bool) {
 		// The error has ctx's cause, which is not the store's answer.
 	case errors.Is(err, ErrInvalid), errors.Is(err, ErrClosed):
 		return true
-	case errors.Is(err, ErrRefused) && !w.granted():
+	case errors.Is(err, ErrRefused) && !errors.Is(err, ErrUnavailable) && !w.granted():
+		// (An error that matches both is a refusal that somebody below takes for an outage: an
+		// Acquire of a locker that has granted a lease, of which this one is made.)
 		return true
 	case errors.Is(err, ErrHeld), errors.Is(err, ErrUnavailable) && (!cut || w.last == nil):
 		w.last = masked{err} // a node's timeout in it is not the end of ctx

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,8 +25,9 @@ import (
 // orders, each can hold what the other waits for.
 //
 // A lease is a [Set], whose Leases are that of old and that of next. It expires when the
-// earlier of them does; both are extended, and both are released, next first: a caller that is
-// granted old then finds next free. A crash frees the key in both within the ttl.
+// earlier of them does; both are extended, and both are released, next first, each bounded by
+// its store: a caller that is granted old then finds next free. A crash frees the key in both
+// within the ttl.
 //
 // Tokens rise through all of it. Before a lease is returned, its tokens in both stores
 // are raised to the larger of the two ([RaiseToken]), which is its token: so it is above
@@ -62,9 +64,10 @@ var (
 type both struct {
 	old, next Locker
 
-	mu     sync.Mutex // guards closed; held while a job is added, so that none is after closed
-	closed bool
-	jobs   sync.WaitGroup // releases of what failed attempts had
+	granted atomic.Bool // a lease was returned: from then on a store's refusal is an outage
+	mu      sync.Mutex  // guards closed; held while a job is added, so that none is after closed
+	closed  bool
+	jobs    sync.WaitGroup // releases of what failed attempts had
 }
 
 func (b *both) check(ctx context.Context, key string, ttl time.Duration) error {
@@ -108,19 +111,31 @@ func (b *both) Await(ctx context.Context, key string, ttl time.Duration, refused
 	return b.acquire(ctx, key, ttl, reporter(refused))
 }
 
-// acquire makes an attempt or, with refused, waits.
+// acquire makes an attempt or, with refused, waits. It remembers whether that ever succeeded:
+// both has no Waiters, where Acquire would find it.
 func (b *both) acquire(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
+	lease, err := b.take(ctx, key, ttl, refused)
+	switch {
+	case err == nil:
+		b.granted.Store(true)
+	case errors.Is(err, ErrRefused) && b.granted.Load() && ctx.Err() == nil:
+		err = fmt.Errorf("%w: %v", ErrUnavailable, err) // what worked once may work again
+	}
+	return lease, err
+}
+
+func (b *both) take(ctx context.Context, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
 	if err := b.check(ctx, key, ttl); err != nil {
 		return nil, fmt.Errorf("lock: acquire: %w", err)
 	}
 	// In this order, in all processes: nobody who holds next waits for old.
 	leases := make([]Lease, 2)
 	var err error
-	if leases[0], err = ask(ctx, b.old, key, ttl, refused); err != nil {
+	if leases[0], err = b.ask(ctx, b.old, key, ttl, refused); err != nil {
 		return nil, fmt.Errorf("lock: acquire %q in the old store of two: %w", key, err)
 	}
 	h := holdOn(ctx, leases[0], ttl, refused != nil)
-	leases[1], err = ask(h.ctx, b.next, key, ttl, refused)
+	leases[1], err = b.ask(h.ctx, b.next, key, ttl, refused)
 	if lost := h.stop(); lost != nil {
 		err = lost
 	}
@@ -209,7 +224,7 @@ func level(ctx context.Context, leases []Lease) error {
 
 // ask takes key in one of the stores or, with refused, waits for it. An outage ends the
 // wait: what is held meanwhile is given back.
-func ask(ctx context.Context, l Locker, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
+func (b *both) ask(ctx context.Context, l Locker, key string, ttl time.Duration, refused func(*HeldError)) (Lease, error) {
 	if refused == nil {
 		return l.TryAcquire(ctx, key, ttl)
 	}
@@ -229,7 +244,8 @@ func ask(ctx context.Context, l Locker, key string, ttl time.Duration, refused f
 	if err != nil {
 		return nil, err
 	}
-	lease, err := acquire(within, &waiter{locker: l, key: key, ttl: ttl, opts: opts, start: time.Now(), blind: true})
+	late := func(lease Lease) error { return b.giveBack(within, []Lease{lease}) }
+	lease, err := acquire(within, &waiter{locker: l, key: key, ttl: ttl, opts: opts, start: time.Now(), blind: true, giveBack: late})
 	if err != nil && ctx.Err() == nil && within.Err() != nil {
 		return nil, context.Cause(within) // the outage
 	}

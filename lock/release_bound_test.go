@@ -11,7 +11,10 @@ import (
 	"github.com/tonsurance/lockkeeper/backends/memory"
 	"github.com/tonsurance/lockkeeper/keepalive"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/lock/rwlock"
 )
+
+func bothOf(l lock.Locker) lock.Locker { return lock.Both(l, lock.Prefix(l, "next:")) }
 
 // A store hangs. Release waits for as long as its caller gives it, if ctx is alive.
 func TestReleaseIsBoundedByTheDeadlineOfALiveCtx(t *testing.T) {
@@ -37,6 +40,32 @@ func TestReleaseIsBoundedByTheDeadlineOfALiveCtx(t *testing.T) {
 		},
 		"an observed lease": func(t *testing.T, l *memory.Locker) lock.Lease {
 			lease, err := lock.Observe(l, func(lock.Event) {}).TryAcquire(t.Context(), "k", time.Hour)
+			require.NoError(t, err)
+			return lease
+		},
+		"a lease of Both": func(t *testing.T, l *memory.Locker) lock.Lease {
+			lease, err := bothOf(l).TryAcquire(t.Context(), "k", time.Hour)
+			require.NoError(t, err)
+			return lease
+		},
+		"a writer": func(t *testing.T, l *memory.Locker) lock.Lease {
+			rw, err := rwlock.New(l, 2)
+			require.NoError(t, err)
+			lease, err := rw.Writer().TryAcquire(t.Context(), "k", time.Hour)
+			require.NoError(t, err)
+			return lease
+		},
+		"a reader of Both": func(t *testing.T, l *memory.Locker) lock.Lease {
+			rw, err := rwlock.New(bothOf(l), 2)
+			require.NoError(t, err)
+			lease, err := rw.Readers().TryAcquire(t.Context(), "k", time.Hour)
+			require.NoError(t, err)
+			return lease
+		},
+		"a writer of Both": func(t *testing.T, l *memory.Locker) lock.Lease {
+			rw, err := rwlock.New(bothOf(l), 2)
+			require.NoError(t, err)
+			lease, err := rw.Writer().TryAcquire(t.Context(), "k", time.Hour)
 			require.NoError(t, err)
 			return lease
 		},

@@ -83,6 +83,10 @@ func (a slotAwaiter) queue(ctx context.Context, key string, ttl time.Duration, r
 		defer cancel()
 		each(surplus, func(l Lease) error { return l.Release(bound) })
 	}
+	if !time.Now().Before(best.Expiry()) {
+		_ = best.Release(ctx) // of what is over there is little to free
+		return nil, fmt.Errorf("%w: the lease of %q was over before the requests for the other slots had ended", ErrUnavailable, best.Key())
+	}
 	return best, nil
 }
 

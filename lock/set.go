@@ -248,28 +248,37 @@ func (s *Set) released() (tries int, failed error) {
 
 func (s *Set) release(ctx context.Context) error {
 	// Members on which ReleaseAfter was called finish that.
-	return s.each(func(l Lease) error { return l.Release(ctx) })
+	return s.each(ctx, func(ctx context.Context, l Lease) error { return l.Release(ctx) })
 }
 
 func (s *Set) releaseAfter(ctx context.Context, until time.Time) error {
 	// Each member counts from its own start, which is earlier than that of the Set
 	// by what the others took.
 	d := until.Sub(s.start)
-	return s.each(func(l Lease) error { return ReleaseAfter(ctx, l, d) })
+	return s.each(ctx, func(ctx context.Context, l Lease) error { return ReleaseAfter(ctx, l, d) })
 }
 
 // each releases all members by release, and keeps what failed.
-func (s *Set) each(release func(Lease) error) error {
+func (s *Set) each(ctx context.Context, release func(context.Context, Lease) error) error {
 	s.moving.Add(1)
 	defer s.moved()
 	var lost, failed error
 	errs := make([]error, len(s.members))
 	if s.inTurn {
+		deadline, bounded := aheadOf(ctx)
 		for i, l := range slices.Backward(s.members) {
-			errs[i] = release(l)
+			// Each gets its part of the time: the first could use up all of it, and to the next
+			// a ctx that has ended would be no bound.
+			part, cancel := ctx, func() {}
+			if bounded {
+				left := max(time.Until(deadline)/time.Duration(i+1), minPause)
+				part, cancel = context.WithTimeout(context.WithoutCancel(ctx), left)
+			}
+			errs[i] = release(part, l)
+			cancel()
 		}
 	} else {
-		errs = each(s.members, release)
+		errs = each(s.members, func(l Lease) error { return release(ctx, l) })
 	}
 	for _, err := range errs {
 		if errors.Is(err, ErrLost) {

@@ -19,6 +19,10 @@ var _ lock.Locker = (*Locker)(nil)
 // certain: usually when the first majority has answered, and at the latest after
 // the node timeout, once for the votes and, if the votes' counts differ, once for
 // the token.
+//
+// Where so many nodes refuse the user or the password, or a permission that the lock needs,
+// that the others are no quorum, the error matches [lock.ErrRefused] until this Locker's
+// first vote has been decided, and [lock.ErrUnavailable] after that.
 func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) (lock.Lease, error) {
 	h, err := l.newHold(ctx, key, ttl)
 	if err == nil {
@@ -33,7 +37,8 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 	}
 	start, suspended := time.Now(), l.suspended() // both from before the requests
 	err = h.acquire(ctx, ttl)
-	if err == nil || errors.Is(err, lock.ErrHeld) {
+	if err == nil || errors.Is(err, lock.ErrHeld) && ctx.Err() == nil {
+		l.served.Store(true)
 		// Not held before it is certain that the clients whose votes these could be agree.
 		if differs := l.agreement.wait(ctx, ttl); differs != nil && (err == nil || errors.Is(differs, lock.ErrRefused)) {
 			if err == nil {

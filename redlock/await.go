@@ -85,6 +85,7 @@ func (l *Locker) await(ctx context.Context, key string, ttl time.Duration, refus
 			s.giveUp()
 			return nil, fmt.Errorf("%q: %w", key, err)
 		case issued != nil:
+			l.served.Store(true)
 			lease, err := s.take(*issued)
 			if err != nil {
 				s.giveUp()
@@ -92,6 +93,7 @@ func (l *Locker) await(ctx context.Context, key string, ttl time.Duration, refus
 			}
 			return lease, nil
 		case held != nil:
+			l.served.Store(true)
 			refused(held)
 		}
 	}

@@ -122,3 +122,13 @@ func TestHealthTellsHowTheGuardStands(t *testing.T) {
 		}
 	})
 }
+
+func TestHealthDoesNotCallNodesDownThatItDidNotAsk(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l, _ := newQuorum(t, 3).client(nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := l.Health(ctx)
+		require.ErrorIs(t, err, context.Canceled)
+	})
+}

@@ -44,8 +44,9 @@ import (
 // ctx bounds dialing only. With a deadline, nodes that can't be reached are tried
 // again until then; without one, each is tried once, where a name server or a far
 // server that is slow gets up to 15s (dial_timeout in the URL). Without a quorum the error
-// matches [lock.ErrUnavailable], and that of ctx if it has ended. With
-// [Options.Lazy] none is tried.
+// matches [lock.ErrUnavailable], and that of ctx if it has ended. Where that is because nodes
+// refuse the user or the password, it matches [lock.ErrRefused], and Dial does not wait for
+// them. With [Options.Lazy] none is tried.
 func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 	opts, err := o.withDefaults(len(urls))
 	if err != nil {
@@ -114,11 +115,15 @@ func (l *Locker) connect(ctx context.Context) error {
 		}()
 	}
 	up, failures, runs := 0, make([]error, len(l.nodes)), map[string]int{}
-	for got := 0; got < len(l.nodes) && up < l.opts.Quorum; got++ {
+	denied := 0
+	most := len(l.nodes) - l.opts.Quorum // as many may fail
+	for got := 0; got < len(l.nodes) && up < l.opts.Quorum && denied <= most; got++ {
 		select {
 		case a := <-answers:
 			if failures[a.i] = a.err; a.err == nil {
 				up++
+			} else if nodeerr.Denied(a.err) {
+				denied++
 			}
 			if errors.Is(a.err, lock.ErrInvalid) {
 				return fmt.Errorf("redlock: node %d of %d (%s): %w", a.i+1, len(l.nodes), l.nodes[a.i].Name, a.err)
@@ -154,7 +159,11 @@ func (l *Locker) connect(ctx context.Context) error {
 			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.Name, nodeerr.Shown(err)))
 		}
 	}
-	err := fmt.Errorf("redlock: dial: %w: %d of %d nodes answered, want %d: %w", lock.ErrUnavailable, up, len(l.nodes), l.opts.Quorum, nodes)
+	kind := lock.ErrUnavailable
+	if denied > most {
+		kind = lock.ErrRefused
+	}
+	err := fmt.Errorf("redlock: dial: %w: %d of %d nodes answered, want %d: %w", kind, up, len(l.nodes), l.opts.Quorum, nodes)
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w (%w)", err, ended(ctx)) // the nodes' reasons say more, so they come first
 	}
@@ -162,13 +171,13 @@ func (l *Locker) connect(ctx context.Context) error {
 }
 
 // reach asks the node for a sign of life, again and again until ctx ends or, if
-// not again, once. It gives the server's run_id, "" where it does not report one.
+// not again, once. A node that refuses this user is not asked again, either. It gives the server's run_id, "" where it does not report one.
 func (l *Locker) reach(ctx context.Context, n *node.Node, again bool) (run string, err error) {
 	var reason error // the last error that was more than silence
 	for {
 		run, err := l.ping(ctx, n)
 		switch {
-		case err == nil, errors.Is(err, lock.ErrInvalid), !again && !nodeconn.Slow(err, l.opts.NodeTimeout):
+		case err == nil, errors.Is(err, lock.ErrInvalid), nodeerr.Denied(err), !again && !nodeconn.Slow(err, l.opts.NodeTimeout):
 			return run, err
 		case !nodeerr.Silence(err) && ctx.Err() == nil: // the end of ctx says nothing of the node
 			reason = nodeerr.Shown(err)

@@ -38,6 +38,9 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 	if end, ok := ctx.Deadline(); ok { // long enough for a connection that is slow to be made
 		timeout = max(timeout, min(time.Until(end), nodeconn.ConnectLimit))
 	}
+	if err := ended(ctx); err != nil { // nodes that were not asked are not down
+		return lock.Health{}, fmt.Errorf("redlock: health: %w", err)
+	}
 	all, errs, err := each(ctx, l, timeout, l.checkNode)
 	if err != nil {
 		return lock.Health{}, fmt.Errorf("redlock: health: %w", err)

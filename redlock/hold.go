@@ -11,6 +11,7 @@ import (
 	"github.com/redis/rueidis"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock/internal/node"
+	"github.com/tonsurance/lockkeeper/redlock/internal/nodeerr"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -319,12 +320,20 @@ func (r *round) count(k script.Kind) int {
 // held.
 func (h *hold) unavailable(r *round, what string, n int, last bool) error {
 	var nodes *multierror.Error
+	denied := 0
 	for i, rep := range r.replies {
 		if err := rep.reason(h.l.opts.NodeTimeout, last); err != nil {
 			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", h.l.nodes[i].Name, err))
+			if nodeerr.Denied(err) {
+				denied++
+			}
 		}
 	}
-	err := fmt.Errorf("%w: %d of %d nodes %s, want %d", lock.ErrUnavailable, n, len(r.replies), what, h.l.opts.Quorum)
+	kind := lock.ErrUnavailable
+	if r.op.attempt && denied > len(r.replies)-h.l.opts.Quorum && !h.l.served.Load() {
+		kind = lock.ErrRefused // no quorum is left that asking again could reach
+	}
+	err := fmt.Errorf("%w: %d of %d nodes %s, want %d", kind, n, len(r.replies), what, h.l.opts.Quorum)
 	if nodes == nil {
 		return err
 	}

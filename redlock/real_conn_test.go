@@ -169,7 +169,7 @@ func TestRealAWrongPasswordIsNotShownWhereThereIsNoHello(t *testing.T) {
 	s := redistest.Start(t, "--rename-command", "HELLO", "", "--requirepass", "right")
 	for _, user := range []string{"", "somebody"} {
 		_, err := redlock.Dial(within(t, time.Second), []string{"redis://" + user + ":topsecret@" + s.Addr()}, throwaway())
-		require.ErrorIs(t, err, lock.ErrUnavailable)
+		require.ErrorIs(t, err, lock.ErrRefused)
 		require.Contains(t, err.Error(), "WRONGPASS")
 		require.NotContains(t, err.Error(), "topsecret")
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock"
 )
 
 // A server that answers, and refuses: it has no vote, its reason is reported, and the
@@ -279,4 +280,38 @@ func TestRealHostileKeysAreLocksOfTheirOwn(t *testing.T) {
 	for _, s := range servers {
 		eventually(t, "all free", func() bool { return s.Do("KEYS", "redlock:*") == "" })
 	}
+}
+
+// Asking again does not mend a wrong password: a program that waits for its store must
+// learn of it, and not wait for ever.
+func TestRealAWrongPasswordEndsADialAndACampaign(t *testing.T) {
+	t.Parallel()
+	servers := redistest.StartN(t, 3, "--requirepass", "right")
+	var urls []string
+	for i, s := range servers {
+		password := "wrong"
+		if i == 0 {
+			password = "right"
+		}
+		urls = append(urls, "redis://:"+password+"@"+s.Addr())
+	}
+	ctx := within(t, testTimeout)
+	_, err := redlock.Dial(ctx, urls, throwaway())
+	require.ErrorIs(t, err, lock.ErrRefused)
+	require.NotErrorIs(t, err, lock.ErrUnavailable)
+	require.NoError(t, ctx.Err(), "and does not wait until ctx ends")
+
+	lazy := throwaway()
+	lazy.Lazy = true
+	l := dialURLs(t, urls, lazy)
+	_, err = lock.Acquire(ctx, l, "k", longTTL, nil)
+	require.ErrorIs(t, err, lock.ErrRefused)
+	require.ErrorContains(t, err, "WRONGPASS")
+	require.NoError(t, ctx.Err())
+
+	for _, s := range servers {
+		s.Do("CONFIG", "SET", "requirepass", "wrong")
+	}
+	_, err = lock.Acquire(ctx, l, "k", longTTL, nil)
+	require.NoError(t, err, "two of three have that password now, and the locker is not spoilt")
 }

@@ -36,6 +36,7 @@ type Locker struct {
 
 	pushes *pushes      // the notifications of grants, for those who wait
 	trip   atomic.Int64 // the last round trip to a quorum, a duration
+	served atomic.Bool  // votes have decided: from then on what nodes refuse counts as an outage
 
 	done   chan struct{} // closed by Close
 	mu     sync.RWMutex  // guards closed, and that wg grows only before Close waits

@@ -70,7 +70,8 @@ func TestBadOptionsAndDirectoriesAreNamed(t *testing.T) {
 		names string
 	}{
 		{"", nil, lock.ErrInvalid, "the directory is empty"},
-		{dir, &Options{LockTimeout: -1}, lock.ErrInvalid, "Options.LockTimeout is -1ns, want 0 or more"},
+		{dir, &Options{LockTimeout: -1}, lock.ErrInvalid, "Options.LockTimeout is -1ns, want 0 for the default, or at least 1ms"},
+		{dir, &Options{LockTimeout: 5}, lock.ErrInvalid, "Options.LockTimeout is 5ns, want 0 for the default, or at least 1ms"},
 		{dir, &Options{Owner: "a\nb"}, lock.ErrInvalid, `Options.Owner is "a\nb"`},
 		{dir, &Options{Owner: strings.Repeat("x", 129)}, lock.ErrInvalid, "(129 bytes), want 1 to 128 bytes"},
 		{open, nil, lock.ErrInvalid, open + ": lock: invalid: everybody can write"},
@@ -289,4 +290,18 @@ func TestAHealthyDirectoryVotes(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, health.HasQuorum())
 	require.ErrorContains(t, health.Nodes[0].Err, l.dir)
+}
+
+func TestNothingIsLookedAtOrBrokenForACtxThatHasEnded(t *testing.T) {
+	l := newLocker(t, t.TempDir(), nil)
+	lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(lock.ErrHeld)
+	_, err = l.Inspect(ctx, "k")
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, err, lock.ErrHeld)
+	require.ErrorIs(t, l.ForceRelease(ctx, "k", 0), context.Canceled)
+	require.NoError(t, lease.Extend(t.Context(), time.Minute), "it is still held")
+	require.NoError(t, lease.Release(t.Context()))
 }

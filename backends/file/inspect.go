@@ -21,7 +21,11 @@ func (l *Locker) Inspect(ctx context.Context, key string) (lock.Info, error) {
 	if err := check(ctx, key, lock.MinTTL); err != nil {
 		return lock.Info{}, fmt.Errorf("file: inspect: %w", err)
 	}
-	r, err := l.peekAt(ctx, l.keyPath(key), key)
+	err := ended(ctx)
+	var r record
+	if err == nil {
+		r, err = l.peekAt(ctx, l.keyPath(key), key)
+	}
 	if err == errNoFile {
 		return lock.Info{Key: key}, nil
 	}
@@ -133,6 +137,9 @@ func (l *Locker) ForceRelease(ctx context.Context, key string, token uint64) err
 }
 
 func (l *Locker) forceRelease(ctx context.Context, key string, token uint64) error {
+	if err := ended(ctx); err != nil {
+		return err
+	}
 	f, err := l.open(key)
 	if err == errNoFile {
 		return nil

@@ -20,7 +20,7 @@ type Options struct {
 
 	// LockTimeout bounds how long a call waits while another process is just
 	// changing the same record, which takes microseconds unless that process is
-	// stopped in the middle of it or the disk hangs. Defaults to 1s.
+	// stopped in the middle of it or the disk hangs. At least 1ms. Defaults to 1s.
 	LockTimeout time.Duration
 
 	// TrustFileSystem accepts a directory on a file system that is not known to
@@ -50,8 +50,8 @@ func (o *Options) withDefaults() (Options, error) {
 	if o != nil {
 		opts = *o
 	}
-	if opts.LockTimeout < 0 {
-		return opts, fmt.Errorf("%w: Options.LockTimeout is %v, want 0 or more", lock.ErrInvalid, opts.LockTimeout)
+	if opts.LockTimeout != 0 && opts.LockTimeout < time.Millisecond {
+		return opts, fmt.Errorf("%w: Options.LockTimeout is %v, want 0 for the default, or at least 1ms", lock.ErrInvalid, opts.LockTimeout)
 	}
 	if opts.LockTimeout == 0 {
 		opts.LockTimeout = time.Second

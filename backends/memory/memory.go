@@ -315,9 +315,9 @@ func (v *view) ExtendTerm(ctx context.Context, key string, token uint64, ttl tim
 	}
 	t.expiry = expiry
 	if q := s.queue(key); q != nil {
-		q.advance(now)
+		q.advance(now) // after it t may be of another term: a slow call can have taken all of its ttl
 	}
-	return l.store.base.Add(t.expiry), lost
+	return l.store.base.Add(expiry), lost
 }
 
 // RaiseTermToken is the store's half of [lock.RaiseToken]. The counter goes up with it,

@@ -293,3 +293,25 @@ func TestACustomCauseComesWithTheContextError(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorIs(t, err, shutdown)
 }
+
+func TestAnExtendThatTookAllOfItsTTLDoesNotReturnTheExpiryOfTheNextHolder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := memory.New()
+		slow := l.Client("slow")
+		lease, err := slow.TryAcquire(t.Context(), "k", time.Minute)
+		require.NoError(t, err)
+		got := make(chan lock.Lease, 1)
+		go func() {
+			next, err := lock.Acquire(t.Context(), l, "k", time.Hour, nil)
+			if err != nil {
+				t.Error(err)
+			}
+			got <- next
+		}()
+		synctest.Wait()
+		slow.Delay(2 * time.Second)
+		require.ErrorIs(t, lease.Extend(t.Context(), time.Second), lock.ErrLost)
+		require.Zero(t, lease.Expiry())
+		require.NoError(t, (<-got).Release(t.Context()))
+	})
+}

@@ -27,7 +27,7 @@ type Options struct {
 	// Skew is by how much the clocks of the store's servers, and of proxies before them that
 	// set the Date header, can differ at most. It is taken off each age that the store reports,
 	// and so makes a takeover after a crash later. Larger differences are looked for at the
-	// start, to two seconds. Up to 1h; -1 means that no clock of the store is relied on: a hold
+	// start, to two seconds. 1ms to 1h; -1 means that no clock of the store is relied on: a hold
 	// ends a ttl after each Locker has first seen it. Defaults to 2s.
 	Skew time.Duration
 
@@ -68,8 +68,8 @@ func New(client *awss3.Client, bucket string, o *Options) (*Locker, error) {
 		return nil, fmt.Errorf("s3: %w: the bucket is a multi-region access point, whose buckets are copies of each other that lag: two processes could hold one lock; want a bucket of one region", lock.ErrInvalid)
 	case len(opts.Prefix) > maxPrefix:
 		return nil, fmt.Errorf("s3: %w: Options.Prefix has %d bytes, want up to %d", lock.ErrInvalid, len(opts.Prefix), maxPrefix)
-	case opts.Skew != -1 && (opts.Skew < 0 || opts.Skew > time.Hour):
-		return nil, fmt.Errorf("s3: %w: Options.Skew is %v, want up to 1h, or -1", lock.ErrInvalid, opts.Skew)
+	case opts.Skew != -1 && (opts.Skew < time.Millisecond || opts.Skew > time.Hour):
+		return nil, fmt.Errorf("s3: %w: Options.Skew is %v, want 1ms to 1h, or -1", lock.ErrInvalid, opts.Skew)
 	}
 	opts.Record.Names = names(opts.Prefix)
 	l, err := record.New(newStore(client, bucket, opts), &opts.Record)

@@ -209,7 +209,7 @@ func TestMistakesOfEveryDayAreRefusedWithWhatToDo(t *testing.T) {
 func TestURLs(t *testing.T) {
 	asUser(t, storetest.RootUser, storetest.Password)
 	for _, rest := range []string{"", "b", "//", "//key:s3cret@b", "//b:99", "//b?tabel=x", "//b?endpoint=h:9000", "//b?endpoint=http://u:s3cret@h", "//b?endpoint=http://h/path",
-		"//b?region=x&tls-ca=/missing", "//b?endpoint=http://h&tls-cert=/a", "//b#x", "//b?region=x&skew=-5s", "//b?region=x&skew=2h", "//b?region=x&poll=1", "//b/" + strings.Repeat("x", 200) + "?region=x", "//b%zz"} {
+		"//b?region=x&tls-ca=/missing", "//b?endpoint=http://h&tls-cert=/a", "//b#x", "//b?region=x&skew=-5s", "//b?region=x&skew=5ns", "//b?region=x&skew=2h", "//b?region=x&poll=1", "//b/" + strings.Repeat("x", 200) + "?region=x", "//b%zz"} {
 		_, err := open(t.Context(), rest)
 		require.ErrorIs(t, err, lock.ErrInvalid, rest)
 		require.NotContains(t, err.Error(), "s3cret")
@@ -237,7 +237,7 @@ func TestURLs(t *testing.T) {
 
 func TestOptionsThatCanNotWorkAreRefused(t *testing.T) {
 	c := newFake().client()
-	for _, o := range []*Options{{Skew: -2}, {Skew: 2 * time.Hour}, {Prefix: strings.Repeat("x", 201)}, {Record: record.Options{Poll: 1}}} {
+	for _, o := range []*Options{{Skew: -2}, {Skew: 5}, {Skew: 2 * time.Hour}, {Prefix: strings.Repeat("x", 201)}, {Record: record.Options{Poll: 1}}} {
 		_, err := New(c, "b", o)
 		require.ErrorIs(t, err, lock.ErrInvalid)
 	}

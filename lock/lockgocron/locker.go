@@ -54,8 +54,8 @@ var _ gocron.Locker = (*Locker)(nil)
 // NewLocker makes a Locker whose keys stay held until atLeast after they were asked for,
 // however soon the job returns. Choose it larger than what the clocks of any two
 // schedulers may differ, or both run a short job, one after the other; and smaller than
-// the shortest interval between two runs of a job, or every second run is skipped. 0
-// means none: for schedulers whose jobs are not due at the same time.
+// the shortest interval between two runs of a job, or every second run is skipped. At least
+// 1ms; 0 means none: for schedulers whose jobs are not due at the same time.
 //
 // An error matches [lock.ErrInvalid], or [errors.ErrUnsupported] for a store that can't
 // keep a key held without its holder ([lock.CheckReleaseAfter]). Nothing is sent.
@@ -76,8 +76,8 @@ func NewLocker(l lock.Locker, atLeast time.Duration, opts *Options) (*Locker, er
 		err = fmt.Errorf("%w: Options.Keepalive.Acquire is set, want nil: a run is not waited for", lock.ErrInvalid)
 	case keep.AtLeast != 0:
 		err = fmt.Errorf("%w: Options.Keepalive.AtLeast is %v, want 0: it is an argument of NewLocker", lock.ErrInvalid, keep.AtLeast)
-	case atLeast < 0:
-		err = fmt.Errorf("%w: the minimum hold is %v, want 0 or more", lock.ErrInvalid, atLeast)
+	case atLeast != 0 && atLeast < time.Millisecond:
+		err = fmt.Errorf("%w: the minimum hold is %v, want 0 for none, or at least 1ms", lock.ErrInvalid, atLeast)
 	case atLeast > 0:
 		err = lock.CheckReleaseAfter(l, atLeast)
 	}

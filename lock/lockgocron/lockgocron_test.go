@@ -277,6 +277,7 @@ func TestBadInputIsRefusedByNameBeforeAnythingIsAsked(t *testing.T) {
 	for want, give := range map[string]func() error{
 		"locker is nil":                    func() error { _, err := lockgocron.NewLocker(nil, 0, nil); return err },
 		"minimum hold is -1s":              func() error { _, err := lockgocron.NewLocker(store, -time.Second, nil); return err },
+		"minimum hold is 30ns":             func() error { _, err := lockgocron.NewLocker(store, 30, nil); return err },
 		"ttl":                              func() error { _, err := lockgocron.NewLocker(store, 0, &lockgocron.Options{TTL: -1}); return err },
 		"Options.Keepalive.Acquire is set": func() error { return refuse(store, keepalive.Options{Acquire: &lock.AcquireOptions{}}) },
 		"Options.Keepalive.AtLeast is 1s":  func() error { return refuse(store, keepalive.Options{AtLeast: time.Second}) },

@@ -18,6 +18,9 @@ import (
 // Elector reports e's state, terms and overdue terms whenever metrics are
 // collected. Electors whose attributes are the same are added up. stop ends that.
 func (t *Telemetry) Elector(e *leader.Elector) (stop func() error, err error) {
+	if e == nil { // a panic would come with the first scrape
+		return nil, fmt.Errorf("lockotel: elector: %w: elector is nil", lock.ErrInvalid)
+	}
 	state, err1 := t.meter.Int64ObservableUpDownCounter(leaderStates.Name, metric.WithUnit(leaderStates.Unit), metric.WithDescription(leaderStates.Description))
 	terms, err2 := t.meter.Int64ObservableCounter(leaderTerms.Name, metric.WithUnit(leaderTerms.Unit), metric.WithDescription(leaderTerms.Description))
 	overdue, err3 := t.meter.Int64ObservableUpDownCounter(leaderOverdue.Name, metric.WithUnit(leaderOverdue.Unit), metric.WithDescription(leaderOverdue.Description))
@@ -49,7 +52,7 @@ func one(yes bool) int64 {
 // DefaultHealthInterval is how often Health asks.
 const DefaultHealthInterval = 15 * time.Second
 
-// Health asks l's nodes for their state at once and then every so often (0 means
+// Health asks l's nodes for their state at once and then every so often (at least 1ms; 0 means
 // DefaultHealthInterval), and reports the last answer whenever metrics are collected:
 // a scrape never waits for a node. A question takes no longer than every; where it
 // can't be asked at all, nothing is reported until it can again. For redlock each is a real vote
@@ -61,10 +64,12 @@ const DefaultHealthInterval = 15 * time.Second
 func (t *Telemetry) Health(l lock.Locker, every time.Duration) (stop func() error, err error) {
 	checker, ok := lock.As[lock.HealthChecker](l)
 	switch {
+	case l == nil:
+		return nil, fmt.Errorf("lockotel: health: %w: locker is nil", lock.ErrInvalid)
 	case !ok:
 		return nil, fmt.Errorf("lockotel: health: %T can't report on its nodes: %w", l, errors.ErrUnsupported)
-	case every < 0:
-		return nil, fmt.Errorf("lockotel: health: %w: every is %v, want 0 or more", lock.ErrInvalid, every)
+	case every != 0 && every < time.Millisecond: // a number without its unit would ask all the time
+		return nil, fmt.Errorf("lockotel: health: %w: every is %v, want 0 for the default, or at least 1ms", lock.ErrInvalid, every)
 	case !t.hasHealth.CompareAndSwap(false, true):
 		return nil, fmt.Errorf("lockotel: health: %w: this Telemetry has a locker already, want one Telemetry for each", lock.ErrInvalid)
 	}

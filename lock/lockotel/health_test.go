@@ -103,7 +103,16 @@ func TestHealth(t *testing.T) {
 
 	bubble(t, "RefusesWhatCantWork", func(t *testing.T) {
 		s := scrape(t, lockotel.Options{})
-		_, err := s.Health(memory.New(), -1)
+		for _, every := range []time.Duration{-1, -time.Second, 5} {
+			_, err := s.Health(memory.New(), every)
+			require.ErrorIs(t, err, lock.ErrInvalid)
+			require.ErrorContains(t, err, every.String())
+		}
+		_, err := s.Health(nil, 0)
+		require.ErrorIs(t, err, lock.ErrInvalid)
+		_, err = s.Elector(nil)
+		require.ErrorIs(t, err, lock.ErrInvalid)
+		_, err = s.Observe(nil).TryAcquire(t.Context(), "k", time.Second)
 		require.ErrorIs(t, err, lock.ErrInvalid)
 		_, err = s.Health(bare{memory.New()}, 0)
 		require.ErrorIs(t, err, errors.ErrUnsupported)

@@ -137,8 +137,8 @@ func (t *Telemetry) named(key string, attrs ...attribute.KeyValue) metric.Measur
 
 // of names the store of l in what is measured of it: as the options say, else by l's package.
 func (t *Telemetry) of(l lock.Locker) []attribute.KeyValue {
-	if t.opts.Store != "" {
-		return nil // in all metrics
+	if t.opts.Store != "" || l == nil { // in all metrics; or every call of it will fail
+		return nil
 	}
 	var store any = l
 	for {

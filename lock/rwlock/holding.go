@@ -135,11 +135,53 @@ func (h *holding) extend(ctx context.Context, ttl time.Duration) error {
 	return worst(each(h.all(), func(l lock.Lease) error { return l.Extend(ctx, ttl) }))
 }
 
-// release frees the places, and then the gate.
+// release frees the places, and then the gate. ctx has a deadline, which is the lease's own or
+// its caller's: half of the time is for the gate, lest it meets a ctx that has ended, which is
+// no bound to a release.
 func (h *holding) release(ctx context.Context) error {
 	all := h.all()
-	places := worst(each(all[1:], func(l lock.Lease) error { return l.Release(ctx) }))
+	deadline, _ := ctx.Deadline()
+	half, cancel := context.WithTimeout(ctx, time.Until(deadline)/2)
+	defer cancel()
+	places := worst(each(all[1:], func(l lock.Lease) error { return l.Release(half) }))
 	return worst([]error{places, all[0].Release(ctx)})
+}
+
+// giveBack frees what an attempt has. Where that takes longer than giveBackTime once ctx has
+// ended, it goes on in the background, as long as the store's own bounds let it. (At once would
+// be too soon: a program that gives up may exit, and leave all that it has for a ttl.)
+func (l *Lock) giveBack(ctx context.Context, leases ...lock.Lease) error {
+	done := l.releases(ctx, leases...)
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(giveBackTime)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return nil
+	}
+}
+
+const giveBackTime = 500 * time.Millisecond
+
+// releases begins to free leases. After Close it returns when that is done.
+func (l *Lock) releases(ctx context.Context, leases ...lock.Lease) (done <-chan error) {
+	ended := make(chan error, 1)
+	job := func() { ended <- release(ctx, leases...) }
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		job()
+		return ended
+	}
+	defer l.mu.Unlock()
+	l.jobs.Go(job)
+	return ended
 }
 
 // release frees what there is of an attempt that failed.

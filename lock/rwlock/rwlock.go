@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
@@ -31,10 +32,16 @@ func ReaderOf(name string) (key string, ok bool) {
 	return strings.CutSuffix(name, readersMark)
 }
 
-// Lock is a store in which keys have readers and writers. It is immutable.
+// Lock is a store in which keys have readers and writers. It is safe for concurrent use.
 type Lock struct {
 	inner   lock.Locker // where a writer takes all places, each by its name
 	readers lock.Locker // a place for a reader
+
+	granted atomic.Bool // a lease was returned: from then on the store's refusal is an outage
+
+	mu     sync.Mutex // guards closed; held while a job is added, so that none is after closed
+	closed bool
+	jobs   sync.WaitGroup // releases of what attempts had
 }
 
 // New makes one over l, with up to n readers of a key at once, 1 to [MaxReaders]. An
@@ -57,7 +64,7 @@ func (l *Lock) Writer() lock.Locker { return side{l, l.writer} }
 
 // side is what readers, or writers, use. It offers what the store offers of
 // lock.HealthChecker, lock.Inspector (of the gate, which a writer has, or a reader that is
-// taking its place) and io.Closer.
+// taking its place), and io.Closer, which waits for what failed attempts still give back.
 type side struct {
 	l    *Lock
 	take func(ctx context.Context, a *attempt) (lock.Lease, error)
@@ -93,10 +100,14 @@ func (s side) acquire(ctx context.Context, key string, ttl time.Duration, refuse
 		return nil, fmt.Errorf("rwlock: %w", err)
 	}
 	lease, err := s.take(ctx, &attempt{l: s.l, key: key, ttl: ttl, refused: refused})
-	if err != nil {
-		return nil, fmt.Errorf("rwlock: acquire %q: %w", key, err)
+	if err == nil {
+		s.l.granted.Store(true)
+		return lease, nil
 	}
-	return lease, nil
+	if errors.Is(err, lock.ErrRefused) && s.l.granted.Load() && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %v", lock.ErrUnavailable, err) // what worked once may work again
+	}
+	return nil, fmt.Errorf("rwlock: acquire %q: %w", key, err)
 }
 
 func (s side) As(target any) bool {
@@ -106,9 +117,21 @@ func (s side) As(target any) bool {
 	case *lock.HealthChecker:
 		return as(s.l.inner, t)
 	case *io.Closer:
-		return as(s.l.inner, t)
+		*t = closer{s.l}
+		return true
 	}
 	return false
+}
+
+// closer closes the store, once no attempt gives anything back any more.
+type closer struct{ l *Lock }
+
+func (c closer) Close() error {
+	c.l.mu.Lock()
+	c.l.closed = true
+	c.l.mu.Unlock()
+	c.l.jobs.Wait()
+	return lock.Close(c.l.inner)
 }
 
 func as[T any](l lock.Locker, target *T) bool {
@@ -189,13 +212,24 @@ func (l *Lock) reader(ctx context.Context, a *attempt) (lock.Lease, error) {
 		err = place.Extend(ctx, a.ttl)
 	}
 	if err != nil {
-		return nil, also(reason(ctx, err), release(ctx, place, gate))
+		return nil, also(reason(ctx, err), l.giveBack(ctx, place, gate))
 	}
-	token, expiry := gate.Token(), place.Expiry()
-	if !time.Now().Before(expiry) {
-		return nil, also(reason(ctx, lock.ErrLost), release(ctx, place, gate))
+	token := gate.Token()
+	// The place ages meanwhile, so a release that takes longer goes on in the background. A gate
+	// that can't be freed ends by itself: others wait for its ttl, and that is all.
+	wait, cancel := context.WithTimeout(ctx, time.Until(place.Expiry())/4)
+	select {
+	case <-l.releases(ctx, gate):
+	case <-wait.Done():
 	}
-	_ = gate.Release(context.WithoutCancel(ctx)) // it ends by itself if it can't be freed: others wait for its ttl, and that is all
+	cancel()
+	expiry := place.Expiry()
+	switch {
+	case ctx.Err() != nil: // cancellation beats a simultaneous grant
+		return nil, also(lock.ContextError(ctx), l.giveBack(ctx, place))
+	case !time.Now().Before(expiry):
+		return nil, also(reason(ctx, lock.ErrLost), l.giveBack(ctx, place))
+	}
 	return &reading{bounded{lock.NewLease(lock.Grant{
 		Key: place.Key(), Token: token, Expiry: expiry,
 		Extend: func(ctx context.Context, ttl time.Duration) (time.Time, error) {
@@ -259,7 +293,7 @@ func (l *Lock) writer(ctx context.Context, a *attempt) (lock.Lease, error) {
 		err = lock.ErrLost
 	}
 	if err != nil {
-		return nil, also(reason(ctx, err), release(ctx, h.all()...))
+		return nil, also(reason(ctx, err), l.giveBack(ctx, h.all()...))
 	}
 	return bounded{lock.NewLease(lock.Grant{
 		Key: gate.Key(), Token: gate.Token(), Expiry: expiry,

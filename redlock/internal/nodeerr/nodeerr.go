@@ -106,6 +106,16 @@ func ForbiddenWithin(err error) bool {
 		strings.Contains(refused.Error(), "ACL failure in script"))
 }
 
+// Denied reports that the server refuses this user, the password or a permission: asking
+// again does not mend that.
+func Denied(err error) bool {
+	switch Code(err) {
+	case "WRONGPASS", "NOAUTH", "DENIED":
+		return true
+	}
+	return ForbiddenWithin(err) || KeyForbidden(err)
+}
+
 // KeyForbidden reports that the user may not use a key.
 func KeyForbidden(err error) bool {
 	refused := Refusal(err)
