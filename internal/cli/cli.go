@@ -169,6 +169,16 @@ func heed(c chan<- os.Signal) {
 	}
 }
 
+// undisturbed keeps what this program says from ending or stopping it, and with it a lease:
+// where the reader of standard error goes away (SIGPIPE; not ignored, because a command under
+// a lock would inherit that), or the terminal is another's (stty tostop).
+func undisturbed() (stop func()) {
+	procgroup.StayRunning()
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	return func() { signal.Stop(broken) }
+}
+
 // interruptible is ctx until SIGINT, SIGTERM or SIGHUP comes; its cause says which.
 // A second one ends the program at once.
 func interruptible(ctx context.Context) (context.Context, func()) {

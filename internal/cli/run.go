@@ -291,15 +291,11 @@ func (r *runner) heed() (stop func()) {
 	heed(r.signals)
 	r.suspend = make(chan os.Signal, 1)
 	procgroup.NotifySuspend(r.suspend)
-	procgroup.StayRunning()
-	// Without it a reader of standard error that goes away would end this program, and
-	// with it the command. Not ignored: the command would inherit that.
-	broken := make(chan os.Signal, 1)
-	signal.Notify(broken, syscall.SIGPIPE)
+	disturbed := undisturbed()
 	return func() {
+		disturbed()
 		signal.Stop(r.suspend)
 		signal.Stop(r.signals)
-		signal.Stop(broken)
 	}
 }
 

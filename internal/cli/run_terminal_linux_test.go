@@ -381,6 +381,16 @@ func TestRunLockkeeperIsNotStoppedByWhatItSays(t *testing.T) {
 	s.status(t, "0")
 }
 
+func TestServicesAreNotStoppedByWhatTheySay(t *testing.T) {
+	for _, command := range []string{"lead k", "serve"} {
+		s := bash(t)
+		s.types(t, "stty tostop; lockkeeper "+command+" --listen=127.0.0.1:0 &\n")
+		s.sees(t, "serving on")
+		s.types(t, "kill $!; wait $!\n") // one that is stopped would stay
+		s.status(t, "0")
+	}
+}
+
 func TestRunCtrlCEndsMakeWithSeveralCommands(t *testing.T) {
 	s := bash(t)
 	file := filepath.Join(t.TempDir(), "Makefile")
