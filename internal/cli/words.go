@@ -62,6 +62,8 @@ func commandWords(command []string, err error) error {
 	switch {
 	case errors.Is(err, exec.ErrNotFound) && len(command) == 1 && strings.ContainsAny(word, " ;|&<>$`(){}*?'\"\n"):
 		return fmt.Errorf("%s: command not found; a line for a shell is given as: sh -c %s", printable(word), quoted(word))
+	case word == "":
+		return errors.New("the command is empty: command not found")
 	case errors.Is(err, exec.ErrNotFound):
 		return fmt.Errorf("%s: command not found", printable(word))
 	}
