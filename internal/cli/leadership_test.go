@@ -156,6 +156,24 @@ func TestLeadOnASocketThatItsUserAloneReaches(t *testing.T) {
 	require.Equal(t, "kept", string(text))
 }
 
+func TestASocketThatEndsLeavesAnothersInItsPlace(t *testing.T) {
+	dir, err := os.MkdirTemp("", "lead-")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	first, err := listenSocket(path)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(path))
+	second, err := listenSocket(path)
+	require.NoError(t, err)
+	require.NoError(t, first.Close())
+	conn, err := net.Dial("unix", path)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	require.NoError(t, second.Close())
+	require.NoFileExists(t, path)
+}
+
 func TestLeadRefusesWhatOtherMachinesReachAndOtherMistakes(t *testing.T) {
 	for _, c := range []struct {
 		args []string

@@ -261,6 +261,24 @@ func TestRunBadInputIsToldBeforeAnythingRuns(t *testing.T) {
 	}
 }
 
+func TestRunAScriptThatTheSystemCanNotRunIsSaidToBeThat(t *testing.T) {
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		script, want string
+		code         int
+	}{
+		"bare":    {"echo hello\n", "exec format error; a script without #! is given as: sh '" + dir + "/bare'\n", exitNoExec},
+		"windows": {"#!/bin/sh\r\necho hello\r\n", `its first line names "/bin/sh\r", which is not there` + "\n", exitNotFound},
+		"moved":   {"#! /nosuch/python -u\n", `its first line names "/nosuch/python", which is not there` + "\n", exitNotFound},
+	} {
+		file := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(file, []byte(c.script), 0o700))
+		out, code := do(t, fileURL(t), nil, "run", "k", "--", file)
+		require.Equal(t, c.code, code, out)
+		require.True(t, strings.HasSuffix(out, c.want), out)
+	}
+}
+
 func TestAMistakeInTheEnvironmentsURLIsSaidToBeThere(t *testing.T) {
 	for _, args := range [][]string{{"run", "k", "--", "true"}, {"list"}, {"lead", "k", "--listen=127.0.0.1:0"}} {
 		out, code := do(t, "file:locks", nil, args...)
