@@ -136,6 +136,8 @@ func TestBadURLsAreRefusedByNameAndWithoutSecrets(t *testing.T) {
 		"redlock://h1:0":                                 "port",
 		"redlock://h1:65536":                             "port",
 		"redlock://h1:":                                  "port",
+		"redlock://::1":                                  "in brackets",
+		"redlock://h1,fe80::1:6379":                      "in brackets",
 		"redlock://:6379":                                "host 1",
 		"redlock://h1:x":                                 "host 1",
 		"redlock://u@h1":                                 "user:password@",

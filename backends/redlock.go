@@ -145,6 +145,9 @@ func checkHost(host string) error {
 	if err != nil || u.Host != host || u.Hostname() == "" || u.User != nil {
 		return fmt.Errorf("want host or host:port")
 	}
+	if !strings.HasPrefix(host, "[") && strings.Contains(u.Hostname(), ":") {
+		return fmt.Errorf("want an address of IPv6 in brackets, such as [::1]:6379")
+	}
 	if strings.HasSuffix(host, ":") {
 		return fmt.Errorf("want a port after the colon")
 	}

@@ -27,8 +27,10 @@ type app struct {
 	getenv   func(string) string
 	url      string // --url
 	nodes    string // --nodes
-	output   string // --output
-	ended    error  // what main has ended with
+	// That these flags were given, with whatever value.
+	urlGiven, nodesGiven bool
+	output               string // --output
+	ended                error  // what main has ended with
 }
 
 // Main runs lockkeeper with these arguments and returns its exit status.
@@ -112,6 +114,9 @@ The commands run and health have others: see their help.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.url, "url", "", "`URL` of the store (environment: LOCKKEEPER_URL)")
 	flags.StringVar(&a.nodes, "nodes", "", "Redis `nodes`, host:port,host:port (environment: REDIS_NODES)")
+	root.PersistentPreRun = func(*cobra.Command, []string) {
+		a.urlGiven, a.nodesGiven = flags.Changed("url"), flags.Changed("nodes")
+	}
 	root.SetFlagErrorFunc(flagError)
 	root.Version = versionText()
 	root.SetVersionTemplate("{{.Version}}\n")
@@ -167,6 +172,16 @@ func heed(c chan<- os.Signal) {
 			signal.Notify(c, s)
 		}
 	}
+}
+
+// undisturbed keeps what this program says from ending or stopping it, and with it a lease:
+// where the reader of standard error goes away (SIGPIPE; not ignored, because a command under
+// a lock would inherit that), or the terminal is another's (stty tostop).
+func undisturbed() (stop func()) {
+	procgroup.StayRunning()
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	return func() { signal.Stop(broken) }
 }
 
 // interruptible is ctx until SIGINT, SIGTERM or SIGHUP comes; its cause says which.

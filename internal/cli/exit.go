@@ -90,12 +90,21 @@ type interruption struct {
 
 func (i *interruption) Unwrap() error { return i.status }
 
+// quit is the status of a command that SIGQUIT has ended, and not this process's group.
+type quit struct{ *status }
+
+func (q *quit) Unwrap() error { return q.status }
+
 // endBy ends this process by SIGINT if that has ended what it did, because a shell looks
-// at that: only then Ctrl-C ends the script or the loop around this program, too.
+// at that: only then Ctrl-C ends the script or the loop around this program, too. Ctrl-\ ends
+// those around it that do not ignore it, whatever this program ends with.
 func endBy(err error) {
 	var i *interruption
+	var q *quit
 	var sig signalled
 	switch {
+	case errors.As(err, &q):
+		procgroup.QuitCallers()
 	case errors.As(err, &i):
 		procgroup.Interrupt(i.alone)
 	case errors.As(err, &sig) && sig.Signal == syscall.SIGINT:

@@ -106,15 +106,15 @@ func goldenLocks() []inspect.Reading {
 
 func TestGoldenList(t *testing.T) {
 	for output, name := range map[string]string{"table": "list.txt", "json": "list.json"} {
-		golden(t, name, printed(t, output, func(a *app) error { return a.printLocks(inspect.Fold(goldenLocks(), ""), true) }))
+		golden(t, name, printed(t, output, func(a *app) error { return a.printLocks(inspect.Fold(goldenLocks(), ""), "", true) }))
 	}
 	split := goldenView("prices", "", 0, 0)
 	split.View.State = redlock.StateSplit
 	split.View.Nodes[0].Holder, split.View.Nodes[0].Term, split.View.Nodes[0].TTL = "web-1:17", 1, 9*time.Second
 	split.View.Nodes[2].Holder, split.View.Nodes[2].Term, split.View.Nodes[2].TTL = "web-2:18", 2, 9*time.Second
 	all := []inspect.Reading{goldenView("pricing-oracle-keeper", "web-1:4436", goldenToken, 28100*time.Millisecond, "web-2:4495"), split}
-	golden(t, "list-redis.txt", printed(t, "table", func(a *app) error { return a.printLocks(inspect.Fold(all, ""), true) }))
-	golden(t, "list-none.txt", printed(t, "table", func(a *app) error { return a.printLocks(nil, true) }))
+	golden(t, "list-redis.txt", printed(t, "table", func(a *app) error { return a.printLocks(inspect.Fold(all, ""), "", true) }))
+	golden(t, "list-none.txt", printed(t, "table", func(a *app) error { return a.printLocks(nil, "", true) }))
 }
 
 func TestGoldenShow(t *testing.T) {

@@ -46,11 +46,13 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 	lost := keeper.Context().Done()
 	gone := false        // the lease, while the command ran
 	interrupted := false // this process, too: not by Ctrl-C while the command has the terminal
+	quitToo := false     // the same of Ctrl-\
 	for running := true; running; {
 		select {
 		case s := <-r.signals:
 			t.stopped = t.stopped || r.asksForTheEnd(s)
 			interrupted = interrupted || s == syscall.SIGINT
+			quitToo = quitToo || s == syscall.SIGQUIT
 			g.Signal(s.(syscall.Signal))
 		case <-grown.C:
 			r.guardUntil(lease)
@@ -80,11 +82,13 @@ func (r *runner) lead(keeper *keepalive.Keeper, lease lock.Lease, path string) (
 	t.said = ended(g, time.Since(began))
 	// (That SIGTERM which a loss or a request to resign made was this process's.)
 	ours := gone || t.resigned
-	t.stopped = t.stopped || !ours && g.EndedBy(syscall.SIGINT, syscall.SIGTERM) || g.CtrlC() || r.hungUp()
+	t.stopped = t.stopped || !ours && g.EndedBy(syscall.SIGINT, syscall.SIGTERM) || g.CtrlC() || g.Quit() || r.hungUp()
 	if code := g.Code(); code != 0 {
 		err = &status{code: code}
 		if dead, alone := g.Interrupted(); dead {
 			err = &interruption{&status{code: code}, alone && !interrupted}
+		} else if g.Quit() && !quitToo {
+			err = &quit{&status{code: code}}
 		}
 	}
 	return t, err

@@ -156,6 +156,7 @@ func (l *leadership) run(ctx context.Context) (err error) {
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
+	defer undisturbed()()
 	ctx, stop := interruptible(ctx)
 	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -84,6 +85,38 @@ func TestLeadReportsWhoLeadsAndHandsOverInGoodOrder(t *testing.T) {
 	})
 }
 
+func TestLeadNobodyHasToReadWhatItSays(t *testing.T) {
+	reader, writer, err := os.Pipe()
+	require.NoError(t, err)
+	defer reader.Close()
+	url := fileURL(t)
+	cmd := exec.Command(binary, "lead", "k", "--listen=127.0.0.1:0", "--ttl=20s")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LOCKKEEPER_URL=" + url}
+	cmd.Stderr = writer
+	holder := start(t, url, nil, "run", "k", "--", "sleep", "1000")
+	holder.sees(t, "holding k")
+	require.NoError(t, cmd.Start())
+	p := &process{Cmd: cmd, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		_ = cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-p.done
+	})
+	require.NoError(t, writer.Close())
+	lines := bufio.NewScanner(reader)
+	for lines.Scan() && !strings.Contains(lines.Text(), "standing by") {
+	}
+	require.NoError(t, reader.Close())
+	require.NoError(t, holder.Process.Signal(syscall.SIGTERM))
+	holder.exits(t)
+	require.Eventually(t, func() bool { return shown(t, url, "k").Holder != "" }, testTimeout, 5*time.Millisecond)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM)) // it says that its term ends, too
+	require.Zero(t, p.exits(t), cmd.ProcessState)
+}
+
 func TestLeadOnASocketThatItsUserAloneReaches(t *testing.T) {
 	dir, err := os.MkdirTemp("", "lead-") // t.TempDir can be too long for a socket
 	require.NoError(t, err)
@@ -120,6 +153,24 @@ func TestLeadOnASocketThatItsUserAloneReaches(t *testing.T) {
 	require.Equal(t, exitFailed, code, out)
 	text, _ := os.ReadFile(path)
 	require.Equal(t, "kept", string(text))
+}
+
+func TestASocketThatEndsLeavesAnothersInItsPlace(t *testing.T) {
+	dir, err := os.MkdirTemp("", "lead-")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	first, err := listenSocket(path)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(path))
+	second, err := listenSocket(path)
+	require.NoError(t, err)
+	require.NoError(t, first.Close())
+	conn, err := net.Dial("unix", path)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	require.NoError(t, second.Close())
+	require.NoFileExists(t, path)
 }
 
 func TestLeadRefusesWhatOtherMachinesReachAndOtherMistakes(t *testing.T) {

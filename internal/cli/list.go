@@ -142,7 +142,7 @@ Lockkeeper show KEY shows more.`,
 				// What could be read is shown in any case.
 				prefix := optional(args)
 				all, err := inspect.Keys(ctx, l, prefix)
-				return errors.Join(a.printLocks(inspect.Fold(all, prefix), err == nil), err)
+				return errors.Join(a.printLocks(inspect.Fold(all, prefix), prefix, err == nil), err)
 			})
 		},
 	}
@@ -150,7 +150,15 @@ Lockkeeper show KEY shows more.`,
 	return c
 }
 
-func (a *app) printLocks(all []inspect.Reading, complete bool) error {
+// noneHeld says that no key with that prefix is held. Others may be.
+func noneHeld(prefix string) string {
+	if prefix == "" {
+		return "no lock is held"
+	}
+	return "no key that is held begins with " + printable(prefix)
+}
+
+func (a *app) printLocks(all []inspect.Reading, prefix string, complete bool) error {
 	if a.output == "json" {
 		reports := []inspect.KeyJSON{}
 		for _, k := range all {
@@ -162,7 +170,7 @@ func (a *app) printLocks(all []inspect.Reading, complete bool) error {
 		if !complete {
 			return nil
 		}
-		_, err := fmt.Fprintln(a.out, "no lock is held")
+		_, err := fmt.Fprintln(a.out, noneHeld(prefix))
 		return err
 	}
 	all = slices.SortedFunc(slices.Values(all), inspect.BySlot)

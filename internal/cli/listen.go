@@ -76,10 +76,15 @@ func (l *listening) listener() (listener net.Listener, unix bool, err error) {
 type socket struct {
 	*net.UnixListener
 	path string
+	file os.FileInfo
 }
 
+// Close removes the path before it closes the listener, and not another's that stands there by
+// now: of two that start at a time, or after somebody has removed this one's.
 func (s socket) Close() error {
-	_ = os.Remove(s.path) // before it is closed: later another's may stand there
+	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.file) {
+		_ = os.Remove(s.path)
+	}
 	return s.UnixListener.Close()
 }
 
@@ -105,7 +110,11 @@ func listenSocket(path string) (net.Listener, error) {
 		return failed(err)
 	}
 	l.SetUnlinkOnClose(false)
+	var file os.FileInfo
 	if err = os.Chmod(part, 0o600); err == nil {
+		file, err = os.Lstat(part)
+	}
+	if err == nil {
 		err = os.Rename(part, path)
 	}
 	if err != nil {
@@ -113,7 +122,7 @@ func listenSocket(path string) (net.Listener, error) {
 		_ = os.Remove(part)
 		return failed(err)
 	}
-	return socket{l, path}, nil
+	return socket{l, path, file}, nil
 }
 
 // shown is the address for people.

@@ -114,12 +114,18 @@ func withoutSecrets(raw string) string {
 	return scheme + "://" + rest[strings.LastIndexByte(rest, '@')+1:]
 }
 
-// sayStore says once that nobody has named a store. always: with --quiet, too, because
-// the command is to run under a lock that spans less than it may seem.
+// sayStore says once what has to be known of the store: that nobody has named it, or that it
+// keeps nobody else out. always: with --quiet, too, because the command is to run under a lock
+// that spans less than it may seem.
 func (r *runner) sayStore(always bool) {
-	if r.store.named || r.named || r.quiet && !always {
+	memory := strings.HasPrefix(strings.ToLower(r.store.url), "memory:")
+	if r.store.named && !memory || r.said || r.quiet && !always {
 		return
 	}
-	r.named = true
+	r.said = true
+	if memory {
+		r.warn("a memory: store is this process's own: the lock keeps no other lockkeeper out (see --url, LOCKKEEPER_URL)")
+		return
+	}
 	r.warn("no store is named: this lock is among this user's processes on this machine alone (see --url, LOCKKEEPER_URL)")
 }

@@ -256,6 +256,11 @@ func TestTheCommandsOfOperatorsWorkOnFiles(t *testing.T) {
 	out, code = do(t, url, nil, "health")
 	require.Zero(t, code)
 	require.Contains(t, out, "1 of 1 nodes vote, 1 needed: all healthy")
+	for _, args := range [][]string{{"list", "other:*"}, {"clear", "other:*", "--yes"}} {
+		out, code = do(t, url, nil, args...)
+		require.Zero(t, code)
+		require.Equal(t, "no key that is held begins with other:*\n", out, "k is held")
+	}
 	out, code = do(t, url, nil, "release", "k", "--force", "--yes")
 	require.Zero(t, code, out)
 	require.Contains(t, out, "broke the hold of k: token ")

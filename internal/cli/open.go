@@ -49,12 +49,19 @@ type store struct {
 	nodes []string        // in place of url: one URL a Redis node
 	opts  redlock.Options // for nodes
 	named bool            // false: nobody said which, it is the default
+	from  string          // the flag or the variable that named it
 }
 
 // store finds the store: a flag before the environment, and in each the URL before
 // the nodes.
 func (a *app) store() (store, error) {
 	switch {
+	// An empty one is a variable that is not set: another store than was meant would lock
+	// without those that it is to exclude.
+	case a.urlGiven && a.url == "":
+		return store{}, usage("--url is empty, want the URL of a store, such as file:///run/locks")
+	case a.nodesGiven && a.nodes == "":
+		return store{}, usage("--nodes is empty, want host:port, such as 10.0.0.1:6379")
 	case a.url != "" && a.nodes != "":
 		return store{}, usage("--url and --nodes are given, want one of them")
 	case a.url != "":
@@ -85,7 +92,13 @@ func (a *app) storeURL(name, raw string) (store, error) {
 	case "redis", "rediss", "valkey", "valkeys", "unix":
 		return store{}, usage("%s is a %s:// URL, which is one node's: give it with --nodes or REDIS_NODES, or say redlock://host:port (redlocks:// for TLS)", name, strings.ToLower(scheme))
 	}
-	s := store{url: raw, named: true}
+	if strings.HasPrefix(raw, "/") {
+		return store{}, usage("%s is a path, want a URL, such as %s", name, &url.URL{Scheme: "file", Path: raw})
+	}
+	if !slices.ContainsFunc(strings.Split(raw, ","), func(node string) bool { return !isHostPort(node) }) {
+		return store{}, usage("%s is host:port, want a URL, such as redlock://%s for Redis", name, raw)
+	}
+	s := store{url: raw, named: true, from: name}
 	for _, tls := range [][2]string{{"tls-ca", tlsCA}, {"tls-cert", tlsCert}, {"tls-key", tlsKey}} {
 		if path := a.getenv(tls[1]); path != "" {
 			s.param(tls[0], path, "redlock", "redlocks", "mysql", "postgres", "postgresql", "etcd", "etcds", "nats", "natss", "s3")
@@ -164,7 +177,7 @@ func (s *store) setHolder(name, holder string) error {
 // redisNodes turns a list of host:port into URLs; what is one already stays so, and
 // is checked by redlock.Dial, whose errors show no password.
 func (a *app) redisNodes(name, list string) (store, error) {
-	s := store{named: true}
+	s := store{named: true, from: name}
 	var err error
 	if s.opts.GetTLS, err = tlsfile.Source(a.getenv(tlsCA), a.getenv(tlsCert), a.getenv(tlsKey)); err != nil {
 		return s, usage("%s, %s, %s: %w", tlsCA, tlsCert, tlsKey, err)
@@ -242,13 +255,23 @@ func sqlitePath(raw string) (path string, ok bool) {
 // again until then.
 func (s store) open(ctx context.Context) (lock.Locker, error) {
 	if s.nodes == nil {
-		return backends.Open(ctx, s.url)
+		l, err := backends.Open(ctx, s.url)
+		return l, s.mistaken(err)
 	}
 	l, err := redlock.Dial(ctx, s.nodes, &s.opts)
 	if err != nil {
-		return nil, err // not l: a nil *redlock.Locker is no nil Locker
+		return nil, s.mistaken(err) // not l: a nil *redlock.Locker is no nil Locker
 	}
 	return l, nil
+}
+
+// mistaken says of a mistake in a URL where that was given: a variable of a profile or of a
+// service is not in sight.
+func (s store) mistaken(err error) error {
+	if s.from == "" || !errors.Is(err, lock.ErrInvalid) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", s.from, err)
 }
 
 // sayDefault says, for those who look for locks, that they may be elsewhere.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,7 +75,8 @@ func (a *app) paint(colour, s string) string {
 	return "\x1b[" + colour + "m" + s + "\x1b[0m"
 }
 
-// table is rows under a heading. On a narrow terminal the widest columns are cut.
+// table is rows under a heading. On a narrow terminal the widest columns are cut, tokens last:
+// they differ in their last digits, and are what release --token takes.
 type table struct {
 	rows    [][]string
 	colours map[int]string // of the row with that number, its second column
@@ -119,7 +121,7 @@ func (t *table) lines(a *app, width int) []string {
 		return nil
 	}
 	widths := t.widths()
-	fit(widths, width)
+	fit(widths, width, slices.IndexFunc(t.rows[0], func(heading string) bool { return heading == "TOKEN" || heading == "COUNT" }))
 	var lines []string
 	for n, row := range t.rows {
 		var line strings.Builder
@@ -143,19 +145,26 @@ func (t *table) lines(a *app, width int) []string {
 	return lines
 }
 
-const leastWidth = 3
+const (
+	leastWidth = 3
+	partWidth  = 8 // of a name that is cut so that the column beside it can be whole
+)
 
-// fit takes from the widest column until all fit into total.
-func fit(widths []int, total int) {
+// fit takes from the widest column until all fit into total, and from the last one, with that
+// number, when the others are narrow. -1: there is none.
+func fit(widths []int, total, last int) {
 	if total == 0 {
 		return
 	}
 	for {
-		sum, widest := gap*(len(widths)-1), 0
+		sum, widest := gap*(len(widths)-1), -1
 		for i, w := range widths {
-			if sum += w; w > widths[widest] {
+			if sum += w; i != last && (widest < 0 || w > widths[widest]) {
 				widest = i
 			}
+		}
+		if last >= 0 && (widest < 0 || widths[widest] <= partWidth) && (widest < 0 || widths[last] >= widths[widest]) {
+			widest = last
 		}
 		if sum <= total || widths[widest] <= leastWidth {
 			return

@@ -252,7 +252,7 @@ lockkeeper release --help. An empty PREFIX ("") means all.`,
 func (a *app) clear(ctx context.Context, l lock.Locker, prefix string, yes bool) error {
 	// What can't be listed does not keep the rest.
 	all, unlisted := inspect.Keys(ctx, l, prefix)
-	if err := a.printLocks(all, unlisted == nil); err != nil || len(all) == 0 {
+	if err := a.printLocks(all, prefix, unlisted == nil); err != nil || len(all) == 0 {
 		return errors.Join(err, unlisted)
 	}
 	question := fmt.Sprintf("Break these %d?", len(all))

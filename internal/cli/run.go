@@ -42,7 +42,7 @@ type runner struct {
 	acquire  lock.AcquireOptions
 	store    store
 	locker   lock.Locker // the store's, without slots
-	named    bool        // it was said which store it is
+	said     bool        // what has to be known of the store
 	terminal bool        // there was one at the start
 	began    time.Time   // of the campaign
 	guard    *procgroup.Guard
@@ -177,7 +177,9 @@ func (r *runner) settle(cmd *cobra.Command) error {
 	case r.grace <= 0 || r.grace >= r.ttl:
 		return usage("--grace is %v, want more than 0 and less than the ttl (%v)", r.grace, r.ttl)
 	case r.wait < 0:
-		return usage("--wait is %v, want 0 or more", r.wait)
+		return usage("--wait is %v, want more than 0", r.wait)
+	case r.wait == 0 && cmd.Flags().Changed("wait"): // flock's -w 0 would not wait, others' for ever
+		return usage("--wait is 0s, want more than 0; --once waits for nobody, and neither for as long as it takes")
 	case r.once && r.wait > 0:
 		return usage("--once and --wait %v are given, want one of them", r.wait)
 	case r.once && r.restart:
@@ -291,15 +293,11 @@ func (r *runner) heed() (stop func()) {
 	heed(r.signals)
 	r.suspend = make(chan os.Signal, 1)
 	procgroup.NotifySuspend(r.suspend)
-	procgroup.StayRunning()
-	// Without it a reader of standard error that goes away would end this program, and
-	// with it the command. Not ignored: the command would inherit that.
-	broken := make(chan os.Signal, 1)
-	signal.Notify(broken, syscall.SIGPIPE)
+	disturbed := undisturbed()
 	return func() {
+		disturbed()
 		signal.Stop(r.suspend)
 		signal.Stop(r.signals)
-		signal.Stop(broken)
 	}
 }
 

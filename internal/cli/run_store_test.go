@@ -26,6 +26,10 @@ func TestRunSaysWhichStoreAndThatNobodyHasNamedIt(t *testing.T) {
 		require.Equal(t, len(flags) == 0, strings.Contains(out, "holding k in file:///"), out)
 	}
 
+	out, code = do(t, "memory:", nil, "run", "k", "-q", "--", "true")
+	require.Zero(t, code, out)
+	require.Equal(t, "lockkeeper: a memory: store is this process's own: the lock keeps no other lockkeeper out (see --url, LOCKKEEPER_URL)\n", out)
+
 	holder := start(t, url, nil, "run", "k", "--", "sleep", "1000")
 	holder.Sees(t, "holding k")
 	p := start(t, url, nil, "run", "k", "--", "true")

@@ -53,6 +53,36 @@ func TestRunCtrlCEndsTheCallerIfTheCommandDiedOfIt(t *testing.T) {
 	}
 }
 
+// bash ignores SIGQUIT; sh and make end by it, as beside any other command.
+func TestRunCtrlBackslashEndsTheCallerIfTheCommandDiedOfIt(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "Makefile")
+	require.NoError(t, os.WriteFile(file, []byte("all:\n\t-@lockkeeper run k -- cat\n\t@echo ne''xt\n"), 0o600))
+	for _, caller := range []string{"sh -c 'lockkeeper run k -- cat; echo ne''xt'", "make -f " + file} {
+		s := bash(t)
+		if _, err := exec.LookPath(strings.Fields(caller)[0]); err != nil {
+			continue
+		}
+		s.types(t, "ulimit -c 0; "+caller+"\n")
+		s.sees(t, "holding k")
+		s.echoes(t, "hello")
+		s.types(t, "\x1c")
+		s.sees(t, "$ ")
+		s.types(t, "echo en''ded\n")
+		s.sees(t, "ended\r\n")
+		require.NotContains(t, s.out.String(), "next\r\n", caller)
+	}
+}
+
+func TestRunRestartEndsByCtrlBackslashThatTheCommandAloneGot(t *testing.T) {
+	s := bash(t)
+	s.types(t, "ulimit -c 0; lockkeeper run k --restart -- cat\n")
+	s.sees(t, "holding k")
+	s.echoes(t, "hello")
+	s.types(t, "\x1c")
+	s.sees(t, "$ ")
+	s.status(t, "131")
+}
+
 func TestRunCtrlCEndsALoopOfAnInteractiveShell(t *testing.T) {
 	for _, command := range []string{"cat", "sleep 1000"} {
 		s := bash(t)
@@ -248,6 +278,16 @@ func TestRunLockkeeperIsNotStoppedByWhatItSays(t *testing.T) {
 	s.types(t, "fg\n")
 	s.Sees(t, "done\r\n")
 	s.status(t, "0")
+}
+
+func TestServicesAreNotStoppedByWhatTheySay(t *testing.T) {
+	for _, command := range []string{"lead k", "serve"} {
+		s := bash(t)
+		s.types(t, "stty tostop; lockkeeper "+command+" --listen=127.0.0.1:0 &\n")
+		s.sees(t, "serving on")
+		s.types(t, "kill $!; wait $!\n") // one that is stopped would stay
+		s.status(t, "0")
+	}
 }
 
 func TestRunCtrlCEndsMakeWithSeveralCommands(t *testing.T) {

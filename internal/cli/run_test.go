@@ -245,12 +245,46 @@ func TestRunBadInputIsToldBeforeAnythingRuns(t *testing.T) {
 		{[]string{"list", "--url=http://user:hunter2@h"}, "file:"},
 		{[]string{"list", "--nodes=user:hunter2@h"}, "host:port"},
 		{[]string{"release", "k"}, "--force"},
+		{[]string{"run", "k", "--wait=0", "--", "true"}, "--wait is 0s, want more than 0; --once waits for nobody"},
+		{[]string{"run", "k", "--url=", "--", "true"}, "--url is empty"},
+		{[]string{"clear", "", "--yes", "--nodes", ""}, "--nodes is empty"},
+		{[]string{"lead", "k", "--url=/run/locks"}, "--url is a path, want a URL, such as file:///run/locks\n"},
+		{[]string{"run", "k", "--url=h1:1,h2:2,h3:3", "--", "true"}, "want a URL, such as redlock://h1:1,h2:2,h3:3 for Redis\n"},
+		{[]string{"run", "k", "--url=file:locks", "--", "true"}, "--url: want an absolute path"},
+		{[]string{"list", "--url=http://h"}, "--url: want a URL that starts with"},
+		{[]string{"list", "--nodes=h:1?x"}, "--nodes: node 1 is"},
 	} {
 		out, code := do(t, "file:///nowhere/at/all", nil, c.args...)
 		require.Equal(t, exitUsage, code, "%v: %s", c.args, out)
 		require.Contains(t, out, c.want, c.args)
 		require.NotContains(t, out, "hunter2")
 		require.LessOrEqual(t, strings.Count(out, "\n"), 2, out)
+	}
+}
+
+func TestRunAScriptThatTheSystemCanNotRunIsSaidToBeThat(t *testing.T) {
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		script, want string
+		code         int
+	}{
+		"bare":    {"echo hello\n", "exec format error; a script without #! is given as: sh '" + dir + "/bare'\n", exitNoExec},
+		"windows": {"#!/bin/sh\r\necho hello\r\n", `its first line names "/bin/sh\r", which is not there` + "\n", exitNotFound},
+		"moved":   {"#! /nosuch/python -u\n", `its first line names "/nosuch/python", which is not there` + "\n", exitNotFound},
+	} {
+		file := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(file, []byte(c.script), 0o700))
+		out, code := do(t, fileURL(t), nil, "run", "k", "--", file)
+		require.Equal(t, c.code, code, out)
+		require.True(t, strings.HasSuffix(out, c.want), out)
+	}
+}
+
+func TestAMistakeInTheEnvironmentsURLIsSaidToBeThere(t *testing.T) {
+	for _, args := range [][]string{{"run", "k", "--", "true"}, {"list"}, {"lead", "k", "--listen=127.0.0.1:0"}} {
+		out, code := do(t, "file:locks", nil, args...)
+		require.Equal(t, exitUsage, code, out)
+		require.Contains(t, out, "lockkeeper: LOCKKEEPER_URL: want an absolute path", args)
 	}
 }
 

@@ -64,6 +64,7 @@ SIGTERM, SIGHUP and Ctrl-C end it, with status 0.`,
 			if err != nil {
 				return err
 			}
+			defer undisturbed()()
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
 			return s.run(ctx, st)

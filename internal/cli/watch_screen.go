@@ -134,7 +134,7 @@ func (w *watcher) lockLines(now time.Time, holds []hold, width, room int) []stri
 	lines := []string{""}
 	if len(holds) == 0 {
 		if w.state.listed {
-			lines = append(lines, "no lock is held")
+			lines = append(lines, cut(noneHeld(w.prefix), width))
 		}
 		return lines
 	}

@@ -255,6 +255,17 @@ func TestWatchIsLightOnTheStore(t *testing.T) {
 	})
 }
 
+func TestATokenIsWholeWhereNamesCanBeCut(t *testing.T) {
+	tab := &table{}
+	tab.add("KEY", "HOLDER", "TOKEN", "LEFT", "HELD FOR", "WAITING", "AS")
+	tab.add("pricing-oracle-keeper-of-the-west", "web-1.example.com:44361", "1795678661850660", "28.1s", "3d4h", "1", "asked to resign")
+	for width, whole := range map[int]bool{120: true, 80: true, 76: true, 60: false, 20: false} {
+		lines := tab.lines(&app{}, width)
+		require.Equal(t, whole, strings.Contains(lines[1], "1795678661850660"), lines)
+		require.LessOrEqual(t, columns(lines[1]), max(width, 7*leastWidth+6*gap), lines)
+	}
+}
+
 func TestColumnsAreThoseOfTheTerminal(t *testing.T) {
 	for s, want := range map[string]int{"": 0, "abc": 3, "锁": 2, "é": 1, "e\u0301": 1, "🔒": 2} {
 		require.Equal(t, want, columns(s), s)

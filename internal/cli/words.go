@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,6 +65,8 @@ func commandWords(command []string, err error) error {
 	switch {
 	case errors.Is(err, exec.ErrNotFound) && len(command) == 1 && strings.ContainsAny(word, " ;|&<>$`(){}*?'\"\n"):
 		return fmt.Errorf("%s: command not found; a line for a shell is given as: sh -c %s", printable(word), quoted(word))
+	case word == "":
+		return errors.New("the command is empty: command not found")
 	case errors.Is(err, exec.ErrNotFound):
 		return fmt.Errorf("%s: command not found", printable(word))
 	}
@@ -69,10 +74,37 @@ func commandWords(command []string, err error) error {
 	if e, ok := errors.AsType[*exec.Error](err); ok {
 		why = e.Err
 	}
+	path := ""
 	if e, ok := errors.AsType[*fs.PathError](why); ok {
-		why = e.Err
+		why, path = e.Err, e.Path
+	}
+	switch {
+	case errors.Is(why, syscall.ENOEXEC):
+		return fmt.Errorf("%s: %w; a script without #! is given as: sh %s", printable(word), why, quoted(word))
+	case errors.Is(why, fs.ErrNotExist):
+		if by := interpreter(path); by != "" {
+			return fmt.Errorf("%s: %w: its first line names %q, which is not there", printable(word), why, by)
+		}
 	}
 	return fmt.Errorf("%s: %w", printable(word), why)
+}
+
+// interpreter is what the first line of a script names, "" if that is no script.
+func interpreter(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	head := make([]byte, 128)
+	n, _ := io.ReadFull(f, head)
+	line, _, _ := strings.Cut(string(head[:n]), "\n")
+	line, ok := strings.CutPrefix(line, "#!")
+	if !ok {
+		return ""
+	}
+	name, _, _ := strings.Cut(strings.Trim(line, " \t"), " ")
+	return name
 }
 
 // quoted is s as a shell takes it.

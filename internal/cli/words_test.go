@@ -22,8 +22,10 @@ func TestAnErrorIsSaidOnceInTheWordsOfAShellUser(t *testing.T) {
 		`"a\nb" is held by vm:1, for up to 1s unless renewed`:                      &lock.HeldError{Key: "a\nb", Holder: "vm:1", RetryAfter: time.Second},
 		"k is held by vm:1, which may be dead: wait 1s to know, as with --wait 3s": &lock.HeldError{Key: "k", Holder: "vm:1", RetryAfter: time.Second, Unconfirmed: true},
 		"the store can't decide: 2 of 3 nodes are needed: node a:1: connection refused; node b:2: no answer; node c:3: held by vm:1": fmt.Errorf("lock: acquire \"a: \\\"b\": no lease within the timeout of 993.756318ms, after 9 attempts in 994ms; last attempt: redlock: acquire \"a: \\\"b\": %w (context deadline exceeded)", outage),
-		"the store can't decide: no answer within 21ms":                                  fmt.Errorf("redlock: inspect \"k\": %w: no answer within 21ms: context deadline exceeded; the store: context deadline exceeded", lock.ErrUnavailable),
-		"ttl is 2m0s, want at most the store's restart-guard, which is 1m0s (key \"k\")": fmt.Errorf("lock: acquire \"k\": redlock: acquire: %w: ttl is 2m0s, want at most Options.RestartGuard, which is 1m0s (key \"k\")", lock.ErrInvalid),
+		"the store can't decide: no answer within 21ms":                                                                                                       fmt.Errorf("redlock: inspect \"k\": %w: no answer within 21ms: context deadline exceeded; the store: context deadline exceeded", lock.ErrUnavailable),
+		"ttl is 2m0s, want at most the store's restart-guard, which is 1m0s (key \"k\")":                                                                      fmt.Errorf("lock: acquire \"k\": redlock: acquire: %w: ttl is 2m0s, want at most Options.RestartGuard, which is 1m0s (key \"k\")", lock.ErrInvalid),
+		"lease lost: not renewed in time; last try: the store can't decide: no answer within 106ms: stopped before the nodes had answered":                    fmt.Errorf("keepalive: \"k\" (token 7): %w: not renewed in time; last try: %w: no answer within 106ms: lock: extend \"k\" (token 7): %w: stopped before the nodes had answered", lock.ErrLost, lock.ErrUnavailable, lock.ErrUnavailable),
+		"lease lost: not renewed in time; last try: the store can't decide: no answer within 206ms; 2 of 3 nodes are needed: node b:2: no answer within 3.4s": fmt.Errorf("keepalive: \"k\" (token 7): %w: not renewed in time; last try: %w: no answer within 206ms: lock: extend \"k\" (token 7): no answer; redlock: extend \"k\": %w: 1 of 3 nodes extended it, want 2: node b:2: no answer within 3.4s", lock.ErrLost, lock.ErrUnavailable, lock.ErrUnavailable),
 		"lease lost: taken away":                                                        fmt.Errorf("lock: extend \"k\" (token 7): %w: taken away", lock.ErrLost),
 		"refused by the store: no permission":                                           fmt.Errorf("redlock: acquire \"k\": %w: no permission", lock.ErrRefused),
 		"the store can't decide: no answer":                                             fmt.Errorf("lock: acquire \"k\": no lease within the timeout of 1s, after 1 attempt in 1s; last attempt: %w: record: lock: acquire timeout; the store: context deadline exceeded", lock.ErrUnavailable),
@@ -141,6 +143,9 @@ func TestACommandThatIsALineForAShell(t *testing.T) {
 	out, code := said(t, "run", "k", "--url", "memory:", "--", "nosuch")
 	require.Equal(t, exitNotFound, code)
 	require.Equal(t, "lockkeeper: nosuch: command not found\n", out)
+	out, code = said(t, "run", "k", "--url", "memory:", "--", "")
+	require.Equal(t, exitNotFound, code)
+	require.Equal(t, "lockkeeper: the command is empty: command not found\n", out)
 	out, code = said(t, "run", "k", "--url", "memory:", "--", "/nosuch/at all")
 	require.Equal(t, exitNotFound, code)
 	require.Equal(t, "lockkeeper: /nosuch/at all: no such file or directory\n", out)

@@ -51,7 +51,7 @@ type term struct {
 	token    uint64
 	holder   string        // this process as the store shows it, "" while it is not known
 	promised time.Time     // the latest moment that an answer has named
-	ending   bool          // its context has ended: nothing is promised any more
+	ending   bool          // its context has ended, or its programs have stopped: nothing is promised any more
 	stopped  chan struct{} // closed when the programs have said that they have stopped
 	said     bool          // stopped is closed
 }
@@ -233,7 +233,8 @@ func (l *Leadership) stopped(token uint64) bool {
 		return false
 	}
 	if !t.said {
-		t.said = true
+		// With the same mu as an answer: none promises this term any more, which may be free soon.
+		t.said, t.ending = true, true
 		close(t.stopped)
 	}
 	return true

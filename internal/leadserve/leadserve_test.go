@@ -183,6 +183,25 @@ func TestProgramsThatHaveStoppedAreNotWaitedFor(t *testing.T) {
 	}
 }
 
+func TestNoAnswerPromisesATermOnceItsProgramsHaveStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locker := memory.New()
+		c := start(t, locker.Client("me"))
+		_, b, _ := c.ask("GET", "/")
+		require.True(t, b.Leading)
+		code, stopped, _ := c.ask("POST", "/stopped?token="+b.Token)
+		require.Equal(t, 202, code)
+		for range 20 { // while the term is being ended, too
+			require.False(t, stopped.Leading)
+			require.Zero(t, stopped.Certain)
+			code, stopped, _ = c.ask("GET", "/readyz")
+			require.Equal(t, 503, code)
+		}
+		freeAt(t, locker)
+		_ = c.end()
+	})
+}
+
 func TestARequestByAnotherSitesPageIsRefused(t *testing.T) {
 	do := func(h http.Handler, method, host string, header ...string) int {
 		r := httptest.NewRequest(method, "http://x/stopped?token=1", nil)

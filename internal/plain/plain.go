@@ -54,12 +54,13 @@ const libraries = `lock|rwlock|redlock|file|memory|record|sqlite|mysql|postgres|
 var (
 	// The way there: a package, what it was asked, and after how many attempts.
 	layers = regexp.MustCompile(`(^|: |; )(?:(?:` + libraries + `): )?` +
-		`(?:(?:acquire a slot of|acquire|extend|release|inspect|list|view|break|force release) "(?:[^"\\]|\\.)*"(?: \(token \d+\))?|"(?:[^"\\]|\\.)*" \(token \d+\)|(?:acquire|health|dial|list|inspect|force release|open [a-z]+)): `)
+		`(?:(?:acquire a slot of|acquire|extend|release|inspect|list|view|break|force release) "(?:[^"\\]|\\.)*"(?: \(token \d+\))?|"(?:[^"\\]|\\.)*" \(token \d+\)|(?:acquire|health|dial|list|inspect|force release|open(?: [a-z]+)?)): `)
 	packages = regexp.MustCompile(`(^|[:;] |\()(?:` + libraries + `): `)
 	ends     = regexp.MustCompile(`(no answer within \S+: )?(?:context deadline exceeded: )?(?:context deadline exceeded|lock: acquire timeout); the store: (context deadline exceeded)?`)
 	waits    = regexp.MustCompile(`no lease within the timeout of [^,]+, after [^;]+; last (?:attempt|known): |gave up after attempt \d+ of \d+: |ended while waiting, after [^;]+; last (?:attempt|known): `)
 	counts   = regexp.MustCompile(`\d+ of (\d+) nodes [a-z ]+, want (\d+): `)
 	dials    = regexp.MustCompile(`dial (?:tcp|unix) \S+: (?:connect: )?`)
+	silences = regexp.MustCompile(`(no answer within [^\s:;]+): no answer\b`)
 	contexts = regexp.MustCompile(`:? ?\(?context deadline exceeded\)?`)
 	options  = regexp.MustCompile(`\b(?:Acquire)?Options\.([A-Z][A-Za-z]*)`)
 	capital  = regexp.MustCompile(`[A-Z]+[a-z]*`)
@@ -87,9 +88,10 @@ func Text(s string) string {
 	s = dials.ReplaceAllString(s, "")
 	s = contexts.ReplaceAllString(s, "")
 	s = Options(s)
-	for twice := undecided + ": " + undecided; strings.Contains(s, twice); {
-		s = strings.ReplaceAll(s, twice, undecided)
+	if first, rest, found := strings.Cut(s, undecided); found { // once is enough
+		s = first + undecided + strings.ReplaceAll(rest, undecided+": ", "")
 	}
+	s = silences.ReplaceAllString(s, "$1")
 	// The last attempt's error stands beside the one that it led to.
 	var parts []string
 	for part := range strings.SplitSeq(s, "; ") {

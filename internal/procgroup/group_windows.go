@@ -92,6 +92,12 @@ func (g *Group) CtrlC() bool { return false }
 // HasTerminal: a console that is closed ends this process.
 func HasTerminal() bool { return false }
 
+// Quit: Windows has no SIGQUIT.
+func (g *Group) Quit() bool { return false }
+
+// QuitCallers does nothing: Windows has no SIGQUIT.
+func QuitCallers() {}
+
 // Interrupt does nothing: Ctrl-C reaches all that use the console.
 func Interrupt(bool) {}
 

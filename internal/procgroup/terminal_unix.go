@@ -278,6 +278,10 @@ func (g *Group) Interrupted() (ended, alone bool) {
 	return g.sig == syscall.SIGINT, g.hadTerminal
 }
 
+// Quit reports whether SIGQUIT has ended the command while it had the terminal: Ctrl-\ has
+// reached nobody else. Call it after Done.
+func (g *Group) Quit() bool { return g.sig == syscall.SIGQUIT && g.hadTerminal }
+
 // CtrlC reports whether SIGINT came while the command had the terminal, also if it has
 // ended in good order since. Call it after Done.
 func (g *Group) CtrlC() bool { return g.ctrlCSeen || g.hadTerminal && g.sig == syscall.SIGINT }
@@ -302,5 +306,18 @@ func Interrupt(group bool) {
 	}
 	if syscall.Kill(pid, syscall.SIGINT) == nil {
 		time.Sleep(time.Second) // whichever thread it comes to
+	}
+}
+
+// QuitCallers sends SIGQUIT to what else is in this process's group, as Ctrl-\ does, and
+// leaves it to this process to end.
+func QuitCallers() {
+	if IgnoredFromTheStart(syscall.SIGQUIT) {
+		return
+	}
+	own := make(chan os.Signal, 1)
+	signal.Notify(own, syscall.SIGQUIT) // for good: without it Go ends the process with a dump
+	if syscall.Kill(0, syscall.SIGQUIT) == nil {
+		<-own
 	}
 }
