@@ -82,12 +82,25 @@ local function pass_on(lock, fence, counted, run, retention, me, only)
   return nil, left_to
 end
 
+-- Bring the count of a node that lags up to the token of a holder that leaves, as a commit
+-- right before would, so that the next one finds the nodes' counts alike and needs no
+-- second round. counted is what F has.
+local function bring_up(fence, counted, token, retention)
+  local count = number(counted[1])
+  if not count or count >= tonumber(token) or counted[2] ~= server(0) then return end
+  redis.call('HSET', fence, 'count', token)
+  redis.call('PEXPIRE', fence, retention)
+  counted[1] = token
+end
+
 -- Pass the lock on, which is free, unless this node may have forgotten who holds it. The
 -- queue decides nothing but who is next: what forbids or breaks it must not break what
--- the caller has done. Returns whether somebody has it now.
-local function pass_on_freed(lock, fence, retention, least, durable)
+-- the caller has done. token is that of the holder who has just left, or ''. Returns whether
+-- somebody has it now.
+local function pass_on_freed(lock, fence, retention, least, durable, token)
   local ok, waiter = pcall(function()
     local counted = redis.call('HMGET', fence, 'count', 'run', 'standing')
+    if token ~= '' and token ~= counted[1] then bring_up(fence, counted, token, retention) end
     if counted[3] ~= '1' then return nil end
     local run, _, short = vote(least, durable)
     return not short and pass_on(lock, fence, counted, run, retention)
