@@ -104,7 +104,7 @@ func (l *Locker) free(ctx context.Context, key string, values []string) ([]Outco
 		if values != nil {
 			requests = nil
 			for _, value := range values {
-				requests = append(requests, script.Release(k, value, "", retention, guard))
+				requests = append(requests, script.Release(k, value, "", "", retention, guard))
 			}
 		}
 		// A request goes on after its caller has given it up. Sent without a connection, it

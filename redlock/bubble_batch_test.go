@@ -103,7 +103,7 @@ func TestWhoAsksAgainAfterAConnectionHasDiedIsHeardOnTheNextOne(t *testing.T) {
 		defer l.wg.Done()
 		s := &stubborn{n: l.nodes[0], got: make(chan node.Answer, 1)}
 		k, _ := script.NewKeys("redlock:", "k")
-		c := &node.Call{Request: script.Release(k, "value", "", "1", script.Guard{Least: "0"}), Who: s, Class: node.Freeing}
+		c := &node.Call{Request: script.Release(k, "value", "", "", "1", script.Guard{Least: "0"}), Who: s, Class: node.Freeing}
 		l.nodes[0].Ask(c)
 		require.NoError(t, (<-s.got).Err)
 		require.Equal(t, 3, s.tries) // once with what waited behind the first

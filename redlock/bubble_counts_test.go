@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/script"
 )
 
@@ -121,6 +122,66 @@ func lagging(t *testing.T) (*quorum, *Locker, []*network) {
 		n.redis.HSet(k.Fence, "count", strconv.Itoa(100+min(i, 1)), "run", "-")
 	}
 	return q, l, nets
+}
+
+// A lease that is over at once leaves no time for a commit: the release takes its place.
+func TestAReleaseBringsANodeThatLagsUpToTheToken(t *testing.T) {
+	ways(t, func(t *testing.T, take func(context.Context, *Locker, string) (lock.Lease, error)) {
+		bubble(t, func(t *testing.T) {
+			q, l, nets := lagging(t)
+			for _, w := range nets {
+				w.set(func(w *network) { w.delay = 10 * time.Millisecond })
+			}
+			nets[0].set(func(w *network) { w.delay = 30 * time.Millisecond })
+			commits := q.seen("commit")
+			lease := must(t)(take(t.Context(), l, "k"))
+			require.NoError(t, lease.Release(t.Context())) // before the third node's vote
+			time.Sleep(time.Second)
+			require.Equal(t, commits, q.seen("commit"))
+			for i, n := range q.nodes {
+				require.Equal(t, strconv.FormatUint(lease.Token(), 10), n.count("k"), "node %d", i)
+			}
+			q.free("k")
+		})
+	})
+}
+
+// Who has no vote of a node, or whose count there is not of its present run, changes nothing.
+func TestAReleaseRaisesOnlyWhatACommitWould(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q, l, _ := lagging(t)
+		k, _ := script.NewKeys("redlock:", "k")
+		r := q.nodes[0].redis
+		release := func(value string, token uint64) script.Kind {
+			req := script.Release(k, value, "", script.ToToken(token), l.opts.retention, script.Guard{Least: "0"})
+			return replyOf(l.nodes[0].Eval(req, node.Freeing), script.ParseRelease).Kind
+		}
+		set := func(value, count, run string) {
+			require.NoError(t, r.Set(k.Lock, value))
+			r.HSet(k.Fence, "count", count, "run", run)
+		}
+		set("another's", "5", "-")
+		require.Equal(t, script.NotMine, release("mine", 9))
+		require.Equal(t, "5", q.nodes[0].count("k"), "another's lock")
+		set("mine", "5", "earlier")
+		require.Equal(t, script.Freed, release("mine", 9))
+		require.Equal(t, "5", q.nodes[0].count("k"), "of an earlier run")
+		set("mine", "12", "-")
+		require.Equal(t, script.Freed, release("mine", 9))
+		require.Equal(t, "12", q.nodes[0].count("k"), "a count never falls")
+		set("mine", "x", "-")
+		require.Equal(t, script.Freed, release("mine", 9), "a count that is none does not break a release")
+		require.Equal(t, "x", q.nodes[0].count("k"))
+		set("mine", "5", "-")
+		require.Equal(t, script.Missing, func() script.Kind { r.Del(k.Lock); return release("mine", 9) }())
+		require.Equal(t, "5", q.nodes[0].count("k"), "nobody's lock")
+		set("mine", "5", "-")
+		require.Equal(t, script.Freed, release("mine", 0))
+		require.Equal(t, "5", q.nodes[0].count("k"), "without a token")
+		set("mine", "5", "-")
+		require.Equal(t, script.Freed, release("mine", 9))
+		require.Equal(t, "9", q.nodes[0].count("k"))
+	})
 }
 
 // The second round takes as long as the third vote, which makes it needless.

@@ -109,6 +109,6 @@ func answerOf(t *testing.T, reply []byte) node.Answer {
 	defer func() { <-served }()
 	defer c.Close()
 	k, _ := script.NewKeys("redlock:", "k")
-	q := script.Release(k, "me", "", "1", script.Guard{Least: "0"})
+	q := script.Release(k, "me", "", "", "1", script.Guard{Least: "0"})
 	return node.AnswerOf(q.Eval(context.Background(), c))
 }

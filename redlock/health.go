@@ -208,7 +208,7 @@ func (l *Locker) probeVote(ctx context.Context, n *node.Node, c rueidis.Client, 
 		}
 	}
 	if rep.Kind == script.Granted {
-		q := script.Release(k, value, "", l.opts.retention, n.Guard())
+		q := script.Release(k, value, "", "", l.opts.retention, n.Guard())
 		n.Call(ctx, c, q) // or its ttl ends it
 	}
 	return rep

@@ -77,6 +77,7 @@ type round struct {
 	ttl     script.Millis
 	token   uint64
 	frees   bool          // a release: not sent to a node that was never asked
+	leaves  script.Token  // of a release: what nodes that lag are brought up to
 	full    []bool        // nodes that are left out, since they have no room; nil: none
 	pause   time.Duration // it is asked after that
 	until   time.Duration // of node.Now: nobody wants it after that; 0: always wanted

@@ -12,12 +12,12 @@ import (
 )
 
 var opRelease = &op{parse: script.ParseRelease, class: node.Freeing,
-	request: func(h *hold, n *node.Node, _ *round, _ reply) script.Request {
+	request: func(h *hold, n *node.Node, r *round, _ reply) script.Request {
 		waiter := ""
 		if h.stood != nil && h.stood.queued.Load() {
 			waiter = h.stood.id // what was granted at once was never in the queue
 		}
-		return script.Release(h.keys, h.value, waiter, h.l.opts.retention, n.Guard())
+		return script.Release(h.keys, h.value, waiter, r.leaves, h.l.opts.retention, n.Guard())
 	}}
 
 // retryRelease sends a release again to a node where it failed, or where it found
@@ -29,8 +29,7 @@ func retryRelease(tries int) func(*hold, int, reply) *round {
 		if tries == 0 || rep.Kind != script.Failed && !rep.doubt || errors.Is(rep.err, lock.ErrClosed) {
 			return nil
 		}
-		r := h.newRound(opRelease)
-		r.frees = true
+		r := h.newRelease()
 		r.pause = h.l.opts.NodeTimeout / 2
 		r.followUp = retryRelease(tries - 1)
 		return r
@@ -39,10 +38,12 @@ func retryRelease(tries int) func(*hold, int, reply) *round {
 
 const releaseRetries = 3
 
-// newRelease is a round that frees the lock, and is tried again where it failed.
+// newRelease is a round that frees the lock, and is tried again where it failed. It brings
+// nodes that lag up to the token: a lease that is released right after its grant has no
+// time for a commit. mu is held.
 func (h *hold) newRelease() *round {
 	r := h.newRound(opRelease)
-	r.frees = true
+	r.frees, r.leaves = true, script.ToToken(h.token)
 	r.followUp = retryRelease(releaseRetries)
 	return r
 }
@@ -101,8 +102,10 @@ func releaseContext(ctx context.Context) (context.Context, context.CancelFunc) {
 
 func (h *hold) sendRelease() (r *round, again bool) {
 	again = h.ends(true)
+	h.mu.Lock()
+	defer h.unlock()
 	r = h.newRelease()
-	h.send(r)
+	h.sendAll(r)
 	return r, again
 }
 

@@ -59,7 +59,7 @@ var quorumMutants = []mutant{
 			{File: "redlock/extending.go", Old: "return start.Add(ttl - h.l.opts.drift(ttl)), nil", New: "_ = start\n\treturn time.Now().Add(ttl - h.l.opts.drift(ttl)), nil"},
 		}},
 	{name: "no-owner-check", what: "release deletes whatever is there",
-		changes: one("redlock/release.go", "return script.Release(h.keys, h.value, waiter, h.l.opts.retention, n.Guard())", "_ = waiter\n\t\treturn script.ForceRelease(h.keys, h.l.opts.retention, n.Guard())")},
+		changes: one("redlock/release.go", "return script.Release(h.keys, h.value, waiter, r.leaves, h.l.opts.retention, n.Guard())", "_ = waiter\n\t\treturn script.ForceRelease(h.keys, h.l.opts.retention, n.Guard())")},
 	{name: "no-cleanup", what: "a failed attempt leaves its votes",
 		changes: []overlay.Change{
 			{File: "redlock/release.go", Old: "func (h *hold) abandon() { h.sendRelease() }", New: "func (h *hold) abandon() {}"},
@@ -106,6 +106,12 @@ var quorumMutants = []mutant{
 		changes: one("redlock/keep.go", "min(left+l.opts.drift(left), l.MaxReleaseAfter())", "min(left/2, l.MaxReleaseAfter())")},
 	{name: "votes-first", what: "votes go before renewals and releases", tests: true,
 		changes: one("redlock/acquire.go", "{parse: script.ParseAcquire, sets: true, attempt: true, votes: true, class: node.Voting,\n", "{parse: script.ParseAcquire, sets: true, attempt: true, votes: true, class: node.Renewing,\n")},
+	{name: "release-no-count", tests: true, in: []string{"./redlock"}, what: "a release leaves a node that lags as it is",
+		changes: one("redlock/release.go", "script.ToToken(h.token)", "script.ToToken(0)")},
+	{name: "release-counts-freed", tests: true, in: []string{"./redlock"}, what: "a release raises the count of a lock that is not its own",
+		changes: one("redlock/internal/script/lua/release.lua", "holder == value and token or ''", "token")},
+	{name: "release-counts-any-run", tests: true, in: []string{"./redlock"}, what: "a release raises a count of an earlier run",
+		changes: one("redlock/internal/script/lua/pass_on.lua", " or counted[2] ~= server(0) then", " then")},
 	{name: "no-completion", what: "a node that lags behind a lease is not asked again", tests: true,
 		changes: one("redlock/complete.go", "completions   = 8\n", "completions   = 0\n")},
 }

@@ -81,7 +81,7 @@ var waitingMutants = []mutant{
 	{name: "wait-not-fresh", tests: true, in: inScripts, what: "a request is granted that nobody has refreshed",
 		changes: one(lua+"pass_on.lua", "(waiter == me or request.fresh >= now)", "true")},
 	{name: "wait-late", tests: true, in: inScripts, what: "a late request takes the place of a later one",
-		changes: one(lua+"stand.lua", "  local late = before and tonumber(waited) < before.stamp\n", "  local late = false\n")},
+		changes: one(lua+"stand.lua", "  local late = before and tonumber(waited) < tonumber(before.stamp)\n", "  local late = false\n")},
 	{name: "wait-handed-to-head", tests: true, in: inScripts, what: "what is handed back goes to the head of the queue",
 		changes: one(lua+"stand.lua", "pass_on(lock, fence, counted, run, retention, nil, to)", "pass_on(lock, fence, counted, run, retention)")},
 }

@@ -157,7 +157,7 @@ func (d *differential) step(i int) string {
 		"confirm": {value, ttl, "600000000", least, run, token},
 		"extend":  {value, ttl, "600000000", least, run},
 		"repair":  {value, ttl, "600000000", token, run},
-		"release": {pick(value, value, "*"), "600000000", least, run, pick("", waiter), pick("0", "0", "1")},
+		"release": {pick(value, value, "*"), "600000000", least, run, pick("", waiter), pick("", token, token), pick("0", "0", "1")},
 		"leave":   {value, "600000000", least, run, waiter},
 		"stand": {
 			value, ttl, "600000000", least, run, waiter, pick("1000000000", "2000000000", "3000000000", "0"),

@@ -49,10 +49,10 @@ func (n *node) call(name, lock, fence string, a []string) any {
 	case "repair":
 		return n.repair(lock, fence, a[0], a[1], a[2], a[3], a[4])
 	case "release":
-		return n.release(lock, fence, a[0], a[1], a[2], a[3], a[4], len(a) > 5 && a[5] == "1")
+		return n.release(lock, fence, a[0], a[1], a[2], a[3], a[4], a[5], len(a) > 6 && a[6] == "1")
 	case "leave":
 		n.queue(fence).withdraw(a[4])
-		return n.release(lock, fence, a[0], a[1], a[2], a[3], "", false)
+		return n.release(lock, fence, a[0], a[1], a[2], a[3], "", "", false)
 	case "stand":
 		return n.stand(lock, fence, standing{
 			value: a[0], claim: a[1], retention: a[2], least: a[3], durable: a[4], waiter: a[5], waited: a[6],
@@ -261,7 +261,19 @@ func (n *node) agree(key, mine, known, ttl string) any {
 	return []any{there.value, n.pttlOf(n.data.agreed, key), info}
 }
 
-func (n *node) release(lock, fence, value, retention, least, durable, waiter string, anybody bool) any {
+// bringUp brings the count of a node that lags up to the token of a holder that leaves.
+func (n *node) bringUp(fence, token, retention string) {
+	counted, _ := n.fence(fence)
+	count, ok := number(counted.count)
+	want, _ := digits(token)
+	if run, _, _ := n.server(0); !ok || counted.count == "" || count >= want || counted.run != run {
+		return
+	}
+	counted.count, counted.until = token, n.clock()+millis(retention)
+	n.data.fences[fence] = counted
+}
+
+func (n *node) release(lock, fence, value, retention, least, durable, waiter, token string, anybody bool) any {
 	holder, isHeld := n.lock(lock)
 	if r, ok := n.queue(fence).asked(waiter); ok && r.value == value {
 		n.queue(fence).withdraw(waiter)
@@ -270,6 +282,9 @@ func (n *node) release(lock, fence, value, retention, least, durable, waiter str
 		return int64(2)
 	}
 	delete(n.data.locks, lock)
+	if isHeld && holder.value == value && token != "" {
+		n.bringUp(fence, token, retention)
+	}
 	passed := ""
 	if run, _, short := n.vote(least, durable); short == 0 {
 		passed, _ = n.passOn(lock, fence, run, retention, "", "")

@@ -34,7 +34,7 @@ func (b *bench) vote(value string, g Guard) Reply {
 
 func (b *bench) free(value string) {
 	b.t.Helper()
-	_, err := b.call(Release(b.k, value, "", retention, unguarded))
+	_, err := b.call(Release(b.k, value, "", "", retention, unguarded))
 	require.NoError(b.t, err)
 }
 
@@ -222,7 +222,7 @@ func TestRealFunctionsFlushedUnderLoadCostRoundTripsOnly(t *testing.T) {
 	for i := range 300 {
 		value := fmt.Sprint("v", i)
 		k, _ := NewKeys("redlock:", "other")
-		requests := []Request{Acquire(b.k, value, claim, retention, unguarded), Release(k, value, "", retention, unguarded), Extend(k, value, claim, retention, unguarded)}
+		requests := []Request{Acquire(b.k, value, claim, retention, unguarded), Release(k, value, "", "", retention, unguarded), Extend(k, value, claim, retention, unguarded)}
 		res := b.f.Run(ctx, b.c, []*Request{&requests[0], &requests[1], &requests[2]}, nil)
 		for _, r := range res {
 			require.NoError(t, r.Err)
@@ -271,7 +271,7 @@ func TestRealAFullNodeExtendsReleasesAndPassesOn(t *testing.T) {
 			// What needs memory is refused, and takes nothing else with it.
 			k, _ := NewKeys("redlock:", "new")
 			requests := []Request{
-				Acquire(k, "v", claim, retention, unguarded), Release(b.k, "mine", "", retention, unguarded),
+				Acquire(k, "v", claim, retention, unguarded), Release(b.k, "mine", "", "", retention, unguarded),
 				waiterRequest(b, "B"), Extend(k, "v", claim, retention, unguarded),
 			}
 			res := b.f.Run(t.Context(), b.c, []*Request{&requests[0], &requests[1], &requests[2], &requests[3]}, nil)

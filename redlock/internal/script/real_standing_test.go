@@ -280,7 +280,7 @@ func TestRealANodeThatMayHaveForgottenQueuesAndPassesNothingOn(t *testing.T) {
 	require.InDelta(t, 1e6, s.SitsOut.Seconds(), 1000)
 	require.Equal(t, b.run(), s.Run)
 	require.Equal(t, Recovering, b.asked(Acquire(b.k, "other", claim, retention, sitsOut), ParseAcquire).Kind)
-	require.Equal(t, Missing, b.asked(Release(b.k, "other", "", retention, sitsOut), ParseRelease).Kind)
+	require.Equal(t, Missing, b.asked(Release(b.k, "other", "", "", retention, sitsOut), ParseRelease).Kind)
 	require.Equal(t, Missing, b.asked(Leave(b.k, "B", "vB", retention, sitsOut), ParseRelease).Kind)
 	require.Empty(t, b.holder())
 	b.notPushed(pushes, WakePrefix+"A")

@@ -84,7 +84,7 @@ func (b *bench) acquire(value string) Reply {
 
 func (b *bench) release(value, waiter string) Reply {
 	b.t.Helper()
-	return b.asked(Release(b.k, value, waiter, retention, unguarded), ParseRelease)
+	return b.asked(Release(b.k, value, waiter, "", retention, unguarded), ParseRelease)
 }
 
 func (b *bench) stand(s Stand) Standing {

@@ -43,6 +43,17 @@ func ToMillis(d time.Duration) Millis {
 	return Millis(strconv.FormatInt(n, 10))
 }
 
+// Token is a token as scripts take it; "": none.
+type Token string
+
+// ToToken gives the text of a token; 0: none.
+func ToToken(token uint64) Token {
+	if token == 0 {
+		return ""
+	}
+	return Token(strconv.FormatUint(token, 10))
+}
+
 // Guard is what a script gets, to know whether its node may vote.
 type Guard struct {
 	Least   string // the uptime in seconds that a vote needs; 0: no guard
@@ -78,15 +89,16 @@ func Repair(k Keys, value string, ttl, retention Millis, token uint64, run strin
 
 // Release frees the lock if it has this value, and passes it on to the first waiter of the
 // queue. waiter is the wait that led to this hold, whose request with this value is taken
-// out of the queue; "": there was none. retention and guard are for the next holder. See
+// out of the queue; "": there was none. A node that has the lock with this value and counts
+// less than the token is brought up to it. retention and guard are for the next holder. See
 // [ParseRelease].
-func Release(k Keys, value, waiter string, retention Millis, guard Guard) Request {
-	return request(release, k, value, string(retention), guard.Least, guard.Durable, waiter)
+func Release(k Keys, value, waiter string, token Token, retention Millis, guard Guard) Request {
+	return request(release, k, value, string(retention), guard.Least, guard.Durable, waiter, string(token))
 }
 
 // ForceRelease frees the lock, no matter who has it, and passes it on. See [ParseRelease].
 func ForceRelease(k Keys, retention Millis, guard Guard) Request {
-	return request(release, k, "", string(retention), guard.Least, guard.Durable, "", "1")
+	return request(release, k, "", string(retention), guard.Least, guard.Durable, "", "", "1")
 }
 
 // Inspect asks who holds the lock, and for up to waiters of those who wait for it. See

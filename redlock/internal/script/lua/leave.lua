@@ -6,5 +6,5 @@
 local function leave(lock, fence, value, retention, least, durable, waiter)
   local queue, asked = queue_of(fence)
   withdraw(queue, asked, waiter)
-  return release(lock, fence, value, retention, least, durable, '')
+  return release(lock, fence, value, retention, least, durable, '', '')
 end

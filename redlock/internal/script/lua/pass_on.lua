@@ -8,13 +8,14 @@ local function queue_of(fence)
   return STANDING .. name, ASKED .. name
 end
 
--- What a waiter asked for, or nil. fresh is until when it counts as alive, by this
--- node's clock: that decides who is passed over, never who holds.
+-- What a waiter asked for, or nil. fresh is until when it counts as alive, by this node's
+-- clock: that decides who is passed over, never who holds. The rest stays text: to make
+-- texts of numbers takes long.
 local function asked_by(asked, waiter)
   local position, stamp, fresh, claim, push, channel, value =
     string.match(redis.call('HMGET', asked, waiter)[1] or '', '^(%d+) (%d+) (%d+) (%d+) (%d) (%S+) (.*)$')
   if not value then return nil end
-  return {position = position, stamp = tonumber(stamp), fresh = tonumber(fresh), claim = claim, push = push, channel = channel, value = value}
+  return {position = position, stamp = stamp, fresh = tonumber(fresh), claim = claim, push = push, channel = channel, value = value}
 end
 
 local function withdraw(queue, asked, waiter)
@@ -36,15 +37,16 @@ local function grant(lock, fence, count, run, retention, waiter, request, silent
   -- The count before the lock: a script stopped in between leaves a higher count and
   -- no lock. What is said of the grant later names the value, so that it is not taken
   -- for a word about another holder's.
-  redis.call('HSET', fence, 'count', whole(count), 'run', run,
-    'granted', whole(request.stamp) .. ' ' .. request.position .. ' ' .. waiter .. ' ' .. request.value)
+  local token = whole(count)
+  redis.call('HSET', fence, 'count', token, 'run', run,
+    'granted', request.stamp .. ' ' .. request.position .. ' ' .. waiter .. ' ' .. request.value)
   redis.call('PEXPIRE', fence, retention)
   redis.call('SET', lock, request.value, 'PX', request.claim)
   if silent then return end
   -- The lock is set by now: no notification is ever ahead of its grant. It does not
   -- have the value: whoever knows that can free the lock. Where it may not be sent, the
   -- waiter finds its grant by asking.
-  redis.pcall('PUBLISH', request.channel, waiter .. ' ' .. whole(count) .. ' ' .. whole(request.stamp) .. ' ' .. request.position)
+  redis.pcall('PUBLISH', request.channel, waiter .. ' ' .. token .. ' ' .. request.stamp .. ' ' .. request.position)
 end
 
 -- A free lock with a live queue belongs to its head: grant it. counted is what F has
@@ -82,12 +84,25 @@ local function pass_on(lock, fence, counted, run, retention, me, only)
   return nil, left_to
 end
 
+-- Bring the count of a node that lags up to the token of a holder that leaves, as a commit
+-- right before would, so that the next one finds the nodes' counts alike and needs no
+-- second round. counted is what F has.
+local function bring_up(fence, counted, token, retention)
+  local count = number(counted[1])
+  if not count or count >= tonumber(token) or counted[2] ~= server(0) then return end
+  redis.call('HSET', fence, 'count', token)
+  redis.call('PEXPIRE', fence, retention)
+  counted[1] = token
+end
+
 -- Pass the lock on, which is free, unless this node may have forgotten who holds it. The
 -- queue decides nothing but who is next: what forbids or breaks it must not break what
--- the caller has done. Returns whether somebody has it now.
-local function pass_on_freed(lock, fence, retention, least, durable)
+-- the caller has done. token is that of the holder who has just left, or ''. Returns whether
+-- somebody has it now.
+local function pass_on_freed(lock, fence, retention, least, durable, token)
   local ok, waiter = pcall(function()
     local counted = redis.call('HMGET', fence, 'count', 'run', 'standing')
+    if token ~= '' and token ~= counted[1] then bring_up(fence, counted, token, retention) end
     if counted[3] ~= '1' then return nil end
     local run, _, short = vote(least, durable)
     return not short and pass_on(lock, fence, counted, run, retention)

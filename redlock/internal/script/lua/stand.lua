@@ -38,7 +38,7 @@ local function stand(lock, fence, value, claim, retention, least, durable, waite
     if n < MAX_COUNT then
       local position = micros() - waited
       grant(lock, fence, n, run, retention, waiter,
-        {position = whole(position), stamp = tonumber(waited), value = value, claim = claim}, true)
+        {position = whole(position), stamp = waited, value = value, claim = claim}, true)
       return {1, sign * n, tonumber(waited), position}
     end
   end
@@ -65,7 +65,7 @@ local function stand(lock, fence, value, claim, retention, least, durable, waite
   if had and had > 0 then position = math.min(position, had) end
   -- A late request changes nothing: a stamp belongs to a sending of its own value. Nor
   -- does its answer carry a grant of the request that stands.
-  local late = before and tonumber(waited) < before.stamp
+  local late = before and tonumber(waited) < tonumber(before.stamp)
   if not late then
     local fresh = math.ceil(claim * 1000 * FRESH)
     local keep = whole(math.max(KEEP, math.ceil(fresh / 1000))) -- as long as anybody's freshness
