@@ -90,31 +90,22 @@ func TestLeadNobodyHasToReadWhatItSays(t *testing.T) {
 	require.NoError(t, err)
 	defer reader.Close()
 	url := fileURL(t)
-	cmd := exec.Command(binary, "lead", "k", "--listen=127.0.0.1:0", "--ttl=20s")
+	cmd := exec.Command(programtest.Lockkeeper(t), "lead", "k", "--listen=127.0.0.1:0", "--ttl=20s")
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LOCKKEEPER_URL=" + url}
 	cmd.Stderr = writer
 	holder := start(t, url, nil, "run", "k", "--", "sleep", "1000")
-	holder.sees(t, "holding k")
-	require.NoError(t, cmd.Start())
-	p := &process{Cmd: cmd, done: make(chan struct{})}
-	go func() {
-		defer close(p.done)
-		_ = cmd.Wait()
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-p.done
-	})
+	holder.Sees(t, "holding k")
+	p := programtest.Start(t, cmd)
 	require.NoError(t, writer.Close())
 	lines := bufio.NewScanner(reader)
 	for lines.Scan() && !strings.Contains(lines.Text(), "standing by") {
 	}
 	require.NoError(t, reader.Close())
 	require.NoError(t, holder.Process.Signal(syscall.SIGTERM))
-	holder.exits(t)
+	holder.Exits(t)
 	require.Eventually(t, func() bool { return shown(t, url, "k").Holder != "" }, testTimeout, 5*time.Millisecond)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM)) // it says that its term ends, too
-	require.Zero(t, p.exits(t), cmd.ProcessState)
+	require.Zero(t, p.Exits(t), cmd.ProcessState)
 }
 
 func TestLeadOnASocketThatItsUserAloneReaches(t *testing.T) {

@@ -63,23 +63,23 @@ func TestRunCtrlBackslashEndsTheCallerIfTheCommandDiedOfIt(t *testing.T) {
 			continue
 		}
 		s.types(t, "ulimit -c 0; "+caller+"\n")
-		s.sees(t, "holding k")
+		s.Sees(t, "holding k")
 		s.echoes(t, "hello")
 		s.types(t, "\x1c")
-		s.sees(t, "$ ")
+		s.Sees(t, "$ ")
 		s.types(t, "echo en''ded\n")
-		s.sees(t, "ended\r\n")
-		require.NotContains(t, s.out.String(), "next\r\n", caller)
+		s.Sees(t, "ended\r\n")
+		require.NotContains(t, s.Out.String(), "next\r\n", caller)
 	}
 }
 
 func TestRunRestartEndsByCtrlBackslashThatTheCommandAloneGot(t *testing.T) {
 	s := bash(t)
 	s.types(t, "ulimit -c 0; lockkeeper run k --restart -- cat\n")
-	s.sees(t, "holding k")
+	s.Sees(t, "holding k")
 	s.echoes(t, "hello")
 	s.types(t, "\x1c")
-	s.sees(t, "$ ")
+	s.Sees(t, "$ ")
 	s.status(t, "131")
 }
 
@@ -284,7 +284,7 @@ func TestServicesAreNotStoppedByWhatTheySay(t *testing.T) {
 	for _, command := range []string{"lead k", "serve"} {
 		s := bash(t)
 		s.types(t, "stty tostop; lockkeeper "+command+" --listen=127.0.0.1:0 &\n")
-		s.sees(t, "serving on")
+		s.Sees(t, "serving on")
 		s.types(t, "kill $!; wait $!\n") // one that is stopped would stay
 		s.status(t, "0")
 	}
