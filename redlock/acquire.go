@@ -76,20 +76,29 @@ func (l *Locker) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 const minValidity = time.Millisecond
 
 func (l *Locker) newHold(ctx context.Context, key string, ttl time.Duration) (*hold, error) {
-	if err := lock.Check(key, ttl); err != nil {
-		return nil, err
-	}
-	if err := l.checkTTL(ttl); err != nil {
-		return nil, fmt.Errorf("%w (key %q)", err, key)
-	}
-	k, err := l.keysOf(key)
+	k, err := l.checked(ctx, key, ttl)
 	if err != nil {
 		return nil, err
 	}
-	if err := ended(ctx); err != nil {
-		return nil, fmt.Errorf("%q: %w", key, err)
-	}
 	return l.emptyHold(key, k, newValue(l.opts.Owner)), nil
+}
+
+// checked is what precedes every request: key and ttl are good, and ctx goes on.
+func (l *Locker) checked(ctx context.Context, key string, ttl time.Duration) (script.Keys, error) {
+	if err := lock.Check(key, ttl); err != nil {
+		return script.Keys{}, err
+	}
+	if err := l.checkTTL(ttl); err != nil {
+		return script.Keys{}, fmt.Errorf("%w (key %q)", err, key)
+	}
+	k, err := l.keysOf(key)
+	if err != nil {
+		return script.Keys{}, err
+	}
+	if err := ended(ctx); err != nil {
+		return script.Keys{}, fmt.Errorf("%q: %w", key, err)
+	}
+	return k, nil
 }
 
 func (l *Locker) emptyHold(key string, k script.Keys, value string) *hold {

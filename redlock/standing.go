@@ -63,18 +63,9 @@ const (
 )
 
 func (l *Locker) newStanding(ctx context.Context, key string, ttl time.Duration) (*standing, error) {
-	if err := lock.Check(key, ttl); err != nil {
-		return nil, err
-	}
-	if err := l.checkTTL(ttl); err != nil {
-		return nil, fmt.Errorf("%w (key %q)", err, key)
-	}
-	k, err := l.keysOf(key)
+	k, err := l.checked(ctx, key, ttl)
 	if err != nil {
 		return nil, err
-	}
-	if err := ended(ctx); err != nil {
-		return nil, fmt.Errorf("%q: %w", key, err)
 	}
 	// Nodes are asked for it in whole milliseconds, rounded up: never for less than this.
 	trip := min(time.Duration(l.trip.Load()), l.opts.NodeTimeout)

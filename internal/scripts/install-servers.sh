@@ -93,7 +93,9 @@ if [ ${#missing[@]} -gt 0 ]; then
     has "$program" || { say "$program is still missing" >&2; exit 1; }
   done
 fi
-built=$(./build-etcd.sh && ./build-nats.sh && ./build-versitygw.sh)
+built=$(./build-server.sh etcd v3.6.16 go.etcd.io/etcd/server/v3 &&
+  ./build-server.sh nats-server v2.15.3 github.com/nats-io/nats-server/v2 &&
+  ./build-server.sh versitygw v1.8.0 github.com/versity/versitygw/cmd/versitygw) # S3 over a directory
 if command -v npm >/dev/null && command -v node >/dev/null; then
   built+=" $(./install-npm.sh dynalite v4.0.0) $(./install-npm.sh pg v8.23.1 node-pg)" # of examples
 fi
