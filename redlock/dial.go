@@ -114,13 +114,14 @@ func (l *Locker) connect(ctx context.Context) error {
 			answers <- answer{i, run, err}
 		}()
 	}
-	up, failures, runs := 0, make([]error, len(l.nodes)), map[string]int{}
+	up, reached, failures, runs := 0, make([]bool, len(l.nodes)), make([]error, len(l.nodes)), map[string]int{}
 	denied := 0
 	most := len(l.nodes) - l.opts.Quorum // as many may fail
 	for got := 0; got < len(l.nodes) && up < l.opts.Quorum && denied <= most; got++ {
 		select {
 		case a := <-answers:
 			if failures[a.i] = a.err; a.err == nil {
+				reached[a.i] = true
 				up++
 			} else if nodeerr.Denied(a.err) {
 				denied++
@@ -151,13 +152,11 @@ func (l *Locker) connect(ctx context.Context) error {
 	}
 	nodes := &multierror.Error{ErrorFormat: oneLine}
 	for i, n := range l.nodes {
-		err := failures[i]
-		if err == nil {
-			err = n.Conn.Last()
+		if reached[i] {
+			continue
 		}
-		if err != nil {
-			nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.Name, nodeerr.Shown(err)))
-		}
+		err := cmp.Or(failures[i], n.Conn.Last(), errNoAnswer)
+		nodes = multierror.Append(nodes, fmt.Errorf("node %s: %w", n.Name, nodeerr.Shown(err)))
 	}
 	kind := lock.ErrUnavailable
 	if denied > most {
@@ -169,6 +168,8 @@ func (l *Locker) connect(ctx context.Context) error {
 	}
 	return err
 }
+
+var errNoAnswer = errors.New("no answer yet")
 
 // reach asks the node for a sign of life, again and again until ctx ends or, if
 // not again, once. A node that refuses this user is not asked again, either. It gives the server's run_id, "" where it does not report one.

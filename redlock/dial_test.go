@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -68,7 +69,8 @@ func TestDialsErrorKeepsWhatANodeSaidBeforeItFellSilent(t *testing.T) {
 	} {
 		m := miniredis.RunT(t)
 		ended := make(chan struct{})
-		t.Cleanup(func() { close(ended) })
+		end := sync.OnceFunc(func() { close(ended) })
+		t.Cleanup(end)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		var pings atomic.Int32
@@ -84,11 +86,28 @@ func TestDialsErrorKeepsWhatANodeSaidBeforeItFellSilent(t *testing.T) {
 			return true
 		})
 		// Longer than a busy machine needs for the first answer; the second one never comes.
-		_, err := Dial(ctx, []string{"redis://" + m.Addr()}, &Options{NodeTimeout: 20 * time.Second})
-		require.ErrorIs(t, err, lock.ErrUnavailable)
-		require.Greater(t, pings.Load(), int32(1))
+		l, err := Dial(ctx, []string{"redis://" + m.Addr()}, &Options{NodeTimeout: 20 * time.Second, Lazy: true})
+		require.NoError(t, err)
+		_, err = l.reach(ctx, l.nodes[0], true)
 		require.ErrorContains(t, err, want)
+		require.Greater(t, pings.Load(), int32(1))
+		end()
+		require.NoError(t, l.Close())
 	}
+}
+
+func TestDialsErrorHasAReasonForEachNodeThatDidNotAnswer(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	m := miniredis.RunT(t)
+	m.Server().SetPreHook(func(_ *server.Peer, cmd string, _ ...string) bool {
+		cancel() // before it answers
+		<-ctx.Done()
+		return false
+	})
+	_, err := Dial(ctx, []string{"redis://" + m.Addr()}, nil)
+	require.ErrorIs(t, err, lock.ErrUnavailable)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Regexp(t, "want 1: node "+m.Addr()+": .", err)
 }
 
 // Nothing needs to be cleaned up at a node that could not be connected to.
