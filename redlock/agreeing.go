@@ -210,13 +210,13 @@ func (a *agreement) join(i int, there string, left time.Duration) (string, error
 		a.at[i].refusal, a.at[i].doubtful = nil, mine.doubts(others, a.l.ago(left))
 		return joined.text(), nil
 	}
+	n, s := a.l.nodes[i], &a.at[i]
+	a.lacks(s)
+	s.refusal = a.l.differ(n, others, mine, a.remembered(), left)
 	if left < 0 { // it never ends: somebody has set it by hand
 		left = a.remembered()
 	}
-	n, s := a.l.nodes[i], &a.at[i]
-	a.lacks(s)
 	s.refused = time.Now().Add(left)
-	s.refusal = a.l.differ(n, others, mine, max(a.remembered(), left), left)
 	if s.logged != there {
 		s.logged = there
 		n.Log(slog.LevelWarn, "clients with other nodes, another quorum or restart guard use the same locks: nothing is acquired before all have the same", "err", s.refusal)

@@ -168,9 +168,29 @@ func (l *Locker) terms(members []member) terms {
 	return t
 }
 
-// differ is the refusal of a client whose terms, mine, are not those that a node has. pause
-// is how long to stop all clients for, and left when the node forgets others if unused.
-func (l *Locker) differ(n *node.Node, others, mine terms, pause, left time.Duration) error {
-	return fmt.Errorf("%w: node %s: other clients of the keys %q have %v; this one has %v: both could hold one lock. Give all clients the same; to change it, stop all of them, wait %v, and start them anew (unused, the others' is forgotten in %v)",
-		lock.ErrRefused, n.Name, l.opts.Prefix+"*", others, mine, pause, left.Round(time.Millisecond))
+// differ is the refusal of a client whose terms, mine, are not those that a node has. left is
+// when the node forgets others if unused, below 0: never; and remembered for how long after
+// their last use this client's clients keep theirs.
+func (l *Locker) differ(n *node.Node, others, mine terms, remembered, left time.Duration) error {
+	end := fmt.Sprintf("to change it, stop all of them, wait %v, and start them anew (unused, the others' is forgotten in %v)",
+		max(remembered, left), left.Round(time.Millisecond))
+	if left < 0 {
+		end = l.endless(others, remembered)
+	}
+	return fmt.Errorf("%w: node %s: other clients of the keys %q have %v; this one has %v: both could hold one lock. Give all clients the same; %s",
+		lock.ErrRefused, n.Name, l.opts.Prefix+"*", others, mine, end)
+}
+
+// endless is what to do about terms that have no expiry. To delete them is right only while
+// none of their clients runs, and nobody can see that in the node. With an expiry they stand
+// for as long as any lease that may have been granted under them, and those who still use
+// them renew it: that is right at any moment.
+func (l *Locker) endless(others terms, remembered time.Duration) string {
+	lasting := fmt.Sprint(max(roundUp(remembered, time.Millisecond), others.Guard))
+	if others.Guard == -1 || l.opts.RestartGuard == -1 { // then nothing bounds the ttls
+		lasting = fmt.Sprintf("with the longest ttl of all clients in ms, and %d at least", leastRememberedUnguarded.Milliseconds())
+	}
+	key := AgreedPrefix + l.opts.Prefix
+	return fmt.Sprintf("the node never forgets the others', used or not: the key %q there has no expiry, though clients always give it one. Do not delete it; give it one, by PEXPIRE %q %s: while clients use it, they renew that, and when none does, it is forgotten then",
+		key, key, lasting)
 }

@@ -50,13 +50,22 @@ func (h *hold) probe(c *ask, rep reply) {
 	defer h.l.wg.Done()
 	if n := h.l.nodes[c.node]; n.Probe(rep.Run) {
 		h.mu.Lock()
-		c.probed, c.Request = true, c.round.op.request(h, n, c.round, reply{}) // with that run
+		wanted := !h.over()
+		if wanted {
+			c.probed, c.Request = true, c.round.op.request(h, n, c.round, reply{}) // with that run
+		}
 		h.mu.Unlock()
-		n.Ask(&c.Call)
-		return
+		if wanted {
+			n.Ask(&c.Call)
+			return
+		}
 	}
 	h.answered(c, rep)
 }
+
+// over reports whether nothing of this hold is wanted any more on any node: a vote would only
+// have to be freed. A hold that ends by itself later is wanted where it is. mu is held.
+func (h *hold) over() bool { return h.freed || h.releasing && !h.released }
 
 // noted notes what the answer to a request about a lock says of the node. stands: it was a
 // request to stand in the queue. A node that refuses only that may vote all the same.

@@ -186,3 +186,67 @@ func TestARunSaysMoreOfAServerThanItsName(t *testing.T) {
 	require.True(t, same)
 	require.Equal(t, []int{0, 1, 2}, pairs)
 }
+
+// endless takes the expiry of a node's terms away, as PERSIST, or a restore without it, does.
+func (n *fakeNode) endless(t *testing.T) {
+	text := n.agreed()
+	require.NotEmpty(t, text)
+	require.NoError(t, n.redis.Set(AgreedPrefix+"redlock:", text))
+	require.Zero(t, n.redis.TTL(AgreedPrefix+"redlock:"))
+}
+
+// To delete what clients may still use would let others in beside them. What is said to do
+// instead keeps them apart at any moment, and ends the refusal once nobody uses it.
+func TestTermsWithoutAnExpiryAreSaidToHaveNoneAndWhatToDo(t *testing.T) {
+	for name, tc := range map[string]struct {
+		theirs, mine *Options
+		lasting      string
+	}{
+		"the same guard":  {&Options{Quorum: 3}, nil, "60000: "},
+		"a longer guard":  {&Options{RestartGuard: 10 * time.Minute}, nil, "600000: "},
+		"a shorter guard": {&Options{RestartGuard: 20 * time.Second}, nil, "60000: "},
+		"theirs is off":   {&Options{RestartGuard: -1}, nil, "with the longest ttl of all clients in ms, and 15000 at least: "},
+		"mine is off":     {nil, &Options{RestartGuard: -1}, "with the longest ttl of all clients in ms, and 15000 at least: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				q := newServers(t, 3)
+				fleet, _ := q.client(tc.theirs)
+				use(t, fleet)
+				synctest.Wait()
+				for _, n := range q.nodes {
+					n.endless(t)
+				}
+				mine, _ := q.client(tc.mine)
+				_, refused := mine.TryAcquire(t.Context(), "k", time.Second)
+				require.ErrorIs(t, refused, lock.ErrRefused)
+				h, err := mine.Health(t.Context())
+				require.NoError(t, err)
+				for _, err := range []error{refused, h.Nodes[0].Err, h.Nodes[2].Err} {
+					require.ErrorContains(t, err, `the key "lockkeeper:agreed:redlock:" there has no expiry`)
+					require.ErrorContains(t, err, `Do not delete it; give it one, by PEXPIRE "lockkeeper:agreed:redlock:" `+tc.lasting)
+					require.NotContains(t, err.Error(), "-1ns")
+					require.NotContains(t, err.Error(), "wait")
+				}
+				expire := func() {
+					for _, n := range q.nodes {
+						n.redis.SetTTL(AgreedPrefix+"redlock:", 10*time.Minute)
+					}
+				}
+				expire()
+				for range 60 { // for 15 minutes they go on, and nobody comes in beside them
+					time.Sleep(10 * time.Second)
+					use(t, fleet)
+					_, err := mine.TryAcquire(t.Context(), "k", time.Second)
+					require.ErrorIs(t, err, lock.ErrRefused)
+				}
+				for _, n := range q.nodes {
+					n.endless(t)
+				}
+				expire()
+				time.Sleep(10*time.Minute + time.Second)
+				must(t)(mine.TryAcquire(t.Context(), "k", time.Second))
+			})
+		})
+	}
+}

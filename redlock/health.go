@@ -89,6 +89,8 @@ func (l *Locker) refuseDifferent(nodes []lock.NodeHealth, all []checkup) {
 		}
 	}
 	mine := l.terms(members)
+	var remembered time.Duration
+	l.agreement.locked(func() { remembered = l.agreement.remembered() })
 	var refusal error
 	for i := range all {
 		at := &all[i]
@@ -102,7 +104,7 @@ func (l *Locker) refuseDifferent(nodes []lock.NodeHealth, all []checkup) {
 		}
 		nodes[i].Facts = append(nodes[i].Facts, lock.Fact{Name: "clients", Value: others.summary()})
 		if _, ok := mine.join(others, l.ago(at.agreedLeft)); !ok {
-			refusal = l.differ(l.nodes[i], others, mine, max(l.opts.RestartGuard, at.agreedLeft), at.agreedLeft)
+			refusal = l.differ(l.nodes[i], others, mine, remembered, at.agreedLeft)
 			nodes[i].Err = cmp.Or(nodes[i].Err, refusal)
 		}
 	}

@@ -100,13 +100,21 @@ func (c *standCall) Done(_ *node.Call, a node.Answer) {
 func (c *standCall) probe(ans waiting.Answer, rep reply) {
 	defer c.s.l.wg.Done()
 	c.probed = true
-	if c.s.l.nodes[c.a.Node].Probe(rep.Run) {
-		c.s.mu.Lock()
-		defer c.s.mu.Unlock()
-		c.s.ask(c)
-		return
+	if durable := c.s.l.nodes[c.a.Node].Probe(rep.Run); !durable || !c.askAgain() {
+		c.answered(ans, rep)
 	}
-	c.answered(ans, rep)
+}
+
+// askAgain asks the same again, unless nothing of the wait is wanted any more: then the vote
+// would only have to be freed.
+func (c *standCall) askAgain() bool {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if c.s.over {
+		return false
+	}
+	c.s.ask(c)
+	return true
 }
 
 // answered takes in what the node said, as a node and for the wait.

@@ -43,6 +43,7 @@ type standing struct {
 	held       *lock.HeldError // to be reported
 	reportedAt time.Time
 	reported   string // the value of the holder that was reported last
+	over       bool   // nothing of it is wanted any more, nor of its lease
 	h          *hold  // of the lease
 	votes      *round // what the nodes answered to it
 
@@ -231,7 +232,7 @@ func (s *standing) giveUp() {
 // of it. mu is held.
 func (s *standing) end() {
 	s.l.pushes.remove(s)
-	s.at = s.now()
+	s.over, s.at = true, s.now()
 	s.m.End(s.at)
 	for _, c := range s.open {
 		// What nobody wants and was not sent is not sent, votes of a lease that is over included.
