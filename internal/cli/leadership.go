@@ -76,8 +76,7 @@ refused, since another site's page may have sent it.`,
 	flags.DurationVar(&l.certain, "certain", 0, "`time` an answer is certain for, at most (default a fifth of the ttl)")
 	flags.StringVar(&l.holder, "holder", "", "`name` that others see, before host and process (environment: LOCKKEEPER_HOLDER)")
 	flags.BoolVarP(&l.quiet, "quiet", "q", false, "say nothing but errors")
-	c.SetUsageTemplate(c.UsageTemplate() + `
-Exit status:
+	exitStatuses(c, `Exit status:
   0     SIGTERM or SIGHUP ended it, and the lock is free
   1     the address can't be served on
   64    usage: a bad flag, key, ttl or URL; nothing was sent

@@ -144,8 +144,7 @@ REDIS_RETRY_DELAY_MS the time between them.`,
 	flags.StringVar(&r.holder, "holder", "", "`name` that others see, before host and process (environment: LOCKKEEPER_HOLDER)")
 	flags.BoolVar(&r.keepSecrets, "keep-credentials", false, "leave in the command's environment what leads to the store")
 	flags.BoolVarP(&r.quiet, "quiet", "q", false, "say nothing but errors, and nothing if another holds it")
-	c.SetUsageTemplate(c.UsageTemplate() + `
-Exit status: the command's own (128+n if signal n ended it; SIGINT ends lockkeeper, too), or
+	exitStatuses(c, `Exit status: the command's own (128+n if signal n ended it; SIGINT ends lockkeeper, too), or
   64    usage: a bad flag, key, ttl or URL; nothing was run
   69    unavailable: the store could not decide in time; nothing was run
   75    held by another, with --once or --wait; nothing was run
