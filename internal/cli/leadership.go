@@ -104,10 +104,10 @@ func (l *leadership) settle(cmd *cobra.Command) error {
 	if !cmd.Flags().Changed("certain") {
 		l.certain = defaultGrace(l.ttl)
 	}
-	switch {
-	case l.grace <= 0 || l.grace >= l.ttl:
-		return usage("--grace is %v, want more than 0 and less than the ttl (%v)", l.grace, l.ttl)
-	case l.certain < time.Millisecond || l.certain > l.ttl:
+	if err := l.checkTimes(); err != nil {
+		return err
+	}
+	if l.certain < time.Millisecond || l.certain > l.ttl {
 		return usage("--certain is %v, want 1ms to the ttl (%v)", l.certain, l.ttl)
 	}
 	l.holderFrom = "--holder"

@@ -172,9 +172,10 @@ func (r *runner) settle(cmd *cobra.Command) error {
 	if !cmd.Flags().Changed("grace") {
 		r.grace = defaultGrace(r.ttl)
 	}
+	if err := r.checkTimes(); err != nil {
+		return err
+	}
 	switch {
-	case r.grace <= 0 || r.grace >= r.ttl:
-		return usage("--grace is %v, want more than 0 and less than the ttl (%v)", r.grace, r.ttl)
 	case r.wait < 0:
 		return usage("--wait is %v, want more than 0", r.wait)
 	case r.wait == 0 && cmd.Flags().Changed("wait"): // flock's -w 0 would not wait, others' for ever
