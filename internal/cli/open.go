@@ -50,6 +50,7 @@ type store struct {
 	opts  redlock.Options // for nodes
 	named bool            // false: nobody said which, it is the default
 	from  string          // the flag or the variable that named it
+	given string          // what was given there, or the default: without what is added to url
 }
 
 // store finds the store: a flag before the environment, and in each the URL before
@@ -82,7 +83,8 @@ func (a *app) store() (store, error) {
 	if err != nil {
 		return store{}, fmt.Errorf("%w; or name a store, as in --url file:///a/directory", err)
 	}
-	return store{url: (&url.URL{Scheme: "file", Path: filepath.ToSlash(dir)}).String()}, nil
+	given := (&url.URL{Scheme: "file", Path: filepath.ToSlash(dir)}).String()
+	return store{url: given, given: given}, nil
 }
 
 // storeURL is raw, the value of name, with the environment's files, which
@@ -98,7 +100,7 @@ func (a *app) storeURL(name, raw string) (store, error) {
 	if !slices.ContainsFunc(strings.Split(raw, ","), func(node string) bool { return !isHostPort(node) }) {
 		return store{}, usage("%s is host:port, want a URL, such as redlock://%s for Redis", name, raw)
 	}
-	s := store{url: raw, named: true, from: name}
+	s := store{url: raw, named: true, from: name, given: raw}
 	for _, tls := range [][2]string{{"tls-ca", tlsCA}, {"tls-cert", tlsCert}, {"tls-key", tlsKey}} {
 		if path := a.getenv(tls[1]); path != "" {
 			s.param(tls[0], path, "redlock", "redlocks", "mysql", "postgres", "postgresql", "etcd", "etcds", "nats", "natss", "s3")
@@ -177,7 +179,7 @@ func (s *store) setHolder(name, holder string) error {
 // redisNodes turns a list of host:port into URLs; what is one already stays so, and
 // is checked by redlock.Dial, whose errors show no password.
 func (a *app) redisNodes(name, list string) (store, error) {
-	s := store{named: true, from: name}
+	s := store{named: true, from: name, given: list}
 	var err error
 	if s.opts.GetTLS, err = tlsfile.Source(a.getenv(tlsCA), a.getenv(tlsCert), a.getenv(tlsKey)); err != nil {
 		return s, usage("%s, %s, %s: %w", tlsCA, tlsCert, tlsKey, err)
