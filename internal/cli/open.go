@@ -21,6 +21,7 @@ import (
 	"github.com/tonsurance/lockkeeper/backends"
 	"github.com/tonsurance/lockkeeper/backends/file"
 	"github.com/tonsurance/lockkeeper/internal/tlsfile"
+	"github.com/tonsurance/lockkeeper/internal/urlparams"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
 )
@@ -93,6 +94,9 @@ func (a *app) storeURL(name, raw string) (store, error) {
 	switch scheme, _, _ := strings.Cut(raw, "://"); strings.ToLower(scheme) {
 	case "redis", "rediss", "valkey", "valkeys", "unix":
 		return store{}, usage("%s is a %s:// URL, which is one node's: give it with --nodes or REDIS_NODES, or say redlock://host:port (redlocks:// for TLS)", name, strings.ToLower(scheme))
+	}
+	if err := urlparams.Whole(raw); err != nil { // before anything is added to it
+		return store{}, usage("%s: %w", name, err)
 	}
 	if strings.HasPrefix(raw, "/") {
 		return store{}, usage("%s is a path, want a URL, such as %s", name, &url.URL{Scheme: "file", Path: raw})

@@ -283,10 +283,18 @@ func TestRunAScriptThatTheSystemCanNotRunIsSaidToBeThat(t *testing.T) {
 }
 
 func TestAMistakeInTheEnvironmentsURLIsSaidToBeThere(t *testing.T) {
-	for _, args := range [][]string{{"run", "k", "--", "true"}, {"list"}, {"lead", "k", "--listen=127.0.0.1:0"}} {
-		out, code := do(t, "file:locks", nil, args...)
-		require.Equal(t, exitUsage, code, out)
-		require.Contains(t, out, "lockkeeper: LOCKKEEPER_URL: want an absolute path", args)
+	for _, args := range [][]string{{"run", "k", "--", "true"}, {"run", "k", "--holder=me", "--", "true"}, {"list"}, {"lead", "k", "--listen=127.0.0.1:0"}} {
+		for url, want := range map[string]string{
+			"file:locks":              "want an absolute path",
+			fileURL(t) + " ":          "the URL begins or ends with a space", // another directory than it says elsewhere
+			"sqlite:/tmp/x.db\r":      "a line's end",
+			"redlock://h1?prefix=a\r": "a line's end",
+		} {
+			out, code := do(t, url, nil, args...)
+			require.Equal(t, exitUsage, code, out)
+			require.Contains(t, out, "lockkeeper: LOCKKEEPER_URL: ", args)
+			require.Contains(t, out, want, args)
+		}
 	}
 }
 
