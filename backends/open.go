@@ -90,6 +90,9 @@ func init() {
 //
 // [redlock.Options]: https://pkg.go.dev/github.com/tonsurance/lockkeeper/redlock#Options
 func Open(ctx context.Context, rawURL string) (lock.Locker, error) {
+	if err := urlparams.Whole(rawURL); err != nil {
+		return nil, fmt.Errorf("backends: open: %w", err)
+	}
 	scheme, rest, ok := strings.Cut(rawURL, ":")
 	scheme = strings.ToLower(scheme)
 	open, known := registry.Lookup(scheme)

@@ -103,6 +103,11 @@ func TestBadURLsAreRefusedByNameAndWithoutSecrets(t *testing.T) {
 	const secret = "hunter2"
 	for rawURL, want := range map[string]string{
 		"":                                               "the URL is empty (is the variable set that it comes from?), want one that starts with file: or kubernetes: or memory: or redlock: or redlocks:, such as file:///run/locks or redlock://host1",
+		"file:///run/locks ":                             "ends with a space",
+		" redlock://h1":                                  "begins or ends with a space",
+		"file:///run/locks\r\n":                          "a line's end",
+		"memory:\r":                                      "a line's end",
+		"redlock://h1?prefix=a\r":                        "a line's end",
 		" \n":                                            "the URL is empty",
 		"redis://u:" + secret + "@h1:6379/2":             "a redis: URL is that of one server, want redlock://host:6379 for one or redlock://host1:6379,host2",
 		"Redis://h1":                                     "want redlock://host:6379 for one",

@@ -15,6 +15,17 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
+// checkTimes checks ttl and grace, between which the lease is renewed.
+func (r *runner) checkTimes() error {
+	switch {
+	case r.grace <= 0 || r.grace >= r.ttl:
+		return usage("--grace is %v, want more than 0 and less than the ttl (%v)", r.grace, r.ttl)
+	case r.ttl-r.grace < 2*time.Millisecond: // keepalive's least interval, twice
+		return usage("--ttl is %v and --grace %v, want 2ms or more between them, in which the lease is renewed", r.ttl, r.grace)
+	}
+	return nil
+}
+
 // ending is what became of a term.
 type ending struct {
 	stopped  bool          // a signal asked for the end

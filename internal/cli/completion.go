@@ -18,7 +18,7 @@ func (a *app) complete(root *cobra.Command) {
 	root.InitDefaultCompletionCmd("completion") // or it would come too late for wrapArgs
 	for _, c := range root.Commands() {
 		switch c.Name() {
-		case "show", "release", "resign", "run", "list", "watch", "serve", "clear":
+		case "show", "release", "resign", "run", "lead", "list", "watch", "serve", "clear":
 			if c.ValidArgsFunction == nil {
 				c.ValidArgsFunction = a.completeKey
 			}

@@ -38,7 +38,7 @@ func TestCompletionOffersTheHeldKeys(t *testing.T) {
 		start(t, url, nil, args([]string{"run", key}, family(file))...)
 		pids(t, file, 2)
 	}
-	for _, command := range []string{"show", "release", "resign", "run", "list", "watch", "clear"} {
+	for _, command := range []string{"show", "release", "resign", "run", "lead", "list", "watch", "serve", "clear"} {
 		require.Equal(t, []string{"tenant:a", "tenant:b"}, completions(t, url, command, "ten"), command)
 	}
 	require.Equal(t, []string{"other", "tenant:a", "tenant:b"}, completions(t, url, "show", ""))

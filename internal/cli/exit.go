@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"github.com/spf13/cobra"
 	"github.com/tonsurance/lockkeeper/internal/procgroup"
 	"github.com/tonsurance/lockkeeper/lock"
 )
@@ -31,6 +32,15 @@ const exitHelp = `Exit status:
   75     held by another
   128+n  signal n ended it (130: Ctrl-C)
 `
+
+// ExitStatus is the annotation with the exit statuses that a command has of its own.
+const ExitStatus = "exit status"
+
+// exitStatuses puts them under the command's help.
+func exitStatuses(c *cobra.Command, text string) {
+	c.SetUsageTemplate(c.UsageTemplate() + "\n" + text)
+	c.Annotations = map[string]string{ExitStatus: text}
+}
 
 // status is an error that says with what the program ends. With a nil err it ends
 // without a word.

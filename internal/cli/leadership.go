@@ -76,8 +76,7 @@ refused, since another site's page may have sent it.`,
 	flags.DurationVar(&l.certain, "certain", 0, "`time` an answer is certain for, at most (default a fifth of the ttl)")
 	flags.StringVar(&l.holder, "holder", "", "`name` that others see, before host and process (environment: LOCKKEEPER_HOLDER)")
 	flags.BoolVarP(&l.quiet, "quiet", "q", false, "say nothing but errors")
-	c.SetUsageTemplate(c.UsageTemplate() + `
-Exit status:
+	exitStatuses(c, `Exit status:
   0     SIGTERM or SIGHUP ended it, and the lock is free
   1     the address can't be served on
   64    usage: a bad flag, key, ttl or URL; nothing was sent
@@ -105,10 +104,10 @@ func (l *leadership) settle(cmd *cobra.Command) error {
 	if !cmd.Flags().Changed("certain") {
 		l.certain = defaultGrace(l.ttl)
 	}
-	switch {
-	case l.grace <= 0 || l.grace >= l.ttl:
-		return usage("--grace is %v, want more than 0 and less than the ttl (%v)", l.grace, l.ttl)
-	case l.certain < time.Millisecond || l.certain > l.ttl:
+	if err := l.checkTimes(); err != nil {
+		return err
+	}
+	if l.certain < time.Millisecond || l.certain > l.ttl {
 		return usage("--certain is %v, want 1ms to the ttl (%v)", l.certain, l.ttl)
 	}
 	l.holderFrom = "--holder"

@@ -17,15 +17,23 @@ import (
 const heldEnv = "LOCKKEEPER_HELD"
 
 // environment is this process's, without what leads to the store. A directory is no
-// secret: it stays, so that a lockkeeper below the command uses the same one.
+// secret: it stays, so that a lockkeeper below the command uses the same one. So does, with
+// --keep-credentials, a store that a flag named: the environment may name another.
 func (r *runner) environment(lease lock.Lease) []string {
 	drop := []string{"LOCKKEEPER_KEY", "LOCKKEEPER_TOKEN", heldEnv}
-	local := r.store.dir() != "" && !strings.ContainsAny(r.store.url, "?#")
+	local := r.store.dir() != "" && !strings.ContainsAny(r.store.given, "?#")
+	leads := "" // to the store
+	switch {
+	case local || r.keepSecrets && r.store.from == "--url":
+		leads = "LOCKKEEPER_URL=" + r.store.given
+	case r.keepSecrets && r.store.from == "--nodes":
+		leads = "REDIS_NODES=" + r.store.given
+	}
 	switch {
 	case !r.keepSecrets:
 		drop = append(drop, secretEnv...)
-	case local:
-		drop = append(drop, "LOCKKEEPER_URL")
+	case leads != "": // what else the environment names is another store
+		drop = append(drop, "LOCKKEEPER_URL", "REDIS_NODES")
 	}
 	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
@@ -38,8 +46,8 @@ func (r *runner) environment(lease lock.Lease) []string {
 	}
 	held.Add(lease.Key(), strconv.FormatUint(rwlock.PlaceToken(lease), 10)) // as the store shows it
 	env = append(env, "LOCKKEEPER_KEY="+r.nameOf(lease), "LOCKKEEPER_TOKEN="+token, heldEnv+"="+held.Encode())
-	if local {
-		env = append(env, "LOCKKEEPER_URL="+r.store.url)
+	if leads != "" {
+		env = append(env, leads)
 	}
 	return env
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/tonsurance/lockkeeper/backends"
 	"github.com/tonsurance/lockkeeper/backends/file"
 	"github.com/tonsurance/lockkeeper/internal/tlsfile"
+	"github.com/tonsurance/lockkeeper/internal/urlparams"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
 )
@@ -50,6 +51,7 @@ type store struct {
 	opts  redlock.Options // for nodes
 	named bool            // false: nobody said which, it is the default
 	from  string          // the flag or the variable that named it
+	given string          // what was given there, or the default: without what is added to url
 }
 
 // store finds the store: a flag before the environment, and in each the URL before
@@ -82,7 +84,8 @@ func (a *app) store() (store, error) {
 	if err != nil {
 		return store{}, fmt.Errorf("%w; or name a store, as in --url file:///a/directory", err)
 	}
-	return store{url: (&url.URL{Scheme: "file", Path: filepath.ToSlash(dir)}).String()}, nil
+	given := (&url.URL{Scheme: "file", Path: filepath.ToSlash(dir)}).String()
+	return store{url: given, given: given}, nil
 }
 
 // storeURL is raw, the value of name, with the environment's files, which
@@ -92,13 +95,16 @@ func (a *app) storeURL(name, raw string) (store, error) {
 	case "redis", "rediss", "valkey", "valkeys", "unix":
 		return store{}, usage("%s is a %s:// URL, which is one node's: give it with --nodes or REDIS_NODES, or say redlock://host:port (redlocks:// for TLS)", name, strings.ToLower(scheme))
 	}
+	if err := urlparams.Whole(raw); err != nil { // before anything is added to it
+		return store{}, usage("%s: %w", name, err)
+	}
 	if strings.HasPrefix(raw, "/") {
 		return store{}, usage("%s is a path, want a URL, such as %s", name, &url.URL{Scheme: "file", Path: raw})
 	}
 	if !slices.ContainsFunc(strings.Split(raw, ","), func(node string) bool { return !isHostPort(node) }) {
 		return store{}, usage("%s is host:port, want a URL, such as redlock://%s for Redis", name, raw)
 	}
-	s := store{url: raw, named: true, from: name}
+	s := store{url: raw, named: true, from: name, given: raw}
 	for _, tls := range [][2]string{{"tls-ca", tlsCA}, {"tls-cert", tlsCert}, {"tls-key", tlsKey}} {
 		if path := a.getenv(tls[1]); path != "" {
 			s.param(tls[0], path, "redlock", "redlocks", "mysql", "postgres", "postgresql", "etcd", "etcds", "nats", "natss", "s3")
@@ -177,7 +183,7 @@ func (s *store) setHolder(name, holder string) error {
 // redisNodes turns a list of host:port into URLs; what is one already stays so, and
 // is checked by redlock.Dial, whose errors show no password.
 func (a *app) redisNodes(name, list string) (store, error) {
-	s := store{named: true, from: name}
+	s := store{named: true, from: name, given: list}
 	var err error
 	if s.opts.GetTLS, err = tlsfile.Source(a.getenv(tlsCA), a.getenv(tlsCert), a.getenv(tlsKey)); err != nil {
 		return s, usage("%s, %s, %s: %w", tlsCA, tlsCert, tlsKey, err)

@@ -157,7 +157,7 @@ func TestTheLongestHolderFitsEveryStore(t *testing.T) {
 	s := store{url: "file:///x"}
 	require.NoError(t, s.setHolder("--holder", strings.Repeat("x", maxHolder)))
 	require.LessOrEqual(t, len(s.opts.Owner), 128)
-	out, code := do(t, "memory:", nil, "run", "k", "--holder", strings.Repeat("x", maxHolder), "-q", "--", "echo", "ran")
+	out, code := do(t, fileURL(t), nil, "run", "k", "--holder", strings.Repeat("x", maxHolder), "-q", "--", "echo", "ran")
 	require.Zero(t, code, out)
 	require.Equal(t, "ran\n", out)
 }

@@ -144,8 +144,7 @@ REDIS_RETRY_DELAY_MS the time between them.`,
 	flags.StringVar(&r.holder, "holder", "", "`name` that others see, before host and process (environment: LOCKKEEPER_HOLDER)")
 	flags.BoolVar(&r.keepSecrets, "keep-credentials", false, "leave in the command's environment what leads to the store")
 	flags.BoolVarP(&r.quiet, "quiet", "q", false, "say nothing but errors, and nothing if another holds it")
-	c.SetUsageTemplate(c.UsageTemplate() + `
-Exit status: the command's own (128+n if signal n ended it; SIGINT ends lockkeeper, too), or
+	exitStatuses(c, `Exit status: the command's own (128+n if signal n ended it; SIGINT ends lockkeeper, too), or
   64    usage: a bad flag, key, ttl or URL; nothing was run
   69    unavailable: the store could not decide in time; nothing was run
   75    held by another, with --once or --wait; nothing was run
@@ -173,9 +172,10 @@ func (r *runner) settle(cmd *cobra.Command) error {
 	if !cmd.Flags().Changed("grace") {
 		r.grace = defaultGrace(r.ttl)
 	}
+	if err := r.checkTimes(); err != nil {
+		return err
+	}
 	switch {
-	case r.grace <= 0 || r.grace >= r.ttl:
-		return usage("--grace is %v, want more than 0 and less than the ttl (%v)", r.grace, r.ttl)
 	case r.wait < 0:
 		return usage("--wait is %v, want more than 0", r.wait)
 	case r.wait == 0 && cmd.Flags().Changed("wait"): // flock's -w 0 would not wait, others' for ever

@@ -94,7 +94,7 @@ func TestRunRestartGoesOnWhileTheCommandIsReplaced(t *testing.T) {
 	_, code := do(t, url, nil, "run", "k", "--wait=1m", "-q", "--", "true")
 	require.Zero(t, code, "who has no command to run keeps the lock")
 	write(script, "\x00\x01", 0o700)
-	p.Sees(t, "exec format error: campaigning again")
+	p.Sees(t, "exec format error; a script without #!")
 	// It goes before it says so: it must not take the next one away.
 	write(script, "#!/bin/sh\nrm $0\necho one\n", 0o700)
 	p.Sees(t, "one\n")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/internal/programtest"
+	"github.com/tonsurance/lockkeeper/internal/redistest"
 )
 
 func TestRunSaysWhichStoreAndThatNobodyHasNamedIt(t *testing.T) {
@@ -76,6 +77,18 @@ func TestRunANestedLockkeeperNeverFallsBackToAnotherStore(t *testing.T) {
 	out, code = do(t, "memory:", []string{"REDIS_NODES=127.0.0.1:1"}, "run", "a", "-q", "--url", url, "--keep-credentials", "--", "sh", "-c", nested)
 	require.Zero(t, code, out)
 	require.Contains(t, out, "holding b in "+url+",")
+	out, code = do(t, url, []string{"LOCKKEEPER_HOLDER=me"}, "run", "a", "-q", "--", "sh", "-c", nested)
+	require.Zero(t, code, out)
+	require.Contains(t, out, "holding b in "+url+",", "a holder's name is none of the store's parameters that others gave")
+	// With --keep-credentials so does one that a flag named, whatever the environment names.
+	node := redistest.StartN(t, 1, "--appendonly", "yes", "--appendfsync", "always")[0].Addr()
+	for _, named := range [][2]string{{"--url", url + "?lock-timeout=1s"}, {"--url", "redlock://" + node}, {"--nodes", node}} {
+		for _, env := range []string{"memory:", ""} {
+			out, code = do(t, env, []string{"REDIS_NODES=127.0.0.1:1"}, "run", "a", "-q", named[0], named[1], "--keep-credentials", "--", "sh", "-c", nested)
+			require.Zero(t, code, out)
+			require.Regexp(t, `holding b in \S*`+strings.TrimPrefix(strings.TrimSuffix(named[1], "?lock-timeout=1s"), "redlock://"), out)
+		}
+	}
 	tmp := t.TempDir()
 	out, code = do(t, "", []string{"TMPDIR=" + tmp, "XDG_RUNTIME_DIR="}, "run", "a", "--", "sh", "-c", nested)
 	require.Zero(t, code, out)

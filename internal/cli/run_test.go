@@ -245,6 +245,9 @@ func TestRunBadInputIsToldBeforeAnythingRuns(t *testing.T) {
 		{[]string{"list", "--url=http://user:hunter2@h"}, "file:"},
 		{[]string{"list", "--nodes=user:hunter2@h"}, "host:port"},
 		{[]string{"release", "k"}, "--force"},
+		{[]string{"run", "k", "--ttl=1ns", "--", "true"}, "ttl is 1ns, want 1ms to 8760h0m0s (key \"k\")\n"},
+		{[]string{"run", "k", "--ttl=2ms", "--", "true"}, "--ttl is 2ms and --grace 400µs, want 2ms or more between them"},
+		{[]string{"lead", "k", "--ttl=10s", "--grace=9.999s"}, "--ttl is 10s and --grace 9.999s, want 2ms or more between them"},
 		{[]string{"run", "k", "--wait=0", "--", "true"}, "--wait is 0s, want more than 0; --once waits for nobody"},
 		{[]string{"run", "k", "--url=", "--", "true"}, "--url is empty"},
 		{[]string{"clear", "", "--yes", "--nodes", ""}, "--nodes is empty"},
@@ -281,10 +284,18 @@ func TestRunAScriptThatTheSystemCanNotRunIsSaidToBeThat(t *testing.T) {
 }
 
 func TestAMistakeInTheEnvironmentsURLIsSaidToBeThere(t *testing.T) {
-	for _, args := range [][]string{{"run", "k", "--", "true"}, {"list"}, {"lead", "k", "--listen=127.0.0.1:0"}} {
-		out, code := do(t, "file:locks", nil, args...)
-		require.Equal(t, exitUsage, code, out)
-		require.Contains(t, out, "lockkeeper: LOCKKEEPER_URL: want an absolute path", args)
+	for _, args := range [][]string{{"run", "k", "--", "true"}, {"run", "k", "--holder=me", "--", "true"}, {"list"}, {"lead", "k", "--listen=127.0.0.1:0"}} {
+		for url, want := range map[string]string{
+			"file:locks":              "want an absolute path",
+			fileURL(t) + " ":          "the URL begins or ends with a space", // another directory than it says elsewhere
+			"sqlite:/tmp/x.db\r":      "a line's end",
+			"redlock://h1?prefix=a\r": "a line's end",
+		} {
+			out, code := do(t, url, nil, args...)
+			require.Equal(t, exitUsage, code, out)
+			require.Contains(t, out, "lockkeeper: LOCKKEEPER_URL: ", args)
+			require.Contains(t, out, want, args)
+		}
 	}
 }
 

@@ -60,6 +60,7 @@ var (
 	waits    = regexp.MustCompile(`no lease within the timeout of [^,]+, after [^;]+; last (?:attempt|known): |gave up after attempt \d+ of \d+: |ended while waiting, after [^;]+; last (?:attempt|known): `)
 	counts   = regexp.MustCompile(`\d+ of (\d+) nodes [a-z ]+, want (\d+): `)
 	dials    = regexp.MustCompile(`dial (?:tcp|unix) \S+: (?:connect: )?`)
+	units    = regexp.MustCompile(`; a number alone counts nanoseconds: write its unit, such as [\d*a-zA-Z.]+`) // flags have one
 	silences = regexp.MustCompile(`(no answer within [^\s:;]+): no answer\b`)
 	contexts = regexp.MustCompile(`:? ?\(?context deadline exceeded\)?`)
 	options  = regexp.MustCompile(`\b(?:Acquire)?Options\.([A-Z][A-Za-z]*)`)
@@ -91,6 +92,7 @@ func Text(s string) string {
 	if first, rest, found := strings.Cut(s, undecided); found { // once is enough
 		s = first + undecided + strings.ReplaceAll(rest, undecided+": ", "")
 	}
+	s = units.ReplaceAllString(s, "")
 	s = silences.ReplaceAllString(s, "$1")
 	// The last attempt's error stands beside the one that it led to.
 	var parts []string

@@ -13,8 +13,11 @@ import (
 )
 
 // literal keeps the columns of tables in a command's help, which would run together: cobra
-// reads the help as Markdown for a manual page.
+// reads the help as Markdown for a manual page. It leaves out what stands below the flags.
 func literal(c *cobra.Command) {
+	if text := c.Annotations[cli.ExitStatus]; text != "" {
+		c.Long += "\n\n" + strings.TrimSpace(text)
+	}
 	blocks := strings.Split(c.Long, "\n\n")
 	for i, b := range blocks {
 		if strings.HasPrefix(b, " ") || strings.Contains(b, "\n ") {

@@ -232,14 +232,18 @@ func TestTheCommandFitsItsManualPages(t *testing.T) {
 	r := release{version: next, work: t.TempDir()}
 	docs, err := r.makeDocs()
 	require.NoError(t, err)
-	page := ""
+	pages := map[string]string{}
 	for _, f := range docs {
-		if f.name == "man/lockkeeper.1" {
-			page = string(f.data)
-		}
+		pages[f.name] = string(f.data)
 		require.NotContains(t, string(f.data), "Auto generated")
 	}
-	require.Contains(t, page, "\n  75     held by another\n", "a table became prose")
+	for name, line := range map[string]string{
+		"man/lockkeeper.1":      "  75     held by another",
+		"man/lockkeeper-run.1":  "  76    lost: the lease was lost, and the command was ended if it still ran",
+		"man/lockkeeper-lead.1": "  130   Ctrl-C ended it",
+	} {
+		require.Contains(t, pages[name], "\n"+line+"\n", "a table became prose, or is not there")
+	}
 	for _, tool := range [][]string{{"bash", "-n", "lockkeeper.bash"}, {"zsh", "-n", "_lockkeeper"}, {"fish", "--no-execute", "lockkeeper.fish"}} {
 		if _, err := exec.LookPath(tool[0]); err != nil {
 			t.Logf("no %s here to read its completions with", tool[0])
