@@ -79,10 +79,23 @@ func (b *both) check(ctx context.Context, key string, ttl time.Duration) error {
 			return fmt.Errorf("%w: one of the two stores is a Semaphore, whose slots would differ; want Semaphore(Both(old, next), n)", ErrInvalid)
 		}
 	}
-	if reflect.TypeOf(b.old).Comparable() && b.old == b.next {
+	old, oldName := store(b.old, key)
+	next, nextName := store(b.next, key)
+	if oldName == nextName && reflect.TypeOf(old).Comparable() && old == next {
 		return fmt.Errorf("%w: both stores are the same locker, which would refuse itself", ErrInvalid)
 	}
 	return nil
+}
+
+// store is what is below all decorators of l, and key's name there.
+func store(l Locker, key string) (Locker, string) {
+	for {
+		inner, name := below(l, key)
+		if inner == nil {
+			return l, key
+		}
+		l, key = inner, name
+	}
 }
 
 func (b *both) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
