@@ -52,8 +52,9 @@ import (
 //
 // It offers what both of them offer: [Watcher] and [Inspector] (a key is held if it is in
 // either; where it is in both, Info is that of next), [ForceReleaser] and [HealthChecker]
-// (of all nodes, with a quorum if each store has one), [MaxReleaseAfterer], the lesser.
-// Close closes both.
+// (of all nodes, with a quorum if each store has one), [MaxReleaseAfterer], the lesser: old,
+// which counts from when it was granted, keeps a key for less than [ReleaseAfter] says where next
+// was waited for and that comes to more than its limit. Close closes both.
 func Both(old, next Locker) Locker { return &both{old: old, next: next} }
 
 var (
@@ -85,7 +86,9 @@ func (b *both) check(ctx context.Context, key string, ttl time.Duration) error {
 			return fmt.Errorf("%w: one of the two stores is a Semaphore, whose slots would differ; want Semaphore(Both(old, next), n)", ErrInvalid)
 		}
 	}
-	if reflect.TypeOf(b.old).Comparable() && b.old == b.next {
+	old, oldName := store(b.old, key)
+	next, nextName := store(b.next, key)
+	if oldName == nextName && reflect.TypeOf(old).Comparable() && old == next {
 		return fmt.Errorf("%w: both stores are the same locker, which would refuse itself", ErrInvalid)
 	}
 	return nil
@@ -100,6 +103,17 @@ func isBoth(l Locker) bool {
 		l, _ = below(l, "")
 	}
 	return false
+}
+
+// store is what is below all decorators of l, and key's name there.
+func store(l Locker, key string) (Locker, string) {
+	for {
+		inner, name := below(l, key)
+		if inner == nil {
+			return l, key
+		}
+		l, key = inner, name
+	}
 }
 
 func (b *both) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
@@ -134,6 +148,7 @@ func (b *both) take(ctx context.Context, key string, ttl time.Duration, refused 
 	if leases[0], err = b.ask(ctx, b.old, key, ttl, refused); err != nil {
 		return nil, fmt.Errorf("lock: acquire %q in the old store of two: %w", key, err)
 	}
+	granted := []time.Time{time.Now(), {}}
 	h := holdOn(ctx, leases[0], ttl, refused != nil)
 	leases[1], err = b.ask(h.ctx, b.next, key, ttl, refused)
 	if lost := h.stop(); lost != nil {
@@ -141,7 +156,8 @@ func (b *both) take(ctx context.Context, key string, ttl time.Duration, refused 
 	}
 	var set *Set
 	if err == nil {
-		set, err = b.join(ctx, leases, ttl, refused != nil)
+		granted[1] = time.Now()
+		set, err = b.join(ctx, leases, granted, ttl, refused != nil)
 	}
 	if err != nil {
 		err = fmt.Errorf("lock: acquire %q in the new store of two: %w", key, attemptError(ctx, err))
@@ -153,8 +169,8 @@ func (b *both) take(ctx context.Context, key string, ttl time.Duration, refused 
 	return set, nil
 }
 
-// join makes one lease of those of the two stores.
-func (b *both) join(ctx context.Context, leases []Lease, ttl time.Duration, grows bool) (*Set, error) {
+// join makes one lease of those of the two stores, which were granted at those times.
+func (b *both) join(ctx context.Context, leases []Lease, granted []time.Time, ttl time.Duration, grows bool) (*Set, error) {
 	// Before anybody learns of the lease, and while both are held: any holder that is granted the
 	// key in either store from here on has a larger token.
 	if err := level(ctx, leases); err != nil {
@@ -173,6 +189,9 @@ func (b *both) join(ctx context.Context, leases []Lease, ttl time.Duration, grow
 		return nil, ContextError(ctx)
 	}
 	s := &Set{members: leases, grows: grows, start: time.Now(), inTurn: true}
+	for _, at := range granted {
+		s.older = append(s.older, s.start.Sub(at))
+	}
 	g := Grant{Key: leases[1].Key(), Expiry: expiry}
 	if grows { // old has aged meanwhile, and leases that waited may start short
 		g.GrowTo = ttl

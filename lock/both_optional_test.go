@@ -19,6 +19,8 @@ func TestWhatBothCanNotDoIsRefusedWithWhatToDo(t *testing.T) {
 		"locker is nil.":    {l, nil},
 		"locker is nil ":    {nil, l},
 		"the same locker ":  {l, l},
+		"same locker, wh ":  {l, lock.Observe(l, func(lock.Event) {})},
+		"locker, which w ":  {lock.Prefix(lock.Observe(l, func(lock.Event) {}), "p:"), lock.Prefix(l, "p:")},
 		"Semaphore(Both( ":  {lock.Semaphore(l, 2), memory.New()},
 		"is a Semaphore ":   {memory.New(), lock.Prefix(lock.Semaphore(l, 2), "p:")},
 		"stores is a Sema ": {memory.New(), lock.Observe(lock.Semaphore(l, 2), func(lock.Event) {})},

@@ -18,6 +18,9 @@ type Set struct {
 	members []Lease
 	start   time.Time // what releaseAfter's until is counted from
 	inTurn  bool      // the members are released one after the other, the last one first
+	// older is, by member, for how long it had been held when the Set began, where that may
+	// be long; nil: it is not.
+	older []time.Duration
 
 	// next is the member whose Expiry is the earliest. It is not used while moving is
 	// not 0: then calls are under way that may move any of them. A Keeper's context
@@ -248,18 +251,23 @@ func (s *Set) released() (tries int, failed error) {
 
 func (s *Set) release(ctx context.Context) error {
 	// Members on which ReleaseAfter was called finish that.
-	return s.each(ctx, func(ctx context.Context, l Lease) error { return l.Release(ctx) })
+	return s.each(ctx, func(ctx context.Context, _ int, l Lease) error { return l.Release(ctx) })
 }
 
 func (s *Set) releaseAfter(ctx context.Context, until time.Time) error {
 	// Each member counts from its own start, which is earlier than that of the Set
-	// by what the others took.
+	// by what the others took; or, in Both, by the time in which next was waited for.
 	d := until.Sub(s.start)
-	return s.each(ctx, func(ctx context.Context, l Lease) error { return ReleaseAfter(ctx, l, d) })
+	return s.each(ctx, func(ctx context.Context, i int, l Lease) error {
+		if s.older == nil {
+			return ReleaseAfter(ctx, l, d)
+		}
+		return ReleaseAfter(ctx, l, min(d+s.older[i], maxAfter(l)))
+	})
 }
 
 // each releases all members by release, and keeps what failed.
-func (s *Set) each(ctx context.Context, release func(context.Context, Lease) error) error {
+func (s *Set) each(ctx context.Context, release func(ctx context.Context, i int, l Lease) error) error {
 	s.moving.Add(1)
 	defer s.moved()
 	var lost, failed error
@@ -274,11 +282,15 @@ func (s *Set) each(ctx context.Context, release func(context.Context, Lease) err
 				left := max(time.Until(deadline)/time.Duration(i+1), minPause)
 				part, cancel = context.WithTimeout(context.WithoutCancel(ctx), left)
 			}
-			errs[i] = release(part, l)
+			errs[i] = release(part, i, l)
 			cancel()
 		}
 	} else {
-		errs = each(s.members, func(l Lease) error { return release(ctx, l) })
+		var wg sync.WaitGroup
+		for i, l := range s.members {
+			wg.Go(func() { errs[i] = release(ctx, i, l) })
+		}
+		wg.Wait()
 	}
 	for _, err := range errs {
 		if errors.Is(err, ErrLost) {

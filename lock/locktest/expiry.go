@@ -171,19 +171,25 @@ func aDeadHoldersKeyGetsFree(c *check) {
 // theWholeTTLIsHeld looks, where time costs nothing, whether a long ttl is cut
 // to some constant.
 func theWholeTTLIsHeld(c *check) {
-	key := c.key("k")
-	lease := c.acquire(c.l, key, c.long())
-	for i := time.Duration(1); i < 10; i++ {
-		if left := time.Until(lease.Expiry()); left > c.long()/10 {
-			c.refused(c.other(), key)
-			c.h.Advance(c.long() / 10)
+	for _, how := range []string{"acquired", "extended"} {
+		key := c.key(how)
+		lease := c.acquire(c.l, key, c.long())
+		if how == "extended" {
+			c.h.Advance(c.ttl())
+			c.extend(lease, c.long())
 		}
+		for i := time.Duration(1); i < 10; i++ {
+			if left := time.Until(lease.Expiry()); left > c.long()/10 {
+				c.refused(c.other(), key)
+				c.h.Advance(c.long() / 10)
+			}
+		}
+		if left := time.Until(lease.Expiry()); left > 0 {
+			c.refused(c.other(), key)
+		}
+		c.passExpiry(lease)
+		c.takeOver(c.other(), key, c.ttl())
 	}
-	if left := time.Until(lease.Expiry()); left > 0 {
-		c.refused(c.other(), key)
-	}
-	c.passExpiry(lease)
-	c.takeOver(c.other(), key, c.ttl())
 }
 
 // slowSuccessDoesNotLengthenTheLease makes the store as slow as the locker bears.

@@ -47,6 +47,40 @@ func closedIsErrClosed(c *check) {
 	wg.Wait()
 }
 
+// inspectShowsTheLongestTTL finds a store that keeps less than it was asked for, because it
+// has a limit of its own or counts in too few bits: nobody can wait for the end of such a ttl.
+func inspectShowsTheLongestTTL(c *check, inspector lock.Inspector) {
+	key, longest := c.key("long"), lock.MaxTTL
+	var lease lock.Lease
+	for ; lease == nil; longest /= 2 {
+		if longest < c.long() {
+			longest = c.long()
+		}
+		var err error
+		if lease, err = c.try(c.ctx(), c.l, key, longest); lease != nil {
+			break
+		}
+		if longest == c.long() || !errors.Is(err, lock.ErrInvalid) { // a backend may refuse what it can't keep
+			c.fatalf("TryAcquire for %v: %v", longest, err)
+		}
+	}
+	for _, how := range []string{"acquired", "extended"} {
+		var info lock.Info
+		err := c.steady(func() (err error) {
+			info, err = inspector.Inspect(c.ctx(), key)
+			return err
+		}, func(err error) bool { return err == nil })
+		if least := time.Until(lease.Expiry()) - c.long()/20; err == nil && info.TTL != -1 && info.TTL < least {
+			c.Errorf("a lease that was %s for %v is held for %v more, want at least until its Expiry, %v", how, longest, info.TTL, least)
+		}
+		if how == "acquired" { // from less, so that the hold has to grow
+			c.extend(lease, c.long())
+			c.extend(lease, longest)
+		}
+	}
+	c.release(lease)
+}
+
 func inspectTellsWhoHolds(c *check) {
 	inspector := offered[lock.Inspector](c, c.l, needInspector)
 	key := c.key("k")
@@ -80,6 +114,7 @@ func inspectTellsWhoHolds(c *check) {
 	if info := inspect(); info.Holder != "" {
 		c.Errorf("a released key is held by %q", info.Holder)
 	}
+	inspectShowsTheLongestTTL(c, inspector)
 }
 
 func listStaysWithinThePrefix(c *check) {

@@ -161,6 +161,10 @@ func (s *refStore) storeTTL(ttl time.Duration) time.Duration {
 		return ttl / 2
 	case "the store caps ttls at 10s":
 		return min(ttl, 10*time.Second)
+	case "the store caps ttls at an hour":
+		return min(ttl, time.Hour)
+	case "the store counts ttls in 31 bits":
+		return time.Duration(uint32(ttl.Milliseconds())&(1<<31-1)) * time.Millisecond
 	}
 	return ttl
 }
@@ -182,6 +186,11 @@ func (s *refStore) extend(key, client, value string, ttl time.Duration) bool {
 		from := s.now()
 		if s.bug == "extend adds to the old end" {
 			from = h.until
+		}
+		for bug, most := range map[bug]time.Duration{"the store caps extensions at 10s": 10 * time.Second, "the store caps extensions at an hour": time.Hour} {
+			if s.bug == bug {
+				ttl = min(ttl, most)
+			}
 		}
 		h.until = from.Add(s.storeTTL(ttl))
 		h.seq++
