@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/tonsurance/lockkeeper/internal/plain"
 	"github.com/tonsurance/lockkeeper/internal/procgroup"
 )
 
@@ -59,7 +60,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 	a.ended = err
 	var s *status
 	if err != nil && !(errors.As(err, &s) && s.err == nil) {
-		fmt.Fprintln(a.err, "lockkeeper:", words(err))
+		fmt.Fprintln(a.err, "lockkeeper:", plain.Visible(words(err)))
 		if codeOf(err) == exitUsage {
 			fmt.Fprintf(a.err, "See %s --help.\n", cmd.CommandPath())
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/tonsurance/lockkeeper/internal/plain"
 	"github.com/tonsurance/lockkeeper/internal/procgroup"
 	"github.com/tonsurance/lockkeeper/leader"
 	"github.com/tonsurance/lockkeeper/lock"
@@ -412,6 +413,6 @@ func (r *runner) warn(format string, args ...any) {
 			args[i] = words(err)
 		}
 	}
-	text := strings.Join(strings.Fields(fmt.Sprintf(format, args...)), " ")
-	fmt.Fprintln(r.a.err, "lockkeeper:", text)
+	text := strings.TrimSpace(fmt.Sprintf(format, args...))
+	fmt.Fprintln(r.a.err, "lockkeeper:", plain.Visible(text)) // keys and holders are others' names
 }

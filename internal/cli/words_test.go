@@ -53,6 +53,20 @@ func TestWordsKeepNamesThatLookLikeLayers(t *testing.T) {
 	require.Equal(t, "several lines", words(errors.New("several\n  lines\n")))
 }
 
+// Holders are named by whoever may write to the store.
+func TestWhatRunSaysSteersNoTerminal(t *testing.T) {
+	var out bytes.Buffer
+	r := &runner{a: &app{err: &out}, key: "a  b\r"}
+	r.store.url = "memory:"
+	s := &standby{r: r}
+	r.said = true
+	s.answered(t.Context(), r.key, &lock.HeldError{Key: r.key, Holder: "\x1b]0;mine\a\u202e\nlockkeeper: holding"})
+	require.Equal(t, `lockkeeper: standing by for a  b\r in memory:: held by \x1b]0;mine\a\u202e\nlockkeeper: holding`+"\n", out.String())
+	out.Reset()
+	s.answered(t.Context(), r.key, fmt.Errorf("%w: several\nlines", lock.ErrUnavailable))
+	require.Equal(t, "lockkeeper: waiting for the store: the store can't decide: several lines\n", out.String())
+}
+
 func TestABoundedCampaignSaysWhatBoundedIt(t *testing.T) {
 	r := &runner{wait: time.Second}
 	held := fmt.Errorf("lock: acquire \"k\": no lease within the timeout of 993.756318ms, after 4 attempts in 994ms; last attempt: %w", &lock.HeldError{Key: "k", Holder: "vm:1", RetryAfter: time.Second})

@@ -144,6 +144,23 @@ func Printable(s string) string {
 	return s
 }
 
+// Visible is a line with names in it that somebody else chose: what can't be printed stands in
+// Go's notation, so that it steers no terminal.
+func Visible(line string) string {
+	if !strings.ContainsFunc(line, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return line
+	}
+	var b strings.Builder
+	for _, r := range line {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
+}
+
 // Short is a duration as people read it.
 func Short(d time.Duration) string {
 	switch {
