@@ -162,6 +162,7 @@ func TestStartExtend(t *testing.T) {
 	bubble("ReleaseStopsItAndComesAfterIt", func(t *testing.T, s *startable, l ExtendStarter, o *outcomes) {
 		require.True(t, l.StartExtend(ttl, 0, o))
 		require.NoError(t, l.Release(t.Context()))
+		synctest.Wait() // the outcome is reported beside the release
 		_, err := o.one(t)
 		require.ErrorIs(t, err, ErrLost)
 		require.Equal(t, 1, s.stopped)
@@ -181,6 +182,7 @@ func TestStartExtend(t *testing.T) {
 		require.Zero(t, s.released, "the store could take the extend after the release")
 		done.Extended(time.Now().Add(ttl), nil)
 		require.NoError(t, <-released)
+		synctest.Wait()
 		_, err := o.one(t)
 		require.ErrorIs(t, err, ErrLost)
 	})
