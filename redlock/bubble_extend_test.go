@@ -154,6 +154,7 @@ func TestALossThatAnExtendFindsLetsNobodyInBeforeTheExpiry(t *testing.T) {
 		}
 		l, _ := q.client(&Options{RestartGuard: 30 * time.Second})
 		lease := must(t)(l.TryAcquire(t.Context(), "k", ttl))
+		synctest.Wait() // the third vote is there
 		expiry, mine := lease.Expiry(), q.nodes[1].value("k")
 		require.NotEmpty(t, mine)
 		time.Sleep(2 * time.Second)
