@@ -198,7 +198,7 @@ func TestRunCtrlZSuspendsOneThatStandsByOrPauses(t *testing.T) {
 // One that is suspended for too long has lost the lock, and must not go on.
 func TestRunASuspendedCommandDoesNotOutliveTheLease(t *testing.T) {
 	s := bash(t)
-	s.types(t, "lockkeeper run k --ttl=2s -- cat\n")
+	s.types(t, "lockkeeper run k --ttl=6s -- cat\n")
 	s.Sees(t, "holding k")
 	s.echoes(t, "hello")
 	s.types(t, "\x1a")
@@ -220,7 +220,7 @@ func TestRunASuspendedCommandDoesNotOutliveTheLease(t *testing.T) {
 // STOP, wait, CONT: the shell has taken the terminal meanwhile, and keeps it.
 func TestRunALockkeeperThatWasPausedLeavesTheTerminalToTheShell(t *testing.T) {
 	s := bash(t)
-	s.types(t, "lockkeeper run k --ttl=2s -- cat\n")
+	s.types(t, "lockkeeper run k --ttl=6s -- cat\n")
 	s.Sees(t, "holding k")
 	s.echoes(t, "hello")
 	s.types(t, "")
@@ -259,7 +259,7 @@ func TestRunACommandHasTheTerminalFromTheStartUnlessAnotherMayNeedIt(t *testing.
 		"sh " + file:                                             "foreground",
 		"lockkeeper run k -- " + has + " | cat":                  "background",
 		"echo | lockkeeper run k -- " + has:                      "background",
-		"lockkeeper run k -- " + has + " >/dev/tty | sleep 3":    "background",
+		"lockkeeper run k -- " + has + " 3>&1 >/dev/tty | cat":   "background",
 		"( trap '' TTIN; lockkeeper run k -- " + has + " | cat)": "foreground", // nor can one that ignores this
 	} {
 		s.types(t, line+"\n")
@@ -272,7 +272,7 @@ func TestRunACommandHasTheTerminalFromTheStartUnlessAnotherMayNeedIt(t *testing.
 // A terminal may stop background processes that write to it: the one that renews must not be.
 func TestRunLockkeeperIsNotStoppedByWhatItSays(t *testing.T) {
 	s := bash(t)
-	s.types(t, "stty tostop; lockkeeper run k --ttl=2s -- sh -c 'while [ ! -e $HOME/go ]; do sleep 0.01; done; echo do''ne' & sleep 3; touch ~/go\n")
+	s.types(t, "stty tostop; lockkeeper run k --ttl=6s -- sh -c 'while [ ! -e $HOME/go ]; do sleep 0.01; done; echo do''ne' & sleep 8; touch ~/go\n")
 	s.Sees(t, "holding k")
 	s.Sees(t, "waits for the terminal")
 	s.types(t, "fg\n")
