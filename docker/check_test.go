@@ -80,7 +80,7 @@ func TestCheckLeavesNothingBehind(t *testing.T) {
 	for key := range strings.Lines(s[0].Do("KEYS", "*")) {
 		require.NotEqual(t, "-1", s[0].Do("PTTL", strings.TrimSpace(key)), "%s has no expiry", key)
 	}
-	require.Eventually(t, func() bool { return s[0].Do("DBSIZE") == "0" }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return s[0].Do("DBSIZE") == "0" }, programtest.Limit, 10*time.Millisecond)
 }
 
 func TestCheckTellsQuorumFromNoQuorum(t *testing.T) {

@@ -41,7 +41,7 @@ func leads(t *testing.T, args []string, client *http.Client, host string) {
 		}
 		defer reply.Body.Close()
 		return json.NewDecoder(reply.Body).Decode(&answer) == nil && answer.Leading
-	}, time.Minute, 20*time.Millisecond)
+	}, programtest.Limit, 20*time.Millisecond)
 	p.Signal(t, syscall.SIGTERM)
 	reply, err := client.Post("http://"+host+"/stopped?token="+answer.Token, "", nil)
 	require.NoError(t, err)

@@ -232,7 +232,7 @@ func TestRedlock(t *testing.T) {
 	for _, addr := range addrs {
 		urls = append(urls, "redis://"+addr)
 	}
-	l, err := redlock.Dial(t.Context(), urls, nil)
+	l, err := redlock.Dial(t.Context(), urls, &redlock.Options{NodeTimeout: 10 * time.Second}) // of a busy machine
 	require.NoError(t, err)
 	defer l.Close()
 	env := []string{"REDIS_NODES=" + strings.Join(addrs, ","), "REDIS_LOCK_TTL_MS=3000"}

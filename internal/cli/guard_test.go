@@ -44,7 +44,7 @@ func TestRunTheGuardKillsAfterLockkeeperWouldHaveAndBeforeTheLeaseEnds(t *testin
 
 // The renewals of more than a ttl move the time that the guard knows.
 func TestRunTheGuardLeavesARenewedLeaseAlone(t *testing.T) {
-	out, code := do(t, fileURL(t), nil, "run", "k", "--ttl=4s", "--", "sh", "-c", "sleep 6; echo done")
+	out, code := do(t, fileURL(t), nil, "run", "k", "--ttl=8s", "--", "sh", "-c", "sleep 10; echo done")
 	require.Zero(t, code, out)
 	require.Contains(t, out, "done\n")
 }

@@ -55,7 +55,7 @@ func TestLeadReportsWhoLeadsAndHandsOverInGoodOrder(t *testing.T) {
 		require.Equal(t, shown(t, url, "k").Token, a.Token)
 		require.LessOrEqual(t, a.Certain, int64(1000))
 
-		second, at2 := startLead(t, url, "--holder=second", "--ttl=3s")
+		second, at2 := startLead(t, url, "--holder=second", "--ttl=6s")
 		second.Sees(t, "held by first (")
 		a = leadStatus(t, http.DefaultClient, at2)
 		require.False(t, a.Leading)

@@ -29,7 +29,7 @@ func scattered(file string) []string {
 
 func TestRunALostLeaseEndsWhatHasLeftTheGroupButNotTheSession(t *testing.T) {
 	url, file := fileURL(t), filepath.Join(t.TempDir(), "pids")
-	p := start(t, url, nil, args([]string{"run", "k", "--ttl=2s"}, scattered(file))...)
+	p := start(t, url, nil, args([]string{"run", "k", "--ttl=6s"}, scattered(file))...)
 	all := pids(t, file, 3)
 	_, code := do(t, url, nil, "release", "k", "--force", "--yes")
 	require.Zero(t, code)
@@ -40,7 +40,7 @@ func TestRunALostLeaseEndsWhatHasLeftTheGroupButNotTheSession(t *testing.T) {
 
 func TestRunAnOrphanOfAnotherGroupIsEndedBeforeTheLockIsFreed(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pids")
-	p := start(t, fileURL(t), nil, "run", "k", "--ttl=2s", "--", "sh", "-c",
+	p := start(t, fileURL(t), nil, "run", "k", "--ttl=6s", "--", "sh", "-c",
 		`(timeout -s WINCH 1000 sh -c 'trap "" TERM; echo $$ >`+file+`; while :; do sleep 1; done' &); while [ ! -s `+file+` ]; do sleep 0.01; done; exit 5`)
 	all := pids(t, file, 1)
 	require.Equal(t, 5, p.Exits(t), &p.Out)

@@ -10,9 +10,9 @@ import (
 
 func TestResignLetsAnotherCopyLead(t *testing.T) {
 	eachStore(t, func(t *testing.T, url string) {
-		first := start(t, url, nil, "run", "k", "--ttl=2s", "--restart", "--holder=first", "--", "sleep", "1000")
+		first := start(t, url, nil, "run", "k", "--ttl=6s", "--restart", "--holder=first", "--", "sleep", "1000")
 		first.Sees(t, "holding k")
-		second := start(t, url, nil, "run", "k", "--ttl=2s", "--holder=second", "--", "sleep", "1000")
+		second := start(t, url, nil, "run", "k", "--ttl=6s", "--holder=second", "--", "sleep", "1000")
 		second.Sees(t, "standing by")
 		token := shown(t, url, "k").Token
 
@@ -42,7 +42,7 @@ func TestResignOfAKeyThatNobodyHolds(t *testing.T) {
 
 func TestResignOfAHolderThatTakesItsTimeIsToldSo(t *testing.T) {
 	url := fileURL(t)
-	p := start(t, url, nil, "run", "k", "--ttl=2s", "--holder=stubborn", "--", "sh", "-c", "trap '' TERM; echo ready >&2; sleep 1000 & wait; wait; sleep 1000")
+	p := start(t, url, nil, "run", "k", "--ttl=6s", "--holder=stubborn", "--", "sh", "-c", "trap '' TERM; echo ready >&2; sleep 1000 & wait; wait; sleep 1000")
 	p.Sees(t, "ready")
 	out, code := do(t, url, nil, "resign", "k", "--wait=2s")
 	require.Equal(t, exitHeld, code, out)

@@ -57,7 +57,7 @@ func TestRunRestartCampaignsAgainAfterALossHoweverTheCommandEndsThen(t *testing.
 	} {
 		t.Run(name, func(t *testing.T) {
 			url := fileURL(t)
-			p := start(t, url, nil, "run", "k", "--restart", "--restart-delay=1ms", "--ttl=3s", "--", "sh", "-c", "echo began; "+command)
+			p := start(t, url, nil, "run", "k", "--restart", "--restart-delay=1ms", "--ttl=6s", "--", "sh", "-c", "echo began; "+command)
 			p.Sees(t, "began\n")
 			out, code := do(t, url, nil, "release", "k", "--force", "--yes")
 			require.Zero(t, code, out)

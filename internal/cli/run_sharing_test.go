@@ -95,19 +95,19 @@ func TestAReaderThatIsKilledKeepsNoWriterOut(t *testing.T) {
 
 func TestReadersAndWriterCanBeAskedToResignAndBroken(t *testing.T) {
 	eachStore(t, func(t *testing.T, url string) {
-		reader := start(t, url, nil, "run", "doc", "--shared", "--ttl=2s", "--", "sleep", "1000")
+		reader := start(t, url, nil, "run", "doc", "--shared", "--ttl=6s", "--", "sleep", "1000")
 		reader.Sees(t, "holding doc as a reader")
 		place := shown(t, url, "doc").Readers[0].Key
 		out, code := do(t, url, nil, "resign", place, "--wait=1m")
 		require.Zero(t, code, out)
 		require.Equal(t, exitSignal+15, reader.Exits(t))
-		writer := start(t, url, nil, "run", "doc", "--exclusive", "--ttl=2s", "--", "sleep", "1000")
+		writer := start(t, url, nil, "run", "doc", "--exclusive", "--ttl=6s", "--", "sleep", "1000")
 		writer.Sees(t, "holding doc as the writer")
 		out, code = do(t, url, nil, "resign", "doc", "--wait=1m")
 		require.Zero(t, code, out)
 		require.Equal(t, exitSignal+15, writer.Exits(t))
 
-		reader = start(t, url, nil, "run", "doc", "--shared", "--ttl=2s", "--", "sleep", "1000")
+		reader = start(t, url, nil, "run", "doc", "--shared", "--ttl=6s", "--", "sleep", "1000")
 		reader.Sees(t, "holding doc as a reader")
 		out, code = do(t, url, nil, "release", "doc", "--force", "--yes")
 		require.Equal(t, exitHeld, code, out)
@@ -116,7 +116,7 @@ func TestReadersAndWriterCanBeAskedToResignAndBroken(t *testing.T) {
 		out, code = do(t, url, nil, "release", place, "--force", "--yes", "--token", shown(t, url, "doc").Readers[0].Token)
 		require.Zero(t, code, out)
 		require.Equal(t, exitLost, reader.Exits(t))
-		writer = start(t, url, nil, "run", "doc", "--exclusive", "--ttl=2s", "--", "sleep", "1000")
+		writer = start(t, url, nil, "run", "doc", "--exclusive", "--ttl=6s", "--", "sleep", "1000")
 		writer.Sees(t, "holding doc as the writer")
 		out, code = do(t, url, nil, "release", "doc", "--force", "--yes")
 		require.Zero(t, code, out)

@@ -54,11 +54,11 @@ func stoppedIs(t *testing.T, pid int, want bool) {
 func TestRunTheCommandIsSuspendedAndGoesOnThroughLockkeeper(t *testing.T) {
 	ready := filepath.Join(t.TempDir(), "pids")
 	// One process: a shell whose vforked child is stopped before its exec is not stopped itself, but waits.
-	p := startCommand(t, exec.Command("setsid", "-w", programtest.Lockkeeper(t), "run", "k", "--ttl=4s", "--", "sh", "-c", `echo $PPID $$ >`+ready+`; exec sleep 600`), fileURL(t), nil)
+	p := startCommand(t, exec.Command("setsid", "-w", programtest.Lockkeeper(t), "run", "k", "--ttl=8s", "--", "sh", "-c", `echo $PPID $$ >`+ready+`; exec sleep 600`), fileURL(t), nil)
 	all := pids(t, ready, 1)
 	require.NoError(t, syscall.Kill(all[0], syscall.SIGTSTP))
 	stoppedIs(t, all[1], true)
-	time.Sleep(5 * time.Second) // longer than the ttl: it is renewed
+	time.Sleep(10 * time.Second) // longer than the ttl: it is renewed
 	stoppedIs(t, all[1], true)
 	require.NoError(t, syscall.Kill(all[0], syscall.SIGCONT))
 	stoppedIs(t, all[1], false)

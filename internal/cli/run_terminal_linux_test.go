@@ -198,7 +198,7 @@ func TestRunCtrlZSuspendsOneThatStandsByOrPauses(t *testing.T) {
 // One that is suspended for too long has lost the lock, and must not go on.
 func TestRunASuspendedCommandDoesNotOutliveTheLease(t *testing.T) {
 	s := bash(t)
-	s.types(t, "lockkeeper run k --ttl=2s -- cat\n")
+	s.types(t, "lockkeeper run k --ttl=6s -- cat\n")
 	s.Sees(t, "holding k")
 	s.echoes(t, "hello")
 	s.types(t, "\x1a")
@@ -220,7 +220,7 @@ func TestRunASuspendedCommandDoesNotOutliveTheLease(t *testing.T) {
 // STOP, wait, CONT: the shell has taken the terminal meanwhile, and keeps it.
 func TestRunALockkeeperThatWasPausedLeavesTheTerminalToTheShell(t *testing.T) {
 	s := bash(t)
-	s.types(t, "lockkeeper run k --ttl=2s -- cat\n")
+	s.types(t, "lockkeeper run k --ttl=6s -- cat\n")
 	s.Sees(t, "holding k")
 	s.echoes(t, "hello")
 	s.types(t, "")
@@ -259,7 +259,7 @@ func TestRunACommandHasTheTerminalFromTheStartUnlessAnotherMayNeedIt(t *testing.
 		"sh " + file:                                             "foreground",
 		"lockkeeper run k -- " + has + " | cat":                  "background",
 		"echo | lockkeeper run k -- " + has:                      "background",
-		"lockkeeper run k -- " + has + " >/dev/tty | sleep 3":    "background",
+		"lockkeeper run k -- " + has + " 3>&1 >/dev/tty | cat":   "background",
 		"( trap '' TTIN; lockkeeper run k -- " + has + " | cat)": "foreground", // nor can one that ignores this
 	} {
 		s.types(t, line+"\n")
@@ -272,7 +272,7 @@ func TestRunACommandHasTheTerminalFromTheStartUnlessAnotherMayNeedIt(t *testing.
 // A terminal may stop background processes that write to it: the one that renews must not be.
 func TestRunLockkeeperIsNotStoppedByWhatItSays(t *testing.T) {
 	s := bash(t)
-	s.types(t, "stty tostop; lockkeeper run k --ttl=2s -- sh -c 'while [ ! -e $HOME/go ]; do sleep 0.01; done; echo do''ne' & sleep 3; touch ~/go\n")
+	s.types(t, "stty tostop; lockkeeper run k --ttl=6s -- sh -c 'while [ ! -e $HOME/go ]; do sleep 0.01; done; echo do''ne' & sleep 8; touch ~/go\n")
 	s.Sees(t, "holding k")
 	s.Sees(t, "waits for the terminal")
 	s.types(t, "fg\n")
@@ -290,10 +290,13 @@ func TestServicesAreNotStoppedByWhatTheySay(t *testing.T) {
 	}
 }
 
+// GNU make waits for its commands once more in its signal handler. If the signal came after it had
+// waited for one and before it took that one off its list, then it ends with status 2 and "wait: No
+// child processes", also with plain commands on a busy machine. So either status is make's.
 func TestRunCtrlCEndsMakeWithSeveralCommands(t *testing.T) {
 	s := bash(t)
 	file := filepath.Join(t.TempDir(), "Makefile")
-	require.NoError(t, os.WriteFile(file, []byte("all: a b\na:\n\t@lockkeeper run a -- sleep 1000\nb:\n\t@lockkeeper run b -- sh -c 'cat </dev/tty'\n"), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte("all: a b\n\t@echo ne''xt\na:\n\t@lockkeeper run a -- sleep 1000\nb:\n\t@lockkeeper run b -- sh -c 'cat </dev/tty'\n"), 0o600))
 	if _, err := exec.LookPath("make"); err != nil {
 		t.Skip(err)
 	}
@@ -303,8 +306,12 @@ func TestRunCtrlCEndsMakeWithSeveralCommands(t *testing.T) {
 	s.startsBelow(t, "sleep")
 	s.types(t, "\x03")
 	s.Sees(t, "$ ")
-	s.status(t, "130")
-	require.Zero(t, s.find("sleep"))
+	s.types(t, "case $? in 130|2) echo st''opped;; *) echo st''rayed;; esac\n")
+	s.Sees(t, "stopped\r\n")
+	for _, program := range []string{"lockkeeper", "sleep", "cat"} {
+		require.Zero(t, s.find(program), program)
+	}
+	require.NotContains(t, s.Out.String(), "next\r\n")
 }
 
 // A command that was killed leaves no terminal without echo behind.

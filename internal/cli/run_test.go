@@ -161,7 +161,7 @@ func TestRunAKilledLockkeeperTakesTheWholeGroupAlong(t *testing.T) {
 
 func TestRunALostLeaseEndsTheWholeGroup(t *testing.T) {
 	url, file := fileURL(t), filepath.Join(t.TempDir(), "pids")
-	p := start(t, url, nil, args([]string{"run", "k", "--ttl=2s"}, family(file))...)
+	p := start(t, url, nil, args([]string{"run", "k", "--ttl=6s"}, family(file))...)
 	all := pids(t, file, 2)
 	out, code := do(t, url, nil, "release", "k", "--force", "--yes")
 	require.Zero(t, code, out)
@@ -172,7 +172,7 @@ func TestRunALostLeaseEndsTheWholeGroup(t *testing.T) {
 
 func TestRunWhatTheCommandLeftIsEndedBeforeTheLockIsFreed(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pids")
-	p := start(t, fileURL(t), nil, "run", "k", "--ttl=2s", "--", "sh", "-c",
+	p := start(t, fileURL(t), nil, "run", "k", "--ttl=6s", "--", "sh", "-c",
 		`sh -c 'trap "" TERM; echo $$ >`+file+`; while :; do sleep 1; done' & while [ ! -s `+file+` ]; do sleep 0.01; done; exit 5`)
 	all := pids(t, file, 1)
 	require.Equal(t, 5, p.Exits(t), &p.Out)
@@ -188,7 +188,7 @@ func TestRunRestartCampaignsAgainUntilASignal(t *testing.T) {
 	require.Contains(t, []int{1, exitSignal + 15}, p.Exits(t), &p.Out)
 
 	file = filepath.Join(t.TempDir(), "others") // the first may have been run more than three times
-	again := start(t, url, nil, args([]string{"run", "k", "--restart", "--ttl=2s"}, family(file))...)
+	again := start(t, url, nil, args([]string{"run", "k", "--restart", "--ttl=6s"}, family(file))...)
 	first := pids(t, file, 2)
 	_, code := do(t, url, nil, "release", "k", "--force", "--yes")
 	require.Zero(t, code)
@@ -304,7 +304,7 @@ func TestRunTellsOnceThatItCannotRenew(t *testing.T) {
 	s := redistest.StartN(t, 1, "--appendonly", "yes", "--appendfsync", "always")[0]
 	proxy := redistest.NewProxy(t, s.Addr())
 	file := filepath.Join(t.TempDir(), "pids")
-	p := start(t, "redlock://"+proxy.Addr(), nil, args([]string{"run", "k", "--ttl=3s", "--grace=500ms", "--restart"}, family(file))...)
+	p := start(t, "redlock://"+proxy.Addr(), nil, args([]string{"run", "k", "--ttl=6s", "--grace=500ms", "--restart"}, family(file))...)
 	pids(t, file, 2)
 	proxy.Close()
 	p.Sees(t, "campaigning again")

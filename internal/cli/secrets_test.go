@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/backends"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/keepalive"
 	"github.com/tonsurance/lockkeeper/leader"
@@ -104,8 +105,20 @@ func (s *secrets) options() *redlock.Options {
 		OnRequest: func(node string, _ time.Duration, err error) { s.record("request", node, err) }}
 }
 
+// dial is for nodes that may not answer.
 func (s *secrets) dial(what string, urls []string, o *redlock.Options) *redlock.Locker {
-	ctx, cancel := context.WithTimeout(s.t.Context(), 500*time.Millisecond)
+	return s.dialWithin(500*time.Millisecond, what, urls, o)
+}
+
+// dialled is for nodes that answer: their client is needed, however busy the machine is.
+func (s *secrets) dialled(what string) *redlock.Locker {
+	l := s.dialWithin(programtest.Limit, what, s.urls(rightPassword), s.options())
+	require.NotNil(s.t, l, what)
+	return l
+}
+
+func (s *secrets) dialWithin(limit time.Duration, what string, urls []string, o *redlock.Options) *redlock.Locker {
+	ctx, cancel := context.WithTimeout(s.t.Context(), limit)
 	defer cancel()
 	l, err := redlock.Dial(ctx, urls, o)
 	s.record(what, err)
@@ -184,8 +197,7 @@ func TestNoSecretIsShown(t *testing.T) {
 	s.dial("a Sentinel that is none", []string{s.urls(rightPassword)[0] + "?master_set=m&sentinel_password=" + url.QueryEscape(wrongPassword)}, s.options())
 	s.dial("a Cluster that is none", []string{s.urls(wrongPassword)[0] + "?cluster=true"}, s.options())
 
-	l := s.dial("dial", s.urls(rightPassword), s.options())
-	require.NotNil(t, l)
+	l := s.dialled("dial")
 	s.all("all is well", l)
 	s.held(l)
 	s.commands()
@@ -233,7 +245,7 @@ func (s *secrets) badURLs() {
 func (s *secrets) held(l *redlock.Locker) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
 	defer cancel()
-	other := s.dial("a rival", s.urls(rightPassword), s.options())
+	other := s.dialled("a rival")
 	keep := &keepalive.Options{Logger: s.log, OnLost: func(_ *keepalive.Keeper, err error) { s.record("lost", err) }, Interval: 50 * time.Millisecond}
 	s.record("do", keepalive.Do(ctx, l, "kept", 2*time.Second, func(ctx context.Context) error {
 		_, err := other.TryAcquire(ctx, "kept", time.Second)

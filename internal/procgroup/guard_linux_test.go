@@ -13,11 +13,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"golang.org/x/sys/unix"
 )
 
 // long is for what has to happen, on however busy a machine.
-const long = time.Minute
+const long = programtest.Limit
 
 // TestMain makes the test program its own guard.
 func TestMain(m *testing.M) {

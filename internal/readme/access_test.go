@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
@@ -55,7 +56,7 @@ func everyday(t *testing.T, s *redistest.Server, url string) (trouble []string) 
 		note("dial", err)
 		if err == nil {
 			defer waiter.Close()
-			ctx, cancel := context.WithTimeout(ctx, 20*time.Second) // without del it is not freed
+			ctx, cancel := context.WithTimeout(ctx, programtest.Limit)
 			defer cancel()
 			waited := make(chan error, 1)
 			go func() {
@@ -65,14 +66,17 @@ func everyday(t *testing.T, s *redistest.Server, url string) (trouble []string) 
 				}
 				waited <- err
 			}()
-			for range 200 { // until it stands and says that it listens, or is seen not to be able to
+			for ctx.Err() == nil { // until it stands and says that it listens, or is seen not to be able to
 				asked := s.Do("HGETALL", redlock.StandingPrefix+"asked:{redlock:k}redlock:k")
 				if strings.Contains(asked, redlock.WakePrefix) || s.Do("ACL", "LOG") != "" {
 					break
 				}
 				time.Sleep(10 * time.Millisecond)
 			}
-			note("release", lease.Release(ctx))
+			if err := lease.Release(ctx); err != nil { // without del: it is not freed for the waiter either
+				note("release", err)
+				cancel()
+			}
 			note("wait", <-waited)
 		}
 		note("release again", lease.Release(ctx))
