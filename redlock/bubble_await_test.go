@@ -26,12 +26,20 @@ func (q *quorum) awaits(ctx context.Context, l *Locker, key string, ttl time.Dur
 	return got
 }
 
-// countAlike makes all nodes count alike.
-func countAlike(t *testing.T, l *Locker) {
-	lease := must(t)(l.TryAcquire(t.Context(), "k", time.Minute))
-	time.Sleep(100 * time.Millisecond)
-	require.NoError(t, lease.Release(t.Context()))
-	time.Sleep(100 * time.Millisecond)
+// countAlike makes all nodes count alike: one that began above a token stays there until the
+// tokens have reached it.
+func (q *quorum) countAlike(l *Locker) {
+	q.t.Helper()
+	for range 1000 {
+		lease := must(q.t)(l.TryAcquire(q.t.Context(), "k", time.Minute))
+		time.Sleep(100 * time.Millisecond)
+		require.NoError(q.t, lease.Release(q.t.Context()))
+		time.Sleep(100 * time.Millisecond)
+		if counts := q.nodes[0].count("k"); counts == q.nodes[1].count("k") && counts == q.nodes[2].count("k") {
+			return
+		}
+	}
+	q.t.Fatal("the nodes count differently")
 }
 
 func TestALeaseThatWasWaitedForStartsWithAClaimAndGrows(t *testing.T) {
@@ -39,7 +47,7 @@ func TestALeaseThatWasWaitedForStartsWithAClaimAndGrows(t *testing.T) {
 		q := newQuorum(t, 3)
 		one, _ := q.warm()
 		two, _ := q.warm()
-		countAlike(t, one)
+		q.countAlike(one)
 		held := must(t)(one.TryAcquire(t.Context(), "k", time.Minute))
 		got := q.awaits(t.Context(), two, "k", time.Minute)
 		time.Sleep(10 * time.Second)
@@ -73,7 +81,7 @@ func TestASuspensionDuringAWaitLengthensNoLease(t *testing.T) {
 			base := slept
 			return func() time.Duration { return slept - base }
 		}
-		countAlike(t, one)
+		q.countAlike(one)
 		held := must(t)(one.TryAcquire(t.Context(), "k", time.Minute))
 		got := q.awaits(t.Context(), two, "k", time.Minute)
 		time.Sleep(5 * time.Second)
@@ -213,7 +221,7 @@ func TestALeaseThatWasWaitedForStandsOnAllNodesSoon(t *testing.T) {
 			one, _ := q.warm()
 			two, _ := q.warm()
 			if !counts {
-				countAlike(t, one)
+				q.countAlike(one)
 			}
 			k, _ := script.NewKeys("redlock:", "k")
 			require.NoError(t, q.nodes[2].redis.Set(k.Lock, "foreign"))

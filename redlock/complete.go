@@ -20,8 +20,9 @@ const (
 	// completePause is before the first time; it doubles from one to the next.
 	completions   = 8
 	completePause = 5 * time.Millisecond
-	// maxPausing is how many requests may be in such a pause at one node. A node that fails
-	// for more leases than that at once is asked by their next extends.
+	// maxPausing is about how many requests may be in such a pause at one node: leases that
+	// look at the same moment may go beyond it. A node that fails for more leases than that
+	// at once is asked by their next extends.
 	maxPausing = 128
 )
 
