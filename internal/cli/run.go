@@ -147,7 +147,8 @@ REDIS_RETRY_DELAY_MS the time between them.`,
 	flags.BoolVarP(&r.quiet, "quiet", "q", false, "say nothing but errors, and nothing if another holds it")
 	exitStatuses(c, `Exit status: the command's own (128+n if signal n ended it; SIGINT ends lockkeeper, too), or
   64    usage: a bad flag, key, ttl or URL; nothing was run
-  69    unavailable: the store could not decide in time; nothing was run
+  69    unavailable: the store could not decide in time, or it refuses (no permission);
+        nothing was run
   75    held by another, with --once or --wait; nothing was run
   76    lost: the lease was lost, and the command was ended if it still ran
   126   the command can't be executed
