@@ -30,7 +30,7 @@ func TestANameThatIsNoLocksIsNotSaidToBeFreeAndNoMore(t *testing.T) {
 			for _, with := range [][]string{nil, {"--token", held.Token}} {
 				out, code = do(t, url, nil, append([]string{"release", name, "--force", "--yes"}, with...)...)
 				require.Equal(t, exitHeld, code, out)
-				require.Contains(t, flat(out), "nothing was broken: no lock has the name "+name+", want: lockkeeper release 'P' --force")
+				require.Contains(t, flat(out), "nothing was broken: no lock has the name "+name+", which stands for P: see who holds that by lockkeeper show 'P'")
 			}
 		}
 		out, code = do(t, url, nil, "show", "P;slot=2000")

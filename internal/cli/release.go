@@ -105,7 +105,7 @@ func nothingOf(k inspect.Reading, name string) error {
 	case name == "":
 		return &status{exitHeld, fmt.Errorf("nothing was broken: %s has no %s", printable(k.Part.Of), k.Part.What)}
 	}
-	return &status{exitHeld, fmt.Errorf("nothing was broken: no lock has the name %s, want: lockkeeper release %s --force", printable(k.Key), quoted(name))}
+	return &status{exitHeld, fmt.Errorf("nothing was broken: no lock has the name %s, which stands for %s: see who holds that by lockkeeper show %s", printable(k.Key), printable(name), quoted(name))}
 }
 
 // seenTerm checks that the hold with this token is the one that was seen. over: it is not,
