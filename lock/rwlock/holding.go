@@ -1,6 +1,7 @@
 package rwlock
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,12 +96,14 @@ func (h *holding) takePlaces(a *attempt) error {
 		})
 	}
 	wg.Wait()
+	var failed error
 	for _, err := range errs { // the error that had the others cancelled, and not theirs
 		if err != nil && (h.ctx.Err() != nil || !errors.Is(err, context.Canceled)) {
 			return err
 		}
+		failed = cmp.Or(failed, err)
 	}
-	return nil
+	return failed // nil only where every place was acquired: a store may say Canceled for itself
 }
 
 // placeName is that of a slot of the readers' semaphore.
