@@ -88,7 +88,7 @@ func (b *both) check(ctx context.Context, key string, ttl time.Duration) error {
 	}
 	old, oldName := store(b.old, key)
 	next, nextName := store(b.next, key)
-	if oldName == nextName && reflect.TypeOf(old).Comparable() && old == next {
+	if oldName == nextName && reflect.ValueOf(old).Comparable() && old == next {
 		return fmt.Errorf("%w: both stores are the same locker, which would refuse itself", ErrInvalid)
 	}
 	return nil

@@ -52,6 +52,19 @@ func TestWhatBothCanNotDoIsRefusedWithWhatToDo(t *testing.T) {
 	}
 }
 
+// withAny is a store of the user's that has what can't be compared in a field that could.
+type withAny struct {
+	any
+	lock.Locker
+}
+
+func TestBothComparesNoStoresThatCanNotBeCompared(t *testing.T) {
+	both := lock.Both(withAny{[]int{1}, memory.New()}, withAny{[]int{2}, memory.New()})
+	lease, err := both.TryAcquire(t.Context(), "k", ttl)
+	require.NoError(t, err)
+	require.NoError(t, lease.Release(t.Context()))
+}
+
 // noRaise has leases of which only the least is known that a Lease must do.
 type noRaise struct{ inner lock.Locker }
 
