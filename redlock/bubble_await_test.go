@@ -49,6 +49,7 @@ func TestALeaseThatWasWaitedForStartsWithAClaimAndGrows(t *testing.T) {
 		two, _ := q.warm()
 		q.countAlike(one)
 		held := must(t)(one.TryAcquire(t.Context(), "k", time.Minute))
+		synctest.Wait() // it is on all nodes
 		got := q.awaits(t.Context(), two, "k", time.Minute)
 		time.Sleep(10 * time.Second)
 		start := time.Now()
@@ -83,6 +84,7 @@ func TestASuspensionDuringAWaitLengthensNoLease(t *testing.T) {
 		}
 		q.countAlike(one)
 		held := must(t)(one.TryAcquire(t.Context(), "k", time.Minute))
+		synctest.Wait() // it is on all nodes
 		got := q.awaits(t.Context(), two, "k", time.Minute)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
@@ -152,6 +154,7 @@ func TestAWaitOutlastsAnOutageThatIsShort(t *testing.T) {
 		one, _ := q.warm()
 		two, nets := q.warm()
 		held := must(t)(one.TryAcquire(t.Context(), "k", time.Minute))
+		synctest.Wait() // it is on all nodes
 		got := q.awaits(t.Context(), two, "k", time.Minute)
 		for _, n := range nets {
 			n.set(refuse)
@@ -192,6 +195,7 @@ func TestANotificationOfNobodyOrNothingDoesNoHarm(t *testing.T) {
 		one, _ := q.warm()
 		two, _ := q.warm()
 		held := must(t)(one.TryAcquire(t.Context(), "k", time.Minute))
+		synctest.Wait() // it is on all nodes
 		got := q.awaits(t.Context(), two, "k", time.Minute)
 		var id string
 		for _, s := range two.pushes.all() {
@@ -277,6 +281,7 @@ func TestOnRefreshIsToldOfWhatAWaitCostsANode(t *testing.T) {
 		require.NoError(t, free.Release(t.Context()))
 		require.Empty(t, refreshes, "nobody waited")
 		held := must(t)(one.TryAcquire(t.Context(), "k", time.Minute))
+		synctest.Wait() // it is on all nodes: a waiter that has a vote asks the others more often
 		got := q.awaits(t.Context(), two, "k", time.Minute)
 		time.Sleep(10 * time.Second)
 		require.NoError(t, held.Release(t.Context()))
