@@ -96,24 +96,7 @@ func (b *both) check(ctx context.Context, key string, ttl time.Duration) error {
 
 // isBoth reports whether l is or has a Both.
 func isBoth(l Locker) bool {
-	for l != nil {
-		if _, ok := l.(*both); ok {
-			return true
-		}
-		l, _ = below(l, "")
-	}
-	return false
-}
-
-// store is what is below all decorators of l, and key's name there.
-func store(l Locker, key string) (Locker, string) {
-	for {
-		inner, name := below(l, key)
-		if inner == nil {
-			return l, key
-		}
-		l, key = inner, name
-	}
+	return has(l, func(l Locker) bool { _, ok := l.(*both); return ok })
 }
 
 func (b *both) TryAcquire(ctx context.Context, key string, ttl time.Duration) (Lease, error) {

@@ -121,15 +121,34 @@ func below(l Locker, key string) (Locker, string) {
 	return nil, key
 }
 
+// store is what is below all decorators of l, and key's name there.
+func store(l Locker, key string) (Locker, string) {
+	for {
+		inner, name := below(l, key)
+		if inner == nil {
+			return l, key
+		}
+		l, key = inner, name
+	}
+}
+
+// has reports whether l, or what it decorates, is such a locker.
+func has(l Locker, is func(Locker) bool) bool {
+	for ; l != nil; l, _ = below(l, "") {
+		if is(l) {
+			return true
+		}
+	}
+	return false
+}
+
 // fullKey is key's name in the store below l, for an attempt that failed with err: the
 // name that err has, and else what the decorators make of key.
 func fullKey(l Locker, key string, err error) string {
 	if held, ok := errors.AsType[*HeldError](err); ok && held.Key != "" {
 		return held.Key
 	}
-	for l != nil {
-		l, key = below(l, key)
-	}
+	_, key = store(l, key)
 	return key
 }
 

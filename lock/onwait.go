@@ -64,13 +64,7 @@ func (r *waitReport) close() {
 
 // slotted reports whether l is or has a Semaphore of more than one slot.
 func slotted(l Locker) bool {
-	for l != nil {
-		if s, ok := l.(*semaphore); ok && s.n > 1 {
-			return true
-		}
-		l, _ = below(l, "")
-	}
-	return false
+	return has(l, func(l Locker) bool { s, ok := l.(*semaphore); return ok && s.n > 1 })
 }
 
 // note takes in why an attempt did not get the key.
