@@ -30,6 +30,10 @@
 // started can't know whether a holder still lives: its refusal says so
 // ([lock.HeldError].Unconfirmed) and when asking again would show it.
 //
+// What the store's clock ([Entry.Time]) gains on this process's while that reads it,
+// beyond 2 %, is taken off its ages: so a clock that is set forward ends no hold for those
+// who stand by. A process that starts after that can't notice.
+//
 // A lease's Expiry is counted from before the write that took or renewed it was sent,
 // less 1 % of the ttl. So two holders never overlap while each clock that takes part is
 // within 1 % of the true rate.

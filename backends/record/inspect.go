@@ -78,7 +78,7 @@ func (l *Locker) List(ctx context.Context, prefix string) iter.Seq2[lock.Info, e
 			if e.Version == "" || key == "" || !strings.HasPrefix(key, prefix) {
 				continue
 			}
-			l.observe(name, e, time.Now())
+			e = l.observe(name, e, time.Now())
 			if info := l.info(name, key, e); info.Holder != "" && !yield(info, nil) {
 				return
 			}

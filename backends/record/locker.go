@@ -39,6 +39,7 @@ type Locker struct {
 
 	mu       sync.Mutex // guards all below; never held across a call to the store
 	closed   bool
+	clock    storeClock
 	observed map[string]*observed
 	watched  map[string]*subscription
 	polling  bool // the poller runs
@@ -128,8 +129,7 @@ func (l *Locker) get(ctx context.Context, name, key string) (Entry, error) {
 		// Two names that the store can't distinguish, or a record that was copied by hand.
 		return e, fmt.Errorf("%w: %q is where the record of another key is, %.64q", lock.ErrUnavailable, name, e.Record.Key)
 	}
-	l.observe(name, e, time.Now())
-	return e, nil
+	return l.observe(name, e, time.Now()), nil
 }
 
 // put writes a record and notes that it stands.

@@ -33,10 +33,11 @@ const (
 
 // observe notes a state of name that the store still had when it was asked, which was
 // before received. Counted from the reply and not from the request: the record can have
-// been written in between.
-func (l *Locker) observe(name string, e Entry, received time.Time) {
+// been written in between. It returns the state with no more age than is credible.
+func (l *Locker) observe(name string, e Entry, received time.Time) Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	e.Age = l.clock.credible(e, received)
 	o := l.observed[name]
 	if o == nil {
 		if len(l.observed) >= maxObserved {
@@ -65,6 +66,7 @@ func (l *Locker) observe(name string, e Entry, received time.Time) {
 	if s := l.watched[name]; s != nil {
 		s.update()
 	}
+	return e
 }
 
 // forget makes room. A record that is forgotten is observed anew: a hold in it seems

@@ -103,7 +103,8 @@ type Entry struct {
 	// tell, and is always right; a store that can tell returns at least 1ns.
 	Age time.Duration
 
-	// Time is the store's clock, for first tokens only. Zero: unknown.
+	// Time is the store's clock: for first tokens and, where Age goes by it, to notice that
+	// it was set forward. Zero: unknown.
 	Time time.Time
 }
 

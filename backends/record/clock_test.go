@@ -1,0 +1,92 @@
+package record_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tonsurance/lockkeeper/backends/record"
+	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
+	"github.com/tonsurance/lockkeeper/lock"
+)
+
+// settable is a store whose clock, which stamps records and tells their ages, can be set.
+type settable struct {
+	record.Store
+	ahead  atomic.Int64
+	stamps sync.Map // by how much the clock was ahead when a name was put
+}
+
+func (s *settable) Put(ctx context.Context, name string, r record.Record, version string) (string, error) {
+	stamp := s.ahead.Load()
+	v, err := s.Store.Put(ctx, name, r, version)
+	if err == nil {
+		s.stamps.Store(name, stamp)
+	}
+	return v, err
+}
+
+func (s *settable) Get(ctx context.Context, name string) (record.Entry, error) {
+	e, err := s.Store.Get(ctx, name)
+	ahead := s.ahead.Load()
+	e.Time = e.Time.Add(time.Duration(ahead))
+	if stamp, ok := s.stamps.Load(name); ok {
+		e.Age += time.Duration(ahead - stamp.(int64))
+	}
+	return e, err
+}
+
+func TestAClockThatIsSetForwardEndsNoHoldForWhoHasSeenIt(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		slow  time.Duration // of the way back of a reply before the clock is set
+		ahead time.Duration
+	}{
+		{"by more than the ttl", 0, time.Minute},
+		{"by less than the ttl", 0, 20 * time.Second},
+		{"after a slow reply", 3 * time.Second, time.Minute},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, m *recordtest.Memory) {
+				s := &settable{Store: m.Client(true, false)}
+				holder, p := over(t, s, nil), over(t, s, nil)
+				began := time.Now()
+				lease := take(t, holder, "k", 30*time.Second)
+				holder.crash() // it holds until its expiry all the same
+				p.faults.Delay(c.slow, false)
+				_, err := p.TryAcquire(t.Context(), "k", time.Second)
+				require.ErrorIs(t, err, lock.ErrHeld)
+				p.faults.Delay(0, false)
+
+				s.ahead.Store(int64(c.ahead))
+				granted, err := lock.Acquire(t.Context(), p, "k", time.Second, nil)
+				require.NoError(t, err)
+				require.False(t, time.Now().Before(lease.Expiry()), "two holders")
+				require.Less(t, time.Since(began), 40*time.Second, "by its own clock it knows")
+				require.Greater(t, granted.Token(), lease.Token())
+			})
+		})
+	}
+}
+
+func TestAStoresClockThatRunsFastByWhatClocksMayCostsNoTime(t *testing.T) {
+	bubble(t, func(t *testing.T, m *recordtest.Memory) {
+		s := &settable{Store: m.Client(true, false)}
+		holder, p := over(t, s, nil), over(t, s, nil)
+		used(t, holder, "other")
+		for i := range 100 { // 2 % in all
+			s.ahead.Store(int64(time.Duration(i) * 20 * time.Millisecond))
+			_, err := p.Inspect(t.Context(), "other")
+			require.NoError(t, err)
+			time.Sleep(time.Second)
+		}
+		take(t, holder, "k", 10*time.Second)
+		holder.crash()
+		time.Sleep(10200 * time.Millisecond)
+		take(t, p, "k", time.Second) // at its first sight, by the store's age
+	})
+}
