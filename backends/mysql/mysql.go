@@ -108,8 +108,18 @@ func open(cfg *mysql.Config, o *Options) (*Locker, error) {
 	if cfg.Params == nil {
 		cfg.Params = map[string]string{}
 	}
-	// The hour that a time zone repeats in autumn must not be read as the other one.
-	cfg.Params["time_zone"] = "'+00:00'"
+	// One SET for each connection. The hour that a time zone repeats in autumn must not be read
+	// as the other one. Where the server's default is autocommit=0, a hold would be confirmed and
+	// never committed: it would end with its connection, and others would not see it. In
+	// character sets such as gbk, a byte of a key could swallow the quote's escape behind it.
+	for name, value := range map[string]string{"time_zone": "'+00:00'", "autocommit": "1", "character_set_client": "utf8mb4"} {
+		for given := range cfg.Params {
+			if strings.EqualFold(given, name) { // the DSN must not have another word
+				delete(cfg.Params, given)
+			}
+		}
+		cfg.Params[name] = value
+	}
 	cfg.ClientFoundRows = false
 	cfg.InterpolateParams = true // one round trip, and it works through poolers
 	connector, err := mysql.NewConnector(cfg)
@@ -118,9 +128,20 @@ func open(cfg *mysql.Config, o *Options) (*Locker, error) {
 	}
 	db := sql.OpenDB(connector)
 	db.SetMaxOpenConns(8)
-	db.SetMaxIdleConns(2)
+	db.SetMaxIdleConns(idleConns)
 	db.SetConnMaxLifetime(5 * time.Minute) // a name that leads elsewhere now is noticed
-	store, err := rows.NewStore(db, opts.Table, dialect)
+	d := dialect
+	d.Judge = func(err error) error {
+		err = judge(err)
+		if errors.Is(err, errReadOnly) {
+			// After a fail-over the name leads to another server, and old connections still to
+			// this one: the next request connects anew.
+			db.SetMaxIdleConns(0)
+			db.SetMaxIdleConns(idleConns)
+		}
+		return err
+	}
+	store, err := rows.NewStore(db, opts.Table, d)
 	if err == nil {
 		opts.Record.Names = names
 		var l *record.Locker
@@ -135,6 +156,12 @@ func open(cfg *mysql.Config, o *Options) (*Locker, error) {
 // Close ends what is under way, as record.Locker's Close says, and closes the connections.
 func (l *Locker) Close() error { return errors.Join(l.Locker.Close(), l.db.Close()) }
 
+// idleConns is how many connections stay open while nobody asks.
+const idleConns = 2
+
+// errReadOnly is matched by the errors of a server that takes no writes.
+var errReadOnly = errors.New("name the primary server")
+
 // Numbers of the server's errors, from its manual.
 const (
 	duplicateKey        = 1062
@@ -142,9 +169,20 @@ const (
 	readOnlyOption      = 1290
 	readOnlyTransaction = 1792
 	readOnlyMode        = 1836
+
+	// Another write came first, and this one is rolled back: of MariaDB with
+	// innodb_snapshot_isolation, and of a deadlock, which Galera reports for a conflict.
+	recordChanged = 1020
+	deadlock      = 1213
+
+	// Limits that pass, although their SQLSTATE is that of mistakes.
+	tooManyOfUser = 1203
+	limitOfUser   = 1226
+	tooManyStmts  = 1461
 )
 
-// refusals are errors that asking again does not mend, and what does.
+// refusals are errors that asking again does not mend, and what does. Others with the SQLSTATEs
+// of a wrong statement or a refused login are no less final, see judge.
 var refusals = map[uint16]string{
 	1044: "grant this user SELECT, INSERT, UPDATE and DELETE on the table",
 	1045: "check user and password, and whether the server wants TLS",
@@ -153,7 +191,17 @@ var refusals = map[uint16]string{
 	1227: "grant this user the privilege that it names",
 	1698: "check user and password",
 	1054: "the table is of something else: name another",
+	1064: "the table's name may be a word of SQL: name another",
+	1130: "let users of this host connect",
+	1193: "a parameter of the DSN is no variable of this server",
 	1251: "give this user an authentication plugin that the driver knows",
+	1364: "the table is of something else: name another",
+	1406: "the table is of something else: name another",
+	1820: "set this user's password anew: it has expired",
+	1862: "set this user's password anew: it has expired",
+	3118: "unlock the account", // MySQL
+	3159: "the server wants TLS: tls=true",
+	4151: "unlock the account", // MariaDB
 }
 
 func judge(err error) error {
@@ -162,15 +210,23 @@ func judge(err error) error {
 		return err
 	}
 	switch e.Number {
-	case duplicateKey:
+	case duplicateKey, recordChanged, deadlock:
 		return fmt.Errorf("%w: %w", record.ErrChanged, err)
 	case noSuchTable:
 		return rows.ErrNoTable
 	case readOnlyOption, readOnlyTransaction, readOnlyMode:
-		return fmt.Errorf("%w; name the primary server", err) // after a fail-over that is another one
+		return fmt.Errorf("%w; %w", err, errReadOnly) // after a fail-over that is another one
+	case tooManyOfUser, limitOfUser, tooManyStmts:
+		return err
 	}
 	if do, ok := refusals[e.Number]; ok {
 		return fmt.Errorf("%w: %w; %s", lock.ErrRefused, err, do)
+	}
+	switch state := string(e.SQLState[:]); {
+	case strings.HasPrefix(state, "42"): // no such column, a view that can't be written, no right
+		return fmt.Errorf("%w: %w; name a table that is lockkeeper's, and grant this user what it needs", lock.ErrRefused, err)
+	case strings.HasPrefix(state, "28"):
+		return fmt.Errorf("%w: %w; check user and password", lock.ErrRefused, err)
 	}
 	return err
 }
@@ -212,7 +268,7 @@ func init() { registry.Register("mysql", openURL) }
 // openURL takes mysql://user:password@host:3306/database?table=&tls-ca=...
 func openURL(_ context.Context, rest string) (lock.Locker, error) {
 	u, err := url.Parse("mysql:" + rest)
-	if err != nil || u.Host == "" || u.Fragment != "" {
+	if err != nil || u.Opaque != "" || strings.Contains(rest, "#") {
 		return nil, fmt.Errorf("%w: want mysql://user:password@host:3306/database; characters that mean something in a URL must be percent-encoded", lock.ErrInvalid)
 	}
 	p, err := urlparams.Parse(u.RawQuery, u.Fragment)
@@ -220,11 +276,13 @@ func openURL(_ context.Context, rest string) (lock.Locker, error) {
 		return nil, err
 	}
 	cfg := mysql.NewConfig()
+	cfg.Logger = &mysql.NopLogger{} // it would write to stderr what is in the errors
 	cfg.Net, cfg.Addr = "tcp", u.Host
 	if u.Port() == "" {
 		cfg.Addr = net.JoinHostPort(u.Hostname(), "3306")
 	}
-	if socket := p.Text("socket"); socket != "" {
+	socket := p.Text("socket")
+	if socket != "" {
 		cfg.Net, cfg.Addr = "unix", socket
 	}
 	cfg.User = u.User.Username()
@@ -235,6 +293,12 @@ func openURL(_ context.Context, rest string) (lock.Locker, error) {
 	o := &Options{Table: p.Text("table"), Record: record.Options{Owner: p.Text("owner"), Poll: p.Duration("poll")}}
 	if err := p.Done(); err != nil {
 		return nil, err
+	}
+	switch {
+	case u.Hostname() == "" && socket == "":
+		return nil, fmt.Errorf("%w: no host is named, want mysql://user:password@host:3306/database, or socket=", lock.ErrInvalid)
+	case strings.Contains(u.Host, ","):
+		return nil, fmt.Errorf("%w: several hosts are named, want one: that of the primary server, or of a proxy that follows it", lock.ErrInvalid)
 	}
 	if o.TLS, err = tlsfile.Load(ca, cert, key); err != nil {
 		return nil, fmt.Errorf("%w: %w", lock.ErrInvalid, err)

@@ -26,7 +26,6 @@ import (
 	"iter"
 	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/backends/record"
@@ -55,15 +54,17 @@ type Dialect struct {
 	// whose clients all run on it.
 	Machine func() (stamp int64, clock string)
 
-	// InsertEnd follows the INSERT, such as "ON CONFLICT DO NOTHING"; UpdateEnd the UPDATE, and
-	// must begin with RETURNING if PutReturning is used. Both may be empty.
+	// InsertEnd follows the INSERT, such as "ON CONFLICT (name) DO NOTHING", which names the
+	// column so that a table without a key on it is refused; UpdateEnd the UPDATE, and must
+	// begin with RETURNING if PutReturning is used. Both may be empty.
 	InsertEnd, UpdateEnd string
 
 	// Placeholder is the n-th parameter, from 1. nil means ?.
 	Placeholder func(n int) string
 
-	// Judge says what an error of the driver means: record.ErrChanged for a duplicate key,
-	// ErrNoTable, lock.ErrRefused, wrapped with what to do; anything else as it is.
+	// Judge says what an error of the driver means: record.ErrChanged for a duplicate key, and
+	// for a statement that is rolled back because another came first; ErrNoTable; lock.ErrRefused,
+	// wrapped with what to do; anything else as it is.
 	Judge func(err error) error
 
 	// Describe adds facts and warnings, and may be nil.
@@ -89,9 +90,8 @@ type Store struct {
 	place                             func(n int) string // the n-th parameter
 	get, insert, update, remove, list string
 
-	mu     sync.Mutex // guards made
-	made   bool       // the table is there, or this Store may not make it
 	create string
+	making chan struct{} // has room for one request, which makes the table
 }
 
 var tableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}(\.[A-Za-z_][A-Za-z0-9_]{0,62})?$`)
@@ -108,7 +108,7 @@ func NewStore(db *sql.DB, table string, d Dialect) (*Store, error) {
 	if db == nil {
 		return nil, fmt.Errorf("%s: %w: the database is nil", d.Name, lock.ErrInvalid)
 	}
-	s := &Store{db: db, d: d, table: table}
+	s := &Store{db: db, d: d, table: table, making: make(chan struct{}, 1)}
 	p := d.Placeholder
 	if p == nil {
 		p = func(int) string { return "?" }
@@ -134,7 +134,7 @@ func NewStore(db *sql.DB, table string, d Dialect) (*Store, error) {
 	}
 	at, by = stamp(3)
 	s.update = fill(fmt.Sprintf("UPDATE {table} SET version = %s, record = %s, stamp = %s, clock = %s WHERE name = %s AND version = %s %s", p(1), p(2), at, by, p(last), p(last+1), d.UpdateEnd))
-	s.get = fill(fmt.Sprintf("SELECT %s FROM {table} WHERE name = %s", columns, p(1)))
+	s.get = fill(fmt.Sprintf("SELECT %s FROM {table} WHERE name = %s LIMIT 2", columns, p(1)))
 	s.remove = fill(fmt.Sprintf("DELETE FROM {table} WHERE name = %s AND version = %s", p(1), p(2)))
 	s.list = fill(fmt.Sprintf("SELECT %s, name FROM {table} WHERE name > %s ORDER BY name LIMIT %d", columns, p(1), page))
 	s.create = fill(d.Create)
@@ -172,23 +172,48 @@ func (s *Store) entry(version string, body []byte, stamp int64, clock string, no
 	return e, nil
 }
 
+// rereads is how often a read is made anew that the server has rolled back for another's write.
+const rereads = 10
+
 // Get reads one row.
 func (s *Store) Get(ctx context.Context, name string) (e record.Entry, err error) {
-	err = s.with(ctx, func() error {
+	for range rereads {
+		err = s.with(ctx, func() (err error) {
+			e, err = s.row(ctx, name)
+			return err
+		})
+		if !errors.Is(err, record.ErrChanged) {
+			return e, err
+		}
+	}
+	return e, fmt.Errorf("a read was rolled back %d times: %v", rereads, err)
+}
+
+// row is the one row of name. Two of them, in a table that was copied without its key, would be
+// two locks: a hold in one does not show in the other. Whoever made the later of them reads
+// after that, as an attempt does, and so does everybody else, so that at most the holder in
+// the earlier one goes on.
+func (s *Store) row(ctx context.Context, name string) (e record.Entry, err error) {
+	rows, err := s.db.QueryContext(ctx, s.get, []byte(name))
+	if err != nil {
+		return e, err
+	}
+	defer rows.Close()
+	for n := 0; rows.Next(); n++ {
+		if n > 0 {
+			return record.Entry{}, fmt.Errorf("%w: the table %s has two rows of one key, because its column name is no primary key: stop what locks by it, empty the table and make name its primary key", lock.ErrRefused, s.table)
+		}
 		var version, clock, present string
 		var body []byte
 		var stamp, now int64
-		err := s.db.QueryRowContext(ctx, s.get, []byte(name)).Scan(&version, &body, &stamp, &clock, &now, &present)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
+		if err := rows.Scan(&version, &body, &stamp, &clock, &now, &present); err != nil {
+			return record.Entry{}, err
 		}
-		if err != nil {
-			return err
+		if e, err = s.entry(version, body, stamp, clock, now, present); err != nil {
+			return e, err
 		}
-		e, err = s.entry(version, body, stamp, clock, now, present)
-		return err
-	})
-	return e, err
+	}
+	return e, rows.Err()
 }
 
 // Put writes one row, or none. Versions are random: a counter would begin anew with a row
@@ -317,19 +342,19 @@ func (s *Store) with(ctx context.Context, request func() error) error {
 	if !errors.Is(err, ErrNoTable) {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.made {
-		_, created := s.db.ExecContext(ctx, s.create)
-		// Another may have made it at the same time: the request says whether it is there.
-		if err = s.judge(request()); errors.Is(err, ErrNoTable) && created != nil {
-			return s.noTable(s.judge(created))
-		}
-		s.made = true
-		return err
+	select { // making it may take long, where another transaction is at it
+	case s.making <- struct{}{}:
+		defer func() { <-s.making }()
+	case <-ctx.Done():
+		return fmt.Errorf("another request makes the table: %w", ctx.Err())
 	}
-	if err = s.judge(request()); errors.Is(err, ErrNoTable) {
-		s.made = false // it was dropped: the next request makes it again
+	if err = s.judge(request()); !errors.Is(err, ErrNoTable) {
+		return err // another request of this process has made it
+	}
+	_, created := s.db.ExecContext(ctx, s.create)
+	// Another process may have made it at the same time: the request says whether it is there.
+	if err = s.judge(request()); errors.Is(err, ErrNoTable) && created != nil {
+		return s.noTable(s.judge(created))
 	}
 	return err
 }
