@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
@@ -50,12 +51,16 @@ type refusal struct {
 	code int
 	status
 	after time.Duration // of Retry-After; 0: none
+	to    string        // where a redirect leads, without path and parameters
 }
 
 func (r *refusal) Error() string {
 	text := fmt.Sprintf("%d %s", r.code, http.StatusText(r.code))
 	if r.Message != "" {
 		text += ": " + r.Message
+	}
+	if r.to != "" {
+		text += ", a redirect to " + r.to
 	}
 	if r.after > 0 {
 		text += fmt.Sprintf(" (to be asked again in %v)", r.after)
@@ -68,6 +73,10 @@ func (r *refusal) Error() string {
 func (r *refusal) of(code int, reason string) bool {
 	return r.code == code && r.Kind == "Status" && r.Reason == reason && (r.Details.Kind == "leases" || r.Details.Kind == "Lease")
 }
+
+// lacksRight tells a missing right from a quota and from admission, which are forbidden, too:
+// an authorizer says what the user can't do.
+func (r *refusal) lacksRight() bool { return strings.Contains(r.Message, " cannot ") }
 
 // Error meanings that the store asks for.
 func isAbsent(err error) bool {
@@ -93,10 +102,16 @@ func judge(err error) error {
 		return err
 	}
 	switch {
+	case r.code >= 300 && r.code < 400:
+		return fmt.Errorf("%w: %w; want the URL at which the Kubernetes API server itself answers", lock.ErrRefused, err)
 	case r.code == http.StatusUnauthorized:
 		return fmt.Errorf("%w: %w; check the token or the client's certificate", lock.ErrRefused, err)
 	case r.code == http.StatusForbidden && slices.ContainsFunc(r.Details.Causes, func(c struct{ Reason string }) bool { return c.Reason == "NamespaceTerminating" }):
 		return fmt.Errorf("%w: %w; name another namespace", lock.ErrRefused, err)
+	case r.code == http.StatusForbidden && r.Kind == "":
+		return fmt.Errorf("%w: %w, not by an API server: see to what stands before it", lock.ErrRefused, err)
+	case r.code == http.StatusForbidden && !r.lacksRight():
+		return fmt.Errorf("%w: %w", lock.ErrRefused, err)
 	case r.code == http.StatusForbidden:
 		return fmt.Errorf("%w: %w; bind a Role with get, create, update, watch and list on leases of coordination.k8s.io to it", lock.ErrRefused, err)
 	case r.code == http.StatusNotFound && r.Details.Kind == "namespaces":
@@ -134,6 +149,9 @@ func (a *api) call(ctx context.Context, method, path string, query url.Values, b
 
 func refusalOf(resp *http.Response, text []byte) *refusal {
 	r := &refusal{code: resp.StatusCode, after: retryAfter(resp.Header)}
+	if to, err := resp.Location(); err == nil {
+		r.to = to.Scheme + "://" + to.Host // the rest may have a secret in it
+	}
 	if json.Unmarshal(text, &r.status) != nil || r.Kind != "Status" {
 		r.status = status{} // not by an API server, so it is not quoted
 	}
@@ -214,13 +232,29 @@ func discard(resp *http.Response) {
 	_ = resp.Body.Close()
 }
 
-// retryAfter is what a server asks for, up to an hour; 0: nothing.
+// retryAfter is what a server asks for, up to an hour; 0: nothing. What proxies send may be a
+// date, which counts from the Date of the reply: both are of one clock.
 func retryAfter(h http.Header) time.Duration {
-	seconds, err := strconv.Atoi(h.Get("Retry-After"))
-	if err != nil || seconds < 0 {
+	text := h.Get("Retry-After")
+	if seconds, err := strconv.Atoi(text); err == nil {
+		return time.Duration(max(0, min(seconds, 3600))) * time.Second
+	}
+	at, err := http.ParseTime(text)
+	now, errNow := http.ParseTime(h.Get("Date"))
+	if err != nil || errNow != nil {
 		return 0
 	}
-	return min(time.Duration(seconds)*time.Second, time.Hour)
+	return max(0, min(at.Sub(now), time.Hour))
+}
+
+// sameMethod follows those redirects alone that repeat a request as it is. After others a
+// client sends a GET in place of a write, and the Lease that it receives looks like the answer
+// to a write that was carried out.
+func sameMethod(req *http.Request, via []*http.Request) error {
+	if code := req.Response.StatusCode; len(via) > 3 || code != http.StatusTemporaryRedirect && code != http.StatusPermanentRedirect {
+		return http.ErrUseLastResponse
+	}
+	return nil
 }
 
 // sleep waits for d, or returns ctx's error if it ends before.

@@ -46,8 +46,9 @@ type Locker struct {
 //	...
 //	l, err := kubernetes.New(client, config.Host, &kubernetes.Options{Namespace: "oracle"})
 //
-// A client whose Timeout is not 0 makes a watch anew that often. New asks nothing of the
-// server.
+// A client whose Timeout is not 0 makes a watch anew that often. Its CheckRedirect is not used:
+// a redirect is followed only where it repeats the request as it is (307, 308). New asks nothing
+// of the server.
 func New(client *http.Client, host string, o *Options) (*Locker, error) {
 	if client == nil {
 		return nil, fmt.Errorf("kubernetes: %w: the client is nil", lock.ErrInvalid)
@@ -72,6 +73,9 @@ func newLocker(a *api, o *Options) (*Locker, error) {
 		return nil, fmt.Errorf("kubernetes: %w: Options.ClockSkew is %v, want 0 or %v to %v", lock.ErrInvalid, opts.ClockSkew, time.Millisecond, time.Hour)
 	}
 	a.host = base
+	client := *a.http // the caller's stays as it is
+	client.CheckRedirect = sameMethod
+	a.http = &client
 	opts.Record.Names = names
 	s := newStore(a, opts.Namespace, opts.ClockSkew)
 	l, err := record.New(s, &opts.Record)

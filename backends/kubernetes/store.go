@@ -159,8 +159,20 @@ func (s *store) write(ctx context.Context, name, method, path string, body []byt
 	if err != nil {
 		return "", err
 	}
+	// What passes for an answer and shows another state is of something in between, such as a
+	// cache, or of a read that was sent in place of the write.
+	if sent := noteIn(body); l.Metadata.Annotations[annotation] != sent {
+		return "", fmt.Errorf("%w: the answer to a write shows another state than was written", lock.ErrUnavailable)
+	}
 	s.saw(name, l)
 	return l.version(), nil
+}
+
+// noteIn is the record in the body of a write.
+func noteIn(body []byte) string {
+	var l lease
+	_ = json.Unmarshal(body, &l) // it was made here
+	return l.Metadata.Annotations[annotation]
 }
 
 // Delete removes a Lease that was made here. One that others have made is theirs, although

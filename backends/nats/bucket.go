@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -132,8 +133,28 @@ func (s *store) make(ctx context.Context) error {
 func firstRevision() uint64 {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
-	return 1<<40 + binary.LittleEndian.Uint64(b[:])>>12
+	return leastRevision + binary.LittleEndian.Uint64(b[:])>>12
 }
+
+// leastRevision is below every one of a bucket that was made here, and above those of others:
+// their revisions begin at 1.
+const leastRevision = 1 << 40
+
+// ours refuses a revision of a bucket that somebody has made by another tool in place of the one
+// that was found, and has the next call look at what is there.
+func (s *store) ours(revision uint64) error {
+	if revision >= leastRevision {
+		return nil
+	}
+	s.binding.forget()
+	return fmt.Errorf("%w: the bucket %s was replaced by one that lockkeeper has not made; delete it", lock.ErrRefused, s.bucket())
+}
+
+func (s *store) bucket() string { return s.stream[len("KV_"):] }
+
+// leastMessage is what the server must take as a message: more than a record has, with a key of
+// any length, a long name of its holder and a queue of hundreds.
+const leastMessage = 8 << 10
 
 // fit refuses a bucket in which locks would be lost or mixed up.
 func (s *store) fit(c jetstream.StreamConfig) error {
@@ -141,7 +162,7 @@ func (s *store) fit(c jetstream.StreamConfig) error {
 	switch {
 	case c.Mirror != nil || len(c.Sources) > 0:
 		why, do = "mirrors another", "name the original"
-	case c.FirstSeq == 0:
+	case c.FirstSeq < leastRevision:
 		why = "was not made by lockkeeper: its revisions begin at 1, so that those of before would be used again when it is deleted and made anew"
 		do = "name another bucket, which lockkeeper makes, or delete this one if it is not used"
 	case c.MaxAge > 0:
@@ -150,8 +171,22 @@ func (s *store) fit(c jetstream.StreamConfig) error {
 		why, do = "discards old keys when it is full, also those of locks that are held", "set its discard policy to new"
 	case c.PersistMode == jetstream.AsyncPersistMode:
 		why, do = "acknowledges writes before they are written (persist_mode async)", "name another bucket, which lockkeeper makes"
+	case c.Retention != jetstream.LimitsPolicy:
+		why, do = fmt.Sprintf("deletes keys that were read (its retention is %s), also those of locks that are held", strings.ToLower(c.Retention.String())), "set its retention to limits"
+	case c.SubjectTransform != nil:
+		why, do = "keeps keys under other subjects", "remove its subject transform"
+	case c.NoAck:
+		why, do = "acknowledges no writes", "set no_ack to false"
+	case c.Sealed:
+		why, do = "is sealed, and takes no writes", "name another bucket, which lockkeeper makes"
+	case c.Discard == jetstream.DiscardNew && c.DiscardNewPerSubject:
+		why, do = "takes one write for each key (discard_new_per_subject)", "set that to false"
+	case c.MaxMsgsPerSubject < 1:
+		why, do = "keeps every renewal for ever (its history has no limit)", "set max_msgs_per_subject to 1"
+	case c.MaxMsgSize > 0 && c.MaxMsgSize < leastMessage:
+		why, do = fmt.Sprintf("takes messages of up to %d bytes", c.MaxMsgSize), fmt.Sprintf("allow %d", leastMessage)
 	default:
 		return nil
 	}
-	return fmt.Errorf("%w: the bucket %s %s; %s", lock.ErrRefused, s.stream[len("KV_"):], why, do)
+	return fmt.Errorf("%w: the bucket %s %s; %s", lock.ErrRefused, s.bucket(), why, do)
 }

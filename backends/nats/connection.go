@@ -339,6 +339,9 @@ var codes = map[jetstream.ErrorCode]string{
 	codeNotClustered: "name 1 replica, or use a cluster",
 	10026:            "raise the account's limit of consumers",
 	10027:            "raise the account's limit of streams, or have the bucket made by somebody else",
+	10054:            "raise the bucket's limit of a message's size",
+	10077:            "raise the bucket's limits of messages and bytes, or remove them; Prune makes room, too",
+	10109:            "name another bucket, which lockkeeper makes",
 	10065:            "another stream has the bucket's subjects: name another bucket",
 }
 

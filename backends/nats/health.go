@@ -63,6 +63,13 @@ func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 	if info.Config.Storage == jetstream.MemoryStorage {
 		warn("the bucket is in memory: a restart of its servers forgets all locks")
 	}
+	full := func(what string, has uint64, most int64) {
+		if most > 0 && int64(has) >= most-most/10 {
+			warn("the bucket has %d of %d %s: a full one refuses new keys; raise its limit, or prune", has, most, what)
+		}
+	}
+	full("messages", info.State.Msgs, info.Config.MaxMsgs)
+	full("bytes", info.State.Bytes, info.Config.MaxBytes)
 	if err := s.fit(info.Config); err != nil && node.Err == nil {
 		node.Err = err
 	}

@@ -186,6 +186,9 @@ func (s *store) last(ctx context.Context, name string) (*message, error) {
 	case reply.Message == nil:
 		return nil, errors.New("the server has sent neither a message nor an error")
 	}
+	if err := s.ours(reply.Message.Seq); err != nil {
+		return nil, err
+	}
 	return reply.Message, nil
 }
 
@@ -253,8 +256,10 @@ func (s *store) publish(ctx context.Context, name string, data []byte, h natsgo.
 		switch {
 		case errors.Is(err, jetstream.ErrNoStreamResponse):
 			return 0, fmt.Errorf("no stream takes writes of %s*: the bucket is gone, or its servers can't be reached", s.prefix)
+		case err == nil:
+			return seq, s.ours(seq)
 		case !errors.Is(err, errUndecided):
-			return seq, err
+			return 0, err
 		case time.Since(began) >= answerLimit:
 			// Nothing was written. A leader that is cut off from the replicas goes on like
 			// this until it notices.

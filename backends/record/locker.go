@@ -120,6 +120,9 @@ func (l *Locker) get(ctx context.Context, name, key string) (Entry, error) {
 	bounded, cancel := context.WithTimeout(ctx, l.opts.Timeout)
 	e, err := l.store.Get(bounded, name)
 	cancel()
+	if u, ok := errors.AsType[*unreadable](err); ok {
+		err = fmt.Errorf("what is stored at %q %s", name, u.why)
+	}
 	if err != nil {
 		return e, l.failed(ctx, err)
 	}

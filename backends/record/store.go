@@ -61,15 +61,24 @@ func (r Record) Encode() []byte {
 	return b
 }
 
+// unreadable is why Decode fails.
+type unreadable struct{ why string }
+
+func (e *unreadable) Error() string {
+	return fmt.Sprintf("%v: what is stored there %s", lock.ErrUnavailable, e.why)
+}
+
+func (e *unreadable) Unwrap() error { return lock.ErrUnavailable }
+
 // Decode reads what Encode wrote. Its error matches [lock.ErrUnavailable]: what is there
 // may be the record of a newer version of this package, and must not be taken for free.
 func Decode(b []byte) (Record, error) {
 	var f format
 	if err := json.Unmarshal(b, &f); err != nil || f.Version < 1 || f.Key == "" || f.TTL < 0 {
-		return Record{}, fmt.Errorf("%w: what is stored there is no record of lockkeeper", lock.ErrUnavailable)
+		return Record{}, &unreadable{"is no record of lockkeeper"}
 	}
 	if f.Version > formatVersion {
-		return Record{}, fmt.Errorf("%w: the record has format %d, this program knows up to %d", lock.ErrUnavailable, f.Version, formatVersion)
+		return Record{}, &unreadable{fmt.Sprintf("has format %d, this program knows up to %d", f.Version, formatVersion)}
 	}
 	r := Record{
 		Key: f.Key, Token: f.Token, Term: f.Term, Holder: f.Holder,

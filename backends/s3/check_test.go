@@ -356,12 +356,17 @@ func TestWhatAskingAgainDoesNotMendIsRefusedWithWhatToDo(t *testing.T) {
 		"501 NotImplemented":        "conditional writes",
 		"403 Unheard":               "check the credentials and their rights",
 		"405 MethodNotAllowed":      "speaks the protocol of S3",
+		"404 ":                      "speaks the protocol of S3",
+		"400 400":                   "400 Bad Request; check that the endpoint",
+		"403 InvalidObjectState":    "except the prefix from the lifecycle rule",
+		"400 InvalidRequest":        "does not take such requests",
+		"400 KMS.DisabledException": "encrypted by",
 	} {
 		f := newFake()
 		var status int
 		var name string
-		_, err := fmt.Sscan(code, &status, &name)
-		require.NoError(t, err)
+		_, err := fmt.Sscanf(code, "%d %s", &status, &name)
+		require.True(t, err == nil || name == "", err)
 		f.fail = func(*http.Request) (int, string) { return status, name }
 		_, err = locker(t, f.client(), nil).TryAcquire(t.Context(), "k", time.Minute)
 		require.ErrorIs(t, err, lock.ErrRefused, code)

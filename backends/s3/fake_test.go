@@ -3,6 +3,8 @@ package s3
 import (
 	"context"
 	"crypto/md5"
+	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/xml"
 	"fmt"
@@ -29,6 +31,8 @@ type fake struct {
 	writesAnyway                 bool // refuses, and writes
 	noConditions                 bool // answers 501 to them
 	noETag, versioned            bool
+	retains                      bool          // takes no PUT without a sum of its content
+	encrypted                    bool          // gives new objects an ETag that is no hash
 	dateAhead                    time.Duration // Date before Last-Modified, as a proxy's clock
 
 	mu        sync.Mutex // guards all below
@@ -44,9 +48,13 @@ type fake struct {
 type fakeObject struct {
 	body []byte
 	put  time.Time
+	tag  string // "": a hash of the body
 }
 
 func (o fakeObject) etag() string {
+	if o.tag != "" {
+		return o.tag
+	}
 	sum := md5.Sum(o.body)
 	return `"` + hex.EncodeToString(sum[:]) + `"`
 }
@@ -124,12 +132,17 @@ func (f *fake) serve(w http.ResponseWriter, req *http.Request) {
 		f.list(w, req.URL.Query().Get("prefix"))
 	case req.Method == http.MethodPut && f.noConditions && match+noneMatch != "":
 		refuse(http.StatusNotImplemented, "NotImplemented")
+	case req.Method == http.MethodPut && f.retains && !sumOf(body, req.Header.Get("Content-MD5")):
+		refuse(http.StatusBadRequest, "InvalidRequest")
 	case req.Method == http.MethodPut:
 		exists := there && noneMatch != "" && !f.ignoreNoneMatch
 		gone := !there && match != "" && !f.ignoreMatch
 		other := there && match != "" && match != o.etag() && !f.ignoreMatch
 		if !exists && !gone && !other || f.writesAnyway {
-			o = fakeObject{body, now}
+			o = fakeObject{body: body, put: now}
+			if f.encrypted {
+				o.tag = `"` + strings.ToLower(rand.Text()) + `"`
+			}
 			f.objects[name] = o
 		}
 		switch {
@@ -164,6 +177,11 @@ func (f *fake) serve(w http.ResponseWriter, req *http.Request) {
 	default:
 		refuse(http.StatusMethodNotAllowed, "MethodNotAllowed")
 	}
+}
+
+func sumOf(body []byte, text string) bool {
+	sum := md5.Sum(body)
+	return text == base64.StdEncoding.EncodeToString(sum[:])
 }
 
 func (f *fake) list(w io.Writer, prefix string) {

@@ -3,8 +3,11 @@ package s3
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 
@@ -21,7 +24,8 @@ const (
 
 // Options for [New]. nil means the defaults.
 type Options struct {
-	// Prefix begins the key of each object. Up to 200 bytes. Defaults to "lockkeeper/".
+	// Prefix begins the key of each object. Up to 200 bytes of UTF-8, without control
+	// characters, and without "." and ".." between slashes. Defaults to "lockkeeper/".
 	Prefix string
 
 	// Skew is by how much the clocks of the store's servers, and of proxies before them that
@@ -68,6 +72,8 @@ func New(client *awss3.Client, bucket string, o *Options) (*Locker, error) {
 		return nil, fmt.Errorf("s3: %w: the bucket is a multi-region access point, whose buckets are copies of each other that lag: two processes could hold one lock; want a bucket of one region", lock.ErrInvalid)
 	case len(opts.Prefix) > maxPrefix:
 		return nil, fmt.Errorf("s3: %w: Options.Prefix has %d bytes, want up to %d", lock.ErrInvalid, len(opts.Prefix), maxPrefix)
+	case !isPrefix(opts.Prefix):
+		return nil, fmt.Errorf("s3: %w: Options.Prefix is %.80q, want UTF-8 without control characters, and no part between slashes that is . or ..: some stores take those for paths", lock.ErrInvalid, opts.Prefix)
 	case opts.Skew != -1 && (opts.Skew < time.Millisecond || opts.Skew > time.Hour):
 		return nil, fmt.Errorf("s3: %w: Options.Skew is %v, want 1ms to 1h, or -1", lock.ErrInvalid, opts.Skew)
 	}
@@ -88,12 +94,26 @@ func (l *Locker) Close() error {
 
 const maxPrefix = 200 // bytes
 
+func isPrefix(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl) &&
+		!slices.ContainsFunc(strings.Split(s, "/"), func(part string) bool { return part == "." || part == ".." })
+}
+
+func safe(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_'
+}
+
 // names have neither slashes nor dots, which stores over a file system take for paths, and are no
 // longer than such a store's file can be called.
 func names(prefix string) record.Names {
-	return record.Names{Prefix: prefix, Max: len(prefix) + 200, Escape: '~', Safe: func(c byte) bool {
-		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_'
-	}}
+	return record.Names{Prefix: prefix, Max: len(prefix) + 200, Escape: '~', Safe: safe}
+}
+
+// isName reports whether an object can be that of a key.
+func isName(prefix, name string) bool {
+	key := strings.TrimPrefix(name, prefix)
+	return key != "" && !strings.HasPrefix(name, internal(prefix, "")) &&
+		!strings.ContainsFunc(key, func(r rune) bool { return r >= utf8.RuneSelf || r != '~' && !safe(byte(r)) })
 }
 
 // internal is the name of an object that is no key's: no name of one has two escapes and a word.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/md5"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -62,13 +63,18 @@ type object struct {
 const maxBody = 1 << 20
 
 // read returns an object whose ETag is that of its content. A gateway over a file system may read
-// the two one after another, with a write in between; where the ETag is a hash, that shows.
+// the two one after another, with a write in between; where the ETag is a hash, that shows. It may
+// be none, of an object that was written under another encryption of the bucket, say: then two
+// reads show it. By the end of the first one the state of the later part was there; the second one
+// began after that, so if it shows the same two, neither is of an older state.
 func (s *store) read(ctx context.Context, name string) (o object, err error) {
+	var before object
 	for range 5 {
 		o, err = s.readOnce(ctx, name)
-		if err != nil || o.etag == "" || !s.checks.hashes.Load() || o.hashed() {
+		if err != nil || o.etag == "" || !s.checks.hashes.Load() || o.hashed() || o.etag == before.etag && bytes.Equal(o.body, before.body) {
 			return o, err
 		}
+		before = o
 	}
 	return object{}, fmt.Errorf("%s shows the ETag of one state of %s, and the content of another", s, name)
 }
@@ -101,8 +107,10 @@ func (s *store) readOnce(ctx context.Context, name string) (object, error) {
 // write puts an object if its ETag is still etag; "": if there is none. An error that matches
 // record.ErrChanged says that nothing was written.
 func (s *store) write(ctx context.Context, name string, body []byte, etag string) (newETag string, err error) {
+	sum := md5.Sum(body)
 	in := &awss3.PutObjectInput{
 		Bucket: &s.bucket, Key: &name, Body: bytes.NewReader(body), ContentLength: aws.Int64(int64(len(body))),
+		ContentMD5:  aws.String(base64.StdEncoding.EncodeToString(sum[:])),                // a bucket that retains objects takes none without
 		ContentType: aws.String("application/json"), CacheControl: aws.String("no-store"), // a cache would show old states
 	}
 	if etag == "" {
@@ -223,8 +231,8 @@ func (s *store) Put(ctx context.Context, name string, r record.Record, version s
 // readers is how many objects of a listing are read at the same time.
 const readers = 8
 
-// List asks for names, and reads each object. What is no record is left out: it must not
-// hide others.
+// List asks for names, and reads each object whose name is one of a key. What is no record is left
+// out: it must not hide others.
 func (s *store) List(ctx context.Context, prefix string) iter.Seq2[record.Entry, error] {
 	return func(yield func(record.Entry, error) bool) {
 		fail := func(err error) { yield(record.Entry{}, err) }
@@ -259,7 +267,7 @@ func (s *store) readAll(ctx context.Context, listed []types.Object) ([]object, e
 	objects, errs := make([]object, len(listed)), make([]error, len(listed))
 	var wg sync.WaitGroup
 	for i, o := range listed {
-		if name := aws.ToString(o.Key); !strings.HasPrefix(name, internal(s.prefix, "")) {
+		if name := aws.ToString(o.Key); isName(s.prefix, name) {
 			wg.Go(func() { objects[i], errs[i] = s.readAged(ctx, name) })
 		}
 	}

@@ -4,11 +4,18 @@ package hostcheck
 
 import (
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 )
+
+// Sent reports whether no other site's page can have sent r. Probes of balancers that speak
+// HTTP/1.0 name no host; every browser does.
+func Sent(r *http.Request, names []string) bool {
+	return Ours(r.Host, names) || r.Host == "" && !r.ProtoAtLeast(1, 1)
+}
 
 // Ours reports whether no other site's page can have sent a request with this Host: it is
 // localhost, one of names, or an address. A site can make its own name lead to this

@@ -1,6 +1,9 @@
 package hostcheck_test
 
 import (
+	"bufio"
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,4 +19,18 @@ func TestANameThatLeadsHereIsNotOurs(t *testing.T) {
 		require.False(t, hostcheck.Ours(host, names), host)
 	}
 	require.False(t, hostcheck.Ours("locks.example.com", nil))
+}
+
+// A probe of HAProxy is HTTP/1.0 and has no Host, unless it is configured to.
+func TestARequestOfHTTP10WithoutAHostIsNoBrowsers(t *testing.T) {
+	for text, want := range map[string]bool{
+		"GET /readyz HTTP/1.0\r\n\r\n":                       true,
+		"GET /readyz HTTP/1.0\r\nHost: evil.example\r\n\r\n": false,
+		"GET http://evil.example/ HTTP/1.0\r\n\r\n":          false,
+		"GET /readyz HTTP/1.1\r\nHost:\r\n\r\n":              false,
+	} {
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(text)))
+		require.NoError(t, err)
+		require.Equal(t, want, hostcheck.Sent(r, nil), text)
+	}
 }

@@ -98,7 +98,7 @@ func (l *Leadership) Handler(hosts []string, anyHost bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime))
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		if !anyHost && !hostcheck.Ours(r.Host, hosts) {
+		if !anyHost && !hostcheck.Sent(r, hosts) {
 			http.Error(w, fmt.Sprintf("the Host %q is not known here, want localhost, an address, or a name that --allow-host has given", r.Host), http.StatusForbidden)
 			return
 		}

@@ -171,7 +171,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			h.Set("Allow", "GET, HEAD")
 			http.Error(w, "this server is read-only, want GET or HEAD", http.StatusMethodNotAllowed)
-		case !s.opts.AnyHost && !hostcheck.Ours(r.Host, s.opts.Hosts):
+		case !s.opts.AnyHost && !hostcheck.Sent(r, s.opts.Hosts):
 			http.Error(w, fmt.Sprintf("the Host %q is not known here, want localhost, an address, or a name that --allow-host has given", r.Host), http.StatusForbidden)
 		case r.Header.Get("Sec-Fetch-Site") == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate":
 			http.Error(w, "another site's page asks for this", http.StatusForbidden)

@@ -11,9 +11,12 @@ package leaderhttp
 
 import (
 	"encoding/json"
+	"fmt"
+	"net"
 	"net/http"
 	"time"
 
+	"github.com/tonsurance/lockkeeper/internal/hostcheck"
 	"github.com/tonsurance/lockkeeper/leader"
 )
 
@@ -76,10 +79,16 @@ func Handler(e *leader.Elector) http.Handler {
 //
 // Anyone who reaches it can end every term of this copy: serve it on loopback, or behind
 // what you let operators in by. Requests that a browser makes for another site's page are
-// refused (403, [http.CrossOriginProtection]).
+// refused (403, [http.CrossOriginProtection]). Such a site can make its own name lead to
+// loopback: so a request that arrives there must ask for localhost or an address, which a proxy
+// in front of it has to set as the Host.
 func Resign(e *leader.Elector) http.Handler {
 	var sameOrigin http.CrossOriginProtection
 	return sameOrigin.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if onLoopback(r) && !hostcheck.Sent(r, nil) {
+			http.Error(w, fmt.Sprintf("the Host %q leads to loopback, want localhost or an address", r.Host), http.StatusForbidden)
+			return
+		}
 		if r.Method != http.MethodPost {
 			w.Header().Set("Allow", http.MethodPost)
 			http.Error(w, "want POST", http.StatusMethodNotAllowed)
@@ -91,6 +100,12 @@ func Resign(e *leader.Elector) http.Handler {
 		}
 		write(w, code, e.Status())
 	}))
+}
+
+// onLoopback reports whether r arrived at an address that only this machine reaches.
+func onLoopback(r *http.Request) bool {
+	at, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return ok && at.IP.IsLoopback()
 }
 
 func write(w http.ResponseWriter, code int, s leader.Status) {

@@ -150,3 +150,28 @@ func TestResignEndsATermAndOnlyByAPostOfTheSameSite(t *testing.T) {
 		return nil
 	}))
 }
+
+// A site's page may have its own name lead to loopback, and is of the same origin then.
+func TestAPageWhoseNameLeadsToLoopbackEndsNoTerm(t *testing.T) {
+	elector := leader.New(memory.New(), "k", &leader.Options{Once: true})
+	server := httptest.NewServer(leaderhttp.Resign(elector))
+	t.Cleanup(server.Close)
+	post := func(host string) int {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, nil)
+		require.NoError(t, err)
+		r.Host = host
+		r.Header.Set("Origin", "http://"+host)
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+		answer, err := server.Client().Do(r)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+		return answer.StatusCode
+	}
+	require.NoError(t, elector.Run(t.Context(), func(ctx context.Context) error {
+		require.Equal(t, http.StatusForbidden, post("evil.example:80"))
+		require.NoError(t, ctx.Err())
+		require.Equal(t, http.StatusAccepted, post("localhost:8080"))
+		<-ctx.Done()
+		return nil
+	}))
+}
