@@ -174,6 +174,30 @@ func (s *semaphore) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 	return nil, fmt.Errorf("all %d are held: %w", s.n, &held)
 }
 
+// Slots are the names that the slots of key have in below, in their order. Leaders are found
+// by it (internal/resign): a request to one of them is for its slot and no other.
+func (s *semaphore) Slots(key string) (below Locker, names []string) {
+	if s.n < 1 || s.n > MaxSlots {
+		return s, []string{key} // all calls say that
+	}
+	inner, nested := As[slots](s.inner) // a semaphore of a semaphore
+	below = s.inner
+	for slot := range s.n {
+		of := []string{slotName(key, slot+1)}
+		if nested {
+			below, of = inner.Slots(of[0])
+		}
+		names = append(names, of...)
+	}
+	return below, names
+}
+
+// slots is what a locker has for whose keys there are several holders. It is no interface that
+// a user's locker has to know.
+type slots = interface {
+	Slots(key string) (below Locker, names []string)
+}
+
 // slotError is err, of an attempt for one slot, by what it says of that slot: it is held, or
 // can't be asked; or else of the whole attempt.
 func (s *semaphore) slotError(ctx context.Context, err error) error {
