@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,6 +62,12 @@ func (e *Elector) closeTerm() (end context.CancelCauseFunc) {
 // that is older than this function, or whose locker is no [lock.Inspector], does not
 // learn of it.
 //
+// Where locker is a [lock.Semaphore], key may have several leaders. All of them are asked,
+// whichever slots are free, and the term is that of the first slot that has a leader. They
+// then wind down at the same time, so to keep some at work, ask one after the other: each
+// by the name of its slot, as in "crawl;slot=2", and the locker in the semaphore. If one
+// can't be asked, the others are, and the error says so.
+//
 // Anyone who may write to the store can ask. The request is a lock beside key, named after
 // it and the term, which ends by itself.
 //
@@ -70,17 +77,29 @@ func RequestResign(ctx context.Context, locker lock.Locker, key string) (lock.In
 	if locker == nil {
 		return lock.Info{}, fmt.Errorf("leader: request to resign: %w: locker is nil", lock.ErrInvalid)
 	}
-	term, request, err := resign.Ask(ctx, locker, key)
-	if errors.Is(err, resign.ErrNobody) {
-		return term, fmt.Errorf("%w: %q", ErrNobodyLeads, key)
+	below, names := resign.Slots(locker, key)
+	var first lock.Info // the zero Info: nobody leads
+	var failed error
+	for _, name := range names {
+		term, request, err := resign.Ask(ctx, below, name)
+		if errors.Is(err, resign.ErrNobody) {
+			continue
+		}
+		if err == nil {
+			err = resign.Leave(ctx, request)
+		}
+		if first.Holder == "" {
+			first = term
+		}
+		failed = cmp.Or(failed, err)
 	}
-	if err == nil {
-		err = resign.Leave(ctx, request)
+	switch {
+	case failed != nil:
+		return first, fmt.Errorf("leader: request to resign: %w", failed)
+	case first.Holder == "":
+		return lock.Info{Key: key}, fmt.Errorf("%w: %q", ErrNobodyLeads, key)
 	}
-	if err != nil {
-		return term, fmt.Errorf("leader: request to resign: %w", err)
-	}
-	return term, nil
+	return first, nil
 }
 
 // ErrNobodyLeads says that there is no term to end.
@@ -89,10 +108,12 @@ var ErrNobodyLeads = errors.New("leader: nobody leads")
 // requests looks once an interval whether somebody asks for the end of k's term, until
 // ctx ends. A store that does not answer is no reason to end it.
 func (e *Elector) requests(ctx context.Context, s settings, k *keepalive.Keeper) {
-	inspector, ok := lock.As[lock.Inspector](e.locker)
+	below, names := resign.Slots(e.locker, e.key)
+	inspector, ok := lock.As[lock.Inspector](below)
 	if !ok {
 		return
 	}
+	name := resign.SlotOf(k, names)
 	ticker := time.NewTicker(s.keepalive.Interval)
 	defer ticker.Stop()
 	for {
@@ -102,7 +123,7 @@ func (e *Elector) requests(ctx context.Context, s settings, k *keepalive.Keeper)
 			return
 		}
 		ctx, cancel := context.WithTimeout(ctx, s.keepalive.Interval)
-		by, err := resign.Asked(ctx, inspector, e.key, k.Token())
+		by, err := resign.Asked(ctx, inspector, name, k.Token())
 		cancel()
 		if err == nil && by != "" && e.Resign() {
 			s.log.Info("asked to resign", "key", e.key, "token", k.Token(), "by", by)

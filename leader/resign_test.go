@@ -42,6 +42,19 @@ func (o *terms) leaders() []string {
 	return append([]string{}, o.who...)
 }
 
+// failsAt can't tell who has one key.
+type failsAt struct {
+	*memory.Locker
+	key string
+}
+
+func (f failsAt) Inspect(ctx context.Context, key string) (lock.Info, error) {
+	if key == f.key {
+		return lock.Info{}, lock.ErrUnavailable
+	}
+	return f.Locker.Inspect(ctx, key)
+}
+
 func TestResign(t *testing.T) {
 	bubble(t, "AnotherCopyLeadsThenAndThisOneStandsBy", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -141,9 +154,91 @@ func TestRequestResign(t *testing.T) {
 		wg.Wait()
 	})
 
+	for name, of := range map[string]func(l lock.Locker) lock.Locker{
+		"Semaphore":           func(l lock.Locker) lock.Locker { return lock.Semaphore(l, 4) },
+		"PrefixOfSemaphore":   func(l lock.Locker) lock.Locker { return lock.Prefix(lock.Semaphore(l, 4), "app:") },
+		"SemaphoreOfPrefix":   func(l lock.Locker) lock.Locker { return lock.Semaphore(lock.Prefix(l, "app:"), 4) },
+		"SemaphoreOfSlots":    func(l lock.Locker) lock.Locker { return lock.Semaphore(lock.Semaphore(l, 2), 2) },
+		"ObservedSemaphore":   func(l lock.Locker) lock.Locker { return lock.Observe(lock.Semaphore(l, 4), func(lock.Event) {}) },
+		"SemaphoreOfTwoBelow": func(l lock.Locker) lock.Locker { return lock.Semaphore(lock.Both(l, memory.New()), 4) },
+	} {
+		bubble(t, name+"AsksTheLeadersOfAllSlotsAlsoWhileOthersAreFree", func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			store, o := memory.New(), &terms{}
+			l := of(store) // of "SemaphoreOfTwoBelow" all share the second store
+			var wg sync.WaitGroup
+			for _, who := range []string{"a", "b"} {
+				opts := options()
+				opts.Once = true
+				wg.Go(func() { _ = leader.Run(ctx, l, key, o.fn(who, 0), opts) })
+				synctest.Wait()
+			}
+			time.Sleep(time.Second)
+			require.Len(t, o.leaders(), 2, "both lead, of four at most")
+			term, err := leader.RequestResign(ctx, l, key)
+			require.NoError(t, err)
+			require.NotEmpty(t, term.Holder)
+			time.Sleep(ttl)
+			synctest.Wait()
+			require.Equal(t, []error{leader.ErrResigned, leader.ErrResigned}, o.ends)
+			wg.Wait()
+			_, err = leader.RequestResign(ctx, l, key)
+			require.ErrorIs(t, err, leader.ErrNobodyLeads)
+			cancel()
+		})
+	}
+
+	bubble(t, "ASlotsNameAsksItsLeaderAlone", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		store, o := memory.New(), &terms{}
+		l := lock.Semaphore(store, 3)
+		var wg sync.WaitGroup
+		for range 3 {
+			opts := options()
+			opts.Once = true
+			wg.Go(func() { _ = leader.Run(ctx, l, key, o.fn("one", 0), opts) })
+		}
+		time.Sleep(time.Second)
+		require.Len(t, o.leaders(), 3)
+		term, err := leader.RequestResign(ctx, store, key+";slot=2")
+		require.NoError(t, err)
+		require.Equal(t, key+";slot=2", term.Key)
+		time.Sleep(ttl)
+		synctest.Wait()
+		require.Equal(t, []error{leader.ErrResigned}, o.ends)
+		cancel()
+		wg.Wait()
+	})
+
+	bubble(t, "ASlotThatCanNotBeAskedKeepsNoOtherFromBeingAsked", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		store, o := memory.New(), &terms{}
+		var wg sync.WaitGroup
+		for _, slot := range []string{"", ";slot=2", ";slot=3"} {
+			opts := options()
+			opts.Once = true
+			wg.Go(func() { _ = leader.Run(ctx, store, key+slot, o.fn(slot, 0), opts) })
+		}
+		time.Sleep(time.Second)
+		require.Len(t, o.leaders(), 3)
+		_, err := leader.RequestResign(ctx, lock.Semaphore(failsAt{store, key}, 3), key)
+		require.ErrorIs(t, err, lock.ErrUnavailable)
+		time.Sleep(ttl)
+		synctest.Wait()
+		require.Equal(t, []error{leader.ErrResigned, leader.ErrResigned}, o.ends)
+		cancel()
+		wg.Wait()
+	})
+
 	bubble(t, "NobodyLeads", func(t *testing.T) {
 		_, err := leader.RequestResign(t.Context(), memory.New(), key)
 		require.ErrorIs(t, err, leader.ErrNobodyLeads)
+		_, err = leader.RequestResign(t.Context(), lock.Semaphore(memory.New(), 3), key)
+		require.ErrorIs(t, err, leader.ErrNobodyLeads)
+		for _, n := range []int{0, lock.MaxSlots + 1} {
+			_, err = leader.RequestResign(t.Context(), lock.Semaphore(memory.New(), n), key)
+			require.ErrorIs(t, err, lock.ErrInvalid)
+		}
 		_, err = leader.RequestResign(t.Context(), nil, key)
 		require.ErrorIs(t, err, lock.ErrInvalid)
 		_, err = leader.RequestResign(t.Context(), struct{ lock.Locker }{memory.New()}, key)

@@ -284,18 +284,14 @@ func (w *waiter) note(ctx, bounded context.Context, err error) (final bool) {
 	switch {
 	case endedBy(ctx, err):
 		// The error has ctx's cause, which is not the store's answer.
-	case errors.Is(err, ErrInvalid), errors.Is(err, ErrClosed):
-		return true
-	case errors.Is(err, ErrRefused) && !errors.Is(err, ErrUnavailable) && !w.granted():
-		// (An error that matches both is a refusal that somebody below takes for an outage: an
-		// Acquire of a locker that has granted a lease, of which this one is made.)
+	case isFinal(err, w.granted):
 		return true
 	case errors.Is(err, ErrHeld), errors.Is(err, ErrUnavailable) && (!cut || w.last == nil):
 		w.last = masked{err} // a node's timeout in it is not the end of ctx
 	case ctx.Err() == nil && (!cut || w.last == nil):
 		// An outage: a refusal (ErrRefused) of what the store has done before, an error that
 		// this package does not know, the store's own timeout, or the end of our Timeout.
-		w.last = fmt.Errorf("%w: %w", ErrUnavailable, masked{err})
+		w.last = outageOf(err)
 	}
 	return false
 }

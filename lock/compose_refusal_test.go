@@ -24,14 +24,15 @@ func composed(t *testing.T, stores ...*memory.Locker) map[string]lock.Locker {
 	}
 	both := lock.Both(stores[0], stores[1])
 	return map[string]lock.Locker{
-		"Both":           both,
-		"SemaphoreOfOne": lock.Semaphore(both, 1),
-		"Semaphore":      lock.Semaphore(both, 3),
-		"Observe":        lock.Observe(both, func(lock.Event) {}),
-		"Prefix":         lock.Prefix(both, "p:"),
-		"Readers":        rw(stores[0]).Readers(),
-		"Writer":         rw(stores[0]).Writer(),
-		"WriterOfBoth":   rw(both).Writer(),
+		"Both":             both,
+		"SemaphoreOfOne":   lock.Semaphore(both, 1),
+		"Semaphore":        lock.Semaphore(both, 3),
+		"SemaphoreOfStore": lock.Semaphore(stores[0], 3),
+		"Observe":          lock.Observe(both, func(lock.Event) {}),
+		"Prefix":           lock.Prefix(both, "p:"),
+		"Readers":          rw(stores[0]).Readers(),
+		"Writer":           rw(stores[0]).Writer(),
+		"WriterOfBoth":     rw(both).Writer(),
 	}
 }
 

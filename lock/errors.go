@@ -140,10 +140,8 @@ func StoreError(ctx context.Context, err error) error {
 		return err
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w; the store: %v", ContextError(ctx), err)
-	case errors.Is(err, ErrUnavailable):
-		return masked{err}
 	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, masked{err})
+	return outageOf(err)
 }
 
 // isDefinite reports whether err is a definite answer, which stands also if ctx has ended
@@ -155,6 +153,24 @@ func isDefinite(err error) bool {
 		}
 	}
 	return false
+}
+
+// isFinal reports whether an attempt that failed with err would fail again. A refusal is
+// final until a lease was granted: what worked once may work again. (An error that
+// matches both ErrRefused and ErrUnavailable is a refusal that a locker below takes for an
+// outage, because it has granted a lease.)
+func isFinal(err error, granted func() bool) bool {
+	return errors.Is(err, ErrInvalid) || errors.Is(err, ErrClosed) ||
+		errors.Is(err, ErrRefused) && !errors.Is(err, ErrUnavailable) && !granted()
+}
+
+// outageOf is an outage for the reason err, of an attempt: a refusal of what the store has
+// done before, or an error that this package does not know.
+func outageOf(err error) error {
+	if errors.Is(err, ErrUnavailable) {
+		return masked{err}
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, masked{err})
 }
 
 // also joins what else went wrong to err; both match.

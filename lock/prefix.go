@@ -83,6 +83,8 @@ func (p *prefixed) As(target any) bool {
 		return translated(p.inner, t, func(m MaxReleaseAfterer) MaxReleaseAfterer { return m })
 	case *io.Closer:
 		return translated(p.inner, t, func(c io.Closer) io.Closer { return c })
+	case *slots:
+		return translated(p.inner, t, func(s slots) slots { return prefixedSlots{p, s} })
 	}
 	return false
 }
@@ -95,6 +97,13 @@ func translated[T any](below Locker, target *T, translate func(T) T) bool {
 	}
 	return ok
 }
+
+type prefixedSlots struct {
+	p     *prefixed
+	inner slots
+}
+
+func (s prefixedSlots) Slots(key string) (Locker, []string) { return s.inner.Slots(s.p.prefix + key) }
 
 type prefixedAwaiter struct {
 	p     *prefixed

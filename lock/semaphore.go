@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -68,9 +69,11 @@ func SlotOf(name string) (key string, slot int) {
 // TryAcquire asks for one slot after the other, from a random one on, until one is
 // granted: where all are held, that is n requests, so n should be small. The
 // refusal names the semaphore, and its RetryAfter is that of the slot that is the
-// first to expire. One slot that can't be asked ([ErrUnavailable]) is passed over,
-// but then the semaphore is not known to be full, and the error says so; a second
-// one ends the attempt.
+// first to expire. One slot that can't be asked is passed over: an outage
+// ([ErrUnavailable]), an error that this package does not know, or an [ErrRefused] once
+// this semaphore has granted a lease. If none of the others is free, the semaphore is not
+// known to be full, and the error says so and matches ErrUnavailable. A second such slot
+// ends the attempt, and so does any other error of the first.
 //
 // The lease is the slot's: Lease.Key names the slot, and Lease.Token rises from
 // each lease of that slot to the next. Tokens of two slots can't be compared. A
@@ -95,7 +98,7 @@ func SlotOf(name string) (key string, slot int) {
 //   - [HealthChecker], [MaxReleaseAfterer] and io.Closer: those of l.
 //
 // Those who wait for a key stand in one queue, whichever slot they will get.
-func Semaphore(l Locker, n int) Locker { return &semaphore{l, n} }
+func Semaphore(l Locker, n int) Locker { return &semaphore{inner: l, n: n} }
 
 var (
 	_ Locker     = (*semaphore)(nil)
@@ -106,6 +109,8 @@ var (
 type semaphore struct {
 	inner Locker
 	n     int
+
+	granted atomic.Bool // a lease was returned: from then on a slot's refusal is an outage
 }
 
 func (s *semaphore) check(ctx context.Context, key string, ttl time.Duration) error {
@@ -148,9 +153,12 @@ func (s *semaphore) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 		lease, err := s.inner.TryAcquire(ctx, slotName(key, slot), ttl)
 		switch {
 		case err == nil:
+			s.granted.Store(true)
 			return lease, nil
 		case endedBy(ctx, err):
 			return nil, err
+		}
+		switch err = s.slotError(ctx, err); {
 		case errors.Is(err, ErrHeld):
 			held.meet(err, slot)
 		case errors.Is(err, ErrUnavailable) && outage == nil:
@@ -164,6 +172,42 @@ func (s *semaphore) tryAcquire(ctx context.Context, key string, ttl time.Duratio
 		return nil, fmt.Errorf("%d of %d are held, and one can't be asked: %w", s.n-1, s.n, outage)
 	}
 	return nil, fmt.Errorf("all %d are held: %w", s.n, &held)
+}
+
+// Slots are the names that the slots of key have in below, in their order. Leaders are found
+// by it (internal/resign): a request to one of them is for its slot and no other.
+func (s *semaphore) Slots(key string) (below Locker, names []string) {
+	if s.n < 1 || s.n > MaxSlots {
+		return s, []string{key} // all calls say that
+	}
+	inner, nested := As[slots](s.inner) // a semaphore of a semaphore
+	below = s.inner
+	for slot := range s.n {
+		of := []string{slotName(key, slot+1)}
+		if nested {
+			below, of = inner.Slots(of[0])
+		}
+		names = append(names, of...)
+	}
+	return below, names
+}
+
+// slots is what a locker has for whose keys there are several holders. It is no interface that
+// a user's locker has to know.
+type slots = interface {
+	Slots(key string) (below Locker, names []string)
+}
+
+// slotError is err, of an attempt for one slot, by what it says of that slot: it is held, or
+// can't be asked; or else of the whole attempt.
+func (s *semaphore) slotError(ctx context.Context, err error) error {
+	switch {
+	case isFinal(err, s.granted.Load):
+		return err
+	case ctx.Err() != nil, errors.Is(err, ErrHeld):
+		return StoreError(ctx, err) // some drivers return ctx's cause as their own error
+	}
+	return outageOf(err)
 }
 
 // meet merges the refusal of one slot into that of all: the one to wait for is the holder

@@ -74,8 +74,9 @@ func (a slotAwaiter) queue(ctx context.Context, key string, ttl time.Duration, r
 		if err := ContextError(ctx); err != nil {
 			return nil, err
 		}
-		return nil, failed
+		return nil, a.s.slotError(ctx, failed)
 	}
+	a.s.granted.Store(true)
 	if len(surplus) > 0 {
 		// The lease that is kept ages meanwhile. What can't be released within a quarter
 		// of its time runs out by itself.

@@ -42,8 +42,9 @@ import (
 // when Dial returns. In user, password and parameters, / ? # @ must be percent-encoded.
 //
 // ctx bounds dialing only. With a deadline, nodes that can't be reached are tried
-// again until then; without one, each is tried once, where a name server or a far
-// server that is slow gets up to 15s (dial_timeout in the URL). Without a quorum the error
+// again until then; without one, each is tried once, where a name server that is slow gets
+// up to 15s (dial_timeout in the URL), and a server that has accepted the connection three
+// times [Options].NodeTimeout for its first answers, that of TLS included. Without a quorum the error
 // matches [lock.ErrUnavailable], and that of ctx if it has ended. Where that is because nodes
 // refuse the user or the password, it matches [lock.ErrRefused], and Dial does not wait for
 // them. With [Options.Lazy] none is tried.

@@ -67,7 +67,7 @@ func (a *app) release(ctx context.Context, l lock.Locker, key string, token uint
 	switch k.State() {
 	case redlock.StateFree:
 		if name, other := k.StandsFor(); other {
-			return nothingOf(k, name)
+			return nothingOf(k, name, "nothing was broken")
 		}
 		if parts := append(slices.Clone(k.Slots), k.Readers...); len(parts) > 0 && token == 0 {
 			return &status{exitHeld, fmt.Errorf("nothing was broken: %s is held in slots, or by readers, name one, as in: lockkeeper release %s --force", printable(key), quoted(parts[0].Key))}
@@ -94,18 +94,18 @@ func (a *app) release(ctx context.Context, l lock.Locker, key string, token uint
 	return a.breakSeen(ctx, l, k)
 }
 
-// nothingOf is the end of a release of a free name that no lock has, where what was meant may
-// be held: a script must not take that for freed.
-func nothingOf(k inspect.Reading, name string) error {
+// nothingOf is the end of a release, or of a request to resign, of a free name that no lock
+// has, where what was meant may be held: a script must not take that for freed.
+func nothingOf(k inspect.Reading, name, nothing string) error {
 	switch {
 	case k.Meant == nil:
-		return fmt.Errorf("nothing was broken: no lock has the name %s, and whether %s is held is not known: %w", printable(k.Key), printable(k.Part.Of), k.GroupErr)
+		return fmt.Errorf("%s: no lock has the name %s, and whether %s is held is not known: %w", nothing, printable(k.Key), printable(k.Part.Of), k.GroupErr)
 	case !k.Meant.Taken():
 		return nil
 	case name == "":
-		return &status{exitHeld, fmt.Errorf("nothing was broken: %s has no %s", printable(k.Part.Of), k.Part.What)}
+		return &status{exitHeld, fmt.Errorf("%s: %s has no %s", nothing, printable(k.Part.Of), k.Part.What)}
 	}
-	return &status{exitHeld, fmt.Errorf("nothing was broken: no lock has the name %s, which stands for %s: see who holds that by lockkeeper show %s", printable(k.Key), printable(name), quoted(name))}
+	return &status{exitHeld, fmt.Errorf("%s: no lock has the name %s, which stands for %s: see who holds that by lockkeeper show %s", nothing, printable(k.Key), printable(name), quoted(name))}
 }
 
 // seenTerm checks that the hold with this token is the one that was seen. over: it is not,

@@ -1,20 +1,25 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tonsurance/lockkeeper/internal/inspect"
 	"github.com/tonsurance/lockkeeper/internal/resign"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/lock/rwlock"
+	"github.com/tonsurance/lockkeeper/redlock"
 )
 
 func (a *app) resignCommand() *cobra.Command {
 	var wait time.Duration
+	var slots bool
 	c := &cobra.Command{
 		Use:   "resign KEY",
 		Short: "Ask the holder of a lock to let another one lead",
@@ -29,9 +34,13 @@ request is for the term that resign has seen: if the lock changes hands meanwhil
 next holder is not asked. It is a lock itself, named after KEY and the term, and ends by
 itself. A holder of an older version, or one that is no leader, does not learn of it.
 
+Of a key that is held with run --slots, name the slot, as in "KEY;slot=2"; slot 1 is the
+key itself. With --slots the holders of all slots are asked, and end at the same time.
+
 With --wait it waits until that term is over, and reports who holds the lock then; the
-exit status is 75 if the term is not over in time. Without it resign only asks.
-If nobody holds the lock there is nothing to ask, and the exit status is 0.`,
+exit status is 75 if the term is not over in time, and 69 if too few nodes answer to tell.
+Without it resign only asks. If nobody holds the lock there is nothing to ask, and the exit
+status is 0; it is 75 if others hold slots of it, or read (run --shared).`,
 		Example: `  lockkeeper resign pricing-oracle-keeper
   lockkeeper resign pricing-oracle-keeper --wait 1m   # before a deployment takes its machine away`,
 		Args: cobra.ExactArgs(1),
@@ -39,44 +48,112 @@ If nobody holds the lock there is nothing to ask, and the exit status is 0.`,
 			if cmd.Flags().Changed("wait") && wait < time.Millisecond {
 				return usage("--wait is %v, want at least 1ms", wait)
 			}
-			return a.with(cmd.Context(), func(ctx context.Context, l lock.Locker) error { return a.resign(ctx, l, args[0], wait) })
+			return a.with(cmd.Context(), func(ctx context.Context, l lock.Locker) error { return a.resign(ctx, l, args[0], slots, wait) })
 		},
 	}
+	c.Flags().BoolVar(&slots, "slots", false, "ask the holders of all slots of KEY (run --slots)")
 	c.Flags().DurationVar(&wait, "wait", 0, "wait up to this `duration` until the term is over")
 	return c
 }
 
-func (a *app) resign(ctx context.Context, l lock.Locker, key string, wait time.Duration) error {
-	term, request, err := resign.Ask(ctx, l, key)
-	switch {
-	case errors.Is(err, resign.ErrNobody):
-		_, err = fmt.Fprintf(a.out, "nobody holds %s\n", printable(key))
-		return err
-	case err != nil:
-		return err
-	}
-	if wait == 0 {
-		if err := resign.Leave(ctx, request); err != nil {
-			return err
-		}
-	}
-	if _, err := fmt.Fprintf(a.out, "asked %s, token %s, to resign from %s: it learns of it when its next renewal is due\n",
-		printable(term.Holder), tokenText(term.Token), printable(key)); err != nil || wait == 0 {
-		return err
-	}
-	next, err := a.untilOver(ctx, l, key, term.Token, wait)
+// request is what one holder was asked by.
+type request struct {
+	term  lock.Info
+	lease lock.Lease // nil: another's request stands
+}
+
+func (a *app) resign(ctx context.Context, l lock.Locker, key string, slots bool, wait time.Duration) error {
+	end := time.Now().Add(wait)
+	keys, err := resignable(ctx, l, key, slots)
 	if err != nil {
 		return err
 	}
-	if request != nil {
-		_ = request.Release(ctx) // it has done its work; else it ends by itself
+	var requests []request
+	var failed error
+	for _, name := range keys {
+		r, err := a.askToResign(ctx, l, name, wait == 0)
+		switch {
+		case errors.Is(err, resign.ErrNobody): // of several, it may have ended meanwhile
+		case err != nil:
+			failed = cmp.Or(failed, err) // the others are asked all the same
+		default:
+			requests = append(requests, r)
+		}
 	}
-	if next.Holder == "" {
-		_, err = fmt.Fprintf(a.out, "the term of %s is over; nobody holds %s now\n", printable(term.Holder), printable(key))
+	if len(requests) == 0 && failed == nil {
+		_, err = fmt.Fprintf(a.out, "nobody holds %s\n", printable(key))
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "the term of %s is over; %s holds %s now, token %s\n",
-		printable(term.Holder), printable(next.Holder), printable(key), tokenText(next.Token))
+	if wait > 0 {
+		for _, r := range requests {
+			failed = cmp.Or(failed, a.reportOver(ctx, l, r, wait, end))
+		}
+	}
+	return failed
+}
+
+// resignable are the names whose holders are asked: key or, with slots, those of its slots
+// that are held.
+func resignable(ctx context.Context, l lock.Locker, key string, slots bool) ([]string, error) {
+	k, err := inspect.Key(ctx, l, key)
+	if err != nil {
+		return nil, err
+	}
+	if !slots && !k.Free() {
+		return []string{key}, nil
+	}
+	k.Group(ctx, l)
+	if name, other := k.StandsFor(); k.Free() && other {
+		return nil, nothingOf(k, name, "nobody was asked")
+	}
+	parts := append(slices.Clone(k.Slots), k.Readers...)
+	switch {
+	case slots && k.GroupErr != nil:
+		return nil, fmt.Errorf("nobody was asked: which slots of %s are held is not known: %w", printable(key), k.GroupErr)
+	case !slots && len(parts) > 0:
+		return nil, &status{exitHeld, fmt.Errorf("nobody was asked: %s is held in slots, or by readers: name one, as in lockkeeper resign %s, or give --slots to ask the holders of all slots", printable(key), quoted(parts[0].Key))}
+	}
+	keys := []string{key}
+	if slots {
+		for _, s := range k.Slots {
+			keys = append(keys, s.Key)
+		}
+	}
+	return keys, nil
+}
+
+// askToResign asks the holder of one name. stays: the request outlives this process.
+func (a *app) askToResign(ctx context.Context, l lock.Locker, key string, stays bool) (request, error) {
+	term, lease, err := resign.Ask(ctx, l, key)
+	if err == nil && stays {
+		err = resign.Leave(ctx, lease)
+	}
+	if err == nil {
+		_, err = fmt.Fprintf(a.out, "asked %s, token %s, to resign from %s: it learns of it when its next renewal is due\n",
+			printable(term.Holder), tokenText(term.Token), printable(key))
+	}
+	term.Key = key
+	return request{term, lease}, err
+}
+
+// reportOver waits until a term is over, and says who has the lock then.
+func (a *app) reportOver(ctx context.Context, l lock.Locker, r request, wait time.Duration, end time.Time) error {
+	next, err := untilOver(ctx, l, r.term, wait, end)
+	if err != nil {
+		return err
+	}
+	if r.lease != nil {
+		_ = r.lease.Release(ctx) // it has done its work; else it ends by itself
+	}
+	key, holder := printable(r.term.Key), printable(r.term.Holder)
+	switch {
+	case next.Holder != "":
+		_, err = fmt.Fprintf(a.out, "the term of %s is over; %s holds %s now, token %s\n", holder, printable(next.Holder), key, tokenText(next.Token))
+	case next.Unavailable() != nil:
+		_, err = fmt.Fprintf(a.out, "the term of %s is over; who holds %s now is not known: %s\n", holder, key, printable(oneLine(next.Unavailable())))
+	default:
+		_, err = fmt.Fprintf(a.out, "the term of %s is over; nobody holds %s now\n", holder, key)
+	}
 	return err
 }
 
@@ -86,41 +163,54 @@ const (
 	nextTime = time.Second
 )
 
-// untilOver waits until the term with token is over, and then a little for the next one.
-func (a *app) untilOver(ctx context.Context, l lock.Locker, key string, token uint64, wait time.Duration) (lock.Info, error) {
-	i, err := inspectorOf(l)
-	if err != nil {
-		return lock.Info{}, err
-	}
-	end := time.Now().Add(wait)
+// untilOver waits until term is over, at most until end, and then a little for the next one.
+func untilOver(ctx context.Context, l lock.Locker, term lock.Info, wait time.Duration, end time.Time) (inspect.Reading, error) {
 	over := time.Time{}
-	var failed error
 	for {
-		info, err := i.Inspect(ctx, key)
+		k, err := inspect.Key(ctx, l, term.Key)
+		ended := err == nil && termOver(k, term)
 		switch {
-		case err != nil:
-			failed = err // an outage says nothing of the term
-		case info.Holder != "" && info.Token != token && info.Token != 0:
-			return info, nil
-		case info.Holder == "" && over.IsZero():
-			over, failed = time.Now(), nil
-		case info.Holder == "" && time.Since(over) > nextTime:
-			return info, nil
-		default:
-			failed = nil
+		case ended && k.Holder != "":
+			return k, nil
+		case ended && over.IsZero():
+			over = time.Now()
+		case ended && time.Since(over) > nextTime:
+			return k, nil
 		}
-		switch left := time.Until(end); {
-		case left <= 0 && failed != nil:
-			return info, failed
-		case left <= 0 && !over.IsZero():
-			return info, nil
-		case left <= 0:
-			return info, &status{exitHeld, fmt.Errorf("%s still holds %s after %v: it may take longer to end, or not know of requests", printable(info.Holder), printable(key), wait)}
+		if time.Until(end) <= 0 {
+			switch {
+			case ended:
+				return k, nil
+			case err == nil:
+				err = k.Unavailable()
+			}
+			if err != nil { // an outage says nothing of the term
+				return k, fmt.Errorf("whether the term of %s is over is not known: %w", printable(term.Holder), err)
+			}
+			return k, &status{exitHeld, fmt.Errorf("%s still holds %s after %v: it may take longer to end, or not know of requests", printable(term.Holder), printable(term.Key), wait)}
 		}
 		if err := pause(ctx, overPoll); err != nil {
-			return info, err
+			return k, err
 		}
 	}
+}
+
+// termOver reports whether term is certainly over. With nodes down, who has the lock now, or
+// with which token, may not be known where that is.
+func termOver(k inspect.Reading, term lock.Info) bool {
+	switch {
+	case k.Holder != "":
+		return k.Holder != term.Holder || k.Token != 0 && k.Token != term.Token
+	case k.State() != redlock.StateUnknown:
+		return true
+	}
+	may := 0 // how many nodes may have the term's value
+	for _, n := range k.View.Nodes {
+		if n.Err != nil || n.Holder == term.Holder {
+			may++
+		}
+	}
+	return may < k.View.Quorum // a later term has begun, or none has
 }
 
 // requests sends who has asked for the end of this term, once, until ctx ends.

@@ -6,6 +6,11 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/tonsurance/lockkeeper/internal/inspect"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
+	"github.com/tonsurance/lockkeeper/lock"
+	"github.com/tonsurance/lockkeeper/redlock"
 )
 
 func TestResignLetsAnotherCopyLead(t *testing.T) {
@@ -38,6 +43,70 @@ func TestResignOfAKeyThatNobodyHolds(t *testing.T) {
 		require.Zero(t, code)
 		require.Contains(t, out, "nobody holds k\n")
 	})
+}
+
+func TestResignOfAKeyThatIsHeldInSlots(t *testing.T) {
+	eachStore(t, func(t *testing.T, url string) {
+		ends := start(t, url, nil, "run", "crawl", "--slots=1", "--ttl=6s", "--", "sleep", "1000")
+		ends.Sees(t, "holding crawl")
+		others := []*programtest.Program{}
+		for range 2 {
+			p := start(t, url, nil, "run", "crawl", "--slots=3", "--ttl=6s", "--", "sleep", "1000")
+			p.Sees(t, "holding crawl")
+			others = append(others, p)
+		}
+		out, code := do(t, url, nil, "resign", "crawl", "--wait=1m")
+		require.Zero(t, code, out)
+		require.Equal(t, exitSignal+15, ends.Exits(t), "without --slots the holder of the key itself alone is asked")
+		require.Len(t, shown(t, url, "crawl").Slots, 2)
+
+		out, code = do(t, url, nil, "resign", "crawl")
+		require.Equal(t, exitHeld, code, out)
+		require.Contains(t, out, `nobody was asked: crawl is held in slots, or by readers: name one, as in lockkeeper resign 'crawl;slot=2', or give --slots`)
+		out, code = do(t, url, nil, "resign", "crawl;slot=1")
+		require.Equal(t, exitHeld, code, out)
+		require.Contains(t, out, "nobody was asked: ")
+
+		out, code = do(t, url, nil, "resign", "crawl", "--slots", "--wait=1m")
+		require.Zero(t, code, out)
+		require.Contains(t, out, "to resign from crawl;slot=2: ")
+		require.Contains(t, out, "nobody holds crawl;slot=3 now")
+		for _, p := range others {
+			require.Equal(t, exitSignal+15, p.Exits(t))
+		}
+		out, code = do(t, url, nil, "resign", "crawl", "--slots")
+		require.Zero(t, code, out)
+		require.Contains(t, out, "nobody holds crawl\n")
+	})
+}
+
+// A node that is down may hide who leads now, and with which token: the term that was asked to
+// end is over all the same, where too few nodes can still have its value.
+func TestATermIsOverWhereTooFewNodesCanStillHaveIt(t *testing.T) {
+	down := redlock.NodeView{Err: lock.ErrUnavailable}
+	at := func(holder string, term int) redlock.NodeView { return redlock.NodeView{Holder: holder, Term: term} }
+	unknown := func(nodes ...redlock.NodeView) inspect.Reading {
+		return inspect.Reading{View: &redlock.View{State: redlock.StateUnknown, Quorum: 2, Nodes: nodes}}
+	}
+	term := lock.Info{Key: "k", Holder: "a", Token: 7}
+	for name, c := range map[string]struct {
+		k    inspect.Reading
+		over bool
+	}{
+		"the same":                          {inspect.Reading{Info: lock.Info{Holder: "a", Token: 7}}, false},
+		"the same, its token is not known":  {inspect.Reading{Info: lock.Info{Holder: "a"}}, false},
+		"it leads again":                    {inspect.Reading{Info: lock.Info{Holder: "a", Token: 8}}, true},
+		"another":                           {inspect.Reading{Info: lock.Info{Holder: "b", Token: 8}}, true},
+		"another, its token is not known":   {inspect.Reading{Info: lock.Info{Holder: "b"}}, true},
+		"nobody":                            {inspect.Reading{}, true},
+		"another on one of two that answer": {unknown(at("b", 1), at("", 0), down), true},
+		"the same on one of two":            {unknown(at("a", 1), at("", 0), down), false},
+		"both":                              {unknown(at("a", 1), at("b", 2), down), false},
+		"two are down":                      {unknown(at("b", 1), down, down), false},
+		"all are down":                      {unknown(down, down, down), false},
+	} {
+		require.Equal(t, c.over, termOver(c.k, term), name)
+	}
 }
 
 func TestResignOfAHolderThatTakesItsTimeIsToldSo(t *testing.T) {

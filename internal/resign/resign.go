@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
@@ -44,7 +45,7 @@ func Ask(ctx context.Context, l lock.Locker, key string) (term lock.Info, reques
 	case term.Holder == "":
 		return term, nil, fmt.Errorf("%q: %w", key, ErrNobody)
 	case term.Token == 0:
-		return term, nil, fmt.Errorf("%w: too few nodes report the token of %q, by which the term would be named", lock.ErrUnavailable, key)
+		return term, nil, fmt.Errorf("%w: nobody was asked: too few nodes report the token of %q, by which the term would be named", lock.ErrUnavailable, key)
 	}
 	// Twice what is left is more than its leader's whole ttl once it has renewed in time,
 	// or else the term is over before the request.
@@ -57,6 +58,34 @@ func Ask(ctx context.Context, l lock.Locker, key string) (term lock.Info, reques
 		return term, nil, nil
 	}
 	return term, request, err
+}
+
+// Slots are the names by which the holders of key are asked, and the locker that knows them:
+// those of its slots where l is or has a lock.Semaphore, and otherwise key itself.
+func Slots(l lock.Locker, key string) (below lock.Locker, names []string) {
+	s, ok := lock.As[interface {
+		Slots(key string) (below lock.Locker, names []string)
+	}](l)
+	if !ok {
+		return l, []string{key}
+	}
+	return s.Slots(key)
+}
+
+// SlotOf is the name among those by which the holder of lease is asked.
+func SlotOf(lease lock.Lease, names []string) string {
+	if len(names) == 1 {
+		return names[0]
+	}
+	name := ""
+	for _, n := range names {
+		// The lease has the full name in its store, which prefixes may precede. (The longest, because
+		// a key may end like another's slot.)
+		if len(n) > len(name) && strings.HasSuffix(lease.Key(), n) {
+			name = n
+		}
+	}
+	return name
 }
 
 // Leave lets request stand by itself, also after this process has ended.

@@ -178,8 +178,9 @@ func (c *Conn) Last() error {
 
 // Slow reports that err is of a connection that takes its time, to a server that is
 // probably there all the same. An address that does not answer may well be down, and a
-// server that says nothing hangs.
+// server that accepts the connection and then says nothing, to the TLS handshake or to the
+// first request, hangs.
 func Slow(err error, nodeTimeout time.Duration) bool {
 	slow, ok := errors.AsType[*unconnected](err)
-	return ok && slow.going && slow.at != stepTCP && (slow.at != stepServer || slow.after < 3*nodeTimeout)
+	return ok && slow.going && slow.at != stepTCP && (slow.at == stepDNS || slow.after-slow.named < 3*nodeTimeout)
 }

@@ -77,6 +77,7 @@ func newConnector(try OpenFunc, wait, limit time.Duration) *connector {
 // unconnected is the error of a connection that took too long: what it still waits for.
 type unconnected struct {
 	after time.Duration
+	named time.Duration // how much of it went to look up the name
 	what  string
 	at    step
 	going bool // it goes on in the background
@@ -87,7 +88,10 @@ func (e *unconnected) Error() string {
 	if after >= time.Second {
 		after = after.Round(100 * time.Millisecond)
 	}
-	if e.at == stepServer {
+	switch e.at {
+	case stepTLS:
+		return fmt.Sprintf("not connected after %v: %s", after, noHandshake)
+	case stepServer:
 		return fmt.Sprintf("%v within %v on a new connection", nodeerr.ErrNoAnswer, after)
 	}
 	return fmt.Sprintf("not connected after %v: still %s", after, e.what)
@@ -126,7 +130,7 @@ func (r *connector) dial(ctx context.Context, addr string, d *net.Dialer, conf *
 // pending is what c waits for.
 func (c *connecting) pending() error {
 	s := c.stage.Load()
-	return &unconnected{time.Since(c.began), s.String(), s.step(), true}
+	return &unconnected{after: time.Since(c.began), named: s.naming(), what: s.String(), at: s.step(), going: true}
 }
 
 // pending is what the oldest connection in the making waits for, if there is one.

@@ -122,3 +122,52 @@ func TestAConnectEndsWithItsLimitAndARefusalAtOnce(t *testing.T) {
 		require.Equal(t, 1, opened)
 	})
 }
+
+// A name server may take its time. A server that has accepted the connection is given as long
+// for its handshake as for its first answer: then it hangs, or speaks no TLS on that port.
+func TestAServerThatDoesNotAnswerTheHandshakeIsNotWaitedForAsANameServerIs(t *testing.T) {
+	const nodeTimeout, limit = time.Second, 15 * time.Second
+	for name, c := range map[string]struct {
+		dns, tls time.Duration
+		want     time.Duration // until it is given up; 0: it connects
+	}{
+		"TLSIsNeverAnswered":              {0, time.Hour, 4 * nodeTimeout},
+		"TLSTakesLongAfterTheName":        {5 * time.Second, 900 * time.Millisecond, 0},
+		"TLSIsNotAnsweredAfterTheName":    {5 * time.Second, time.Hour, 9 * nodeTimeout},
+		"TheNameTakesAlmostAllOfTheLimit": {14 * time.Second, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newConnector(func(ctx context.Context, _ string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
+					for _, s := range []struct {
+						at    step
+						takes time.Duration
+					}{{stepDNS, c.dns}, {stepTCP, 0}, {stepTLS, c.tls}} {
+						stageOf(ctx).enter(s.at, "node")
+						select {
+						case <-time.After(s.takes):
+						case <-ctx.Done():
+							return nil, ctx.Err()
+						}
+					}
+					return &countedConn{closed: new(atomic.Int32)}, nil
+				}, nodeTimeout*9/10, limit)
+				defer r.close()
+				start := time.Now()
+				conn, err := r.dial(t.Context(), "node", &net.Dialer{}, nil)
+				for Slow(err, nodeTimeout) {
+					time.Sleep(nodeTimeout / 10)
+					conn, err = r.dial(t.Context(), "node", &net.Dialer{}, nil)
+				}
+				if c.want == 0 {
+					require.NoError(t, err)
+					require.NoError(t, conn.Close())
+					return
+				}
+				require.ErrorContains(t, err, "it accepted the connection but did not answer the TLS handshake")
+				require.LessOrEqual(t, time.Since(start), c.want)
+				require.Greater(t, time.Since(start), c.dns+2*nodeTimeout)
+			})
+		})
+	}
+}

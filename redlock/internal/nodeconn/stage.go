@@ -83,6 +83,17 @@ func (s *stage) step() step {
 
 func (s *stage) resolving() bool { return s.step() == stepDNS }
 
+// naming is how long the name has been looked up so far.
+func (s *stage) naming() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.took[stepDNS]
+	if s.now == stepDNS {
+		d += time.Since(s.at)
+	}
+	return d
+}
+
 func (s *stage) age() time.Duration { return time.Since(s.began) }
 
 func (s *stage) String() string {
@@ -92,7 +103,7 @@ func (s *stage) String() string {
 	case s.now == stepDNS:
 		return fmt.Sprintf("looking up %s (DNS)", s.what)
 	case s.now == stepTLS:
-		return "in the TLS handshake without an answer: it may not speak TLS on this port (redis://)"
+		return noHandshake
 	case s.now == stepServer:
 		return "waiting for the server's first answer"
 	case s.what != "":

@@ -49,11 +49,13 @@ func open(network string) func(context.Context, string, *net.Dialer, *tls.Config
 	}
 }
 
+const noHandshake = "it accepted the connection but did not answer the TLS handshake: it may not speak TLS on this port (redis://)"
+
 func handshakeError(err error) error {
 	var timeout net.Error
 	switch {
 	case errors.As(err, &timeout) && timeout.Timeout(): // a context's, too
-		return errors.New("no answer to the TLS handshake: it may not speak TLS on this port (redis://)")
+		return errors.New(noHandshake)
 	case errors.As(err, new(tls.RecordHeaderError)):
 		return fmt.Errorf("TLS handshake: %w: it may not speak TLS on this port (redis://)", err)
 	case hungUp(err):
