@@ -189,7 +189,7 @@ func (r *runner) settle(cmd *cobra.Command) error {
 	case r.wait < 0:
 		return usage("--wait is %v, want more than 0", r.wait)
 	case r.wait == 0 && cmd.Flags().Changed("wait"): // flock's -w 0 would not wait, others' for ever
-		return usage("--wait is 0s, want more than 0; --once waits for nobody, and neither for as long as it takes")
+		return usage("--wait is 0s, want more than 0; --once does not wait, and without both it waits for as long as it takes")
 	case r.once && r.wait > 0:
 		return usage("--once and --wait %v are given, want one of them", r.wait)
 	case r.once && r.restart:
