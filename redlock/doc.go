@@ -22,13 +22,13 @@
 //
 // # What is in Redis
 //
-//	redlock:<key>                        string "<owner>/<random>", PX ttl
-//	lockkeeper:fence:{<tag>}redlock:<key>    hash: count, run and, of the queue, standing and
-//	                                     granted; kept for Options.Retention
-//	lockkeeper:standing:{<tag>}redlock:<key> sorted set: the waiters, by their positions
+//	redlock:<key>                             string "<owner>/<random>", PX ttl
+//	lockkeeper:fence:{<tag>}redlock:<key>     hash: count, run and, of the queue, standing and
+//	                                          granted; kept for Options.Retention
+//	lockkeeper:standing:{<tag>}redlock:<key>  sorted set: the waiters, by their positions
 //	lockkeeper:standing:asked:{<tag>}redlock:<key>
-//	                                     hash: what each of the waiters asked for
-//	lockkeeper:agreed:redlock:               string: nodes, quorum and guard of the clients, PX guard
+//	                                          hash: what each of the waiters asked for
+//	lockkeeper:agreed:redlock:                string: nodes, quorum and guard of the clients, PX guard
 //
 // The string is what node-redlock, redsync and bsm/redislock use for the same key,
 // so that they exclude us and are excluded. GET, TTL and DEL in redis-cli do what

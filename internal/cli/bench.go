@@ -46,21 +46,23 @@ func (a *app) benchCommand() *cobra.Command {
 	b := &bencher{a: a}
 	c := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure how long acquire, extend, release and a hand-off take with your nodes",
-		Long: `Bench takes a lock, extends and frees it, again and again, one after another. Then it
-measures hand-offs: from just before a release to when another locker, which has
-waited for it, has the lease. Both lockers are in this process, with connections of
-their own (the memory backend, which others can't reach, has but one).
+		Short: "Measure acquire, extend, release and hand-offs with your nodes",
+		Long: `Bench takes a lock, extends and frees it, again and again, one after another.
+Then it measures hand-offs: from just before a release to when another locker,
+which has waited for it, has the lease. Both lockers are in this process, with
+connections of their own (the memory backend, which others can't reach, has but
+one).
 
-The key is its own, with a random end: nobody else waits for it, and it is free again
-at the end, also after Ctrl-C, which shows what was measured until then. On Redis the
-key's token counter remains, some 100 bytes a node, for the retention (7 days).
+The key is its own, with a random end: nobody else waits for it, and it is free
+again at the end, also after Ctrl-C, which shows what was measured until then.
+On Redis the key's token counter remains, some 550 bytes a node, for the
+retention (7 days).
 
 Exit status: 0 if nothing failed, 1 if something did, or that of the failure if
 nothing succeeded (69: no quorum).`,
 		Example: `  lockkeeper bench
   lockkeeper bench --duration 10s --ttl 30s
-  lockkeeper bench --number 50 --output json | jq '.operations[] | {name, p99_us}'`,
+  lockkeeper bench -n 50 -o json | jq '.operations[] | {name, p99_us}'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := b.settle(cmd); err != nil {

@@ -79,28 +79,31 @@ The store is named by --url, or LOCKKEEPER_URL in the environment:
 
   file:///run/locks                 one machine (the default: a directory of the
                                     user's own, in $XDG_RUNTIME_DIR or $TMPDIR)
-  redlock://h1:6379,h2:6380,h3      a quorum of Redis nodes; redlocks:// with TLS
+  redlock://h1:6379,h2:6380,h3      a quorum of Redis nodes; TLS: redlocks://
   sqlite:/var/lib/app/app.db        a database file on one machine
-  postgres://user:password@h/db     a table in Postgres; mysql:// in MySQL or MariaDB
-  etcd://h1:2379,h2:2379,h3:2379    an etcd cluster; etcds:// with TLS
-  nats://h1:4222,h2:4222,h3:4222    a NATS JetStream bucket; natss:// with TLS
-  s3://bucket/prefix                objects of a bucket; credentials as the AWS SDK's
+  postgres://user:password@h/db     a table in Postgres
+  mysql://user:password@h/db        a table in MySQL or MariaDB
+  etcd://h1:2379,h2:2379,h3:2379    an etcd cluster; TLS: etcds://
+  nats://h1:4222,h2:4222,h3:4222    a NATS JetStream bucket; TLS: natss://
+  s3://bucket/prefix                objects of a bucket; credentials as those of
+                                    the AWS SDK
   kubernetes:///namespace           the Leases of a namespace, in a pod
   memory:                           this process alone, to try things out
 
-or by REDIS_NODES, host:port or redis:// URLs separated by commas, with the user in
-REDIS_USER and the password in REDISCLI_AUTH. Give passwords in the environment:
-other users of the machine can see the arguments of a process. A password that
-changes stands in the first line of a file, LOCKKEEPER_PASSWORD_FILE (Redis).
+or by REDIS_NODES, host:port or redis:// URLs separated by commas, with the user
+in REDIS_USER and the password in REDISCLI_AUTH. Give passwords in the
+environment: other users of the machine can see the arguments of a process. A
+password that changes stands in the first line of a file,
+LOCKKEEPER_PASSWORD_FILE (Redis).
 
-TLS: rediss://, redlocks:// or etcds://. LOCKKEEPER_TLS_CA is the file (PEM) of the
-authorities to trust in place of the system's, LOCKKEEPER_TLS_CERT and
+TLS: rediss://, redlocks:// or etcds://. LOCKKEEPER_TLS_CA is the file (PEM) of
+the authorities to trust in place of the system's, LOCKKEEPER_TLS_CERT and
 LOCKKEEPER_TLS_KEY are the client's own; with them, host:port, mysql:// and
 postgres:// are reached over TLS. With Redis, all these files are read for each
 connection.
 
 ` + exitHelp + `
-The commands run and health have others: see their help.`,
+The commands run, lead and health have others: see their help.`,
 		Example: `  export LOCKKEEPER_URL=redlock://10.0.0.1,10.0.1.1,10.0.2.1
   lockkeeper run nightly-report --once --at-least 1m -q -- ./report.sh
   lockkeeper run keeper --restart -- node keeper.js
@@ -122,6 +125,7 @@ The commands run and health have others: see their help.`,
 	root.Version = versionText()
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.Flags().Bool("version", false, "print the version")
+	root.SetUsageTemplate(narrow(root.UsageTemplate()))
 	root.SetHelpCommand(helpCommand(root))
 	root.AddCommand(a.runCommand(), a.leadCommand(), a.healthCommand(), a.listCommand(), a.showCommand(), a.releaseCommand(), a.resignCommand(), a.clearCommand(), a.watchCommand(), a.serveCommand(), a.benchCommand(), a.versionCommand())
 	titled(root, "Run a program under a lock, or lead on its behalf:", "run", "lead")

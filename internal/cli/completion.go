@@ -24,9 +24,9 @@ func (a *app) complete(root *cobra.Command) {
 			}
 		case "completion":
 			c.Short = "Make your shell complete commands, flags and keys"
-			c.Long = `Completion prints a script for your shell, after which Tab completes commands, flags,
-and the keys that are held just now in the store that the flags or the environment
-name. See lockkeeper completion SHELL --help for where to put it.`
+			c.Long = `Completion prints a script for your shell, after which Tab completes commands,
+flags, and the keys that are held just now in the store that the flags or the
+environment name. See lockkeeper completion SHELL --help for where to put it.`
 			c.Args = cobra.ArbitraryArgs
 			c.RunE = func(cmd *cobra.Command, args []string) error {
 				if len(args) > 0 {

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -28,7 +29,8 @@ const exitHelp = `Exit status:
   0      done
   1      failed
   64     usage: a bad flag, key, ttl or URL; nothing was sent
-  69     the store can't decide: no quorum, connection refused; or it refuses: no permission
+  69     the store can't decide: no quorum, connection refused; or it refuses:
+         no permission
   75     held by another
   128+n  signal n ended it (130: Ctrl-C)
 `
@@ -38,8 +40,15 @@ const ExitStatus = "exit status"
 
 // exitStatuses puts them under the command's help.
 func exitStatuses(c *cobra.Command, text string) {
-	c.SetUsageTemplate(c.UsageTemplate() + "\n" + text)
+	c.SetUsageTemplate(narrow(c.UsageTemplate()) + "\n" + text)
 	c.Annotations = map[string]string{ExitStatus: text}
+}
+
+// narrow is a usage template whose flags fit a terminal of 80 columns, as all else in the
+// help does.
+func narrow(template string) string {
+	template = strings.ReplaceAll(template, ".FlagUsages", ".FlagUsagesWrapped 80")
+	return strings.ReplaceAll(template, `Use "{{.CommandPath}} [command] --help" for more information about a command.`, "See {{.CommandPath}} COMMAND --help.")
 }
 
 // status is an error that says with what the program ends. With a nil err it ends

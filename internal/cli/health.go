@@ -34,23 +34,24 @@ func (a *app) healthCommand() *cobra.Command {
 	var timeout time.Duration
 	c := &cobra.Command{
 		Use:   "health",
-		Short: "Report whether each node can vote, and what an operator should change",
-		Long: `Health asks each node for a real vote, on a key of its own that is freed at once: a
-server that answers PING may refuse every lock all the same. For each node it shows
-what it is, why it does not vote, and, after a !, what an operator should change. With
---output wide it shows all that the nodes report about themselves: the clock is how far the
-node's is ahead of this machine's. The state is one of
+		Short: "Report whether each node can vote, and what to change",
+		Long: `Health asks each node for a real vote, on a key of its own that is freed at
+once: a server that answers PING may refuse every lock all the same. For each
+node it shows what it is, why it does not vote, and, after a !, what an operator
+should change. With --output wide it shows all that the nodes report about
+themselves: the clock is how far the node's is ahead of this machine's. The
+state is one of
 
   votes     it answers, and would grant a lock
   waits     it restarted lately, and votes when the restart guard's time is over
   refuses   it answers, and grants none
   down      it does not answer
 
-With --output lines there is a line a node, for scripts and logs. In JSON what is
-measured is a number, with the unit in its name.
+With --output lines there is a line a node, for scripts and logs. In JSON what
+is measured is a number, with the unit in its name.
 
-Exit status: 0 all nodes vote; 1 not all, but a quorum; 2 no quorum; 3 nothing was
-checked (bad input).`,
+Exit status: 0 all nodes vote; 1 not all, but a quorum; 2 no quorum; 3 nothing
+was checked (bad input).`,
 		Example: `  lockkeeper health
   REDIS_NODES=localhost:6379,localhost:6380,localhost:6381 lockkeeper health
   lockkeeper health -o wide

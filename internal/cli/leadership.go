@@ -33,29 +33,31 @@ func (a *app) leadCommand() *cobra.Command {
 		Long: `Lead campaigns for KEY, renews the lease, and reports over HTTP who leads: for
 programs that can't run below lockkeeper run, as a sidecar of a container does.
 
-  GET  /                  whether this copy leads, with which token, and for how long
-                          that is certain, as JSON; who leads, if another does
+  GET  /                  whether this copy leads, with which token, and for how
+                          long that is certain, as JSON; who leads, if another
+                          does
   GET  /readyz            the same, with status 503 unless this copy leads
-  GET  /events            the same as server-sent events, at each change and in time
-                          before the last one is certain no longer. The stream ends
-                          with the term; open another then
-  POST /stopped?token=T   the programs that led by that term have stopped: the lock is
-                          freed at once
+  GET  /events            the same as server-sent events, at each change and in
+                          time before the last one is certain no longer. The
+                          stream ends with the term; open another then
+  POST /stopped?token=T   the programs that led by that term have stopped: the
+                          lock is freed at once
 
-A program leads for certain_ms milliseconds, counted on its own monotonic clock from
-before it sent the request (that for the stream, of a stream), or until an answer says
-that it does not. Then it has --grace to stop. Whatever the store does, nobody else
-leads before that; only a hold that was broken (release --force) passes on at once. So
-a program sends the token with each write, and the resource refuses a smaller one.
+A program leads for certain_ms milliseconds, counted on its own monotonic clock
+from before it sent the request (that for the stream, of a stream), or until an
+answer says that it does not. Then it has --grace to stop. Whatever the store
+does, nobody else leads before that; only a hold that was broken (release
+--force) passes on at once. So a program sends the token with each write, and
+the resource refuses a smaller one.
 
-SIGTERM, SIGINT and lockkeeper resign end the term in good order: the answers change at
-once, and the lock is freed when the programs have stopped, or when the time of the last
-answer and --grace are over. A lockkeeper lead that is killed frees nothing: the lease
-ends by itself, on a store of files, too.
+SIGTERM, SIGINT and lockkeeper resign end the term in good order: the answers
+change at once, and the lock is freed when the programs have stopped, or when
+the time of the last answer and --grace are over. A lockkeeper lead that is
+killed frees nothing: the lease ends by itself, on a store of files, too.
 
-There is no authentication. An address that other machines reach needs --allow-remote.
-A request whose Host is a name other than localhost and those of --allow-host is
-refused, since another site's page may have sent it.`,
+There is no authentication. An address that other machines reach needs
+--allow-remote. A request whose Host is a name other than localhost and those of
+--allow-host is refused, since another site's page may have sent it.`,
 		Example: `  export LOCKKEEPER_URL=redlock://10.0.0.1,10.0.1.1,10.0.2.1
   lockkeeper lead pricing-oracle-keeper
   curl -s http://127.0.0.1:4040/

@@ -119,18 +119,18 @@ func (a *app) listCommand() *cobra.Command {
 		Use:   "list [PREFIX]",
 		Short: "List the locks that are held",
 		Long: `List shows the locks that are held, with how much time is left unless they are
-renewed, for how long they have been held, and how many wait in the store's queue; a -
-is what the store can't tell (Redis does not know since when a lock is held). On a
-quorum of Redis nodes it also shows the keys that are held by nobody although a node
-has a value. These have a STATE:
+renewed, for how long they have been held, and how many wait in the store's
+queue; a - is what the store can't tell (Redis does not know since when a lock
+is held). On a quorum of Redis nodes it also shows the keys that are held by
+nobody although a node has a value. These have a STATE:
 
 ` + statesHelp + `
-What run --slots holds is a key a slot: slot 1 is the key itself, slot 3 of crawl is
-"crawl;slot=3". Where there are such, they have a SLOT. A key with readers and writers
-(run --shared and --exclusive) is shown once for its writer, or for each reader: AS says
-which, or that the holder is at the gate, which readers pass one at a time and a writer
-holds while it waits for the readers that are in.
-Lockkeeper show KEY shows more.`,
+What run --slots holds is a key a slot: slot 1 is the key itself, slot 3 of
+crawl is "crawl;slot=3". Where there are such, they have a SLOT. A key with
+readers and writers (run --shared and --exclusive) is shown once for its writer,
+or for each reader: AS says which, or that the holder is at the gate, which
+readers pass one at a time and a writer holds while it waits for the readers
+that are in. Lockkeeper show KEY shows more.`,
 		Example: `  lockkeeper list
   lockkeeper list tenant: --output json`,
 		Args: cobra.MaximumNArgs(1),

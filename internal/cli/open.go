@@ -41,7 +41,7 @@ var secretEnv = []string{"LOCKKEEPER_URL", "REDIS_NODES", "REDIS_USER", "REDISCL
 
 // secretNames are these for a help text, which is not too wide.
 func secretNames() string {
-	return strings.Join(secretEnv[:4], " ") + "\n  " + strings.Join(secretEnv[4:], " ")
+	return strings.Join(secretEnv[:4], " ") + "\n  " + strings.Join(secretEnv[4:7], " ") + "\n  " + strings.Join(secretEnv[7:], " ")
 }
 
 // store is what the flags and the environment name.

@@ -22,21 +22,21 @@ func (a *app) releaseCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "release KEY --force",
 		Short: "Break somebody's hold of a lock",
-		Long: `Release shows who holds KEY, asks, and breaks that term and no other: if the lock
-changes hands meanwhile, nothing is broken, and the exit status is 75. What nodes have
-of a lock that nobody holds (see lockkeeper show --help) is removed in the same way. It
-reports what it did on each node of a quorum.
+		Long: `Release shows who holds KEY, asks, and breaks that term and no other: if the
+lock changes hands meanwhile, nothing is broken, and the exit status is 75. What
+nodes have of a lock that nobody holds (see lockkeeper show --help) is removed
+in the same way. It reports what it did on each node of a quorum.
 
-A script that has seen a hold with token T, by lockkeeper show, breaks that hold alone
-with --token T. If another has the lock by now, nothing is broken, and the exit status
-is 75; if nobody has, it is 0. Of a key that is held with run --slots, name the slot, as
-in "KEY;slot=2"; slot 1 is the key itself.
+A script that has seen a hold with token T, by lockkeeper show, breaks that hold
+alone with --token T. If another has the lock by now, nothing is broken, and the
+exit status is 75; if nobody has, it is 0. Of a key that is held with run
+--slots, name the slot, as in "KEY;slot=2"; slot 1 is the key itself.
 
-The broken holder learns of it at its next renewal, up to half a ttl later. Until
-then two may work at the same time, and the fencing token alone protects what they
-write to.`,
+The broken holder learns of it at its next renewal, up to half a ttl later.
+Until then two may work at the same time, and the fencing token alone protects
+what they write to.`,
 		Example: `  lockkeeper release pricing-oracle-keeper --force
-  lockkeeper release pricing-oracle-keeper --force --yes --token 1795   # in a script`,
+  lockkeeper release keeper --force --yes --token 1795678661850660 # in a script`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !force {

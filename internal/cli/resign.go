@@ -23,26 +23,31 @@ func (a *app) resignCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "resign KEY",
 		Short: "Ask the holder of a lock to let another one lead",
-		Long: `Resign asks the process that holds KEY to end this term in good order: a program that leads
-by package leader ends its work, a lockkeeper lead answers that it leads no more, a
-lockkeeper run sends SIGTERM to its command. Then the lock is freed, and with other copies
-waiting, one of them has it first; where none waits, the same one leads again within 5s
-(lockkeeper run without --restart leaves). One that is not to lead again has to be ended.
+		Long: `Resign asks the process that holds KEY to end this term in good order: a program
+that leads by package leader ends its work, a lockkeeper lead answers that it
+leads no more, a lockkeeper run sends SIGTERM to its command. Then the lock is
+freed, and with other copies waiting, one of them has it first; where none
+waits, the same one leads again within 5s (lockkeeper run without --restart
+leaves). One that is not to lead again has to be ended.
 
-The holder learns of it when its next renewal is due, up to half its ttl later. The
-request is for the term that resign has seen: if the lock changes hands meanwhile, the
-next holder is not asked. It is a lock itself, named after KEY and the term, and ends by
-itself. A holder of an older version, or one that is no leader, does not learn of it.
+The holder learns of it when its next renewal is due, up to half its ttl later.
+The request is for the term that resign has seen: if the lock changes hands
+meanwhile, the next holder is not asked. It is a lock itself, named after KEY
+and the term, and ends by itself. A holder of an older version, or one that is
+no leader, does not learn of it.
 
-Of a key that is held with run --slots, name the slot, as in "KEY;slot=2"; slot 1 is the
-key itself. With --slots the holders of all slots are asked, and end at the same time.
+Of a key that is held with run --slots, name the slot, as in "KEY;slot=2"; slot 1
+is the key itself. With --slots the holders of all slots are asked, and end at
+the same time.
 
-With --wait it waits until that term is over, and reports who holds the lock then; the
-exit status is 75 if the term is not over in time, and 69 if too few nodes answer to tell.
-Without it resign only asks. If nobody holds the lock there is nothing to ask, and the exit
-status is 0; it is 75 if others hold slots of it, or read (run --shared).`,
+With --wait it waits until that term is over, and reports who holds the lock
+then; the exit status is 75 if the term is not over in time, and 69 if too few
+nodes answer to tell. Without it resign only asks. If nobody holds the lock
+there is nothing to ask, and the exit status is 0; it is 75 if others hold slots
+of it, or read (run --shared).`,
 		Example: `  lockkeeper resign pricing-oracle-keeper
-  lockkeeper resign pricing-oracle-keeper --wait 1m   # before a deployment takes its machine away`,
+  # before a deployment takes its machine away
+  lockkeeper resign pricing-oracle-keeper --wait 1m`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("wait") && wait < time.Millisecond {

@@ -69,51 +69,58 @@ but, unless --keep-credentials is given, none of those that lead to the store:
 
   ` + secretNames() + `
 
-A directory of lock files is no secret: a lockkeeper below the command finds the same
-one. With another store it must name one itself, and is refused if it does not.
+A directory of lock files is no secret: a lockkeeper below the command finds the
+same one. With another store it must name one itself, and is refused if it does
+not.
 
-The command is a process group of its own. If the lease can't be renewed, the whole
-group gets SIGTERM --grace before the lease runs out, and SIGKILL before anybody else
-can have it. If the store took the lease away, as a force release does, another may
-have it already: SIGKILL follows after 100ms. Signals are passed on to the group. What
-the command leaves running when it ends is ended too, SIGTERM and after --grace
-SIGKILL, before the lock is freed. On Linux that includes what has left the group but
-not the session, such as what timeout(1) runs. A process that makes a session of its
-own (setsid, a daemon) is left alone.
+The command is a process group of its own. If the lease can't be renewed, the
+whole group gets SIGTERM --grace before the lease runs out, and SIGKILL before
+anybody else can have it. If the store took the lease away, as a force release
+does, another may have it already: SIGKILL follows after 100ms. Signals are
+passed on to the group. What the command leaves running when it ends is ended
+too, SIGTERM and after --grace SIGKILL, before the lock is freed. On Linux that
+includes what has left the group but not the session, such as what timeout(1)
+runs. A process that makes a session of its own (setsid, a daemon) is left
+alone.
 
-The command gets the terminal: in a pipeline, or beside other jobs of make or xargs,
-when it asks for it. Ctrl-C ends what is around lockkeeper, a script or a loop, if the
-command died of it. Ctrl-Z stops the command and lockkeeper, and with it the renewal:
-unless they go on before the lease runs out, the guard kills the command.
+The command gets the terminal: in a pipeline, or beside other jobs of make or
+xargs, when it asks for it. Ctrl-C ends what is around lockkeeper, a script or a
+loop, if the command died of it. Ctrl-Z stops the command and lockkeeper, and
+with it the renewal: unless they go on before the lease runs out, the guard
+kills the command.
 
-If lockkeeper itself is killed, its guard, a second process named lock-guard, kills
-the group at once; on Linux the kernel kills the command as well. If lockkeeper is
-paused (SIGSTOP, a debugger), the guard kills the group before the lease runs out. On
-Windows the command runs in a job object, which the system ends with lockkeeper, and
-nothing covers a pause: the fencing token alone protects then.
+If lockkeeper itself is killed, its guard, a second process named lock-guard,
+kills the group at once; on Linux the kernel kills the command as well. If
+lockkeeper is paused (SIGSTOP, a debugger), the guard kills the group before the
+lease runs out. On Windows the command runs in a job object, which the system
+ends with lockkeeper, and nothing covers a pause: the fencing token alone
+protects then.
 
-Jobs that several machines start at the same time, by cron for instance, need --once
-and --at-least, more than their clocks may differ: a job that is over in a moment has
-freed the lock before another machine's clock says it is time, and would run twice.
-The hold ends that long after it began, though lockkeeper has exited.
+Jobs that several machines start at the same time, by cron for instance, need
+--once and --at-least, more than their clocks may differ: a job that is over in
+a moment has freed the lock before another machine's clock says it is time, and
+would run twice. The hold ends that long after it began, though lockkeeper has
+exited.
 
-With --shared up to 16 commands read at a time (--slots says fewer), with --exclusive one
-writes, alone: what flock's -s and -x do, over any store. Neither keeps the other out for
-ever: all stand in one queue. A plain run of the same key keeps readers and writers from
-coming in, but does not wait for the readers that are in: let every writer say --exclusive.
-A writer's token is larger than those of all before it; a reader's says which writes it can
-have seen.
+With --shared up to 16 commands read at a time (--slots says fewer), with
+--exclusive one writes, alone: what flock's -s and -x do, over any store.
+Neither keeps the other out for ever: all stand in one queue. A plain run of the
+same key keeps readers and writers from coming in, but does not wait for the
+readers that are in: let every writer say --exclusive. A writer's token is
+larger than those of all before it; a reader's says which writes it can have
+seen.
 
 With --once, REDIS_RETRY_COUNT is how many more attempts there are, and
 REDIS_RETRY_DELAY_MS the time between them.`,
 		Example: `  export LOCKKEEPER_URL=redlock://10.0.0.1,10.0.1.1,10.0.2.1
   lockkeeper run pricing-oracle-keeper -- node keeper.js
-  lockkeeper run nightly-report --once --at-least 1m -q -- ./report.sh  # cron: one machine does it
+  # cron: one machine does it
+  lockkeeper run nightly-report --once --at-least 1m -q -- ./report.sh
   lockkeeper run migrate --wait 30s -- ./migrate.sh
-  lockkeeper run keeper --restart -- ./keeper              # a service: stands by for ever
-  lockkeeper run crawl --slots 3 -- ./crawl                # three at a time
-  lockkeeper run --shared catalogue -- ./export            # beside other readers
-  lockkeeper run --exclusive catalogue -- ./rebuild        # alone`,
+  lockkeeper run keeper --restart -- ./keeper       # a service: stands by
+  lockkeeper run crawl --slots 3 -- ./crawl         # three at a time
+  lockkeeper run --shared catalogue -- ./export     # beside other readers
+  lockkeeper run --exclusive catalogue -- ./rebuild # alone`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dash := cmd.ArgsLenAtDash(); dash != 1 || len(args) < 2 {
@@ -145,10 +152,11 @@ REDIS_RETRY_DELAY_MS the time between them.`,
 	flags.StringVar(&r.holder, "holder", "", "`name` that others see, before host and process (environment: LOCKKEEPER_HOLDER)")
 	flags.BoolVar(&r.keepSecrets, "keep-credentials", false, "leave in the command's environment what leads to the store")
 	flags.BoolVarP(&r.quiet, "quiet", "q", false, "say nothing but errors, and nothing if another holds it")
-	exitStatuses(c, `Exit status: the command's own (128+n if signal n ended it; SIGINT ends lockkeeper, too), or
+	exitStatuses(c, `Exit status: the command's own (128+n if signal n ended it; SIGINT ends
+lockkeeper, too), or
   64    usage: a bad flag, key, ttl or URL; nothing was run
-  69    unavailable: the store could not decide in time, or it refuses (no permission);
-        nothing was run
+  69    unavailable: the store could not decide in time, or it refuses
+        (no permission); nothing was run
   75    held by another, with --once or --wait; nothing was run
   76    lost: the lease was lost, and the command was ended if it still ran
   126   the command can't be executed
@@ -181,7 +189,7 @@ func (r *runner) settle(cmd *cobra.Command) error {
 	case r.wait < 0:
 		return usage("--wait is %v, want more than 0", r.wait)
 	case r.wait == 0 && cmd.Flags().Changed("wait"): // flock's -w 0 would not wait, others' for ever
-		return usage("--wait is 0s, want more than 0; --once waits for nobody, and neither for as long as it takes")
+		return usage("--wait is 0s, want more than 0; --once does not wait, and without both it waits for as long as it takes")
 	case r.once && r.wait > 0:
 		return usage("--once and --wait %v are given, want one of them", r.wait)
 	case r.once && r.restart:

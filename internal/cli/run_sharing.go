@@ -20,8 +20,12 @@ func (r *runner) settleSharing(slots bool) error {
 	case r.shares() && r.atLeast > 0:
 		// Others may read all the same; and what a writer has are 17 locks, which a store
 		// would have to keep without it.
-		return usage("--at-least %v: what --shared and --exclusive hold ends with the command; keep another key for that long around it, as in: lockkeeper run %s --once --at-least %v --keep-credentials -- lockkeeper run --exclusive %s -- ./command",
-			r.atLeast, quoted(r.key+"-once"), r.atLeast, quoted(r.key))
+		mode := "exclusive"
+		if r.shared {
+			mode = "shared"
+		}
+		return usage("--at-least %v: what --shared and --exclusive hold ends with the command; keep another key for that long around it, as in: lockkeeper run %s --once --at-least %v --keep-credentials -- lockkeeper run --%s %s -- ./command",
+			r.atLeast, quoted(r.key+"-once"), r.atLeast, mode, quoted(r.key))
 	case r.shared && !slots:
 		r.slots = rwlock.MaxReaders
 	}

@@ -145,7 +145,7 @@ func TestWhatSharingDoesNotGoWithIsRefusedWithWhatToWrite(t *testing.T) {
 		"--exclusive --slots=1":            "--exclusive and --slots 1 are given: a writer is alone",
 		"--shared --slots=17":              "--slots is 17, want 1 to 16 with --shared",
 		"--shared --slots=0":               "--slots is 0, want 1 to 1024",
-		"--shared --at-least=1m --once":    "lockkeeper run 'k-once' --once --at-least 1m0s --keep-credentials -- lockkeeper run --exclusive 'k' -- ./command",
+		"--shared --at-least=1m --once":    "lockkeeper run 'k-once' --once --at-least 1m0s --keep-credentials -- lockkeeper run --shared 'k' -- ./command",
 		"--exclusive --at-least=1m --once": "lockkeeper run 'k-once' --once --at-least 1m0s --keep-credentials -- lockkeeper run --exclusive 'k' -- ./command",
 	} {
 		out, code := said(t, append(append([]string{"run", "k", "--url", "memory:"}, strings.Fields(flags)...), "--", "true")...)

@@ -248,7 +248,7 @@ func TestRunBadInputIsToldBeforeAnythingRuns(t *testing.T) {
 		{[]string{"run", "k", "--ttl=1ns", "--", "true"}, "ttl is 1ns, want 1ms to 8760h0m0s (key \"k\")\n"},
 		{[]string{"run", "k", "--ttl=2ms", "--", "true"}, "--ttl is 2ms and --grace 400µs, want 2ms or more between them"},
 		{[]string{"lead", "k", "--ttl=10s", "--grace=9.999s"}, "--ttl is 10s and --grace 9.999s, want 2ms or more between them"},
-		{[]string{"run", "k", "--wait=0", "--", "true"}, "--wait is 0s, want more than 0; --once waits for nobody"},
+		{[]string{"run", "k", "--wait=0", "--", "true"}, "--wait is 0s, want more than 0; --once does not wait"},
 		{[]string{"run", "k", "--url=", "--", "true"}, "--url is empty"},
 		{[]string{"clear", "", "--yes", "--nodes", ""}, "--nodes is empty"},
 		{[]string{"lead", "k", "--url=/run/locks"}, "--url is a path, want a URL, such as file:///run/locks\n"},

@@ -28,24 +28,24 @@ func (a *app) serveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve [PREFIX]",
 		Short: "Show nodes, locks and what happens to them in a browser, live",
-		Long: `Serve shows what watch does as a page: the nodes with their votes, or why they do not
-vote, who holds which lock, for how long and until when, who waits, and what happens, as
-it happens; and each key on a page of its own. With PREFIX it shows only the keys that
-begin with it. It changes nothing.
+		Long: `Serve shows what watch does as a page: the nodes with their votes, or why they
+do not vote, who holds which lock, for how long and until when, who waits, and
+what happens, as it happens; and each key on a page of its own. With PREFIX it
+shows only the keys that begin with it. It changes nothing.
 
-  /                     the page; /?prefix=TEXT filters it, /lock?key=KEY is a key's
-  /api                  the same as JSON; /api/health, /api/locks and /api/events are
-                        what health, list and watch print with -o json
-  /metrics              in the text format of Prometheus
+  /          the page; /?prefix=TEXT filters it, /lock?key=KEY is a key's
+  /api       the same as JSON; /api/health, /api/locks and /api/events are what
+             health, list and watch print with -o json
+  /metrics   in the text format of Prometheus
 
-The store is asked once every --interval for its locks, and every 5s for its health,
-however many pages are open. A listing that takes long is followed by a pause of three
-times as much.
+The store is asked once every --interval for its locks, and every 5s for its
+health, however many pages are open. A listing that takes long is followed by a
+pause of three times as much.
 
-There is no authentication: anyone who reaches the address can read the names of keys and
-holders. An address that other machines reach needs --allow-remote. A request whose Host
-is a name other than localhost and those of --allow-host is refused, since another
-site's page may have sent it.
+There is no authentication: anyone who reaches the address can read the names of
+keys and holders. An address that other machines reach needs --allow-remote. A
+request whose Host is a name other than localhost and those of --allow-host is
+refused, since another site's page may have sent it.
 
 SIGTERM, SIGHUP and Ctrl-C end it, with status 0.`,
 		Example: `  lockkeeper serve

@@ -18,17 +18,19 @@ func (a *app) showCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show KEY",
 		Short: "Show who holds a lock, what each node has of it, and who waits",
-		Long: `Show reports who holds a lock, with which token, and for how long without renewal. Of a
-quorum of Redis nodes it also shows what each node has, its fence count, the processes
-that wait (one that died may stand there until its turn), and one of these states:
+		Long: `Show reports who holds a lock, with which token, and for how long without
+renewal. Of a quorum of Redis nodes it also shows what each node has, its fence
+count, the processes that wait (one that died may stand there until its turn),
+and one of these states:
 
 ` + statesHelp + `
-Of a key that is held with run --slots it shows who has which slot. Slot 1 is the key
-itself; lockkeeper show "KEY;slot=2" shows as much of another. Of a key with readers and
-writers (run --shared and --exclusive) it shows the writer, or each reader; a holder that
-is at the gate comes in, or is a writer that waits for the readers that are in. Who was
-asked to resign (lockkeeper resign) is said, with who has asked.
-A store of files also reports since when it is held; Redis does not know that.
+Of a key that is held with run --slots it shows who has which slot. Slot 1 is
+the key itself; lockkeeper show "KEY;slot=2" shows as much of another. Of a key
+with readers and writers (run --shared and --exclusive) it shows the writer, or
+each reader; a holder that is at the gate comes in, or is a writer that waits
+for the readers that are in. Who was asked to resign (lockkeeper resign) is
+said, with who has asked. A store of files also reports since when it is held;
+Redis does not know that.
 
 Exit status 0 also if it is free.`,
 		Example: `  lockkeeper show pricing-oracle-keeper
@@ -293,10 +295,10 @@ func countText(n uint64) string {
 
 const statesHelp = `  held       a quorum of nodes has the holder's value
   foreign    the value is not lockkeeper's: another library's, or set by hand
-  split      nodes have several values, none of them a quorum: attempts that met, for
-             a moment; else what is left of some, which ends by itself
-  orphaned   fewer nodes than a quorum have a value, and nobody holds the lock: left
-             over, or an attempt under way; it ends by itself
+  split      nodes have several values, none of them a quorum: attempts that
+             met, for a moment; else what is left of some, which ends by itself
+  orphaned   fewer nodes than a quorum have a value, and nobody holds the lock:
+             left over, or an attempt under way; it ends by itself
   unknown    too few nodes answer to tell
 `
 

@@ -26,9 +26,9 @@ func (a *app) versionCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version, the commit, the Go version and the platform",
-		Long: `Version prints the version, the commit where it is known, the version of Go that built
-the program, and the platform. The commit is followed by +modified if the program was
-built from a checkout with changes.`,
+		Long: `Version prints the version, the commit where it is known, the version of Go that
+built the program, and the platform. The commit is followed by +modified if the
+program was built from a checkout with changes.`,
 		Example: `  lockkeeper version
   lockkeeper version --output json`,
 		Args: cobra.NoArgs,

@@ -49,21 +49,24 @@ func (a *app) watchCommand() *cobra.Command {
 		Use:   "watch [PREFIX]",
 		Short: "Show nodes, locks and what happens to them, live",
 		Long: `Watch shows the nodes, who holds which lock and for how long, and what happens:
-a lock is acquired, released, expires or is handed over, a node goes down or comes
-back. A bar is full at the longest time left that was seen of that hold.
+a lock is acquired, released, expires or is handed over, a node goes down or
+comes back. A bar is full at the longest time left that was seen of that hold.
 
-It asks the store once every --interval for its locks, and every 5s for its health.
-So what comes and goes within an interval is not seen. A lock that is gone before
-its time was up is shown as released, no matter who did it; later, as expired. Where a lock
-passes from one holder to another, both are named, as in: a → b.
+It asks the store once every --interval for its locks, and every 5s for its
+health. So what comes and goes within an interval is not seen. A lock that is
+gone before its time was up is shown as released, no matter who did it; later,
+as expired. Where a lock passes from one holder to another, both are named, as
+in: a → b.
 
-Held for is the store's word, where it knows; else how long watch has seen the hold,
-with a > if it was there before. Waiting is how many stand in the store's queue.
+Held for is the store's word, where it knows; else how long watch has seen the
+hold, with a > if it was there before. Waiting is how many stand in the store's
+queue.
 
 If standard output is no terminal, or TERM is dumb, each event is a line. With
---output json it is one JSON object a line, with "time" and "event": holds, acquired,
-released, expired, handed_over, resign_asked, node_up, node_down, node_back,
-unavailable, available; incomplete, where some locks can't be read and the others are watched, and complete.
+--output json it is one JSON object a line, with "time" and "event": holds,
+acquired, released, expired, handed_over, resign_asked, node_up, node_down,
+node_back, unavailable, available; incomplete, where some locks can't be read
+and the others are watched, and complete.
 
 Ctrl-C ends it, with status 0.`,
 		Example: `  lockkeeper watch

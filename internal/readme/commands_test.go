@@ -25,6 +25,9 @@ type command struct {
 	shown      bool // in a block
 }
 
+// assignments are the variables that stand before a command.
+var assignments = regexp.MustCompile(`^(?:[A-Z_]+=\S* )*`)
+
 // commands are all of the pages: lines of blocks marked sh, lines that begin with a
 // prompt, and spans that begin with the name of a program that checkers knows.
 func commands(t *testing.T) []command {
@@ -59,7 +62,8 @@ func commands(t *testing.T) []command {
 		}
 		for _, span := range spans.FindAllString(fences.ReplaceAllString(text, ""), -1) {
 			span = strings.Join(strings.Fields(strings.Trim(span, "`")), " ")
-			if first, _, _ := strings.Cut(span, " "); checkers[first] != nil && strings.Contains(span, " ") {
+			first, _, _ := strings.Cut(assignments.ReplaceAllString(span, ""), " ")
+			if checkers[first] != nil && strings.Contains(span, " ") {
 				add(page, span, false)
 			}
 		}
@@ -130,7 +134,7 @@ func TestEveryCommandRunsOrParses(t *testing.T) {
 // isVariable says whether a program of this module reads a variable.
 func isVariable(t *testing.T, name string) bool {
 	t.Helper()
-	for _, dir := range []string{"internal/cli", "examples/keeper", "internal/redistest", "docker", "lock/lockotel/example"} {
+	for _, dir := range []string{"internal/cli", "examples/keeper", "internal/redistest", "docker", "lock/lockotel/example", "lock/rwlock", "backends/nats"} {
 		files, err := filepath.Glob(filepath.Join(root, dir, "*"))
 		require.NoError(t, err)
 		for _, file := range files {
@@ -161,6 +165,9 @@ func checkGo(t *testing.T, c command) {
 	}
 	verb, args := c.words[1], c.words[2:]
 	require.NoError(t, exec.CommandContext(t.Context(), "go", "help", verb).Run(), "go has no command %s", verb)
+	if i := slices.Index(args, "-run"); verb == "test" && i >= 0 && args[i+1] != "NAME" {
+		requireTests(t, c, args[i+1])
+	}
 	for i, arg := range args {
 		if local, ok := strings.CutPrefix(arg, modulePath); ok {
 			local, _, _ = strings.Cut(strings.TrimPrefix(local, "/"), "@")
@@ -187,6 +194,32 @@ func checkGo(t *testing.T, c command) {
 			}
 			return
 		}
+	}
+}
+
+// requireTests fails if the packages of a go test have no test that -run would run: go passes
+// then.
+func requireTests(t *testing.T, c command, pattern string) {
+	t.Helper()
+	pattern, _, _ = strings.Cut(pattern, "/")
+	wanted := regexp.MustCompile(pattern)
+	for _, arg := range c.words[2:] {
+		dir := filepath.Join(root, filepath.Dir(c.page))
+		switch {
+		case strings.HasPrefix(arg, "./"):
+			var ok bool
+			dir, ok = find(t, arg)
+			require.True(t, ok, "%s: there is no %s", c.text, arg)
+		case arg != ".":
+			continue
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+		require.NoError(t, err)
+		require.True(t, slices.ContainsFunc(files, func(file string) bool {
+			source, err := os.ReadFile(file)
+			require.NoError(t, err)
+			return slices.ContainsFunc(testFuncs.FindAllStringSubmatch(string(source), -1), func(m []string) bool { return wanted.MatchString(m[1]) })
+		}), "%s: %s: %s has no such test", c.page, c.text, arg)
 	}
 }
 

@@ -121,6 +121,8 @@ func TestEachDecisionHasItsDayAndItsStatus(t *testing.T) {
 	require.Greater(t, entries, 100)
 }
 
+var testFuncs = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
+
 // Pages name tests as evidence: each is there, and so is each file of this module.
 func TestNamedTestsAndFilesExist(t *testing.T) {
 	tests := map[string]bool{}
@@ -129,7 +131,7 @@ func TestNamedTestsAndFilesExist(t *testing.T) {
 			return err
 		}
 		src, err := os.ReadFile(path)
-		for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`).FindAllStringSubmatch(string(src), -1) {
+		for _, m := range testFuncs.FindAllStringSubmatch(string(src), -1) {
 			tests[m[1]] = true
 		}
 		return err
