@@ -36,8 +36,8 @@ meanwhile, the next holder is not asked. It is a lock itself, named after KEY
 and the term, and ends by itself. A holder of an older version, or one that is
 no leader, does not learn of it.
 
-Of a key that is held with run --slots, name the slot, as in "KEY;slot=2"; slot 1
-is the key itself. With --slots the holders of all slots are asked, and end at
+Of a key that is held with run --slots, name the slot, as in "KEY;slot=2"; slot
+1 is the key itself. With --slots the holders of all slots are asked, and end at
 the same time.
 
 With --wait it waits until that term is over, and reports who holds the lock
