@@ -96,7 +96,7 @@ func TestBothOffersWhatTheTwoStoresOffer(t *testing.T) {
 	c, err := next.Client("new").TryAcquire(t.Context(), "k3", ttl)
 	require.NoError(t, err)
 	require.Len(t, list(), 3)
-	require.NoError(t, a.(*lock.Set).Leases()[0].Extend(t.Context(), ttl/2))
+	require.NoError(t, a.(*lock.Set).Leases()[0].Extend(t.Context(), 2*ttl))
 	for key, want := range map[string]struct {
 		lease  lock.Lease
 		holder string

@@ -51,7 +51,10 @@ func (h *holds) give(lease lock.Lease, alone bool) {
 		}
 	}
 	if len(live) >= h.most {
-		h.t.Errorf("%d holders, want %d at most", len(live)+1, h.most)
+		h.t.Errorf("%d holders, want %d at most: %s is given", len(live)+1, h.most, told(lease, now))
+		for _, g := range live {
+			h.t.Logf("held: %s", told(g.lease, now))
+		}
 	}
 	if alone && lease.Token() <= h.token {
 		h.t.Errorf("token %d after token %d", lease.Token(), h.token)
@@ -61,6 +64,10 @@ func (h *holds) give(lease lock.Lease, alone bool) {
 	}
 	h.given = append(live, given{lease, alone})
 	h.count++
+}
+
+func told(l lock.Lease, now time.Time) string {
+	return fmt.Sprintf("%s, token %d, for %v", l.Key(), l.Token(), l.Expiry().Sub(now))
 }
 
 func (h *holds) granted() int {

@@ -198,10 +198,6 @@ func TestAKeyThatGetsFreeIsHandedOverInTheSameMoment(t *testing.T) {
 			require.NoError(t, lock.ReleaseAfter(t.Context(), lease, ttl/2))
 			time.Sleep(ttl / 2)
 		},
-		"extended to end earlier": func(t *testing.T, l *memory.Locker, lease lock.Lease) {
-			require.NoError(t, lease.Extend(t.Context(), time.Millisecond))
-			time.Sleep(time.Millisecond)
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -310,12 +310,11 @@ func (v *view) ExtendTerm(ctx context.Context, key string, token uint64, ttl tim
 		return time.Time{}, fmt.Errorf("%w: expired", lock.ErrLost)
 	}
 	expiry := now + ttl - spent
-	if lost != nil {
-		expiry = max(expiry, t.expiry) // the lease still counts on what it had
-	}
-	t.expiry = expiry
+	// Never shorter than before: until this call's answer is noted, if it ever is, the lease
+	// counts on what it had.
+	t.expiry = max(t.expiry, expiry)
 	if q := s.queue(key); q != nil {
-		q.advance(now) // after it t may be of another term: a slow call can have taken all of its ttl
+		q.advance(now)
 	}
 	return l.store.base.Add(expiry), lost
 }

@@ -45,13 +45,37 @@ func TestRenewalsWakeNobodyAndMoveTheExpiry(t *testing.T) {
 			require.NoError(t, lease.Extend(t.Context(), ttl))
 			require.False(t, woken(wake))
 		}
-		require.NoError(t, lease.Extend(t.Context(), time.Second)) // earlier than it was
-		time.Sleep(time.Second - 1)
+		// The store keeps what it granted, see ExtendTerm.
+		require.NoError(t, lease.Extend(t.Context(), time.Second))
+		require.Equal(t, time.Now().Add(time.Second), lease.Expiry())
+		time.Sleep(ttl - 1)
 		require.False(t, woken(wake))
 		time.Sleep(time.Nanosecond)
 		require.True(t, woken(wake))
 		acquire(t, b, "k")
 	})
+}
+
+// The lease counts on its old Expiry until the answer is noted.
+func TestAShorterExtendLetsNobodyInBeforeTheOldExpiry(t *testing.T) {
+	for name, slow := range map[string]time.Duration{"at once": 0, "answered after the ttl it asked for": 2 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := memory.New()
+				b := a.Client("b")
+				lease := acquire(t, a, "k")
+				old := lease.Expiry()
+				w := await(t, b, "k")
+				a.Delay(slow)
+				_ = lease.Extend(t.Context(), time.Second)
+				require.False(t, w.over())
+				time.Sleep(time.Until(old) - 1)
+				require.False(t, w.over())
+				time.Sleep(1)
+				require.NoError(t, w.result(t))
+			})
+		})
+	}
 }
 
 func TestWhoOnlyWatchesIsToldOfEachEndAndHoldsNobodyUp(t *testing.T) {
