@@ -210,8 +210,10 @@ func judge(err error) error {
 		return err
 	}
 	switch e.Number {
-	case duplicateKey, recordChanged, deadlock:
+	case duplicateKey:
 		return fmt.Errorf("%w: %w", record.ErrChanged, err)
+	case recordChanged, deadlock:
+		return fmt.Errorf("%w: %w", rows.ErrRolledBack, err)
 	case noSuchTable:
 		return rows.ErrNoTable
 	case readOnlyOption, readOnlyTransaction, readOnlyMode:

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/lock"
@@ -99,7 +100,7 @@ func TestAConflictIsNoOutageAtAnyIsolation(t *testing.T) {
 	var clients sync.WaitGroup
 	failed := make(chan error, 1000)
 	for range 4 {
-		l := newLocker(t, s.TCP("root", "app"), nil)
+		l := newLocker(t, s.TCP("root", "app"), &Options{Record: record.Options{Timeout: time.Minute}})
 		for range 3 {
 			clients.Go(func() {
 				for i := range 50 {
