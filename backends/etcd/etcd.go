@@ -265,7 +265,9 @@ func judge(err error) error {
 	switch {
 	case errors.Is(err, rpctypes.ErrPermissionDenied):
 		return fmt.Errorf("%w: %w; give the user's role readwrite on the prefix", lock.ErrRefused, err)
-	case errors.Is(err, rpctypes.ErrAuthFailed), errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrUserNotFound):
+	case errors.Is(err, rpctypes.ErrUserEmpty): // also of a user without a password, whom the client does not name
+		return fmt.Errorf("%w: %w; name a user and a password, both, or give a client certificate with the user's name", lock.ErrRefused, err)
+	case errors.Is(err, rpctypes.ErrAuthFailed), errors.Is(err, rpctypes.ErrUserNotFound):
 		return fmt.Errorf("%w: %w; check user and password", lock.ErrRefused, err)
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return fmt.Errorf("%w; compact and defragment it, or raise its quota, and disarm the alarm", err)
@@ -284,10 +286,22 @@ func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 	}
 	endpoints := s.client.Endpoints()
 	answering, versions := 0, map[string]bool{}
-	for _, endpoint := range endpoints {
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-		reply, err := s.client.Status(ctx, endpoint)
-		cancel()
+	replies, errs := make([]*clientv3.StatusResponse, len(endpoints)), make([]error, len(endpoints))
+	var asking sync.WaitGroup
+	for i, endpoint := range endpoints { // at once: those that hang must not take the time of others
+		asking.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+			defer cancel()
+			replies[i], errs[i] = s.client.Status(ctx, endpoint)
+		})
+	}
+	asking.Wait()
+	for i, endpoint := range endpoints {
+		reply, err := replies[i], errs[i]
+		if err = judge(err); errors.Is(err, lock.ErrRefused) {
+			answering++ // and says no, which the node's error is about
+			continue
+		}
 		if err != nil {
 			node.Warnings = append(node.Warnings, fmt.Sprintf("%s does not answer", host(endpoint)))
 			continue
@@ -335,12 +349,13 @@ func host(endpoint string) string {
 }
 
 func init() {
-	registry.Register("etcd", func(_ context.Context, rest string) (lock.Locker, error) { return openURL("http", rest) })
-	registry.Register("etcds", func(_ context.Context, rest string) (lock.Locker, error) { return openURL("https", rest) })
+	registry.Register("etcd", func(ctx context.Context, rest string) (lock.Locker, error) { return openURL(ctx, "http", rest) })
+	registry.Register("etcds", func(ctx context.Context, rest string) (lock.Locker, error) { return openURL(ctx, "https", rest) })
 }
 
-// openURL takes //user:password@h1:2379,h2,h3?prefix=&tls-ca=...
-func openURL(scheme, rest string) (lock.Locker, error) {
+// openURL takes //user:password@h1:2379,h2,h3?prefix=&tls-ca=... It asks the cluster only
+// where there is a password.
+func openURL(ctx context.Context, scheme, rest string) (lock.Locker, error) {
 	h, err := urlparams.ReadHosts(scheme, rest, "2379",
 		"etcd://host:2379[,host:2379] and parameters; user:password@ before the first host, percent-encoded")
 	if err != nil {
@@ -376,10 +391,9 @@ func openURL(scheme, rest string) (lock.Locker, error) {
 		cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	c := new(connecting)
-	c.watch(&cfg)
-	client, err := clientv3.New(cfg)
+	client, err := c.dial(ctx, cfg)
 	if err != nil {
-		return nil, judge(err)
+		return nil, err
 	}
 	l, err := newLocker(client, c, o)
 	if err != nil {
