@@ -22,6 +22,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"database/sql"
@@ -29,6 +30,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,8 +79,7 @@ var dialect = rows.Dialect{
 	Create: "CREATE TABLE IF NOT EXISTS {table} (name VARBINARY(700) PRIMARY KEY, version VARBINARY(40) NOT NULL, " +
 		"record MEDIUMBLOB NOT NULL, stamp BIGINT NOT NULL, clock VARBINARY(600) NOT NULL) ENGINE=InnoDB",
 	Now: now, Clock: clock,
-	Judge:    judge,
-	Describe: describe,
+	Judge: judge,
 }
 
 // New opens a database by its DSN, as the driver takes it: user:password@tcp(host:3306)/database.
@@ -131,6 +132,9 @@ func open(cfg *mysql.Config, o *Options) (*Locker, error) {
 	db.SetMaxIdleConns(idleConns)
 	db.SetConnMaxLifetime(5 * time.Minute) // a name that leads elsewhere now is noticed
 	d := dialect
+	d.Describe = func(ctx context.Context, db *sql.DB, node *lock.NodeHealth) {
+		describe(ctx, db, cmp.Or(opts.Table, rows.DefaultTable), node)
+	}
 	d.Judge = func(err error) error {
 		err = judge(err)
 		if errors.Is(err, errReadOnly) {
@@ -236,7 +240,11 @@ func judge(err error) error {
 // unknown is the value of a fact that the server does not report.
 const unknown = "not known"
 
-func describe(ctx context.Context, db *sql.DB, node *lock.NodeHealth) {
+func describe(ctx context.Context, db *sql.DB, table string, node *lock.NodeHealth) {
+	place := "CONCAT(DATABASE(), '." + table + "')"
+	if strings.Contains(table, ".") {
+		place = "'" + table + "'"
+	}
 	fact := func(name, query string) string {
 		var value string
 		if err := db.QueryRowContext(ctx, query).Scan(&value); err != nil {
@@ -258,6 +266,10 @@ func describe(ctx context.Context, db *sql.DB, node *lock.NodeHealth) {
 	}
 	if v := fact("flush at commit", "SELECT @@innodb_flush_log_at_trx_commit"); v != "1" && v != unknown {
 		warn("innodb_flush_log_at_trx_commit is not 1: a power cut can undo a lock that was granted, and give it to a second holder")
+	}
+	engine := "SELECT ENGINE FROM information_schema.TABLES WHERE CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) = " + place
+	if v := fact("engine", engine); slices.Contains([]string{"MEMORY", "MyISAM", "Aria", "CSV", "ARCHIVE"}, v) {
+		warn("the table's engine is " + v + ", want InnoDB: a restart or a crash can undo a lock that was granted, and give it to a second holder")
 	}
 	// Most servers have no variable for it, so it is tried.
 	if fact("sysdate is now", "SELECT SLEEP(0.002) + (SYSDATE(6) = NOW(6))") == "1" {

@@ -167,3 +167,20 @@ func TestASocketTakesThePlaceOfHostAndPort(t *testing.T) {
 		require.NotContains(t, err.Error(), storetest.Password)
 	}
 }
+
+func TestHealthWarnsOfATableThatACrashCanEmpty(t *testing.T) {
+	s := storetest.StartMySQL(t)
+	for table, dsn := range map[string]string{"Locks": s.DSN("app"), "app.Locks": s.DSN("")} {
+		l := newLocker(t, dsn, &Options{Table: table})
+		lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
+		require.NoError(t, err)
+		require.NoError(t, lease.Release(t.Context()))
+		for engine, warnings := range map[string]int{"InnoDB": 0, "MyISAM": 1} {
+			s.Exec("ALTER TABLE app.Locks ENGINE=" + engine)
+			h, err := l.Health(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, h.Nodes[0].Err)
+			require.Len(t, h.Nodes[0].Warnings, warnings, "%s %v", engine, h.Nodes[0].Warnings)
+		}
+	}
+}

@@ -77,8 +77,7 @@ var dialect = rows.Dialect{
 	Placeholder: func(n int) string {
 		return fmt.Sprint("$", n)
 	},
-	Judge:    judge,
-	Describe: describe,
+	Judge: judge,
 }
 
 const durable = "CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN set_config('synchronous_commit', 'on', true) END"
@@ -153,6 +152,9 @@ type store struct {
 
 func newStore(db *sql.DB, h *hosts, table string) (*store, error) {
 	d := dialect
+	d.Describe = func(ctx context.Context, db *sql.DB, node *lock.NodeHealth) {
+		describe(ctx, db, cmp.Or(table, rows.DefaultTable), node)
+	}
 	d.Judge = func(err error) error {
 		err = judge(err)
 		if errors.Is(err, errReadOnly) {
@@ -256,7 +258,7 @@ func withoutDSN(text string) string {
 	return "can't connect"
 }
 
-func describe(ctx context.Context, db *sql.DB, node *lock.NodeHealth) {
+func describe(ctx context.Context, db *sql.DB, table string, node *lock.NodeHealth) {
 	ask := func(name, query string) string {
 		var value string
 		if err := db.QueryRowContext(ctx, query).Scan(&value); err != nil {
@@ -278,6 +280,9 @@ func describe(ctx context.Context, db *sql.DB, node *lock.NodeHealth) {
 	}
 	if ask("fsync", "SHOW fsync") == "off" {
 		warn("fsync is off: a power cut can undo a lock that was granted, and give it to a second holder")
+	}
+	if kept := ask("table is kept", "SELECT coalesce((SELECT CASE relpersistence WHEN 'p' THEN 'yes' ELSE 'no' END FROM pg_class WHERE oid = to_regclass('"+table+"')), 'not known')"); kept == "no" {
+		warn("the table is UNLOGGED: a crash empties it, and can give a lock that was granted to a second holder; ALTER TABLE " + table + " SET LOGGED")
 	}
 	ask("synchronous standbys", "SELECT CASE current_setting('synchronous_standby_names') WHEN '' THEN 'none' ELSE current_setting('synchronous_standby_names') END")
 	ask("clock", "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS')")

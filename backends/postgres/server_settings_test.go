@@ -263,3 +263,17 @@ func TestWhoWaitsForTheTableToBeMadeWaitsNoLongerThanItsContext(t *testing.T) {
 	require.NoError(t, <-first)
 	require.False(t, errors.Is(err, lock.ErrRefused))
 }
+
+func TestHealthWarnsOfATableThatACrashEmpties(t *testing.T) {
+	s := storetest.StartPostgres(t)
+	l := newLocker(t, s.URL("admin", "app"), &Options{Table: "public.Locks"})
+	_, err := l.TryAcquire(t.Context(), "k", time.Minute)
+	require.NoError(t, err)
+	for change, warnings := range map[string]int{"LOGGED": 0, "UNLOGGED": 1} {
+		s.Exec("app", "ALTER TABLE locks SET "+change)
+		h, err := l.Health(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, h.Nodes[0].Err)
+		require.Len(t, h.Nodes[0].Warnings, warnings)
+	}
+}
