@@ -199,8 +199,10 @@ var refusals = map[uint16]string{
 	1130: "let users of this host connect",
 	1193: "a parameter of the DSN is no variable of this server",
 	1251: "give this user an authentication plugin that the driver knows",
+	1288: "the table is of something else: name another", // a view
 	1364: "the table is of something else: name another",
 	1406: "the table is of something else: name another",
+	1471: "the table is of something else: name another", // a view
 	1820: "set this user's password anew: it has expired",
 	1862: "set this user's password anew: it has expired",
 	3118: "unlock the account", // MySQL

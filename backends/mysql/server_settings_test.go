@@ -73,7 +73,7 @@ func TestMistakesThatAskingAgainDoesNotMendAreRefused(t *testing.T) {
 	s.Exec("CREATE VIEW app.view AS SELECT 1 AS name, '' AS version, '' AS record, 0 AS stamp, '' AS clock")
 	s.Exec("CREATE TABLE app.short (name VARBINARY(700) PRIMARY KEY, version VARBINARY(4) NOT NULL, record MEDIUMBLOB NOT NULL, stamp BIGINT NOT NULL, clock VARBINARY(600) NOT NULL)")
 	for table, want := range map[string]string{
-		"order": "name another", "plain": "name another", "view": "name a table", "short": "name another", "information_schema.x": "name a table",
+		"order": "name another", "plain": "name another", "view": "name another", "short": "name another", "information_schema.x": "name a table",
 	} {
 		_, err := newLocker(t, s.DSN("app"), &Options{Table: table}).TryAcquire(t.Context(), "k", time.Minute)
 		require.ErrorIs(t, err, lock.ErrRefused, table)

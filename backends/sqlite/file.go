@@ -10,10 +10,13 @@ import (
 	"iter"
 	"net/url"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/tonsurance/lockkeeper/backends/record"
 	rows "github.com/tonsurance/lockkeeper/backends/sql"
+	"github.com/tonsurance/lockkeeper/internal/filesystem"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -30,6 +33,8 @@ var (
 type store struct {
 	path, table string
 	dialect     rows.Dialect
+	trusted     bool                              // whatever its file system is
+	fileSystem  func(path string) (string, error) // its name
 
 	using chan struct{} // has room for one, who may use all below
 	rows  *rows.Store   // nil: nothing is open
@@ -40,8 +45,12 @@ type store struct {
 
 var errReplaced = errors.New("the database file was removed or replaced while it was in use")
 
-func newStore(path, table string, d rows.Dialect) (*store, error) {
-	s := &store{path: path, table: table, dialect: d, using: make(chan struct{}, 1)}
+// network are file systems of several machines: SQLite's locks, and the memory that its
+// write-ahead log shares, are of one. A name that is not here is no proof of the contrary.
+var network = []string{"nfs", "smb", "cifs", "smb2", "smbfs", "afpfs", "webdav", "ceph", "lustre", "gfs2", "ocfs2", "gpfs", "afs"}
+
+func newStore(path string, o Options, d rows.Dialect) (*store, error) {
+	s := &store{path: path, table: o.Table, dialect: d, trusted: o.TrustFileSystem, fileSystem: filesystem.Name, using: make(chan struct{}, 1)}
 	db, _, err := s.connect() // without asking for anything: it shows whether the table can be
 	if err != nil {
 		return nil, err
@@ -92,6 +101,9 @@ func (s *store) open(ctx context.Context) (*rows.Store, error) {
 		_ = s.db.Close() // those that are in use end with their requests
 		s.rows = nil
 	}
+	if err := s.checkFileSystem(); err != nil {
+		return nil, err
+	}
 	for range opens {
 		before, err := os.Stat(s.path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -114,6 +126,15 @@ func (s *store) open(ctx context.Context) (*rows.Store, error) {
 		_ = db.Close() // the file is new, or another now: it may not be the one that was opened
 	}
 	return nil, errReplaced
+}
+
+// checkFileSystem refuses one on which processes of two machines could hold the same lock.
+func (s *store) checkFileSystem() error {
+	name, err := s.fileSystem(filepath.Dir(s.path))
+	if err != nil || s.trusted || !slices.Contains(network, name) {
+		return nil // opening says what is wrong with the directory
+	}
+	return fmt.Errorf("%w: the file system is %s, where SQLite's locks do not hold between machines; want a local one (Options.TrustFileSystem accepts it, if one machine alone uses the file)", lock.ErrRefused, name)
 }
 
 // leadsTo reports whether the path leads to this file.
@@ -182,5 +203,12 @@ func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 	if err != nil {
 		return lock.NodeHealth{Name: s.dialect.Name, Err: err}
 	}
-	return rows.Describe(ctx)
+	node := rows.Describe(ctx)
+	if name, err := s.fileSystem(filepath.Dir(s.path)); err == nil {
+		node.Facts = append(node.Facts, lock.Fact{Name: "file system", Value: name})
+		if slices.Contains(network, name) {
+			node.Warnings = append(node.Warnings, "the file system is "+name+": processes of two machines can hold the same lock; it was accepted by TrustFileSystem")
+		}
+	}
+	return node
 }

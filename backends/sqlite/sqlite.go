@@ -49,6 +49,10 @@ type Options struct {
 	// Table is made on first use. Letters, digits and _. Defaults to "lockkeeper".
 	Table string
 
+	// TrustFileSystem accepts a file on a file system of several machines, such as NFS, where
+	// the processes of one of them alone may use it. Otherwise it is refused.
+	TrustFileSystem bool
+
 	// Record are the engine's. Names is ignored.
 	Record record.Options
 }
@@ -98,7 +102,7 @@ func New(path string, o *Options) (*Locker, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := newStore(path, opts.Table, d)
+	s, err := newStore(path, opts, d)
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +184,7 @@ func open(_ context.Context, rest string) (lock.Locker, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Options{Table: p.Text("table"), Record: record.Options{Owner: p.Text("owner"), Poll: p.Duration("poll")}}
+	o := &Options{Table: p.Text("table"), TrustFileSystem: p.Flag("trust-file-system"), Record: record.Options{Owner: p.Text("owner"), Poll: p.Duration("poll")}}
 	if err := p.Done(); err != nil {
 		return nil, err
 	}

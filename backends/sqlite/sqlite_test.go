@@ -14,6 +14,7 @@ import (
 	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
 	"github.com/tonsurance/lockkeeper/internal/conformtest"
+	"github.com/tonsurance/lockkeeper/internal/filesystem"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -96,6 +97,9 @@ func TestHealthShowsWhatTheFileIs(t *testing.T) {
 	require.NoError(t, h.Nodes[0].Err)
 	require.Contains(t, h.Nodes[0].Facts, lock.Fact{Name: "journal", Value: "wal"})
 	require.Empty(t, h.Nodes[0].Warnings)
+	filesystem, err := filesystem.Name(t.TempDir())
+	require.NoError(t, err)
+	require.Contains(t, h.Nodes[0].Facts, lock.Fact{Name: "file system", Value: filesystem})
 }
 
 func TestPruneWorksOnManyPages(t *testing.T) {
@@ -175,4 +179,26 @@ func TestATableThatIsNoLocksTableIsRefused(t *testing.T) {
 	}
 	_, err = New(path, &Options{Table: "temp.locks"})
 	require.ErrorIs(t, err, lock.ErrInvalid, "each connection would have its own")
+}
+
+func TestAFileSystemOfSeveralMachinesIsRefused(t *testing.T) {
+	for name, refused := range map[string]bool{"nfs": true, "cifs": true, "ext4": false, "fuse": false, "unknown (0x1)": false} {
+		for _, trust := range []bool{false, true} {
+			l, err := New(filepath.Join(t.TempDir(), "locks.db"), &Options{TrustFileSystem: trust})
+			require.NoError(t, err)
+			l.store.fileSystem = func(string) (string, error) { return name, nil }
+			lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
+			if refused && !trust {
+				require.ErrorIs(t, err, lock.ErrRefused, name)
+				require.ErrorContains(t, err, name)
+			} else {
+				require.NoError(t, err, name)
+				h, err := l.Health(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, refused, len(h.Nodes[0].Warnings) > 0, name)
+				require.NoError(t, lease.Release(t.Context()))
+			}
+			require.NoError(t, l.Close())
+		}
+	}
 }
