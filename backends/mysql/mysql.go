@@ -18,7 +18,7 @@
 // hold that it lacks can be given to a second holder, with a larger token as long as the
 // servers' clocks agree. Galera and group replication keep what they acknowledged, if clients
 // write to one member. A server's clock that is set forward ends holds early. With
-// sysdate-is-now a stamp may be older than its write: Health warns, and ages are not used.
+// sysdate-is-now a stamp may be older than its write: Health warns.
 package mysql
 
 import (
@@ -67,8 +67,7 @@ type Locker struct {
 var names = record.Names{Max: 700}
 
 // now is the moment at which a row is written, and not that at which its statement began:
-// that may have waited for another. sysdate-is-now would make it the latter, so then it
-// has no clock by which ages could be counted.
+// that may have waited for another. sysdate-is-now makes it the latter, of which Health warns.
 const (
 	now   = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)"
 	clock = "CONCAT_WS(':', @@hostname, @@port, @@server_id, @@datadir)"
