@@ -326,6 +326,7 @@ func (s *Store) pageAfter(ctx context.Context, after []byte, prefix string) (ent
 				continue
 			}
 			if e, err := s.entry(version, body, stamp, clock, now, present); err == nil {
+				e.Name = string(name)
 				entries = append(entries, e)
 			}
 		}
