@@ -1,14 +1,25 @@
 package etcd
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/internal/storetest"
+	"github.com/tonsurance/lockkeeper/lock"
 )
 
 // ended is a connection that the server has ended.
@@ -44,4 +55,57 @@ func TestWhyTheServerEndedAConnectionIsKnownWhoeverNoticesItFirst(t *testing.T) 
 	kept := new(connecting)
 	_, _ = (&answers{Conn: ended{nil, net.ErrClosed, net.ErrClosed}, c: kept}).Read(nil)
 	require.Nil(t, kept.last.Load(), "the end of a connection that this side closed says nothing")
+}
+
+func TestTheWrongKindOfServerIsNamed(t *testing.T) {
+	c, a := storetest.StartEtcd(t, 1), storetest.NewAuthority(t)
+	a.Issue(t, storetest.Certificate{Name: "client"})
+	secure := storetest.StartEtcdTLS(t, a)
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	var asking sync.WaitGroup
+	for _, with := range []struct{ scheme, addr, want string }{
+		{"http", secure.Addr(), "etcds://"},
+		{"http", strings.TrimPrefix(web.URL, "http://"), "no etcd"},
+		{"https", c.Members[0].Addr(), "etcd:// is without"},
+	} {
+		asking.Go(func() {
+			l, err := openURL(t.Context(), with.scheme, "//"+with.addr)
+			if !assert.NoError(t, err) {
+				return
+			}
+			_, err = l.TryAcquire(t.Context(), "k", time.Minute)
+			assert.ErrorIs(t, err, lock.ErrUnavailable, with.addr)
+			assert.ErrorContains(t, err, with.want)
+			assert.NoError(t, l.(*Locker).Close())
+			// With a password, opening asks.
+			_, err = openURL(t.Context(), with.scheme, "//u:s3cret@"+with.addr)
+			assert.ErrorIs(t, err, lock.ErrUnavailable, with.addr)
+			assert.ErrorContains(t, err, with.want)
+			assert.NotContains(t, fmt.Sprint(err), "s3cret")
+		})
+	}
+	asking.Wait()
+}
+
+func TestAClusterThatIsAwayWhenItIsOpenedIsAnOutage(t *testing.T) {
+	addr := fmt.Sprint("127.0.0.1:", redistest.FreePort(t))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := openURL(ctx, "http", "//u:s3cret@"+addr)
+	require.ErrorIs(t, err, lock.ErrUnavailable)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, "connection refused")
+	require.NotContains(t, err.Error(), "s3cret")
+}
+
+// The time of ctx ends with the opening; the client lives on.
+func TestTheContextOfOpeningDoesNotBoundTheLocker(t *testing.T) {
+	c := storetest.StartEtcd(t, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	l, err := openURL(ctx, "http", "//u:s3cret@"+c.Members[0].Addr())
+	require.NoError(t, err)
+	cancel()
+	release(t.Context(), t, acquire(t, l, "k", time.Minute))
+	require.NoError(t, l.(*Locker).Close())
 }

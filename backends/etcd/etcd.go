@@ -246,7 +246,8 @@ func (s *store) List(ctx context.Context, prefix string) iter.Seq2[record.Entry,
 				return
 			}
 			for _, kv := range reply.Kvs {
-				if e, err := entry(kv); err == nil && !yield(e, nil) {
+				e, err := entry(kv)
+				if e.Name = string(kv.Key); err == nil && !yield(e, nil) {
 					return
 				}
 				from = string(kv.Key) + "\x00"
@@ -265,7 +266,9 @@ func judge(err error) error {
 	switch {
 	case errors.Is(err, rpctypes.ErrPermissionDenied):
 		return fmt.Errorf("%w: %w; give the user's role readwrite on the prefix", lock.ErrRefused, err)
-	case errors.Is(err, rpctypes.ErrAuthFailed), errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrUserNotFound):
+	case errors.Is(err, rpctypes.ErrUserEmpty): // also of a user without a password, whom the client does not name
+		return fmt.Errorf("%w: %w; name a user and a password, both, or give a client certificate with the user's name", lock.ErrRefused, err)
+	case errors.Is(err, rpctypes.ErrAuthFailed), errors.Is(err, rpctypes.ErrUserNotFound):
 		return fmt.Errorf("%w: %w; check user and password", lock.ErrRefused, err)
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return fmt.Errorf("%w; compact and defragment it, or raise its quota, and disarm the alarm", err)
@@ -276,49 +279,6 @@ func judge(err error) error {
 	return err
 }
 
-// Describe reports on each member that the client knows, in one node: a quorum of them decides.
-func (s *store) Describe(ctx context.Context) lock.NodeHealth {
-	node := lock.NodeHealth{Name: "etcd"}
-	fact := func(name, value string, measures ...lock.Measure) {
-		node.Facts = append(node.Facts, lock.Fact{Name: name, Value: value, Measures: measures})
-	}
-	endpoints := s.client.Endpoints()
-	answering, versions := 0, map[string]bool{}
-	for _, endpoint := range endpoints {
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-		reply, err := s.client.Status(ctx, endpoint)
-		cancel()
-		if err != nil {
-			node.Warnings = append(node.Warnings, fmt.Sprintf("%s does not answer", host(endpoint)))
-			continue
-		}
-		answering++
-		versions[reply.Version] = true
-		if len(reply.Errors) > 0 {
-			node.Warnings = append(node.Warnings, fmt.Sprintf("%s: %s", host(endpoint), strings.Join(reply.Errors, ", ")))
-		}
-		if reply.IsLearner {
-			node.Warnings = append(node.Warnings, fmt.Sprintf("%s is a learner: it has no vote", host(endpoint)))
-		}
-	}
-	fact("endpoints", fmt.Sprintf("%d of %d answer", answering, len(endpoints)),
-		lock.Measure{Name: "endpoints", Value: float64(len(endpoints))}, lock.Measure{Name: "endpoints_answering", Value: float64(answering)})
-	for v := range versions {
-		fact("version", v)
-	}
-	members, err := s.client.MemberList(ctx)
-	if err != nil {
-		fact("members", "not known")
-		return node
-	}
-	n := len(members.Members)
-	fact("members", strconv.Itoa(n), lock.Measure{Name: "members", Value: float64(n)})
-	if n%2 == 0 {
-		node.Warnings = append(node.Warnings, fmt.Sprintf("%d members survive no more failures than %d", n, n-1))
-	}
-	return node
-}
-
 // A member that hangs is noticed by pings; servers refuse more than one in 5s
 // (--grpc-keepalive-min-time), and then end the connection.
 const (
@@ -326,21 +286,14 @@ const (
 	keepAliveTimeout = 2 * time.Second
 )
 
-// host is an endpoint without what may be a secret.
-func host(endpoint string) string {
-	if u, err := url.Parse(endpoint); err == nil && u.Host != "" {
-		return u.Host
-	}
-	return endpoint
-}
-
 func init() {
-	registry.Register("etcd", func(_ context.Context, rest string) (lock.Locker, error) { return openURL("http", rest) })
-	registry.Register("etcds", func(_ context.Context, rest string) (lock.Locker, error) { return openURL("https", rest) })
+	registry.Register("etcd", func(ctx context.Context, rest string) (lock.Locker, error) { return openURL(ctx, "http", rest) })
+	registry.Register("etcds", func(ctx context.Context, rest string) (lock.Locker, error) { return openURL(ctx, "https", rest) })
 }
 
-// openURL takes //user:password@h1:2379,h2,h3?prefix=&tls-ca=...
-func openURL(scheme, rest string) (lock.Locker, error) {
+// openURL takes //user:password@h1:2379,h2,h3?prefix=&tls-ca=... It asks the cluster only
+// where there is a password.
+func openURL(ctx context.Context, scheme, rest string) (lock.Locker, error) {
 	h, err := urlparams.ReadHosts(scheme, rest, "2379",
 		"etcd://host:2379[,host:2379] and parameters; user:password@ before the first host, percent-encoded")
 	if err != nil {
@@ -376,10 +329,9 @@ func openURL(scheme, rest string) (lock.Locker, error) {
 		cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	c := new(connecting)
-	c.watch(&cfg)
-	client, err := clientv3.New(cfg)
+	client, err := c.dial(ctx, cfg)
 	if err != nil {
-		return nil, judge(err)
+		return nil, err
 	}
 	l, err := newLocker(client, c, o)
 	if err != nil {

@@ -198,7 +198,7 @@ func TestAUserWithRightsOnThePrefixAloneCanLock(t *testing.T) {
 
 	addr := c.Members[0].Addr()
 	open := func(credentials, query string) *Locker {
-		l, err := openURL("http", "//"+credentials+addr+query)
+		l, err := openURL(t.Context(), "http", "//"+credentials+addr+query)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, l.(*Locker).Close()) })
 		return l.(*Locker)
@@ -215,8 +215,16 @@ func TestAUserWithRightsOnThePrefixAloneCanLock(t *testing.T) {
 	_, err = open("clerk:"+password+"@", "?prefix=other/").TryAcquire(ctx, "k", time.Minute)
 	require.ErrorIs(t, err, lock.ErrRefused)
 	require.ErrorContains(t, err, "readwrite on the prefix")
-	_, err = open("", "").TryAcquire(ctx, "k", time.Minute)
-	require.ErrorIs(t, err, lock.ErrRefused)
+	for _, credentials := range []string{"", "clerk@"} {
+		nobody := open(credentials, "")
+		_, err = nobody.TryAcquire(ctx, "k", time.Minute)
+		require.ErrorIs(t, err, lock.ErrRefused)
+		require.ErrorContains(t, err, "a user and a password")
+		h, err = nobody.Health(ctx)
+		require.NoError(t, err)
+		require.ErrorIs(t, h.Nodes[0].Err, lock.ErrRefused)
+		require.Empty(t, h.Nodes[0].Warnings, "it answers")
+	}
 }
 
 func TestAPrivateAuthorityAndClientCertificates(t *testing.T) {
@@ -224,7 +232,7 @@ func TestAPrivateAuthorityAndClientCertificates(t *testing.T) {
 	a.Issue(t, storetest.Certificate{Name: "client"})
 	m := storetest.StartEtcdTLS(t, a)
 	files := "&tls-cert=" + a.File("client.crt") + "&tls-key=" + a.File("client.key")
-	l, err := openURL("https", "//"+m.Addr()+"?tls-ca="+a.File("ca.crt")+files)
+	l, err := openURL(t.Context(), "https", "//"+m.Addr()+"?tls-ca="+a.File("ca.crt")+files)
 	require.NoError(t, err)
 	defer l.(*Locker).Close()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -233,7 +241,7 @@ func TestAPrivateAuthorityAndClientCertificates(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, lease.Release(ctx))
 	for _, query := range []string{"?tls-ca=" + a.File("ca.crt"), "?tls-ca=" + storetest.NewAuthority(t).File("ca.crt") + files} {
-		l, err := openURL("https", "//"+m.Addr()+query)
+		l, err := openURL(t.Context(), "https", "//"+m.Addr()+query)
 		require.NoError(t, err)
 		defer l.(*Locker).Close()
 		_, err = l.TryAcquire(ctx, "k", time.Minute)
@@ -244,7 +252,7 @@ func TestAPrivateAuthorityAndClientCertificates(t *testing.T) {
 
 func TestURLsThatCanNotBeUsedAreRefusedWithoutTheirPassword(t *testing.T) {
 	for _, rest := range []string{"", "h", "//", "//u:s3cret@", "//u:s3cret@h:x", "//h/path", "//h?tabel=x", "//h,,i", "//h?tls-ca=/missing", "//u:s3cret%zz@h"} {
-		_, err := openURL("http", rest)
+		_, err := openURL(t.Context(), "http", rest)
 		require.ErrorIs(t, err, lock.ErrInvalid, rest)
 		require.NotContains(t, err.Error(), "s3cret")
 	}

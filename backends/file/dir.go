@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tonsurance/lockkeeper/internal/filesystem"
 	"github.com/tonsurance/lockkeeper/internal/machineclock"
 	"github.com/tonsurance/lockkeeper/lock"
 )
@@ -68,7 +69,7 @@ func (l *Locker) prepare() error {
 	}
 	l.owners = ownersOf(&stat)
 	var err error
-	if l.fs, l.ok, _, err = fileSystem(l.dir); err != nil {
+	if l.fs, l.ok, _, err = filesystem.Of(l.dir); err != nil {
 		return fmt.Errorf("%w: statfs: %w", kindOf(err), err)
 	}
 	if !l.ok && !l.opts.TrustFileSystem {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tonsurance/lockkeeper/internal/filesystem"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -213,7 +214,7 @@ func (l *Locker) Health(ctx context.Context) (lock.Health, error) {
 	}
 	start := time.Now()
 	node := lock.NodeHealth{Name: l.dir, Err: l.writable()}
-	kind, trusted, stat, err := fileSystem(l.dir)
+	kind, trusted, stat, err := filesystem.Of(l.dir)
 	node.Latency = time.Since(start)
 	if node.Err == nil && err != nil {
 		node.Err = fmt.Errorf("%w: %w", kindOf(err), err)

@@ -18,10 +18,11 @@
 // hold that it lacks can be given to a second holder, with a larger token as long as the
 // servers' clocks agree. Galera and group replication keep what they acknowledged, if clients
 // write to one member. A server's clock that is set forward ends holds early. With
-// sysdate-is-now a stamp may be older than its write: Health warns, and ages are not used.
+// sysdate-is-now a stamp may be older than its write: Health warns.
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"database/sql"
@@ -29,6 +30,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,8 +67,7 @@ type Locker struct {
 var names = record.Names{Max: 700}
 
 // now is the moment at which a row is written, and not that at which its statement began:
-// that may have waited for another. sysdate-is-now would make it the latter, so then it
-// has no clock by which ages could be counted.
+// that may have waited for another. sysdate-is-now makes it the latter, of which Health warns.
 const (
 	now   = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)"
 	clock = "CONCAT_WS(':', @@hostname, @@port, @@server_id, @@datadir)"
@@ -77,8 +78,7 @@ var dialect = rows.Dialect{
 	Create: "CREATE TABLE IF NOT EXISTS {table} (name VARBINARY(700) PRIMARY KEY, version VARBINARY(40) NOT NULL, " +
 		"record MEDIUMBLOB NOT NULL, stamp BIGINT NOT NULL, clock VARBINARY(600) NOT NULL) ENGINE=InnoDB",
 	Now: now, Clock: clock,
-	Judge:    judge,
-	Describe: describe,
+	Judge: judge,
 }
 
 // New opens a database by its DSN, as the driver takes it: user:password@tcp(host:3306)/database.
@@ -131,6 +131,9 @@ func open(cfg *mysql.Config, o *Options) (*Locker, error) {
 	db.SetMaxIdleConns(idleConns)
 	db.SetConnMaxLifetime(5 * time.Minute) // a name that leads elsewhere now is noticed
 	d := dialect
+	d.Describe = func(ctx context.Context, db *sql.DB, node *lock.NodeHealth) {
+		describe(ctx, db, cmp.Or(opts.Table, rows.DefaultTable), node)
+	}
 	d.Judge = func(err error) error {
 		err = judge(err)
 		if errors.Is(err, errReadOnly) {
@@ -195,8 +198,10 @@ var refusals = map[uint16]string{
 	1130: "let users of this host connect",
 	1193: "a parameter of the DSN is no variable of this server",
 	1251: "give this user an authentication plugin that the driver knows",
+	1288: "the table is of something else: name another", // a view
 	1364: "the table is of something else: name another",
 	1406: "the table is of something else: name another",
+	1471: "the table is of something else: name another", // a view
 	1820: "set this user's password anew: it has expired",
 	1862: "set this user's password anew: it has expired",
 	3118: "unlock the account", // MySQL
@@ -210,8 +215,10 @@ func judge(err error) error {
 		return err
 	}
 	switch e.Number {
-	case duplicateKey, recordChanged, deadlock:
+	case duplicateKey:
 		return fmt.Errorf("%w: %w", record.ErrChanged, err)
+	case recordChanged, deadlock:
+		return fmt.Errorf("%w: %w", rows.ErrRolledBack, err)
 	case noSuchTable:
 		return rows.ErrNoTable
 	case readOnlyOption, readOnlyTransaction, readOnlyMode:
@@ -234,7 +241,11 @@ func judge(err error) error {
 // unknown is the value of a fact that the server does not report.
 const unknown = "not known"
 
-func describe(ctx context.Context, db *sql.DB, node *lock.NodeHealth) {
+func describe(ctx context.Context, db *sql.DB, table string, node *lock.NodeHealth) {
+	place := "CONCAT(DATABASE(), '." + table + "')"
+	if strings.Contains(table, ".") {
+		place = "'" + table + "'"
+	}
 	fact := func(name, query string) string {
 		var value string
 		if err := db.QueryRowContext(ctx, query).Scan(&value); err != nil {
@@ -256,6 +267,10 @@ func describe(ctx context.Context, db *sql.DB, node *lock.NodeHealth) {
 	}
 	if v := fact("flush at commit", "SELECT @@innodb_flush_log_at_trx_commit"); v != "1" && v != unknown {
 		warn("innodb_flush_log_at_trx_commit is not 1: a power cut can undo a lock that was granted, and give it to a second holder")
+	}
+	engine := "SELECT ENGINE FROM information_schema.TABLES WHERE CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) = " + place
+	if v := fact("engine", engine); slices.Contains([]string{"MEMORY", "MyISAM", "Aria", "CSV", "ARCHIVE"}, v) {
+		warn("the table's engine is " + v + ", want InnoDB: a restart or a crash can undo a lock that was granted, and give it to a second holder")
 	}
 	// Most servers have no variable for it, so it is tried.
 	if fact("sysdate is now", "SELECT SLEEP(0.002) + (SYSDATE(6) = NOW(6))") == "1" {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/lock"
@@ -72,7 +73,7 @@ func TestMistakesThatAskingAgainDoesNotMendAreRefused(t *testing.T) {
 	s.Exec("CREATE VIEW app.view AS SELECT 1 AS name, '' AS version, '' AS record, 0 AS stamp, '' AS clock")
 	s.Exec("CREATE TABLE app.short (name VARBINARY(700) PRIMARY KEY, version VARBINARY(4) NOT NULL, record MEDIUMBLOB NOT NULL, stamp BIGINT NOT NULL, clock VARBINARY(600) NOT NULL)")
 	for table, want := range map[string]string{
-		"order": "name another", "plain": "name another", "view": "name a table", "short": "name another", "information_schema.x": "name a table",
+		"order": "name another", "plain": "name another", "view": "name another", "short": "name another", "information_schema.x": "name a table",
 	} {
 		_, err := newLocker(t, s.DSN("app"), &Options{Table: table}).TryAcquire(t.Context(), "k", time.Minute)
 		require.ErrorIs(t, err, lock.ErrRefused, table)
@@ -99,7 +100,7 @@ func TestAConflictIsNoOutageAtAnyIsolation(t *testing.T) {
 	var clients sync.WaitGroup
 	failed := make(chan error, 1000)
 	for range 4 {
-		l := newLocker(t, s.TCP("root", "app"), nil)
+		l := newLocker(t, s.TCP("root", "app"), &Options{Record: record.Options{Timeout: time.Minute}})
 		for range 3 {
 			clients.Go(func() {
 				for i := range 50 {
@@ -164,5 +165,22 @@ func TestASocketTakesThePlaceOfHostAndPort(t *testing.T) {
 		require.ErrorIs(t, err, lock.ErrInvalid, rest)
 		require.ErrorContains(t, err, want)
 		require.NotContains(t, err.Error(), storetest.Password)
+	}
+}
+
+func TestHealthWarnsOfATableThatACrashCanEmpty(t *testing.T) {
+	s := storetest.StartMySQL(t)
+	for table, dsn := range map[string]string{"Locks": s.DSN("app"), "app.Locks": s.DSN("")} {
+		l := newLocker(t, dsn, &Options{Table: table})
+		lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
+		require.NoError(t, err)
+		require.NoError(t, lease.Release(t.Context()))
+		for engine, warnings := range map[string]int{"InnoDB": 0, "MyISAM": 1} {
+			s.Exec("ALTER TABLE app.Locks ENGINE=" + engine)
+			h, err := l.Health(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, h.Nodes[0].Err)
+			require.Len(t, h.Nodes[0].Warnings, warnings, "%s %v", engine, h.Nodes[0].Warnings)
+		}
 	}
 }

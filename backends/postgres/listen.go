@@ -7,8 +7,13 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -18,8 +23,10 @@ import (
 // maxPayload is what a notification can carry, less a little.
 const maxPayload = 7900 // bytes
 
-// notification is the payload of one. Without a record, the receiver looks.
+// notification is the payload of one. Without a record, the receiver looks. Table is the table's
+// number in this database: tables with one name in several schemas share a channel.
 type notification struct {
+	Table   int64           `json:"table,omitempty"`
 	Name    []byte          `json:"name,omitempty"`
 	Version string          `json:"version,omitempty"`
 	Record  json.RawMessage `json:"record,omitempty"`
@@ -31,32 +38,46 @@ func (n notification) text() string {
 	if err != nil {
 		panic(err) // of these types it can't
 	}
-	return string(b)
+	// In ASCII: a database in EUC_JP, say, takes other bytes for wrong ones of its own, and would
+	// refuse the write with it.
+	var ascii strings.Builder
+	for _, r := range string(b) {
+		if r < utf8.RuneSelf {
+			ascii.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			fmt.Fprintf(&ascii, `\u%04x`, unit)
+		}
+	}
+	return ascii.String()
 }
 
-// payload is the notification of a state of name.
+// payload is the notification of a state of name, for notify to complete.
 func payload(name string, r record.Record, version string) string {
 	text := notification{Name: []byte(name), Version: version, Record: r.Encode()}.text()
 	if len(text) > maxPayload {
 		text = notification{Name: []byte(name)}.text()
 	}
-	return text
+	return strings.TrimPrefix(text, "{")
 }
 
 // Times of the listener.
 const (
-	probeTimeout = 2 * time.Second        // for a notification to oneself; silence means a pooler
+	probeTimeout = 2 * time.Second        // for a notification to oneself that was sent; silence means a pooler
 	reconnect    = 200 * time.Millisecond // between two connections, doubled up to maxReconnect
 	maxReconnect = 5 * time.Second
 	pollPooled   = 250 * time.Millisecond // between two looks where no notifications come
+	askAgain     = time.Minute            // whether notifications come now; a busy server can look like a pooler
 	idle         = 30 * time.Second       // after which a quiet connection is made anew: it may be dead
 )
 
 // listener is the one connection of a process that listens, while somebody waits.
 type listener struct {
 	db      *sql.DB
-	cfg     *pgx.ConnConfig
+	hosts   *hosts
 	channel string
+	table   string // as SQL that gives its number, or 0
 
 	mu      sync.Mutex // guards all below
 	watches map[string]map[*watch]struct{}
@@ -67,9 +88,20 @@ type listener struct {
 
 type watch struct{ changed func(*record.Entry) }
 
-func newListener(db *sql.DB, cfg *pgx.ConnConfig, table string) *listener {
-	sum := sha256.Sum256([]byte(table))
-	return &listener{db: db, cfg: cfg, channel: "lockkeeper_" + hex.EncodeToString(sum[:8]), watches: map[string]map[*watch]struct{}{}}
+// newListener makes one for a table. The channel is that of all tables of its name, because a
+// table can be named with its schema or without, and in any case.
+func newListener(db *sql.DB, h *hosts, table string) *listener {
+	base := strings.ToLower(table[strings.LastIndex(table, ".")+1:])
+	sum := sha256.Sum256([]byte(base))
+	return &listener{
+		db: db, hosts: h, channel: "lockkeeper_" + hex.EncodeToString(sum[:8]),
+		table: "coalesce(to_regclass('" + table + "')::oid::bigint, 0)", watches: map[string]map[*watch]struct{}{},
+	}
+}
+
+// notify is SQL that sends a payload, its second parameter, on the channel, its first.
+func (l *listener) notify() string {
+	return `pg_notify(%s, '{"table":' || ` + l.table + ` || ',' || %s)`
 }
 
 // watch joins the listener, and starts it for the first.
@@ -145,19 +177,17 @@ func (l *listener) run(ctx context.Context, ready chan struct{}) {
 	once := sync.OnceFunc(func() { close(ready) })
 	wait := reconnect
 	for ctx.Err() == nil {
-		conn, pooled, err := l.connect(ctx)
-		if err == nil {
+		conn, table, err := l.connect(ctx)
+		if pooled := errors.Is(err, errPooled); err == nil || pooled {
 			wait = reconnect
 			once()
 			l.deliver("", nil) // what came before is looked for
 			if pooled {
 				l.poll(ctx)
 			} else {
-				l.receive(ctx, conn)
+				l.receive(ctx, conn, table)
+				end(conn)
 			}
-			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			_ = conn.Close(closing)
-			cancel()
 			l.deliver("", nil) // some may have been missed
 		}
 		select {
@@ -168,50 +198,62 @@ func (l *listener) run(ctx context.Context, ready chan struct{}) {
 	}
 }
 
-// connect listens, and finds out whether notifications come: a pooler accepts LISTEN and never
-// delivers. The notification is sent from another connection while this one is idle; on the
-// same one it would seem to work.
-func (l *listener) connect(ctx context.Context) (conn *pgx.Conn, pooled bool, err error) {
-	connecting, cancel := context.WithTimeout(ctx, l.cfg.ConnectTimeout)
+// errPooled says that what sends notifications does not reach what listens.
+var errPooled = errors.New("a pooler delivers no notifications")
+
+// connect listens, and returns the table's number.
+func (l *listener) connect(ctx context.Context) (conn *pgx.Conn, table int64, err error) {
+	connecting, cancel := context.WithTimeout(ctx, 2*connectTimeout)
 	defer cancel()
-	conn, err = pgx.ConnectConfig(connecting, l.cfg.Copy())
+	if conn, err = l.hosts.open(connecting); err != nil {
+		return nil, 0, err
+	}
+	if err = conn.QueryRow(connecting, "SELECT "+l.table).Scan(&table); err == nil {
+		err = l.listen(connecting, conn)
+	}
 	if err != nil {
-		return nil, false, err
+		end(conn)
+		return nil, 0, err
 	}
-	if _, err = conn.Exec(connecting, "LISTEN "+l.channel); err == nil {
-		probe := rand.Text()
-		sent := make(chan error, 1)
-		go func() {
-			_, err := l.db.ExecContext(connecting, "SELECT pg_notify($1, $2)", l.channel, notification{Probe: probe}.text())
-			sent <- err
-		}()
-		waiting, cancel := context.WithTimeout(ctx, probeTimeout)
-		defer cancel()
-		for err == nil && !pooled {
-			n, received := conn.WaitForNotification(waiting)
-			var got notification
-			switch {
-			case received != nil && ctx.Err() == nil && waiting.Err() != nil:
-				pooled = true
-			case received != nil:
-				err = received
-			case json.Unmarshal([]byte(n.Payload), &got) == nil && got.Probe == probe:
-				return conn, false, <-sent
-			}
-		}
-		if sendErr := <-sent; err == nil {
-			err = sendErr
-		}
-	}
-	if err != nil || pooled {
-		// A wait that timed out has ended the connection.
-		_ = conn.Close(context.WithoutCancel(ctx))
-	}
-	return conn, pooled, err
+	return conn, table, nil
 }
 
-// receive delivers notifications until the connection ends.
-func (l *listener) receive(ctx context.Context, conn *pgx.Conn) {
+// end closes a connection, and does not wait for a server that hangs.
+func end(conn *pgx.Conn) {
+	closing, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = conn.Close(closing)
+}
+
+// listen finds out whether notifications come: a pooler accepts LISTEN and never delivers. The
+// notification is sent from another connection while this one is idle; on the same one it
+// would seem to work. How long sending it takes says nothing about that.
+func (l *listener) listen(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := conn.Exec(ctx, "LISTEN "+l.channel); err != nil {
+		return err
+	}
+	probe := rand.Text()
+	if _, err := l.db.ExecContext(ctx, "SELECT pg_notify($1, $2)", l.channel, notification{Probe: probe}.text()); err != nil {
+		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	for {
+		n, err := conn.WaitForNotification(waiting)
+		var got notification
+		switch {
+		case err != nil && ctx.Err() == nil && waiting.Err() != nil:
+			return errPooled
+		case err != nil:
+			return err
+		case json.Unmarshal([]byte(n.Payload), &got) == nil && got.Probe == probe:
+			return nil
+		}
+	}
+}
+
+// receive delivers notifications of the table with this number until the connection ends.
+func (l *listener) receive(ctx context.Context, conn *pgx.Conn, table int64) {
 	for ctx.Err() == nil {
 		waiting, cancel := context.WithTimeout(ctx, idle)
 		n, err := conn.WaitForNotification(waiting)
@@ -223,7 +265,10 @@ func (l *listener) receive(ctx context.Context, conn *pgx.Conn) {
 		if json.Unmarshal([]byte(n.Payload), &got) != nil || len(got.Name) == 0 {
 			continue // a probe, or somebody else's
 		}
-		if r, err := record.Decode(got.Record); err == nil && got.Version != "" {
+		// A state of another table must not be taken for one of this. It may be this one all the
+		// same, dropped and made anew, so it is looked at. Old senders don't say which it is.
+		same := got.Table == 0 || got.Table == table
+		if r, err := record.Decode(got.Record); err == nil && got.Version != "" && same {
 			l.deliver(string(got.Name), &record.Entry{Record: r, Version: got.Version})
 		} else {
 			l.deliver(string(got.Name), nil)
@@ -231,9 +276,10 @@ func (l *listener) receive(ctx context.Context, conn *pgx.Conn) {
 	}
 }
 
-// poll has those who wait look again and again.
+// poll has those who wait look again and again, until it is time to ask whether
+// notifications come.
 func (l *listener) poll(ctx context.Context) {
-	for {
+	for began := time.Now(); time.Since(began) < askAgain; {
 		select {
 		case <-ctx.Done():
 			return

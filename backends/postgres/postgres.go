@@ -26,24 +26,21 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/tonsurance/lockkeeper/backends/record"
 	rows "github.com/tonsurance/lockkeeper/backends/sql"
-	"github.com/tonsurance/lockkeeper/internal/registry"
-	"github.com/tonsurance/lockkeeper/internal/urlparams"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -71,16 +68,16 @@ var dialect = rows.Dialect{
 	Create: "CREATE TABLE IF NOT EXISTS {table} (name bytea PRIMARY KEY, version text NOT NULL, record bytea NOT NULL, " +
 		"stamp bigint NOT NULL, clock text NOT NULL)",
 	// The moment at which a row is written, not that at which its transaction began.
-	Now:   "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
-	Clock: "pg_postmaster_start_time()::text",
+	Now: "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
+	// In whole microseconds: as text, it would be in the session's time zone and date style.
+	Clock: "(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint::text",
 	// A default of off would let a crash undo a lock that was granted. What is stronger stays.
-	InsertEnd: "ON CONFLICT DO NOTHING RETURNING " + durable,
+	InsertEnd: "ON CONFLICT (name) DO NOTHING RETURNING " + durable,
 	UpdateEnd: "RETURNING " + durable,
 	Placeholder: func(n int) string {
 		return fmt.Sprint("$", n)
 	},
-	Judge:    judge,
-	Describe: describe,
+	Judge: judge,
 }
 
 const durable = "CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN set_config('synchronous_commit', 'on', true) END"
@@ -93,27 +90,28 @@ func New(dsn string, o *Options) (*Locker, error) {
 	if o != nil {
 		opts = *o
 	}
-	cfg, err := pgx.ParseConfig(dsn)
+	cfg, err := parse(dsn)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: %w: not a URL such as postgres://user:password@host/database, or a parameter of it is wrong", lock.ErrInvalid) // the driver's error may quote it
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	if schema, _, _ := strings.Cut(opts.Table, "."); strings.HasPrefix(strings.ToLower(schema), "pg_temp") {
+		return nil, fmt.Errorf("postgres: %w: the table is %.80q, want one that all connections share", lock.ErrInvalid, opts.Table)
 	}
 	// One round trip a request, and no state that a pooler would lose.
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
 	cfg.StatementCacheCapacity, cfg.DescriptionCacheCapacity = 0, 0
-	if cfg.ConnectTimeout == 0 {
-		cfg.ConnectTimeout = 5 * time.Second
-	}
 	if cfg.ValidateConnect == nil && len(cfg.Fallbacks) > 0 {
 		cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = "lockkeeper"
 	}
-	db := stdlib.OpenDB(*cfg)
+	h := newHosts(cfg, cmp.Or(opts.Record.Timeout, lock.DefaultReleaseTimeout))
+	db := sql.OpenDB(h)
 	db.SetMaxOpenConns(8)
-	db.SetMaxIdleConns(2)
+	db.SetMaxIdleConns(idleConns)
 	db.SetConnMaxLifetime(5 * time.Minute) // a name that leads elsewhere now is noticed
-	l, err := over(db, cfg, opts)
+	l, err := over(db, h, opts)
 	if err != nil {
 		_ = db.Close()
 		return nil, err
@@ -121,8 +119,11 @@ func New(dsn string, o *Options) (*Locker, error) {
 	return l, nil
 }
 
-func over(db *sql.DB, cfg *pgx.ConnConfig, opts Options) (*Locker, error) {
-	s, err := newStore(db, cfg, opts.Table)
+// idleConns is how many connections stay open while nobody asks.
+const idleConns = 2
+
+func over(db *sql.DB, h *hosts, opts Options) (*Locker, error) {
+	s, err := newStore(db, h, opts.Table)
 	if err != nil {
 		return nil, err
 	}
@@ -149,12 +150,26 @@ type store struct {
 	listener *listener
 }
 
-func newStore(db *sql.DB, cfg *pgx.ConnConfig, table string) (*store, error) {
-	base, err := rows.NewStore(db, table, dialect)
+func newStore(db *sql.DB, h *hosts, table string) (*store, error) {
+	d := dialect
+	d.Describe = func(ctx context.Context, db *sql.DB, node *lock.NodeHealth) {
+		describe(ctx, db, cmp.Or(table, rows.DefaultTable), node)
+	}
+	d.Judge = func(err error) error {
+		err = judge(err)
+		if errors.Is(err, errReadOnly) {
+			// After a fail-over the name leads to another server, and old connections may still
+			// lead to this one: the next request connects anew.
+			db.SetMaxIdleConns(0)
+			db.SetMaxIdleConns(idleConns)
+		}
+		return err
+	}
+	base, err := rows.NewStore(db, table, d)
 	if err != nil {
 		return nil, err
 	}
-	return &store{base, newListener(db, cfg, base.Table())}, nil
+	return &store{base, newListener(db, h, base.Table())}, nil
 }
 
 // Put notifies those who wait if it frees the key. Other writes notify nobody: NOTIFY takes
@@ -164,7 +179,7 @@ func (s *store) Put(ctx context.Context, name string, r record.Record, version s
 		return s.Store.Put(ctx, name, r, version)
 	}
 	next := rand.Text()
-	if err := s.PutReturning(ctx, name, r, version, next, "pg_notify(%s, %s)", s.listener.channel, payload(name, r, next)); err != nil {
+	if err := s.PutReturning(ctx, name, r, version, next, s.listener.notify(), s.listener.channel, payload(name, r, next)); err != nil {
 		return "", err
 	}
 	return next, nil
@@ -176,32 +191,53 @@ func (s *store) Watch(ctx context.Context, name string, changed func(*record.Ent
 	return s.listener.watch(ctx, name, changed)
 }
 
+// errReadOnly is matched by the errors of a server, or of a user, that may not write.
+var errReadOnly = errors.New("name the primary server, and let this user write there (default_transaction_read_only)")
+
 // codes are SQLSTATEs of errors that asking again does not mend, and what does.
 var codes = map[string]string{
-	"42501": "grant this user SELECT, INSERT, UPDATE and DELETE on the table, and USAGE on its schema",
+	"42501": "grant this user CONNECT on the database, USAGE on the schema, and SELECT, INSERT, UPDATE and DELETE on the table",
 	"28P01": "check user and password",
-	"28000": "check user, password and pg_hba.conf",
 	"3D000": "make the database, or name another",
-	"3F000": "make the schema, or name another",
-	"42703": "the table is of something else: name another",
+	"3F000": "make the schema, or name another before a dot in the table",
+	"42601": "the table's name may be a word of SQL: name another",
+	"42P10": "make the column name the table's primary key: without one, there could be two holders",
+	"23502": otherTable, // a column of which this package knows nothing
 }
+
+// otherTable is what to do about a table with other columns.
+const otherTable = "the table is of something else: name another"
+
+// classes are the beginnings of others: wrong statements, data that a column does not take,
+// refused logins.
+var classes = map[string]string{"42": otherTable, "22": otherTable, "28": "check user, password and pg_hba.conf"}
 
 // judge says what an error of Postgres means.
 func judge(err error) error {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
 		if connect, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-			return errors.New(withoutDSN(connect.Error()))
+			text := withoutDSN(connect.Error())
+			if strings.Contains(text, "read only connection") {
+				return fmt.Errorf("%s; %w", text, errReadOnly)
+			}
+			return errors.New(text)
 		}
 		return err
 	}
 	switch e.Code {
 	case "42P01":
 		return rows.ErrNoTable
+	case "40001", "40P01": // rolled back as a whole: another came first, where isolation is stricter
+		return fmt.Errorf("%w: %s (SQLSTATE %s)", rows.ErrRolledBack, e.Message, e.Code)
 	case "25006":
-		return fmt.Errorf("%s; name the primary server", e.Message) // after a fail-over that is another one
+		return fmt.Errorf("%s; %w", e.Message, errReadOnly) // after a fail-over that is another one
 	}
-	if do, ok := codes[e.Code]; ok {
+	do, ok := codes[e.Code]
+	if !ok {
+		do, ok = classes[e.Code[:min(2, len(e.Code))]]
+	}
+	if ok {
 		return fmt.Errorf("%w: %s (SQLSTATE %s); %s", lock.ErrRefused, e.Message, e.Code, do)
 	}
 	return fmt.Errorf("%s (SQLSTATE %s)", e.Message, e.Code)
@@ -222,7 +258,7 @@ func withoutDSN(text string) string {
 	return "can't connect"
 }
 
-func describe(ctx context.Context, db *sql.DB, node *lock.NodeHealth) {
+func describe(ctx context.Context, db *sql.DB, table string, node *lock.NodeHealth) {
 	ask := func(name, query string) string {
 		var value string
 		if err := db.QueryRowContext(ctx, query).Scan(&value); err != nil {
@@ -245,73 +281,9 @@ func describe(ctx context.Context, db *sql.DB, node *lock.NodeHealth) {
 	if ask("fsync", "SHOW fsync") == "off" {
 		warn("fsync is off: a power cut can undo a lock that was granted, and give it to a second holder")
 	}
+	if kept := ask("table is kept", "SELECT coalesce((SELECT CASE relpersistence WHEN 'p' THEN 'yes' ELSE 'no' END FROM pg_class WHERE oid = to_regclass('"+table+"')), 'not known')"); kept == "no" {
+		warn("the table is UNLOGGED: a crash empties it, and can give a lock that was granted to a second holder; ALTER TABLE " + table + " SET LOGGED")
+	}
 	ask("synchronous standbys", "SELECT CASE current_setting('synchronous_standby_names') WHEN '' THEN 'none' ELSE current_setting('synchronous_standby_names') END")
 	ask("clock", "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS')")
-}
-
-func init() {
-	for _, scheme := range []string{"postgres", "postgresql"} {
-		registry.Register(scheme, open)
-	}
-}
-
-// own are the parameters of a URL that are not the driver's.
-var own = []string{"table", "owner", "poll", "head-start", "tls-ca", "tls-cert", "tls-key"}
-
-// open takes postgres://user:password@host/database?table=&sslmode=...; sslmode and what else
-// the driver knows go to it.
-func open(_ context.Context, rest string) (lock.Locker, error) {
-	address, query, _ := strings.Cut(rest, "?")
-	if !strings.HasPrefix(address, "//") || strings.Contains(rest, "#") {
-		return nil, fmt.Errorf("%w: want postgres://user:password@host/database; characters that mean something in a URL must be percent-encoded", lock.ErrInvalid)
-	}
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return nil, urlparams.ErrNoURL
-	}
-	ours, theirs := url.Values{}, url.Values{}
-	for name, v := range values {
-		if slices.Contains(own, name) {
-			ours[name] = v
-		} else {
-			theirs[name] = v
-		}
-	}
-	p, err := urlparams.Parse(ours.Encode(), "")
-	if err != nil {
-		return nil, err
-	}
-	o := &Options{Table: p.Text("table"), Record: record.Options{Owner: p.Text("owner"), Poll: p.Duration("poll"), HeadStart: p.Duration("head-start")}}
-	for _, name := range []string{"tls-ca", "tls-cert", "tls-key"} {
-		p.Text(name)
-	}
-	if err := p.Done(); err != nil {
-		return nil, err
-	}
-	// As every store here takes them; sslrootcert and its like work as well.
-	for name, driver := range map[string]string{"tls-ca": "sslrootcert", "tls-cert": "sslcert", "tls-key": "sslkey"} {
-		if file := ours.Get(name); file != "" {
-			theirs.Set(driver, file)
-			if !theirs.Has("sslmode") {
-				theirs.Set("sslmode", "verify-full")
-			}
-		}
-	}
-	for name := range theirs {
-		if !known[name] {
-			return nil, fmt.Errorf("%w: unknown parameter%s, want some of: %s, or one of Postgres' own", lock.ErrInvalid, urlparams.Unknown(name), strings.Join(own, ", "))
-		}
-	}
-	l, err := New("postgres:"+address+"?"+theirs.Encode(), o)
-	if err != nil {
-		return nil, err
-	}
-	return l, nil
-}
-
-// known are the parameters of Postgres' own URLs that make sense here. The driver would take
-// any other for a setting of the server.
-var known = map[string]bool{
-	"host": true, "port": true, "user": true, "passfile": true, "sslmode": true, "sslrootcert": true, "sslcert": true, "sslkey": true,
-	"sslsni": true, "connect_timeout": true, "target_session_attrs": true, "application_name": true, "options": true, "service": true, "servicefile": true,
 }

@@ -32,8 +32,7 @@ func dial(dsn, table string) func(t *testing.T) record.Store {
 		cfg, err := pgx.ParseConfig(dsn)
 		require.NoError(t, err)
 		cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
-		cfg.ConnectTimeout = 5 * time.Second
-		s, err := newStore(newLocker(t, dsn, nil).db, cfg, table)
+		s, err := newStore(newLocker(t, dsn, nil).db, newHosts(cfg, 5*time.Second), table)
 		require.NoError(t, err)
 		t.Cleanup(s.listener.close)
 		return s

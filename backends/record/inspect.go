@@ -75,9 +75,10 @@ func (l *Locker) List(ctx context.Context, prefix string) iter.Seq2[lock.Info, e
 			}
 			key := e.Record.Key
 			name := l.opts.Names.name(key)
-			if e.Version == "" || key == "" || !strings.HasPrefix(key, prefix) {
+			if e.Version == "" || key == "" || !strings.HasPrefix(key, prefix) || e.Name != "" && e.Name != name {
 				continue
 			}
+			e.Name = ""
 			e = l.observe(name, e, time.Now())
 			if info := l.info(name, key, e); info.Holder != "" && !yield(info, nil) {
 				return

@@ -95,3 +95,30 @@ type refusingPuts struct{ *recordtest.Memory }
 func (s refusingPuts) Put(context.Context, string, record.Record, string) (string, error) {
 	return "", fmt.Errorf("%w: read-only", lock.ErrRefused)
 }
+
+func TestALockerListsNoRecordsOfOneWithALongerPrefix(t *testing.T) {
+	bubble(t, func(t *testing.T, m *recordtest.Memory) {
+		safe := func(c byte) bool { return c == '/' || c >= 'a' && c <= 'z' }
+		outer := over(t, m, &record.Options{Names: record.Names{Prefix: "a/", Safe: safe}})
+		inner := over(t, m, &record.Options{Names: record.Names{Prefix: "a/b/", Safe: safe}})
+		mine := take(t, outer, "x", time.Hour)
+		time.Sleep(time.Second)
+		theirs := take(t, inner, "x", time.Hour) // with a larger token
+		take(t, inner, "y", time.Hour)
+		for info, err := range outer.List(t.Context(), "") {
+			require.NoError(t, err)
+			require.Equal(t, "x", info.Key)
+			require.Equal(t, mine.Token(), info.Token)
+		}
+		require.NoError(t, theirs.Release(t.Context()))
+		for range outer.List(t.Context(), "") {
+		}
+		info, err := outer.Inspect(t.Context(), "x")
+		require.NoError(t, err)
+		require.Equal(t, mine.Token(), info.Token, "it is held")
+		time.Sleep(8 * 24 * time.Hour)
+		n, err := outer.Prune(t.Context(), 0)
+		require.NoError(t, err)
+		require.Zero(t, n)
+	})
+}

@@ -75,6 +75,9 @@ func (l *Locker) prunable(e Entry, retention time.Duration) bool {
 	if e.Version == "" || r.Key == "" || r.TTL != 0 || r.Term == "" {
 		return false // held, or internal
 	}
+	if e.Name != "" && e.Name != l.opts.Names.name(r.Key) {
+		return false // of a Locker with a longer prefix
+	}
 	return max(e.Age, time.Since(r.Until)) > retention
 }
 

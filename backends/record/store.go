@@ -115,6 +115,10 @@ type Entry struct {
 	// Time is the store's clock: for first tokens and, where Age goes by it, to notice that
 	// it was set forward. Zero: unknown.
 	Time time.Time
+
+	// Name is where List found the record; "": it does not say. Below a prefix there can be the
+	// records of Lockers with a longer one, whose names are not those of these keys here.
+	Name string
 }
 
 // Store is one atomic register for each name, and is safe for concurrent use. Package

@@ -253,8 +253,9 @@ func (s *store) List(ctx context.Context, prefix string) iter.Seq2[record.Entry,
 					fail(err)
 					return
 				}
-				for _, o := range objects {
-					if e, err := s.entry(o); err == nil && e.Version != "" && !yield(e, nil) {
+				for i, o := range objects {
+					e, err := s.entry(o)
+					if e.Name = aws.ToString(some[i].Key); err == nil && e.Version != "" && !yield(e, nil) {
 						return
 					}
 				}

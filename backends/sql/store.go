@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	mathrand "math/rand/v2"
 	"regexp"
 	"strings"
 	"time"
@@ -62,9 +63,9 @@ type Dialect struct {
 	// Placeholder is the n-th parameter, from 1. nil means ?.
 	Placeholder func(n int) string
 
-	// Judge says what an error of the driver means: record.ErrChanged for a duplicate key, and
-	// for a statement that is rolled back because another came first; ErrNoTable; lock.ErrRefused,
-	// wrapped with what to do; anything else as it is.
+	// Judge says what an error of the driver means: record.ErrChanged for a duplicate key,
+	// ErrNoTable, ErrRolledBack, lock.ErrRefused, wrapped with what to do; anything else as it
+	// is.
 	Judge func(err error) error
 
 	// Describe adds facts and warnings, and may be nil.
@@ -73,6 +74,11 @@ type Dialect struct {
 
 // ErrNoTable is what a Dialect's Judge returns for a table that is not there.
 var ErrNoTable = errors.New("the table is missing")
+
+// ErrRolledBack is what a Dialect's Judge returns, wrapped or not, for a statement that the
+// server has rolled back as a whole because of another one: it has changed nothing and never
+// will, and is made again.
+var ErrRolledBack = errors.New("the statement was rolled back")
 
 var (
 	_ record.Store     = (*Store)(nil)
@@ -172,21 +178,13 @@ func (s *Store) entry(version string, body []byte, stamp int64, clock string, no
 	return e, nil
 }
 
-// rereads is how often a read is made anew that the server has rolled back for another's write.
-const rereads = 10
-
 // Get reads one row.
 func (s *Store) Get(ctx context.Context, name string) (e record.Entry, err error) {
-	for range rereads {
-		err = s.with(ctx, func() (err error) {
-			e, err = s.row(ctx, name)
-			return err
-		})
-		if !errors.Is(err, record.ErrChanged) {
-			return e, err
-		}
-	}
-	return e, fmt.Errorf("a read was rolled back %d times: %v", rereads, err)
+	err = s.with(ctx, func() (err error) {
+		e, err = s.row(ctx, name)
+		return err
+	})
+	return e, err
 }
 
 // row is the one row of name. Two of them, in a table that was copied without its key, would be
@@ -328,6 +326,7 @@ func (s *Store) pageAfter(ctx context.Context, after []byte, prefix string) (ent
 				continue
 			}
 			if e, err := s.entry(version, body, stamp, clock, now, present); err == nil {
+				e.Name = string(name)
 				entries = append(entries, e)
 			}
 		}
@@ -336,8 +335,27 @@ func (s *Store) pageAfter(ctx context.Context, after []byte, prefix string) (ent
 	return entries, last, err
 }
 
-// with runs a request, makes the table if it is missing, and says what an error means.
+// repeats is how often a statement is tried that is rolled back again and again.
+const repeats = 20
+
+// with runs a request, again where it was rolled back, makes the table if it is missing, and
+// says what an error means.
 func (s *Store) with(ctx context.Context, request func() error) error {
+	for n := 1; ; n++ {
+		err := s.once(ctx, request)
+		if !errors.Is(err, ErrRolledBack) || n == repeats {
+			return err
+		}
+		select { // those that came at once must not do so again
+		case <-time.After(mathrand.N(time.Duration(n) * time.Millisecond)):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// once is one such request.
+func (s *Store) once(ctx context.Context, request func() error) error {
 	err := s.judge(request())
 	if !errors.Is(err, ErrNoTable) {
 		return err

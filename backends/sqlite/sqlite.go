@@ -17,8 +17,8 @@
 // # What is not
 //
 // It waits by polling. A database that is restored from a copy forgets what came after it:
-// two holders are possible, and tokens still rise unless the wall clock was set back. The
-// file must not be deleted or replaced while it is in use.
+// two holders are possible, and tokens still rise unless the wall clock was set back. So are they for
+// a ttl when the file is removed or replaced while it is in use; each request finds that out.
 //
 // Each write is synchronous as the database says (PRAGMA synchronous); with less than NORMAL in
 // WAL mode, a power cut is followed by a boot, after which no hold of before counts as held for
@@ -49,6 +49,10 @@ type Options struct {
 	// Table is made on first use. Letters, digits and _. Defaults to "lockkeeper".
 	Table string
 
+	// TrustFileSystem accepts a file on a file system of several machines, such as NFS, where
+	// the processes of one of them alone may use it. Otherwise it is refused.
+	TrustFileSystem bool
+
 	// Record are the engine's. Names is ignored.
 	Record record.Options
 }
@@ -56,7 +60,7 @@ type Options struct {
 // Locker locks by rows of one database file. It is safe for concurrent use.
 type Locker struct {
 	*record.Locker
-	db *sql.DB
+	store *store
 }
 
 // Dialect is that of SQLite.
@@ -74,7 +78,7 @@ func dialect() (rows.Dialect, error) {
 		Create: "CREATE TABLE IF NOT EXISTS {table} (name BLOB PRIMARY KEY, version TEXT NOT NULL, record BLOB NOT NULL, " +
 			"stamp INTEGER NOT NULL, clock TEXT NOT NULL) WITHOUT ROWID",
 		Machine:   func() (int64, string) { return clock.Now().Microseconds(), boot },
-		InsertEnd: "ON CONFLICT DO NOTHING",
+		InsertEnd: "ON CONFLICT (name) DO NOTHING",
 		Judge:     judge,
 		Describe:  describe,
 	}, nil
@@ -90,41 +94,28 @@ func New(path string, o *Options) (*Locker, error) {
 	if path == "" || strings.ContainsRune(path, 0) || strings.HasPrefix(path, ":memory:") {
 		return nil, fmt.Errorf("sqlite: %w: the path is %q, want that of a file", lock.ErrInvalid, path)
 	}
+	// What stands before a dot is a database that is attached to one connection, such as temp.
+	if strings.Contains(opts.Table, ".") {
+		return nil, fmt.Errorf("sqlite: %w: the table is %.80q, want letters, digits and _", lock.ErrInvalid, opts.Table)
+	}
 	d, err := dialect()
 	if err != nil {
 		return nil, err
 	}
-	// A URI, so that a ? in the path is a part of it.
-	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}).String() +
-		"?_pragma=busy_timeout(2000)&_pragma=journal_mode(wal)&_txlock=immediate"
-	db, err := sql.Open("sqlite", dsn)
-	if err != nil {
-		return nil, fmt.Errorf("sqlite: %w: %w", lock.ErrInvalid, err)
-	}
-	db.SetMaxOpenConns(4) // one writes at a time, whatever their number
-	l, err := over(db, d, opts)
-	if err != nil {
-		_ = db.Close()
-		return nil, err
-	}
-	return l, nil
-}
-
-func over(db *sql.DB, d rows.Dialect, opts Options) (*Locker, error) {
-	store, err := rows.NewStore(db, opts.Table, d)
+	s, err := newStore(path, opts, d)
 	if err != nil {
 		return nil, err
 	}
 	opts.Record.Names = record.Names{Max: 1000}
-	l, err := record.New(store, &opts.Record)
+	l, err := record.New(s, &opts.Record)
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
-	return &Locker{l, db}, nil
+	return &Locker{l, s}, nil
 }
 
 // Close ends what is under way, as record.Locker's Close says, and closes the database.
-func (l *Locker) Close() error { return errors.Join(l.Locker.Close(), l.db.Close()) }
+func (l *Locker) Close() error { return errors.Join(l.Locker.Close(), l.store.close()) }
 
 // judge says what an error of SQLite means.
 func judge(err error) error {
@@ -134,15 +125,21 @@ func judge(err error) error {
 	}
 	switch code := e.Code(); code & 0xff {
 	case sqlite3.SQLITE_CONSTRAINT:
+		if e.Code() == sqlite3.SQLITE_CONSTRAINT_NOTNULL {
+			return fmt.Errorf("%w: %w; the table is of something else: name another", lock.ErrRefused, err)
+		}
 		return fmt.Errorf("%w: %v", record.ErrChanged, err)
 	case sqlite3.SQLITE_ERROR:
 		if strings.Contains(err.Error(), "no such table") {
 			return rows.ErrNoTable
 		}
+		return fmt.Errorf("%w: %w; the table is of something else, has no primary key or a word of SQL for its name: name another", lock.ErrRefused, err)
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH:
 		return fmt.Errorf("%w: %w; give this user the right to write the database and its directory", lock.ErrRefused, err)
 	case sqlite3.SQLITE_CANTOPEN:
-		return fmt.Errorf("%w: %w; the directory must exist, and this user be allowed to write there", lock.ErrRefused, err)
+		return fmt.Errorf("%w: %w; the path must be that of a file, its directory must exist, and this user be allowed to write there", lock.ErrRefused, err)
+	case sqlite3.SQLITE_CORRUPT:
+		return fmt.Errorf("%w: %w; restore it, or name another file", lock.ErrRefused, err)
 	case sqlite3.SQLITE_NOTADB:
 		return fmt.Errorf("%w: %w; name another file", lock.ErrRefused, err)
 	}
@@ -187,7 +184,7 @@ func open(_ context.Context, rest string) (lock.Locker, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Options{Table: p.Text("table"), Record: record.Options{Owner: p.Text("owner"), Poll: p.Duration("poll")}}
+	o := &Options{Table: p.Text("table"), TrustFileSystem: p.Flag("trust-file-system"), Record: record.Options{Owner: p.Text("owner"), Poll: p.Duration("poll")}}
 	if err := p.Done(); err != nil {
 		return nil, err
 	}

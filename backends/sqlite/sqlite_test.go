@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"os"
 	"path/filepath"
@@ -12,8 +13,8 @@ import (
 
 	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
-	rows "github.com/tonsurance/lockkeeper/backends/sql"
 	"github.com/tonsurance/lockkeeper/internal/conformtest"
+	"github.com/tonsurance/lockkeeper/internal/filesystem"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
@@ -24,11 +25,7 @@ func dial(path string) func(t *testing.T) record.Store {
 		l, err := New(path, nil)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, l.Close()) })
-		d, err := dialect()
-		require.NoError(t, err)
-		store, err := rows.NewStore(l.db, "", d)
-		require.NoError(t, err)
-		return store
+		return l.store
 	}
 }
 
@@ -74,7 +71,7 @@ func TestWhatCanNotBeOpenedIsRefusedWithWhatToDo(t *testing.T) {
 func TestURLs(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	for _, rest := range []string{filepath.Join(dir, "a.db"), "b.db", "//" + dir + "/c%3f.db?table=locks&owner=me&poll=1s"} {
+	for _, rest := range []string{filepath.Join(dir, "a.db"), "///" + dir + "//a.db", "b.db", "//" + dir + "/c%3f.db?table=locks&owner=me&poll=1s"} {
 		l, err := open(t.Context(), rest)
 		require.NoError(t, err, rest)
 		lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
@@ -100,6 +97,9 @@ func TestHealthShowsWhatTheFileIs(t *testing.T) {
 	require.NoError(t, h.Nodes[0].Err)
 	require.Contains(t, h.Nodes[0].Facts, lock.Fact{Name: "journal", Value: "wal"})
 	require.Empty(t, h.Nodes[0].Warnings)
+	filesystem, err := filesystem.Name(t.TempDir())
+	require.NoError(t, err)
+	require.Contains(t, h.Nodes[0].Facts, lock.Fact{Name: "file system", Value: filesystem})
 }
 
 func TestPruneWorksOnManyPages(t *testing.T) {
@@ -112,11 +112,93 @@ func TestPruneWorksOnManyPages(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, lease.Release(ctx))
 	}
-	_, err = l.db.Exec("UPDATE lockkeeper SET stamp = stamp - 8 * 86400 * 1000000")
+	_, err = l.store.db.Exec("UPDATE lockkeeper SET stamp = stamp - 8 * 86400 * 1000000")
 	require.NoError(t, err)
 	n, err := l.Prune(ctx, 0)
 	require.NoError(t, err)
 	require.Equal(t, 1200, n)
 	_, err = l.Prune(ctx, time.Second)
 	require.True(t, errors.Is(err, lock.ErrInvalid))
+}
+
+func TestAFileThatIsReplacedHasNoHolderThatStays(t *testing.T) {
+	for how, replace := range map[string]func(t *testing.T, path string){
+		"removed": func(t *testing.T, path string) {
+			for _, end := range []string{"", "-wal", "-shm"} {
+				require.NoError(t, os.Remove(path+end))
+			}
+		},
+		"renamed": func(t *testing.T, path string) {
+			for _, end := range []string{"", "-wal", "-shm"} {
+				require.NoError(t, os.Rename(path+end, path+".old"+end))
+			}
+		},
+	} {
+		path := filepath.Join(t.TempDir(), "locks.db")
+		l, err := New(path, nil)
+		require.NoError(t, err)
+		defer l.Close()
+		lease, err := l.TryAcquire(t.Context(), "k", time.Hour)
+		require.NoError(t, err)
+		replace(t, path)
+		other, err := New(path, nil)
+		require.NoError(t, err)
+		defer other.Close()
+		next, err := other.TryAcquire(t.Context(), "k", time.Hour)
+		require.NoError(t, err, how)
+		require.ErrorIs(t, lease.Extend(t.Context(), time.Hour), lock.ErrLost, how)
+		_, err = l.TryAcquire(t.Context(), "k", time.Hour)
+		require.ErrorIs(t, err, lock.ErrHeld, how)
+		require.NoError(t, next.Release(t.Context()))
+		lease, err = l.TryAcquire(t.Context(), "k", time.Hour)
+		require.NoError(t, err)
+		require.Greater(t, lease.Token(), next.Token())
+	}
+}
+
+func TestATableThatIsNoLocksTableIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.db")
+	db, err := sql.Open("sqlite", path)
+	require.NoError(t, err)
+	defer db.Close()
+	const columns = "name BLOB PRIMARY KEY, version TEXT NOT NULL, record BLOB NOT NULL, stamp INTEGER NOT NULL, clock TEXT NOT NULL"
+	for _, statement := range []string{
+		"CREATE TABLE plain (x)", "CREATE TABLE more (" + columns + ", x INT NOT NULL)", "CREATE VIEW view AS SELECT * FROM more",
+		"CREATE TABLE model (" + columns + ")", "CREATE TABLE copy AS SELECT * FROM model",
+	} {
+		_, err := db.Exec(statement)
+		require.NoError(t, err)
+	}
+	for _, table := range []string{"plain", "more", "view", "copy", "order", "sqlite_locks"} {
+		l, err := New(path, &Options{Table: table})
+		require.NoError(t, err)
+		_, err = l.TryAcquire(t.Context(), "k", time.Second)
+		require.ErrorIs(t, err, lock.ErrRefused, table)
+		require.ErrorContains(t, err, "name another", table)
+		require.NoError(t, l.Close())
+	}
+	_, err = New(path, &Options{Table: "temp.locks"})
+	require.ErrorIs(t, err, lock.ErrInvalid, "each connection would have its own")
+}
+
+func TestAFileSystemOfSeveralMachinesIsRefused(t *testing.T) {
+	for name, refused := range map[string]bool{"nfs": true, "cifs": true, "ext4": false, "fuse": false, "unknown (0x1)": false} {
+		for _, trust := range []bool{false, true} {
+			l, err := New(filepath.Join(t.TempDir(), "locks.db"), &Options{TrustFileSystem: trust})
+			require.NoError(t, err)
+			l.store.fileSystem = func(string) (string, error) { return name, nil }
+			lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
+			if refused && !trust {
+				require.ErrorIs(t, err, lock.ErrRefused, name)
+				require.ErrorContains(t, err, name)
+			} else {
+				require.NoError(t, err, name)
+				h, err := l.Health(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, refused, len(h.Nodes[0].Warnings) > 0, name)
+				require.NoError(t, lease.Release(t.Context()))
+			}
+			require.NoError(t, l.Close())
+		}
+	}
 }

@@ -140,7 +140,7 @@ func (m *Memory) List(ctx context.Context, prefix string) iter.Seq2[record.Entry
 		for name, r := range m.rows {
 			if strings.HasPrefix(name, prefix) {
 				e := r.entry()
-				e.Age = max(time.Since(r.put), 1)
+				e.Age, e.Name = max(time.Since(r.put), 1), name
 				all = append(all, e)
 			}
 		}

@@ -87,6 +87,9 @@ func (u *suite) listStaysWithinThePrefix(t *testing.T) {
 		if version, ok := want[name]; ok && e.Version != version {
 			t.Errorf("List shows version %q of %q, want %q", e.Version, e.Record.Key, version)
 		}
+		if e.Name != "" && e.Name != name {
+			t.Errorf("List shows %q at %q, want %q or nothing", e.Record.Key, e.Name, name)
+		}
 		delete(want, name)
 	}
 	if len(want) > 0 {
