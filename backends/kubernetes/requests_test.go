@@ -296,7 +296,7 @@ func TestATokenThatIsRotatedBetweenReadingAndSendingIsReadAgain(t *testing.T) {
 func TestWhatAnswersButIsNoKubernetesIsRefused(t *testing.T) {
 	s := &kubetest.Server{}
 	l := locker(t, s, nil)
-	for code, want := range map[int]error{http.StatusNotFound: lock.ErrRefused, http.StatusOK: lock.ErrUnavailable, http.StatusConflict: lock.ErrUnavailable, http.StatusBadGateway: lock.ErrUnavailable} {
+	for code, want := range map[int]error{http.StatusNotFound: lock.ErrRefused, http.StatusBadRequest: lock.ErrRefused, http.StatusOK: lock.ErrUnavailable, http.StatusConflict: lock.ErrUnavailable, http.StatusBadGateway: lock.ErrUnavailable} {
 		s.Intercept(func(w http.ResponseWriter, _ *http.Request) bool {
 			w.WriteHeader(code)
 			_, _ = w.Write([]byte("<html>welcome</html>"))
