@@ -80,6 +80,7 @@ authorization { users: [
 	_, err := clerk.TryAcquire(ctx, "k", time.Minute)
 	require.ErrorIs(t, err, lock.ErrRefused)
 	require.ErrorContains(t, err, "may not publish to $JS.API.STREAM.CREATE.KV_lockkeeper")
+	require.ErrorContains(t, err, "there is no bucket lockkeeper, and it can't be made")
 	admin := atURL(t, "nats", rest("admin"))
 	_, err = admin.TryAcquire(ctx, "other", time.Minute)
 	require.NoError(t, err)
