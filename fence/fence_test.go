@@ -4,12 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/rueidis"
@@ -234,6 +236,49 @@ func TestHandler(t *testing.T) {
 	status, body := send(r)
 	require.Equal(t, http.StatusBadRequest, status)
 	require.Contains(t, body, "the key is empty")
+}
+
+// An earlier holder was paused while it sent its request, or while it read the answer: no context
+// ends that.
+func TestAHolderThatIsPausedWithinItsRequestHoldsUpNobody(t *testing.T) {
+	for name, next := range map[string]http.HandlerFunc{
+		"while it sends": func(_ http.ResponseWriter, r *http.Request) { _, _ = io.ReadAll(r.Body) },
+		"while it reads": func(w http.ResponseWriter, _ *http.Request) {
+			for block := make([]byte, 1<<20); ; {
+				if _, err := w.Write(block); err != nil {
+					return
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			began := make(chan struct{})
+			var m fence.Memory
+			server := httptest.NewServer(fence.Handler(&m, func(*http.Request) string { return "k" },
+				http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.Header.Get(fence.Header) == "1" {
+						close(began)
+						next(w, r)
+					}
+				})))
+			t.Cleanup(server.Close)
+			paused, err := net.Dial("tcp", server.Listener.Addr().String())
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = paused.Close() })
+			_, err = io.WriteString(paused, "PUT / HTTP/1.1\r\nHost: localhost\r\nFencing-Token: 1\r\nContent-Length: 1000\r\n\r\nhalf")
+			require.NoError(t, err)
+			<-began
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			r, err := http.NewRequestWithContext(ctx, http.MethodPut, server.URL, nil)
+			require.NoError(t, err)
+			r.Header.Set(fence.Header, "2")
+			response, err := server.Client().Do(r)
+			require.NoError(t, err)
+			require.NoError(t, response.Body.Close())
+			require.Equal(t, http.StatusOK, response.StatusCode)
+		})
+	}
 }
 
 func TestWhatCanNotBeATableOrADialectIsRefused(t *testing.T) {

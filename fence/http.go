@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
 )
@@ -39,10 +40,23 @@ func FromRequest(r *http.Request) (uint64, error) {
 	return token, nil
 }
 
+// staleWrite is for a client whose request is late to take what next sends it.
+const staleWrite = 2 * time.Second
+
+// leave ends what is read from and sent to the client of a late request.
+func leave(w http.ResponseWriter) {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now()) // a test's writer may not have one
+	_ = control.SetWriteDeadline(time.Now().Add(staleWrite))
+}
+
 // Handler serves each request by next under its token and the key that key returns for
 // it: see [Memory.Do], whose guarantees it has. When a request of a later holder arrives,
 // the contexts of those of earlier ones end, and it is served when they have returned; so
-// next must stop writing when its context ends.
+// next must stop writing when its context ends. What it reads of such a request's body ends at
+// once, and what it sends to the client within a few seconds: an earlier holder that was paused
+// within its request holds up nobody. (Where the ResponseWriter has deadlines; that of the
+// net/http server does.)
 //
 // A request without a usable token, or for which key returns "", is answered 400; a late
 // one 412 (Precondition Failed); one whose client gave up while it waited for an earlier
@@ -61,6 +75,19 @@ func Handler(m *Memory, key func(*http.Request) string, next http.Handler) http.
 		served := false
 		err = m.Do(r.Context(), key(r), token, func(ctx context.Context) error {
 			served = true
+			// A read of the body knows no context: it would last for as long as the client likes.
+			left := make(chan struct{})
+			stop := context.AfterFunc(ctx, func() {
+				defer close(left)
+				if errors.Is(context.Cause(ctx), ErrStale) {
+					leave(w)
+				}
+			})
+			defer func() {
+				if !stop() {
+					<-left // w may not be used after this
+				}
+			}()
 			next.ServeHTTP(w, r.WithContext(ctx))
 			return nil
 		})

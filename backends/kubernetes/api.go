@@ -118,6 +118,8 @@ func judge(err error) error {
 		return fmt.Errorf("%w: %w; create the namespace", lock.ErrRefused, err)
 	case r.code == http.StatusNotFound:
 		return fmt.Errorf("%w: %w; want the URL of a Kubernetes API server", lock.ErrRefused, err)
+	case r.code == http.StatusBadRequest && r.Kind == "":
+		return fmt.Errorf("%w: %w, not by an API server, or one that wants https://", lock.ErrRefused, err)
 	case r.code == http.StatusUnprocessableEntity, r.code == http.StatusBadRequest, r.code == http.StatusMethodNotAllowed, r.code == http.StatusUnsupportedMediaType:
 		return fmt.Errorf("%w: %w", lock.ErrRefused, err)
 	}

@@ -205,16 +205,19 @@ func TestAWatchThatIsRefusedIsAnErrorAndNotATightLoop(t *testing.T) {
 		s := &kubetest.Server{}
 		st := over(t, s)
 		w := follow(t, st, "k")
+		asked := s.Requests("list")
+		var watched atomic.Int64
 		s.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Query().Has("watch") {
+				watched.Add(1)
 				w.WriteHeader(http.StatusOK) // and ends at once, as if all were well
 				return true
 			}
 			return false
 		})
-		asked := s.Requests("list")
 		time.Sleep(time.Hour)
 		require.Less(t, s.Requests("list")-asked, 3)
+		require.Less(t, watched.Load(), int64(60*10))
 		_ = w
 		s.Users(map[string]kubetest.User{})
 		s.Intercept(nil)
@@ -296,7 +299,7 @@ func TestATokenThatIsRotatedBetweenReadingAndSendingIsReadAgain(t *testing.T) {
 func TestWhatAnswersButIsNoKubernetesIsRefused(t *testing.T) {
 	s := &kubetest.Server{}
 	l := locker(t, s, nil)
-	for code, want := range map[int]error{http.StatusNotFound: lock.ErrRefused, http.StatusOK: lock.ErrUnavailable, http.StatusConflict: lock.ErrUnavailable, http.StatusBadGateway: lock.ErrUnavailable} {
+	for code, want := range map[int]error{http.StatusNotFound: lock.ErrRefused, http.StatusBadRequest: lock.ErrRefused, http.StatusOK: lock.ErrUnavailable, http.StatusConflict: lock.ErrUnavailable, http.StatusBadGateway: lock.ErrUnavailable} {
 		s.Intercept(func(w http.ResponseWriter, _ *http.Request) bool {
 			w.WriteHeader(code)
 			_, _ = w.Write([]byte("<html>welcome</html>"))

@@ -61,7 +61,7 @@ func (s *store) Watch(ctx context.Context, name string, changed func(*record.Ent
 
 // follow reads the watch and makes it anew until ctx ends.
 func (w *watch) follow(ctx context.Context, body *stream) {
-	for {
+	for pause := rewatch; ; {
 		began := time.Now()
 		err := w.read(body)
 		if ctx.Err() != nil {
@@ -71,14 +71,21 @@ func (w *watch) follow(ctx context.Context, body *stream) {
 		if missed {
 			w.changed(nil) // while it is away, the engine looks
 		}
-		// One that ended early, though as agreed, is not begun again without a pause.
+		// One that ended early, though as agreed, is not begun again without a pause, and the next
+		// one after a longer pause: what stands between may end each of them.
 		soon := time.Since(began) < time.Second
+		if !soon {
+			pause = rewatch
+		}
 		asked := time.Duration(0) // by the server, to come again
-		for pause := rewatch; ; pause = min(2*pause, maxRewatch) {
+		for ; ; pause = min(2*pause, maxRewatch) {
 			if (missed || soon) && sleep(ctx, max(asked, pause/2)+rand.N(pause)) != nil {
 				return
 			}
 			if body, err = w.open(ctx); err == nil {
+				if soon {
+					pause = min(2*pause, maxRewatch)
+				}
 				break
 			}
 			if ctx.Err() != nil {

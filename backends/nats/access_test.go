@@ -80,6 +80,7 @@ authorization { users: [
 	_, err := clerk.TryAcquire(ctx, "k", time.Minute)
 	require.ErrorIs(t, err, lock.ErrRefused)
 	require.ErrorContains(t, err, "may not publish to $JS.API.STREAM.CREATE.KV_lockkeeper")
+	require.ErrorContains(t, err, "there is no bucket lockkeeper, and it can't be made")
 	admin := atURL(t, "nats", rest("admin"))
 	_, err = admin.TryAcquire(ctx, "other", time.Minute)
 	require.NoError(t, err)
@@ -206,6 +207,10 @@ func TestAServerThatIsNotThereOrHasNoJetStreamIsSaidSo(t *testing.T) {
 	_, err := l.TryAcquire(t.Context(), "k", time.Minute)
 	require.ErrorIs(t, err, lock.ErrUnavailable)
 	require.ErrorContains(t, err, "connect")
+	missing := atURL(t, "nats", "//"+c.Members[0].Addr())
+	_, err = missing.TryAcquire(t.Context(), "k", time.Minute)
+	require.ErrorIs(t, err, lock.ErrUnavailable)
+	require.ErrorContains(t, err, "connection refused", "also of one that was never there")
 	h, err := l.Health(t.Context())
 	require.NoError(t, err)
 	require.ErrorIs(t, h.Nodes[0].Err, lock.ErrUnavailable)
@@ -221,10 +226,12 @@ func TestAServerThatIsNotThereOrHasNoJetStreamIsSaidSo(t *testing.T) {
 }
 
 func TestURLsThatCanNotBeUsedAreRefusedWithoutTheirPassword(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "creds")
+	require.NoError(t, os.WriteFile(empty, []byte("s3cret"), 0o600))
 	for _, rest := range []string{
 		"", "h", "//", "//u:s3cret@", "//u:s3cret@h:x", "//h/path", "//h?tabel=x", "//h,,i", "//h?tls-ca=/missing", "//u:s3cret%zz@h",
 		"//h?bucket=a.b", "//h?replicas=0", "//h?replicas=6", "//h?replicas=x", "//h?creds=/missing", "//h?nkey=/missing", "//h?nkey=/dev/null", "//h?inbox=a.*",
-		"//h?domain=a.b",
+		"//h?domain=a.b", "//h?creds=" + t.TempDir(), "//h?creds=" + empty, "//h?nkey=" + t.TempDir(), "//h?creds=" + empty + "&nkey=" + empty,
 	} {
 		l, err := openURL("nats", rest)
 		require.ErrorIs(t, err, lock.ErrInvalid, rest)

@@ -58,6 +58,8 @@ func (s *store) bind(ctx context.Context) error {
 	if is(err, jetstream.JSErrCodeStreamNotFound) {
 		if err = s.make(ctx); err == nil {
 			info, err = s.info(ctx)
+		} else {
+			return fmt.Errorf("there is no bucket %s, and it can't be made: %w", s.bucket(), judge(err))
 		}
 	}
 	if err != nil {

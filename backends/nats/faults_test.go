@@ -320,6 +320,28 @@ func TestABucketThatCanNotKeepLocksIsRefused(t *testing.T) {
 	require.NoError(t, lease.Release(ctx))
 }
 
+// The server counts what there is, then sends it: what is pruned in between was counted, and never
+// comes.
+func TestAListingEndsAlthoughKeysArePrunedMeanwhile(t *testing.T) {
+	t.Parallel()
+	c := storetest.StartNats(t, 1, storetest.NatsConfig{})
+	s := opened(t, dialed(t, c), DefaultBucket)
+	f, err := s.follow(t.Context(), s.prefix+">")
+	require.NoError(t, err)
+	defer f.stop()
+	f.pending = 1
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.list(t.Context(), f, s.prefix, func(record.Entry, error) bool { t.Error("it yields"); return true })
+	}()
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Fatal("it waits for what never comes")
+	}
+}
+
 // Who has a key replaces it; a new key finds no room, which is no outage.
 func TestAFullBucketRefusesNewKeysAndKeepsWhatIsHeld(t *testing.T) {
 	t.Parallel()

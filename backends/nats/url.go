@@ -14,6 +14,7 @@ import (
 
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 
 	"github.com/tonsurance/lockkeeper/backends/record"
 	"github.com/tonsurance/lockkeeper/internal/registry"
@@ -67,15 +68,19 @@ func openURL(scheme, rest string) (lock.Locker, error) {
 	if strings.ContainsFunc(domain, func(r rune) bool { return r >= 0x80 || !word(byte(r)) }) {
 		return nil, fmt.Errorf("%w: domain is %.64q, want letters, digits, - and _", lock.ErrInvalid, domain)
 	}
-	for _, file := range []string{creds, nkey} {
-		if _, err := os.Stat(file); file != "" && err != nil {
-			return nil, fmt.Errorf("%w: the credentials: %w", lock.ErrInvalid, err)
-		}
+	if creds != "" && nkey != "" {
+		return nil, fmt.Errorf("%w: creds and nkey are given, want one of them", lock.ErrInvalid)
 	}
 	if creds != "" {
+		if err := checkCredentials(creds); err != nil {
+			return nil, err
+		}
 		options = append(options, natsgo.UserCredentials(creds))
 	}
 	if nkey != "" {
+		if _, err := os.Stat(nkey); err != nil {
+			return nil, fmt.Errorf("%w: the credentials: %w", lock.ErrInvalid, err)
+		}
 		seed, err := natsgo.NkeyOptionFromSeed(nkey)
 		if err != nil {
 			return nil, fmt.Errorf("%w: nkey=%s has no seed of a user in it", lock.ErrInvalid, nkey)
@@ -106,6 +111,26 @@ func openURL(scheme, rest string) (lock.Locker, error) {
 	return l, nil
 }
 
+// checkCredentials refuses a file that has no credentials in it. It is read again for each
+// connection, since it may be replaced.
+func checkCredentials(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("%w: the credentials: %w", lock.ErrInvalid, err)
+	}
+	defer clear(text)
+	_, err = nkeys.ParseDecoratedJWT(text)
+	if seed, noSeed := nkeys.ParseDecoratedUserNKey(text); noSeed != nil {
+		err = noSeed
+	} else {
+		seed.Wipe()
+	}
+	if err != nil {
+		return fmt.Errorf("%w: creds=%s has no JWT and seed of a user in it", lock.ErrInvalid, file)
+	}
+	return nil
+}
+
 // options are those of each connection that is made here.
 func options() []natsgo.Option {
 	return []natsgo.Option{
@@ -134,10 +159,10 @@ func dialing(servers string, options []natsgo.Option, domain string) *connection
 	var c *connection
 	dial := func(ctx context.Context) (jetstream.JetStream, error) {
 		options := append(options,
-			natsgo.SetCustomDialer(&dialer{ctx, net.Dialer{Timeout: dialTimeout}}),
+			natsgo.SetCustomDialer(&dialer{ctx, net.Dialer{Timeout: dialTimeout}, c.noteFailure}),
 			natsgo.ReconnectErrHandler(func(_ *natsgo.Conn, err error) { c.noteFailure(err) }),
 			natsgo.DisconnectErrHandler(func(_ *natsgo.Conn, err error) {
-				if err != nil {
+				if err != nil && !errors.Is(err, natsgo.ErrNoServers) { // of that the dialer has noted why
 					c.noteFailure(err)
 				}
 			}),
@@ -147,7 +172,7 @@ func dialing(servers string, options []natsgo.Option, domain string) *connection
 		)
 		conn, err := natsgo.Connect(servers, options...)
 		if err != nil {
-			return nil, fmt.Errorf("%v", err)
+			return nil, fmt.Errorf("%w: the connection's settings: %v", lock.ErrRefused, err) // it goes on trying after any other
 		}
 		if !conn.IsConnected() {
 			// It goes on trying. Why the first attempt failed comes a moment later.
@@ -171,12 +196,16 @@ func dialing(servers string, options []natsgo.Option, domain string) *connection
 type dialer struct {
 	ctx context.Context
 	net.Dialer
+	failed func(error) // gets why it could not
 }
 
 func (d *dialer) Dial(network, addr string) (net.Conn, error) {
 	conn, err := d.DialContext(d.ctx, network, addr)
 	if errors.Is(err, context.Canceled) {
 		return nil, lock.ErrClosed
+	}
+	if err != nil {
+		d.failed(err)
 	}
 	return conn, err
 }

@@ -29,6 +29,7 @@ type feed struct {
 	sub     *natsgo.Subscription
 	pending uint64 // messages that were there when it began
 	seq     uint64 // of the consumer's latest message
+	ends    bool   // with all that there was
 }
 
 // follow begins a feed.
@@ -73,7 +74,11 @@ func (f *feed) stop() { _ = f.sub.Unsubscribe() }
 // errGap says that messages may be missing.
 var errGap = errors.New("nats: messages of the bucket were not received")
 
-// next is the next message, and its place. Its errors mean that messages may be missing.
+// errAll says that a feed which ends has received all that there was.
+var errAll = errors.New("nats: there is no other message")
+
+// next is the next message, and its place. Its errors, but errAll, mean that messages may be
+// missing.
 func (f *feed) next(ctx context.Context) (*natsgo.Msg, *natsgo.MsgMetadata, error) {
 	for {
 		waiting, cancel := context.WithTimeout(ctx, silence)
@@ -88,6 +93,9 @@ func (f *feed) next(ctx context.Context) (*natsgo.Msg, *natsgo.MsgMetadata, erro
 			sent, err := strconv.ParseUint(m.Header.Get("Nats-Last-Consumer"), 10, 64)
 			if err != nil || sent != f.seq {
 				return nil, nil, errGap
+			}
+			if f.ends {
+				return nil, nil, errAll // the server sends one only when there is nothing else
 			}
 			continue
 		}
@@ -176,25 +184,35 @@ func (s *store) List(ctx context.Context, prefix string) iter.Seq2[record.Entry,
 			return
 		}
 		defer f.stop()
-		r, err := s.conn.begin(ctx, f.sub.Subject)
-		if err != nil {
-			yield(record.Entry{}, err)
+		s.list(ctx, f, s.prefix+prefix, yield)
+	}
+}
+
+// list yields what a feed receives until it has all.
+func (s *store) list(ctx context.Context, f *feed, prefix string, yield func(record.Entry, error) bool) {
+	r, err := s.conn.begin(ctx, f.sub.Subject)
+	if err != nil {
+		yield(record.Entry{}, err)
+		return
+	}
+	defer r.end()
+	// Keys that are pruned meanwhile never come: what is left is only at most what there was.
+	f.ends = true
+	for left := f.pending; left > 0; {
+		m, at, err := f.next(r.ctx)
+		if errors.Is(err, errAll) {
 			return
 		}
-		defer r.end()
-		for left := f.pending; left > 0; {
-			m, at, err := f.next(r.ctx)
-			if err != nil {
-				yield(record.Entry{}, r.failed(err))
-				return
-			}
-			left = at.NumPending
-			if marks(m.Header) || !strings.HasPrefix(m.Subject, s.prefix+prefix) {
-				continue
-			}
-			if e, err := entry(m.Data, at.Sequence.Stream, at.Timestamp); err == nil && !yield(e, nil) {
-				return
-			}
+		if err != nil {
+			yield(record.Entry{}, r.failed(err))
+			return
+		}
+		left = at.NumPending
+		if marks(m.Header) || !strings.HasPrefix(m.Subject, prefix) {
+			continue
+		}
+		if e, err := entry(m.Data, at.Sequence.Stream, at.Timestamp); err == nil && !yield(e, nil) {
+			return
 		}
 	}
 }

@@ -66,10 +66,16 @@ func TestObjectsOfOthersBelowThePrefixAreNamedAndNotRead(t *testing.T) {
 		for _, name := range []string{"report", "", "report.csv", "2026/11/", "k "} {
 			f.objects[DefaultPrefix+name] = fakeObject{body: []byte("a,b"), put: time.Now()}
 		}
+		// As what somebody has put into the directory of a gateway.
+		f.objects[DefaultPrefix+"beside"] = fakeObject{body: []byte("a,b"), put: time.Now(), tag: "none"}
 	})
 	_, err = l.TryAcquire(t.Context(), "report", time.Minute)
 	require.ErrorIs(t, err, lock.ErrUnavailable)
 	require.ErrorContains(t, err, `what is stored at "lockkeeper/report" is no record of lockkeeper`)
+	_, err = l.TryAcquire(t.Context(), "beside", time.Minute)
+	require.ErrorIs(t, err, lock.ErrUnavailable)
+	require.ErrorContains(t, err, `what is stored at "lockkeeper/beside" has no ETag`)
+	require.NotContains(t, err.Error(), "If-None-Match", "the store is not to blame")
 	f.sent()
 	n := 0
 	for info, err := range l.List(t.Context(), "") {
@@ -78,7 +84,7 @@ func TestObjectsOfOthersBelowThePrefixAreNamedAndNotRead(t *testing.T) {
 		n++
 	}
 	require.Equal(t, 1, n)
-	require.LessOrEqual(t, f.sent()[http.MethodGet], 1+2+1, "the listing, k, and what may be a key's")
+	require.LessOrEqual(t, f.sent()[http.MethodGet], 1+2+1+1, "the listing, k, and what may be a key's")
 }
 
 func TestAPrefixThatSomeStoresTakeForAPathIsInvalid(t *testing.T) {

@@ -169,7 +169,7 @@ func (f *fake) serve(w http.ResponseWriter, req *http.Request) {
 				body = now.body
 			}
 		}
-		if !f.noETag {
+		if !f.noETag && now.tag != "none" {
 			w.Header().Set("ETag", now.etag())
 		}
 		w.Header().Set("Last-Modified", o.put.UTC().Format(http.TimeFormat))

@@ -99,6 +99,9 @@ func (s *store) readOnce(ctx context.Context, name string) (object, error) {
 		return object{}, s.judge(ctx, err)
 	}
 	if aws.ToString(out.ETag) == "" {
+		if s.checks.passed.Load() { // others have one
+			return object{}, fmt.Errorf("%w: what is stored at %q has no ETag", errOthers, name)
+		}
 		return object{}, s.noETag()
 	}
 	return object{body, *out.ETag, dateOf(out.ResultMetadata), aws.ToTime(out.LastModified)}, nil
@@ -134,6 +137,10 @@ func (s *store) write(ctx context.Context, name string, body []byte, etag string
 	}
 	return "", s.judge(ctx, err) // applied or not, now or later
 }
+
+// errOthers says that an object was not put by a client of the store, but into the directory of a
+// gateway, say.
+var errOthers = fmt.Errorf("%w: it is no record of lockkeeper", lock.ErrUnavailable)
 
 func (s *store) noETag() error {
 	return fmt.Errorf("%w: %s answers without an ETag; use a store that honours If-None-Match and If-Match in PUT requests", lock.ErrRefused, s)
@@ -269,11 +276,20 @@ func (s *store) readAll(ctx context.Context, listed []types.Object) ([]object, e
 	var wg sync.WaitGroup
 	for i, o := range listed {
 		if name := aws.ToString(o.Key); isName(s.prefix, name) {
-			wg.Go(func() { objects[i], errs[i] = s.readAged(ctx, name) })
+			wg.Go(func() {
+				if objects[i], errs[i] = s.readAged(ctx, name); errors.Is(errs[i], errOthers) {
+					errs[i] = nil
+				}
+			})
 		}
 	}
 	wg.Wait()
-	return objects, errors.Join(errs...)
+	for _, err := range errs {
+		if err != nil {
+			return nil, err // one says it
+		}
+	}
+	return objects, nil
 }
 
 // String names the bucket in errors.

@@ -133,6 +133,10 @@ func (a address) client(ctx context.Context) (_ *awss3.Client, closeIdle func(),
 		built = awshttp.NewBuildableClient()
 	}
 	transport := built.GetTransport()
+	// HTTP/1 alone: a request that is given up takes its connection with it, and the next one goes
+	// over another. HTTP/2 has all of them wait on one that fell silent, for a quarter of an hour.
+	transport.Protocols, transport.ForceAttemptHTTP2 = new(http.Protocols), false
+	transport.Protocols.SetHTTP1(true)
 	if files != nil {
 		transport.TLSClientConfig = files
 	}

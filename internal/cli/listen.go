@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -98,9 +99,15 @@ func listenSocket(path string) (net.Listener, error) {
 		if info.Mode().Type() != os.ModeSocket {
 			return failed(errors.New("it is there, and no socket"))
 		}
-		if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		switch conn, err := net.DialTimeout("unix", path, time.Second); {
+		case err == nil:
 			_ = conn.Close()
 			return failed(errors.New("another process serves on it"))
+		case errors.Is(err, syscall.EAGAIN), errors.Is(err, os.ErrDeadlineExceeded):
+			// It is refused where nobody listens: this one has more to accept than it can.
+			return failed(errors.New("another process serves on it, and is too busy to answer"))
+		case errors.Is(err, os.ErrPermission):
+			return failed(errors.New("it is there, and another user's"))
 		}
 	}
 	part := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%d", filepath.Base(path), os.Getpid()))

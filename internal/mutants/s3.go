@@ -14,6 +14,8 @@ var s3Mutants = []mutant{
 		changes: one("backends/s3/store.go", "if o.etag != shown && s.age(o) > 1 {", "if o.etag != shown && s.age(o) < 0 {")},
 	{name: "s3-content-of-another-state", tests: true, in: inS3, what: "content and ETag may be of two states",
 		changes: one("backends/s3/store.go", "!s.checks.hashes.Load() ||", "len(name) > 0 ||")},
+	{name: "s3-hashes-alone", tests: true, in: inS3, what: "an object whose ETag is no hash can't be read where others' is",
+		changes: one("backends/s3/store.go", "o.etag == before.etag && bytes", "o.etag == before.etag+\"x\" && bytes")},
 	{name: "s3-age-too-exact", tests: true, in: inS3, what: "an age counts without the clocks' resolution and skew",
 		changes: one("backends/s3/store.go", "o.date.Sub(o.put)-time.Second-s.skew)", "o.date.Sub(o.put))")},
 	{name: "s3-any-409", tests: true, in: inS3, what: "every 409 is a conflict",
