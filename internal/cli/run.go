@@ -168,6 +168,9 @@ func (r *runner) settle(cmd *cobra.Command) error {
 			return err
 		}
 	}
+	if r.ttl < leastTTL {
+		return usage("--ttl (REDIS_LOCK_TTL_MS) is %v, want %v or more: in less, a machine that is busy may not start the command, renew the lease and let the guard know of it", r.ttl, leastTTL)
+	}
 	if err := lock.Check(r.key, r.ttl); err != nil {
 		return err
 	}
@@ -178,6 +181,8 @@ func (r *runner) settle(cmd *cobra.Command) error {
 		return err
 	}
 	switch {
+	case r.grace < leastGrace:
+		return usage("--grace is %v, want %v or more: in less, what is killed may outlive the lease", r.grace, leastGrace)
 	case r.wait < 0:
 		return usage("--wait is %v, want more than 0", r.wait)
 	case r.wait == 0 && cmd.Flags().Changed("wait"): // flock's -w 0 would not wait, others' for ever
