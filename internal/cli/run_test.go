@@ -258,6 +258,8 @@ func TestRunBadInputIsToldBeforeAnythingRuns(t *testing.T) {
 		{[]string{"clear", "", "--yes", "--nodes", ""}, "--nodes is empty"},
 		{[]string{"lead", "k", "--url=/run/locks"}, "--url is a path, want a URL, such as file:///run/locks\n"},
 		{[]string{"run", "k", "--url=h1:1,h2:2,h3:3", "--", "true"}, "want a URL, such as redlock://h1:1,h2:2,h3:3 for Redis\n"},
+		{[]string{"run", "k", "--url=file:///$HOME/locks", "--", "true"}, `--url: the path has "$HOME" in it, which nothing has expanded`},
+		{[]string{"list", "--url=sqlite:~/locks.db"}, `--url: the path has "~" in it, which nothing has expanded`},
 		{[]string{"run", "k", "--url=file:locks", "--", "true"}, "--url: want an absolute path"},
 		{[]string{"list", "--url=http://h"}, "--url: want a URL that starts with"},
 		{[]string{"list", "--nodes=h:1?x"}, "--nodes: node 1 is"},
@@ -305,6 +307,16 @@ func TestAMistakeInTheEnvironmentsURLIsSaidToBeThere(t *testing.T) {
 }
 
 // An outage is no reason for a line at each try.
+func TestAFileInTheEnvironmentThatNothingHasExpandedIsRefused(t *testing.T) {
+	for _, name := range []string{passwordFile, tlsCA, tlsCert, tlsKey} {
+		for _, args := range [][]string{{"list", "--nodes=h:1"}, {"list", "--url=redlock://h:1"}} {
+			out, code := do(t, "", []string{name + "=$HOME/secret"}, args...)
+			require.Equal(t, exitUsage, code, out)
+			require.Contains(t, out, name+" has a variable ($NAME) or a leading ~ in it, which nothing has expanded, want the path written out\n")
+		}
+	}
+}
+
 func TestRunTellsOnceThatItCannotRenew(t *testing.T) {
 	s := redistest.StartN(t, 1, "--appendonly", "yes", "--appendfsync", "always")[0]
 	proxy := redistest.NewProxy(t, s.Addr())
