@@ -255,7 +255,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 		return cantRun(r.command, err)
 	}
 	r.signals = make(chan os.Signal, 8)
-	defer r.heed()()
+	defer r.notifySignals()()
 	r.terminal = procgroup.HasTerminal()
 
 	r.began = time.Now()
@@ -289,15 +289,15 @@ func (r *runner) run(ctx context.Context) (err error) {
 	return r.campaigns(ctx, locker, path)
 }
 
-// heed sends the signals that may ask for the end to r.signals, until the returned
+// notifySignals sends the signals that may ask for the end to r.signals, until the returned
 // function is called.
-func (r *runner) heed() (stop func()) {
+func (r *runner) notifySignals() (stop func()) {
 	if procgroup.IgnoredFromTheStart(syscall.SIGQUIT) {
 		signal.Ignore(syscall.SIGQUIT) // Go has forgotten it, and the command is to know
 	} else {
 		signal.Notify(r.signals, syscall.SIGQUIT)
 	}
-	heed(r.signals)
+	notifySignals(r.signals)
 	r.suspend = make(chan os.Signal, 1)
 	procgroup.NotifySuspend(r.suspend)
 	disturbed := undisturbed()

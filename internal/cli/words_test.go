@@ -53,7 +53,7 @@ func TestWordsKeepNamesThatLookLikeLayers(t *testing.T) {
 	require.Equal(t, "several lines", words(errors.New("several\n  lines\n")))
 }
 
-// Holders are named by whoever may write to the store.
+// Holders are named by those who may write to the store.
 func TestWhatRunSaysSteersNoTerminal(t *testing.T) {
 	var out bytes.Buffer
 	r := &runner{a: &app{err: &out}, key: "a  b\r"}
