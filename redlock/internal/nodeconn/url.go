@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
-
-	"github.com/tonsurance/lockkeeper/internal/urlparams"
 )
 
 // URL is a node's URL that ParseURL has checked.
@@ -59,9 +57,6 @@ func ParseURL(raw string) (*URL, error) {
 	n := &URL{URL: u}
 	if n.query, err = url.ParseQuery(u.RawQuery); err != nil {
 		return nil, errors.New("the parameters are not percent-encoded rightly")
-	}
-	if err := urlparams.ExpandedFiles(u.RawQuery); err != nil {
-		return nil, err
 	}
 	for name := range n.query {
 		if !slices.Contains(params, name) {
