@@ -85,6 +85,10 @@ func init() {
 // kubectl proxy). Characters that mean something in a URL are percent-encoded, in a
 // password above all.
 //
+// The path of a file or sqlite URL, and that of a file in a parameter, is taken as it stands. One
+// with a $NAME, a ${NAME} or a leading ~ in it, which a shell was to expand and did not, is
+// refused; percent-encoded (%24, %7E) it is meant.
+//
 // A URL or parameter that can't be used gives an error matching
 // [lock.ErrInvalid], which never quotes a password.
 //

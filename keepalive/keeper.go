@@ -329,7 +329,7 @@ func (k *Keeper) lose(cause error) {
 }
 
 // unlock unlocks mu, and then ends the context if there was a loss or a release has begun:
-// so whoever finds either one, in whatever call, has ended the context before it returns.
+// so a call that finds either one has ended the context before it returns.
 func (k *Keeper) unlock() {
 	lost, released := k.lost, k.released
 	k.mu.Unlock()

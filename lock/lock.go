@@ -10,7 +10,7 @@ import (
 // Bounds that Check enforces.
 const (
 	MaxKeyLen = 512                  // bytes
-	MinTTL    = time.Millisecond     // stores count in milliseconds
+	MinTTL    = time.Millisecond     // stores count in milliseconds; what a busy machine can renew is 1s or more
 	MaxTTL    = 365 * 24 * time.Hour // keeps every deadline on the monotonic clock
 )
 

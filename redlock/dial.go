@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/redis/rueidis"
+	"github.com/tonsurance/lockkeeper/internal/urlparams"
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock/internal/node"
 	"github.com/tonsurance/lockkeeper/redlock/internal/nodeconn"
@@ -60,7 +62,7 @@ func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 	l.owned = true
 	seen := map[string]int{}
 	for i, raw := range urls {
-		u, err := nodeconn.ParseURL(raw)
+		u, err := nodeURL(raw)
 		if err != nil {
 			return nil, fmt.Errorf("redlock: %w: node %d of %d: %w", lock.ErrInvalid, i+1, len(urls), err)
 		}
@@ -81,6 +83,14 @@ func Dial(ctx context.Context, urls []string, o *Options) (*Locker, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+func nodeURL(raw string) (*nodeconn.URL, error) {
+	_, query, _ := strings.Cut(raw, "?")
+	if err := urlparams.ExpandedFiles(query); err != nil {
+		return nil, err
+	}
+	return nodeconn.ParseURL(raw)
 }
 
 // connOptions are how the nodes' connections are made.

@@ -56,6 +56,7 @@ func TestBadURLsAreRefusedAndOnlyAWrongSchemeIsQuoted(t *testing.T) {
 		"redis://h?dial_timeout=-1s":        "dial_timeout is not a duration above 0",
 
 		"redis://u:topsecret@h?password_file=/f":                                       "a password and a password_file",
+		"redis://u@h?password_file=$HOME/f":                                            "password_file has a variable",
 		"redis://u@h?password_file=":                                                   "password_file is empty",
 		"redis://u@h?password_file=/dev/null":                                          "its first line is empty",
 		"redis://u@h?password_file=/no/such/file":                                      "/no/such/file: no such file",

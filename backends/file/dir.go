@@ -58,7 +58,7 @@ func (l *Locker) prepare() error {
 	}
 	var stat syscall.Stat_t
 	if err := syscall.Stat(l.dir, &stat); err != nil {
-		return fmt.Errorf("%w: %w", kindOf(err), err)
+		return fmt.Errorf("%w: %w%s", kindOf(err), err, l.rights(""))
 	}
 	if stat.Mode&syscall.S_IFMT != syscall.S_IFDIR {
 		return fmt.Errorf("%w: %w", lock.ErrRefused, syscall.ENOTDIR)
@@ -198,24 +198,6 @@ func (l *Locker) astray(stat *syscall.Stat_t) bool {
 // written to, or given away, where somebody has put it in the directory.
 func private(stat *syscall.Stat_t) bool {
 	return stat.Mode&syscall.S_IFMT == syscall.S_IFREG && stat.Nlink == 1
-}
-
-// rights says after a refusal who asked for what: the file at path, or the directory.
-func (l *Locker) rights(path string) string {
-	var dir, file syscall.Stat_t
-	me := os.Geteuid()
-	if err := syscall.Stat(l.dir, &dir); err != nil {
-		return ""
-	}
-	if unix.Faccessat(unix.AT_FDCWD, l.dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS) == unix.EACCES {
-		return fmt.Sprintf(" (user %d may not write to this directory, which is user %d's and group %d's, %v; only those who may can use its locks, or look at them)",
-			me, dir.Uid, dir.Gid, permissions(&dir))
-	}
-	if path == "" || syscall.Lstat(path, &file) != nil || unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK|unix.W_OK, unix.AT_EACCESS) != unix.EACCES {
-		return ""
-	}
-	return fmt.Sprintf(" (the file is user %d's and group %d's, %v, and user %d asked; the directory is user %d's and group %d's, %v: give it the same owner and group)",
-		file.Uid, file.Gid, permissions(&file), me, dir.Uid, dir.Gid, permissions(&dir))
 }
 
 func permissions(stat *syscall.Stat_t) fs.FileMode {

@@ -302,3 +302,31 @@ func TestWhoMayNotLookIsToldWhatIsMissing(t *testing.T) {
 		require.Contains(t, as(t, alice, nil, "look", dir), "list: k <nil>\n")
 	}
 }
+
+// The right that is missing may be one to a directory above.
+func TestWhoMayNotReachTheDirectoryIsToldWhatIsMissingWhere(t *testing.T) {
+	needRoot(t)
+	home := dirOf(t, alice, alice, 0o700)
+	dir := filepath.Join(home, "deep", "locks")
+	said := func(verb, dir string) string {
+		t.Helper()
+		out := as(t, stranger, nil, verb, dir, "k")
+		require.Contains(t, out, "refused by the store")
+		return out
+	}
+	owner := "which is user 61001's and group 61001's, "
+	for _, verb := range []string{"lock", "look"} {
+		require.Contains(t, said(verb, dir), "(user 61003 may not search the directory "+home+", "+owner+"drwx------: let that user search it, or name a directory elsewhere)")
+	}
+	require.NoError(t, os.Chmod(home, 0o755))
+	require.Contains(t, said("lock", dir), "(user 61003 may not make a directory in "+home+", "+owner+"drwxr-xr-x: make "+filepath.Join(home, "deep")+" as a user who may, and give it to user 61003")
+
+	require.NoError(t, os.MkdirAll(dir, 0o755))
+	require.NoError(t, os.Chown(dir, alice, stranger))
+	for mode, want := range map[os.FileMode]string{0o720: "search", 0o750: "write to"} {
+		require.NoError(t, os.Chmod(dir, mode))
+		require.Contains(t, said("lock", dir), "(user 61003 may not "+want+" this directory, which is user 61001's and group 61003's, ")
+	}
+	require.NoError(t, os.Chmod(dir, 0o730))
+	require.Contains(t, said("look", dir), "(user 61003 may not read this directory, which is user 61001's and group 61003's, drwx-wx---; only those who may can use its locks, or look at them: run as one of them")
+}

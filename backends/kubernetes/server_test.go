@@ -17,11 +17,14 @@ import (
 	"github.com/tonsurance/lockkeeper/backends/record/recordtest"
 	"github.com/tonsurance/lockkeeper/internal/conformtest"
 	"github.com/tonsurance/lockkeeper/internal/kubetest"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/leader"
 	"github.com/tonsurance/lockkeeper/lock"
 )
+
+func TestMain(m *testing.M) { os.Exit(programtest.Main(m)) }
 
 // The tests of this file run on an API server in a process of its own: kubefake, or with
 // LOCKKEEPER_KUBE_APISERVER the real one (make kubernetes).

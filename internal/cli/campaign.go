@@ -15,6 +15,15 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
+// A command, its lockkeeper and the guard are three processes, and between two renewals each
+// has to run. Of twelve at once on two cores, with a ttl of 100ms half were killed by a guard
+// that did not yet know of the renewal, and of 200ms none: leastTTL is five times that. Of
+// leastGrace the last fifth is for the killed to be gone, before anybody else has the lock.
+const (
+	leastTTL   = time.Second
+	leastGrace = 100 * time.Millisecond
+)
+
 // checkTimes checks ttl and grace, between which the lease is renewed.
 func (r *runner) checkTimes() error {
 	switch {

@@ -169,9 +169,9 @@ func wrapArgs(c *cobra.Command) {
 	}
 }
 
-// heed sends SIGINT, SIGTERM and SIGHUP to c, but not what this program was started to
+// notifySignals sends SIGINT, SIGTERM and SIGHUP to c, but not what this program was started to
 // ignore, as by nohup: the command under a lock is to ignore it too.
-func heed(c chan<- os.Signal) {
+func notifySignals(c chan<- os.Signal) {
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		if !signal.Ignored(s) {
 			signal.Notify(c, s)
@@ -194,7 +194,7 @@ func undisturbed() (stop func()) {
 func interruptible(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 1)
-	heed(signals)
+	notifySignals(signals)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -91,6 +91,9 @@ func (a *app) store() (store, error) {
 // storeURL is raw, the value of name, with the environment's files, which
 // backends.Open reads.
 func (a *app) storeURL(name, raw string) (store, error) {
+	if err := a.expandedFiles(); err != nil {
+		return store{}, err
+	}
 	switch scheme, _, _ := strings.Cut(raw, "://"); strings.ToLower(scheme) {
 	case "redis", "rediss", "valkey", "valkeys", "unix":
 		return store{}, usage("%s is a %s:// URL, which is one node's: give it with --nodes or REDIS_NODES, or say redlock://host:port (redlocks:// for TLS)", name, strings.ToLower(scheme))
@@ -126,6 +129,16 @@ func (a *app) storeURL(name, raw string) (store, error) {
 		}
 	}
 	return s, nil
+}
+
+// expandedFiles refuses variables in the environment's names of files: see urlparams.Expanded.
+func (a *app) expandedFiles() error {
+	for _, name := range []string{passwordFile, tlsCA, tlsCert, tlsKey} {
+		if err := urlparams.ExpandedPath(name, a.getenv(name)); err != nil {
+			return usage("%w", err)
+		}
+	}
+	return nil
 }
 
 // hasPassword reports that a quorum's URL has one, or something that may be one.
@@ -184,7 +197,10 @@ func (s *store) setHolder(name, holder string) error {
 // is checked by redlock.Dial, whose errors show no password.
 func (a *app) redisNodes(name, list string) (store, error) {
 	s := store{named: true, from: name, given: list}
-	var err error
+	err := a.expandedFiles()
+	if err != nil {
+		return s, err
+	}
 	if s.opts.GetTLS, err = tlsfile.Source(a.getenv(tlsCA), a.getenv(tlsCert), a.getenv(tlsKey)); err != nil {
 		return s, usage("%s, %s, %s: %w", tlsCA, tlsCert, tlsKey, err)
 	}

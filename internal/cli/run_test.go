@@ -245,14 +245,21 @@ func TestRunBadInputIsToldBeforeAnythingRuns(t *testing.T) {
 		{[]string{"list", "--url=http://user:hunter2@h"}, "file:"},
 		{[]string{"list", "--nodes=user:hunter2@h"}, "host:port"},
 		{[]string{"release", "k"}, "--force"},
-		{[]string{"run", "k", "--ttl=1ns", "--", "true"}, "ttl is 1ns, want 1ms to 8760h0m0s (key \"k\")\n"},
-		{[]string{"run", "k", "--ttl=2ms", "--", "true"}, "--ttl is 2ms and --grace 400µs, want 2ms or more between them"},
+		{[]string{"run", "k", "--ttl=1ns", "--", "true"}, "--ttl (REDIS_LOCK_TTL_MS) is 1ns, want 1s or more"},
+		{[]string{"run", "k", "--ttl=2ms", "--", "true"}, "--ttl (REDIS_LOCK_TTL_MS) is 2ms, want 1s or more"},
+		{[]string{"run", "k", "--ttl=50ms", "--", "true"}, "--ttl (REDIS_LOCK_TTL_MS) is 50ms, want 1s or more: in less, a machine that is busy may not start"},
+		{[]string{"run", "k", "--ttl=999ms", "--", "true"}, "--ttl (REDIS_LOCK_TTL_MS) is 999ms, want 1s or more"},
+		{[]string{"run", "k", "--ttl=5s", "--grace=1ms", "--", "true"}, "--grace is 1ms, want 100ms or more: in less, what is killed may outlive the lease"},
+		{[]string{"run", "k", "--ttl=9000h", "--", "true"}, "ttl is 9000h0m0s, want 1ms to 8760h0m0s (key \"k\")\n"},
+		{[]string{"run", "k", "--ttl=10s", "--grace=9.999s", "--", "true"}, "--ttl is 10s and --grace 9.999s, want 2ms or more between them"},
 		{[]string{"lead", "k", "--ttl=10s", "--grace=9.999s"}, "--ttl is 10s and --grace 9.999s, want 2ms or more between them"},
 		{[]string{"run", "k", "--wait=0", "--", "true"}, "--wait is 0s, want more than 0; --once does not wait"},
 		{[]string{"run", "k", "--url=", "--", "true"}, "--url is empty"},
 		{[]string{"clear", "", "--yes", "--nodes", ""}, "--nodes is empty"},
 		{[]string{"lead", "k", "--url=/run/locks"}, "--url is a path, want a URL, such as file:///run/locks\n"},
 		{[]string{"run", "k", "--url=h1:1,h2:2,h3:3", "--", "true"}, "want a URL, such as redlock://h1:1,h2:2,h3:3 for Redis\n"},
+		{[]string{"run", "k", "--url=file:///$HOME/locks", "--", "true"}, `--url: the path has "$HOME" in it, which nothing has expanded`},
+		{[]string{"list", "--url=sqlite:~/locks.db"}, `--url: the path has "~" in it, which nothing has expanded`},
 		{[]string{"run", "k", "--url=file:locks", "--", "true"}, "--url: want an absolute path"},
 		{[]string{"list", "--url=http://h"}, "--url: want a URL that starts with"},
 		{[]string{"list", "--nodes=h:1?x"}, "--nodes: node 1 is"},
@@ -300,6 +307,16 @@ func TestAMistakeInTheEnvironmentsURLIsSaidToBeThere(t *testing.T) {
 }
 
 // An outage is no reason for a line at each try.
+func TestAFileInTheEnvironmentThatNothingHasExpandedIsRefused(t *testing.T) {
+	for _, name := range []string{passwordFile, tlsCA, tlsCert, tlsKey} {
+		for _, args := range [][]string{{"list", "--nodes=h:1"}, {"list", "--url=redlock://h:1"}} {
+			out, code := do(t, "", []string{name + "=$HOME/secret"}, args...)
+			require.Equal(t, exitUsage, code, out)
+			require.Contains(t, out, name+" has a variable ($NAME) or a leading ~ in it, which nothing has expanded, want the path written out\n")
+		}
+	}
+}
+
 func TestRunTellsOnceThatItCannotRenew(t *testing.T) {
 	s := redistest.StartN(t, 1, "--appendonly", "yes", "--appendfsync", "always")[0]
 	proxy := redistest.NewProxy(t, s.Addr())

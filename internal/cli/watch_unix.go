@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// terminalSignals are those that a program with a screen has to heed.
+// terminalSignals are those that a program with a screen has to handle.
 type terminalSignals struct {
 	resized, suspend, resume, quit chan os.Signal
 }

@@ -29,6 +29,7 @@ func TestAnErrorIsSaidOnceInTheWordsOfAShellUser(t *testing.T) {
 		"lease lost: taken away":                                                        fmt.Errorf("lock: extend \"k\" (token 7): %w: taken away", lock.ErrLost),
 		"refused by the store: no permission":                                           fmt.Errorf("redlock: acquire \"k\": %w: no permission", lock.ErrRefused),
 		"the store can't decide: no answer":                                             fmt.Errorf("lock: acquire \"k\": no lease within the timeout of 1s, after 1 attempt in 1s; last attempt: %w: record: lock: acquire timeout; the store: context deadline exceeded", lock.ErrUnavailable),
+		"the store can't decide: kubernetes.example: no answer":                         fmt.Errorf("lock: acquire \"k\": no lease within the timeout of 2s, after 1 attempt in 2s; last attempt: %w: kubernetes.example: lock: acquire timeout", lock.ErrUnavailable),
 		"the store can't decide: can't connect":                                         fmt.Errorf("record: acquire \"k\": %w: context deadline exceeded; the store: can't connect", lock.ErrUnavailable),
 		"refused by the store: password authentication failed; check user and password": fmt.Errorf("record: acquire \"k\": %w: password authentication failed; check user and password", lock.ErrRefused),
 		"want mysql://user:password@host:3306/database":                                 fmt.Errorf("backends: open mysql: %w: want mysql://user:password@host:3306/database", lock.ErrInvalid),
@@ -53,7 +54,7 @@ func TestWordsKeepNamesThatLookLikeLayers(t *testing.T) {
 	require.Equal(t, "several lines", words(errors.New("several\n  lines\n")))
 }
 
-// Holders are named by whoever may write to the store.
+// Holders are named by those who may write to the store.
 func TestWhatRunSaysSteersNoTerminal(t *testing.T) {
 	var out bytes.Buffer
 	r := &runner{a: &app{err: &out}, key: "a  b\r"}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/tonsurance/lockkeeper/backends/kubernetes"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/storetest"
 	"github.com/tonsurance/lockkeeper/keepalive"
 	"github.com/tonsurance/lockkeeper/lock"
@@ -22,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) {
 	Quiet()
-	os.Exit(m.Run())
+	os.Exit(programtest.Main(m))
 }
 
 // short are times with wide margins: a busy machine must not look like an elector's mistake.

@@ -15,7 +15,7 @@ const slotMark = ";slot="
 
 // Part is what a name stands for that says of itself that it is a part of a key: a slot, a
 // reader's place, a request to resign. People count slots from 1, and write names that no lock
-// has: those are free whoever holds the key.
+// has: those are free, whatever becomes of the key.
 type Part struct {
 	Of   string // the key
 	What string // "slot 2"

@@ -71,6 +71,7 @@ var (
 func Text(s string) string {
 	s = waits.ReplaceAllString(s, "")
 	s = ends.ReplaceAllStringFunc(s, endWords)
+	s = strings.ReplaceAll(s, "lock: acquire timeout", "no answer") // net/http returns the cause of a ctx as it is
 	for before := ""; before != s; {
 		before, s = s, layers.ReplaceAllString(s, "$1")
 	}

@@ -72,6 +72,23 @@ func Build(t testing.TB, pkg string) string {
 	return b.path
 }
 
+// BuildIn is [Build] where [Main] runs. Elsewhere, as in a program that is no test, it builds in
+// dir, for the caller alone.
+func BuildIn(t testing.TB, dir, pkg string) string {
+	t.Helper()
+	builds.mu.Lock()
+	once := builds.dir != ""
+	builds.mu.Unlock()
+	if once {
+		return Build(t, pkg)
+	}
+	path, err := goBuild(dir, pkg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func goBuild(dir, pkg string) (path string, err error) {
 	if dir, err = os.MkdirTemp(dir, ""); err != nil {
 		return "", err

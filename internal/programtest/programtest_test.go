@@ -52,12 +52,29 @@ func shell(t *testing.T, script string) *Program {
 func TestAProgramIsBuiltOnceAndStandsAlone(t *testing.T) {
 	path := Build(t, "./testdata/echo")
 	require.Equal(t, path, Build(t, "./testdata/echo"))
+	require.Equal(t, path, BuildIn(t, t.TempDir(), "./testdata/echo"))
 	alone, err := os.ReadDir(filepath.Dir(path))
 	require.NoError(t, err)
 	require.Len(t, alone, 1)
 	p := Start(t, exec.Command(path, "built"))
 	p.Sees(t, "built\n")
 	require.Zero(t, p.Exits(t))
+}
+
+func TestAProgramThatIsNoTestBuildsInAFolderOfItsOwn(t *testing.T) {
+	dir := t.TempDir()
+	builds.mu.Lock()
+	was := builds.dir
+	builds.dir = "" // as where Main does not run
+	builds.mu.Unlock()
+	defer func() {
+		builds.mu.Lock()
+		builds.dir = was
+		builds.mu.Unlock()
+	}()
+	path := BuildIn(t, dir, "./testdata/echo")
+	require.Equal(t, dir, filepath.Dir(filepath.Dir(path)))
+	require.FileExists(t, path)
 }
 
 func TestWhatAProcessWritesIsAwaited(t *testing.T) {

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 )
 
 // KubeEnv names the kube-apiserver that [StartKubernetes] starts, over an etcd. Without it,
@@ -90,16 +92,12 @@ func (k *Kubernetes) startReal(t testing.TB, program string, etcd *Etcd) {
 	}
 }
 
-// startFake builds kubefake, and starts it.
+// startFake builds kubefake, once for a test binary with programtest.Main, and starts it.
 func (k *Kubernetes) startFake(t testing.TB) {
 	t.Helper()
 	k.Server = newServer(t, "kubefake")
 	k.authority.Issue(t, Certificate{Name: "apiserver"})
-	program := filepath.Join(k.dir, "kubefake")
-	out, err := exec.Command("go", "build", "-o", program, "github.com/tonsurance/lockkeeper/internal/kubetest/kubefake").CombinedOutput()
-	if err != nil {
-		t.Fatalf("storetest: building kubefake: %v: %s", err, out)
-	}
+	program := programtest.BuildIn(t, k.dir, "github.com/tonsurance/lockkeeper/internal/kubetest/kubefake")
 	k.command = func() *exec.Cmd {
 		return exec.Command(program, "-listen", k.Addr(), "-file", filepath.Join(k.dir, "leases"),
 			"-cert", k.authority.File("apiserver.crt"), "-key", k.authority.File("apiserver.key"),

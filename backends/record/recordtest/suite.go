@@ -300,8 +300,8 @@ func (u *suite) anAgeIsNeverTooLarge(t *testing.T) {
 
 // sinceByAnyClock is the longest that began can be ago by a clock which keeps to the
 // engine's terms: this process's and the store's may each be off by 1 %. A store on this
-// machine may go by its wall clock, and whoever sets that clock, or makes it catch up, ages
-// the record; that is for the store's page to say, and no mistake of its code.
+// machine may go by its wall clock, and one that is set, or made to catch up, ages the
+// record; that is for the store's page to say, and no mistake of its code.
 func sinceByAnyClock(began time.Time) time.Duration {
 	now := time.Now()
 	longest := max(now.Sub(began), now.Round(0).Sub(began.Round(0)))

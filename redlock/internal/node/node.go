@@ -23,7 +23,7 @@ type Options struct {
 	// OnRequest is called with each answer to a request about a lock; nil: it is not needed.
 	OnRequest func(node string, took time.Duration, err error)
 	Journal   *Journal
-	// Group counts every goroutine. Whoever asks a node is counted in it meanwhile.
+	// Group counts every goroutine. A caller that asks a node is counted in it meanwhile.
 	Group *sync.WaitGroup
 }
 

@@ -31,7 +31,7 @@ type Options struct {
 }
 
 // Conn is the client of one node, whose server or servers may change in the course of
-// time. It is safe for concurrent use. Whoever calls Client, or uses what it gives, is
+// time. It is safe for concurrent use. A caller of Client, or a user of what it gives, is
 // counted in the owner's group meanwhile.
 type Conn struct {
 	client atomic.Pointer[rueidis.Client] // nil: not connected yet

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 )
 
@@ -20,7 +21,7 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(programtest.Main(m))
 }
 
 func settings(t *testing.T) config {
