@@ -33,6 +33,11 @@ const onceWait = 10
 // ([lock.CheckReleaseAfter]; redlock's limit is its Options.RestartGuard); an error that
 // matches [lock.ErrInvalid] or [errors.ErrUnsupported] says so before anything is asked.
 // For the rest see [Do], whose errors it has.
+//
+// It is for programs that go on. One that starts, calls Once and leaves does not run fn again
+// where the store reports no ages (etcd, NATS, Kubernetes): each process that has just started
+// finds the last period's hold and can't know that it is over. There it needs
+// record.Options.Grace, or ClockSkew on Kubernetes.
 func Once(ctx context.Context, locker lock.Locker, key string, period time.Duration, fn func(context.Context) error) (ran bool, err error) {
 	if period < 10*lock.MinTTL {
 		return false, notRun{fmt.Errorf("keepalive: once: %w: the period is %v, want at least %v%s", lock.ErrInvalid, period, 10*lock.MinTTL, unitHint(period))}

@@ -25,6 +25,11 @@ import (
 // A d that the store can't keep is [ErrInvalid]; the error of a store that can't do
 // it at all matches [errors.ErrUnsupported]. Both leave the lease as it was. To
 // know before the work begins, call [CheckReleaseAfter].
+//
+// Where the store reports no ages (etcd, NATS, Kubernetes) a process that has just started
+// can't know that such a hold is over: it is refused, with [HeldError].Unconfirmed set, until
+// it has seen it stand for d. A program that runs once and leaves needs record.Options.Grace
+// there, or ClockSkew on Kubernetes.
 func ReleaseAfter(ctx context.Context, lease Lease, d time.Duration) error {
 	if lease == nil {
 		return fmt.Errorf("lock: release after %v: %w: lease is nil", d, ErrInvalid)

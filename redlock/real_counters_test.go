@@ -1,6 +1,8 @@
 package redlock_test
 
 import (
+	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -8,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/redlock"
 )
 
@@ -49,4 +52,33 @@ func TestRealHealthNamesTheCountersThatFillANode(t *testing.T) {
 			require.NotContains(t, text, "fence counters")
 		}
 	}
+}
+
+// The page of the store says what a key costs: figures of Redis 7.0, with room for others.
+func TestRealAKeyTakesTheMemoryThatThePageNames(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	l := dial(t, []*redistest.Server{s}, throwaway())
+	usage := func(name string) int {
+		n, err := strconv.Atoi(s.Do("MEMORY", "USAGE", name))
+		require.NoError(t, err)
+		return n
+	}
+	page, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	m := regexp.MustCompile(`A key costs\s+some (\d+) bytes a node while it is held, and its counter (\d+) or,\s+[^,]*, (\d+),`).FindStringSubmatch(string(page))
+	require.Len(t, m, 4, "the page names three figures")
+	near := func(what, figure string, got int) {
+		n, err := strconv.Atoi(figure)
+		require.NoError(t, err)
+		require.InDelta(t, n, got, float64(n)/2, what)
+	}
+
+	acquire(t, l, "tried", longTTL)
+	near("the lock", m[1], usage(lockKey("tried")))
+	near("the counter", m[2], usage(fenceKey("tried")))
+
+	_, err = lock.Acquire(within(t, testTimeout), l, "asked", longTTL, nil)
+	require.NoError(t, err)
+	near("the counter of a lease that lock.Acquire asked for", m[3], usage(fenceKey("asked")))
 }

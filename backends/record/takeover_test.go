@@ -2,9 +2,11 @@ package record_test
 
 import (
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/tonsurance/lockkeeper/backends/record"
@@ -42,6 +44,54 @@ func TestAJobThatRunsOnceADayGetsADeadHoldersKey(t *testing.T) {
 					require.True(t, held.Unconfirmed, "a refusal that may be a dead holder's says so")
 					require.InDelta(t, 30, held.RetryAfter.Seconds(), 1)
 				}
+			})
+		})
+	}
+}
+
+// A job of cron keeps its key past its end (--at-least), against machines whose clocks differ.
+// Without ages nothing but a wall clock tells last night's hold from one of tonight: who waits
+// for less than was kept never gets the key, and who waits for longer runs the job twice.
+func TestAJobThatKeepsItsKeyAndLeavesRunsEachNightByAgesOrGraceAlone(t *testing.T) {
+	const ttl, kept = 30 * time.Second, 50 * time.Second
+	for _, c := range []struct {
+		name  string
+		ages  bool
+		grace time.Duration
+		wait  time.Duration // 0: one attempt
+		runs  []int         // how many of two machines run it, night by night
+	}{
+		{"by the store's ages", true, 0, 0, []int{1, 1, 1}},
+		{"by the grace that the user allows", false, 5 * time.Minute, 0, []int{1, 1, 1}},
+		{"with neither it does not know", false, 0, 0, []int{1, 0, 0}},
+		{"waiting for more than the ttl does not help", false, 0, 40 * time.Second, []int{1, 0, 0}},
+		{"waiting for more than was kept runs it twice", false, 0, 2 * time.Minute, []int{2, 2, 2}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, m *recordtest.Memory) {
+				ran := make([]int, len(c.runs))
+				for night := range ran {
+					var done sync.WaitGroup
+					var mu sync.Mutex
+					for range 2 {
+						p := over(t, m.Client(c.ages, false), &record.Options{Grace: c.grace})
+						done.Go(func() {
+							o := &lock.AcquireOptions{Attempts: 1}
+							if c.wait > 0 {
+								o = &lock.AcquireOptions{Timeout: c.wait}
+							}
+							if lease, err := lock.Acquire(t.Context(), p, "nightly", ttl, o); err == nil {
+								mu.Lock()
+								defer mu.Unlock()
+								ran[night]++
+								assert.NoError(t, lock.ReleaseAfter(t.Context(), lease, kept))
+							}
+						})
+					}
+					done.Wait()
+					time.Sleep(24 * time.Hour)
+				}
+				require.Equal(t, c.runs, ran)
 			})
 		})
 	}

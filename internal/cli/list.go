@@ -120,8 +120,8 @@ func (a *app) listCommand() *cobra.Command {
 		Short: "List the locks that are held",
 		Long: `List shows the locks that are held, with how much time is left unless they are
 renewed, for how long they have been held, and how many wait in the store's
-queue; a - is what the store can't tell (Redis does not know since when a lock
-is held). On a quorum of Redis nodes it also shows the keys that are held by
+queue; a - is what the store can't tell (files alone know since when a lock is
+held). On a quorum of Redis nodes it also shows the keys that are held by
 nobody although a node has a value. These have a STATE:
 
 ` + statesHelp + `

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -129,11 +130,7 @@ REDIS_RETRY_DELAY_MS the time between them.`,
 			if err := r.settle(cmd); err != nil {
 				return err
 			}
-			err := r.run(cmd.Context())
-			if r.quiet && codeOf(err) == exitHeld && errors.Is(err, lock.ErrHeld) {
-				return &status{code: exitHeld} // cron mails what is printed
-			}
-			return err
+			return r.refused(r.run(cmd.Context()))
 		},
 	}
 	flags := c.Flags()
@@ -150,7 +147,7 @@ REDIS_RETRY_DELAY_MS the time between them.`,
 	flags.BoolVar(&r.exclusive, "exclusive", false, "write: alone among --shared and --exclusive")
 	flags.StringVar(&r.holder, "holder", "", "`name` that others see, before host and process (environment: LOCKKEEPER_HOLDER)")
 	flags.BoolVar(&r.keepSecrets, "keep-credentials", false, "leave in the command's environment what leads to the store")
-	flags.BoolVarP(&r.quiet, "quiet", "q", false, "say nothing but errors, and nothing if another holds it")
+	flags.BoolVarP(&r.quiet, "quiet", "q", false, "say nothing but errors, and nothing if another is known to hold it")
 	exitStatuses(c, `Exit status: the command's own (128+n if signal n ended it; SIGINT ends
 lockkeeper, too), or
   64    usage: a bad flag, key, ttl or URL; nothing was run
@@ -163,6 +160,29 @@ lockkeeper, too), or
   128+n signal n came while standing by
 `)
 	return c
+}
+
+// refused is err in the words that this command has for a refusal. With --quiet it has
+// none: another holds the key, and cron mails what is printed. A holder that may be dead is
+// named all the same, unless the store's URL says how that is found out: a store without
+// ages refuses each process that has just started, so that a job which asks once would
+// never run again, and nobody would know.
+func (r *runner) refused(err error) error {
+	if codeOf(err) != exitHeld || !errors.Is(err, lock.ErrHeld) {
+		return err
+	}
+	var held *lock.HeldError
+	unconfirmed := errors.As(err, &held) && held.Unconfirmed
+	u, parse := url.Parse(r.store.url)
+	grace := parse == nil && u.Query().Has("grace")
+	switch {
+	case r.quiet && (grace || !unconfirmed):
+		return &status{code: exitHeld}
+	case r.atLeast > 0 && unconfirmed && !grace:
+		// Not --wait: what outlasts a hold that is kept runs the job a second time.
+		return &status{exitHeld, fmt.Errorf("%s is held by %s, or was: this store reports no ages, so a process that has just started can't know that a hold has ended by itself; with --at-least its URL needs grace= (or, on Kubernetes, clock-skew=)", held.Key, held.Holder)}
+	}
+	return err
 }
 
 func (r *runner) run(ctx context.Context) (err error) {

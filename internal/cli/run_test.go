@@ -3,6 +3,8 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
+	"github.com/tonsurance/lockkeeper/lock"
 )
 
 // family is a command that ignores SIGTERM and so does what it has started: it
@@ -327,4 +330,41 @@ func TestRunTellsOnceThatItCannotRenew(t *testing.T) {
 	p.Sees(t, "campaigning again")
 	require.Equal(t, 1, strings.Count(p.Out.String(), "renewal failed, which ends the command in "), &p.Out)
 	require.Contains(t, p.Out.String(), "lease lost: not renewed in time")
+}
+
+// On a store without ages a process that has just started can't know that a hold is over: a job
+// that asks once is refused for ever, and one that outwaits a hold that is kept runs twice.
+func TestQuietSaysNothingOfAHolderAndNamesOneThatMayBeDead(t *testing.T) {
+	held := &lock.HeldError{Key: "k", Holder: "web-1:1", RetryAfter: time.Second}
+	dead := &lock.HeldError{Key: "k", Holder: "web-1:1", RetryAfter: time.Second, Unconfirmed: true}
+	const silent, wait, grace = "", "which may be dead: wait 1s", "its URL needs grace="
+	for _, c := range []struct {
+		quiet   bool
+		atLeast time.Duration
+		url     string
+		err     error
+		want    string
+	}{
+		{false, 0, "etcd://h", held, "k is held by web-1:1, for up to 1s"},
+		{false, 0, "etcd://h", dead, wait},
+		{false, time.Minute, "etcd://h", dead, grace},
+		{false, time.Minute, "etcd://h", held, "k is held by web-1:1, for up to 1s"},
+		{false, time.Minute, "etcd://h?grace=5m", dead, wait},
+		{true, 0, "etcd://h", held, silent},
+		{true, 0, "etcd://h", dead, wait},
+		{true, time.Minute, "etcd://h", fmt.Errorf("acquire: %w", dead), grace},
+		{true, time.Minute, "etcd://h?grace=5m", dead, silent},
+		{true, time.Minute, "etcd://h", fmt.Errorf("acquire: %w", held), silent},
+		{true, 0, "etcd://h", lock.ErrUnavailable, "the store can't decide"},
+	} {
+		err := (&runner{quiet: c.quiet, atLeast: c.atLeast, store: store{url: c.url}}).refused(c.err)
+		require.Equal(t, codeOf(c.err), codeOf(err), "%v", c)
+		var s *status
+		if errors.As(err, &s) && s.err == nil {
+			require.Empty(t, c.want, "%v", c)
+			continue
+		}
+		require.NotEmpty(t, c.want, "%v", c)
+		require.Contains(t, words(err), c.want, "%v", c)
+	}
 }

@@ -20,17 +20,17 @@ func (a *app) showCommand() *cobra.Command {
 		Short: "Show who holds a lock, what each node has of it, and who waits",
 		Long: `Show reports who holds a lock, with which token, and for how long without
 renewal. Of a quorum of Redis nodes it also shows what each node has, its fence
-count, the processes that wait (one that died may stand there until its turn),
-and one of these states:
+count, the processes that wait (one that died may stand there until it is
+first), and one of these states:
 
 ` + statesHelp + `
 Of a key that is held with run --slots it shows who has which slot. Slot 1 is
 the key itself; lockkeeper show "KEY;slot=2" shows as much of another. Of a key
 with readers and writers (run --shared and --exclusive) it shows the writer, or
 each reader; a holder that is at the gate comes in, or is a writer that waits
-for the readers that are in. Who was asked to resign (lockkeeper resign) is
-said, with who has asked. A store of files also reports since when it is held;
-Redis does not know that.
+for the readers that are in. If the holder was asked to resign (lockkeeper
+resign), it shows by whom. A store of files also reports since when it is held;
+the others do not know that.
 
 Exit status 0 also if it is free.`,
 		Example: `  lockkeeper show pricing-oracle-keeper
