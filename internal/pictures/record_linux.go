@@ -215,8 +215,16 @@ func (t *terminal) sees(pattern string) ([]string, error) {
 	}
 }
 
-// end ends the shell and what runs in it: the terminal that closes hangs up on all of them.
+// end ends the shell and what runs in it in the foreground. By a signal of its own: that of the
+// terminal which closes is ignored below nohup.
 func (t *terminal) end() {
+	if raw, err := t.master.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			if group, err := unix.IoctlGetInt(int(fd), unix.TIOCGPGRP); err == nil && group > 0 {
+				_ = unix.Kill(-group, unix.SIGKILL)
+			}
+		})
+	}
 	_ = t.master.Close()
 	_ = t.shell.Process.Kill()
 	_ = t.shell.Wait()
