@@ -300,6 +300,9 @@ func (c *connection) deny(err error) {
 
 // noteFailure keeps why a connection could not be made; nil: it was.
 func (c *connection) noteFailure(err error) {
+	if errors.Is(err, natsgo.ErrNoServers) {
+		return // the dialer has noted why
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.failure = err

@@ -162,7 +162,7 @@ func dialing(servers string, options []natsgo.Option, domain string) *connection
 			natsgo.SetCustomDialer(&dialer{ctx, net.Dialer{Timeout: dialTimeout}, c.noteFailure}),
 			natsgo.ReconnectErrHandler(func(_ *natsgo.Conn, err error) { c.noteFailure(err) }),
 			natsgo.DisconnectErrHandler(func(_ *natsgo.Conn, err error) {
-				if err != nil && !errors.Is(err, natsgo.ErrNoServers) { // of that the dialer has noted why
+				if err != nil {
 					c.noteFailure(err)
 				}
 			}),
