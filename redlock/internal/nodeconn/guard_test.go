@@ -59,7 +59,8 @@ func TestTheClientLibraryPanicsWhereTheGuardDoesNot(t *testing.T) {
 		address := lies(t, lie)
 		option := rueidis.ClientOption{
 			InitAddress: []string{address}, ForceSingleClient: true, DisableCache: true, DisableRetry: true,
-			ConnWriteTimeout: 100 * time.Millisecond, AlwaysPipelining: true, ClientSetInfo: rueidis.DisableClientSetInfo, DialCtxFn: open("tcp"),
+			ConnWriteTimeout: 30 * time.Second, // of a busy machine: what lies is noticed at once
+			AlwaysPipelining: true, ClientSetInfo: rueidis.DisableClientSetInfo, DialCtxFn: open("tcp"),
 		}
 		if os.Getenv("LOCKKEEPER_TEST_STRICT") != "" {
 			option.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, conf *tls.Config) (net.Conn, error) {
