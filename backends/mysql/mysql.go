@@ -17,8 +17,9 @@
 // It waits by polling. An asynchronous replica that is promoted may lack the last writes: a
 // hold that it lacks can be given to a second holder, with a larger token as long as the
 // servers' clocks agree. Galera and group replication keep what they acknowledged, if clients
-// write to one member. A server's clock that is set forward ends holds early. With
-// sysdate-is-now a stamp may be older than its write: Health warns.
+// write to one member. A server's clock that is set forward ends holds early for
+// processes that have not read it before. With sysdate-is-now a stamp may be older than its
+// write: Health warns.
 package mysql
 
 import (

@@ -22,7 +22,7 @@
 // An asynchronous replica that is promoted may lack the last writes: a hold that it lacks can
 // be given to a second holder, with a larger token as long as the servers' clocks agree.
 // Synchronous replication (synchronous_standby_names) keeps it. A server's clock that is set
-// forward ends holds early.
+// forward ends holds early for processes that have not read it before.
 package postgres
 
 import (

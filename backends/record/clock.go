@@ -14,10 +14,15 @@ type storeClock struct {
 // before this process's first reply, or between two replies that are far apart, nothing
 // shows; less age is always right. l.mu is held.
 func (c *storeClock) credible(e Entry, received time.Time) time.Duration {
-	if e.Age <= 0 || e.Time.IsZero() {
+	if e.Time.IsZero() {
 		return e.Age
 	}
-	return max(e.Age-c.gained(e.Time, received), 1) // it was put, before the reply
+	// The clock is observed without an age, too: the next state may have one.
+	gained := c.gained(e.Time, received)
+	if e.Age <= 0 {
+		return e.Age
+	}
+	return max(e.Age-gained, 1) // it was put, before the reply
 }
 
 // gained is by how much the store's clock leads more than it once did, beyond the 2 % of

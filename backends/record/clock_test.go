@@ -18,7 +18,8 @@ import (
 type settable struct {
 	record.Store
 	ahead  atomic.Int64
-	stamps sync.Map // by how much the clock was ahead when a name was put
+	stamps sync.Map    // by how much the clock was ahead when a name was put
+	other  atomic.Bool // another clock stamped what is there, as after a restart: no age is known
 }
 
 func (s *settable) Put(ctx context.Context, name string, r record.Record, version string) (string, error) {
@@ -37,6 +38,9 @@ func (s *settable) Get(ctx context.Context, name string) (record.Entry, error) {
 	if stamp, ok := s.stamps.Load(name); ok {
 		e.Age += time.Duration(ahead - stamp.(int64))
 	}
+	if s.other.Load() {
+		e.Age = 0
+	}
 	return e, err
 }
 
@@ -45,10 +49,12 @@ func TestAClockThatIsSetForwardEndsNoHoldForWhoHasSeenIt(t *testing.T) {
 		name  string
 		slow  time.Duration // of the way back of a reply before the clock is set
 		ahead time.Duration
+		other bool // what was seen before had no age
 	}{
-		{"by more than the ttl", 0, time.Minute},
-		{"by less than the ttl", 0, 20 * time.Second},
-		{"after a slow reply", 3 * time.Second, time.Minute},
+		{"by more than the ttl", 0, time.Minute, false},
+		{"by less than the ttl", 0, 20 * time.Second, false},
+		{"after a slow reply", 3 * time.Second, time.Minute, false},
+		{"after a reply without an age", 0, time.Minute, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, m *recordtest.Memory) {
@@ -58,9 +64,11 @@ func TestAClockThatIsSetForwardEndsNoHoldForWhoHasSeenIt(t *testing.T) {
 				lease := take(t, holder, "k", 30*time.Second)
 				holder.crash() // it holds until its expiry all the same
 				p.faults.Delay(c.slow, false)
+				s.other.Store(c.other)
 				_, err := p.TryAcquire(t.Context(), "k", time.Second)
 				require.ErrorIs(t, err, lock.ErrHeld)
 				p.faults.Delay(0, false)
+				s.other.Store(false)
 
 				s.ahead.Store(int64(c.ahead))
 				granted, err := lock.Acquire(t.Context(), p, "k", time.Second, nil)

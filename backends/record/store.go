@@ -113,7 +113,7 @@ type Entry struct {
 	Age time.Duration
 
 	// Time is the store's clock: for first tokens and, where Age goes by it, to notice that
-	// it was set forward. Zero: unknown.
+	// it was set forward: so return it also where Age is 0. Zero: unknown.
 	Time time.Time
 
 	// Name is where List found the record; "": it does not say. Below a prefix there can be the

@@ -335,8 +335,13 @@ func (s *Store) pageAfter(ctx context.Context, after []byte, prefix string) (ent
 	return entries, last, err
 }
 
-// repeats is how often a statement is tried that is rolled back again and again.
-const repeats = 20
+// A statement that is rolled back is tried this often, if its context lasts, after a pause that is
+// random, and may be a millisecond longer each time. Among a dozen clients at strict isolation on a
+// busy machine, 20 were too few.
+const (
+	repeats  = 100
+	maxPause = 50 * time.Millisecond
+)
 
 // with runs a request, again where it was rolled back, makes the table if it is missing, and
 // says what an error means.
@@ -347,7 +352,7 @@ func (s *Store) with(ctx context.Context, request func() error) error {
 			return err
 		}
 		select { // those that came at once must not do so again
-		case <-time.After(mathrand.N(time.Duration(n) * time.Millisecond)):
+		case <-time.After(mathrand.N(min(time.Duration(n)*time.Millisecond, maxPause))):
 		case <-ctx.Done():
 			return err
 		}

@@ -101,10 +101,10 @@ func (s *store) open(ctx context.Context) (*rows.Store, error) {
 		_ = s.db.Close() // those that are in use end with their requests
 		s.rows = nil
 	}
-	if err := s.checkFileSystem(); err != nil {
-		return nil, err
-	}
 	for range opens {
+		if err := s.checkFileSystem(); err != nil { // each time: a link can lead elsewhere now
+			return nil, err
+		}
 		before, err := os.Stat(s.path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%w: %w; this user must be allowed to reach it", lock.ErrRefused, err)
@@ -130,11 +130,21 @@ func (s *store) open(ctx context.Context) (*rows.Store, error) {
 
 // checkFileSystem refuses one on which processes of two machines could hold the same lock.
 func (s *store) checkFileSystem() error {
-	name, err := s.fileSystem(filepath.Dir(s.path))
+	name, err := s.fileSystemName()
 	if err != nil || s.trusted || !slices.Contains(network, name) {
 		return nil // opening says what is wrong with the directory
 	}
 	return fmt.Errorf("%w: the file system is %s, where SQLite's locks do not hold between machines; want a local one (Options.TrustFileSystem accepts it, if one machine alone uses the file)", lock.ErrRefused, name)
+}
+
+// fileSystemName is the name of that of the file, to which a link may lead; of its directory,
+// where there is none yet.
+func (s *store) fileSystemName() (string, error) {
+	name, err := s.fileSystem(s.path)
+	if err != nil {
+		name, err = s.fileSystem(filepath.Dir(s.path))
+	}
+	return name, err
 }
 
 // leadsTo reports whether the path leads to this file.
@@ -204,7 +214,7 @@ func (s *store) Describe(ctx context.Context) lock.NodeHealth {
 		return lock.NodeHealth{Name: s.dialect.Name, Err: err}
 	}
 	node := rows.Describe(ctx)
-	if name, err := s.fileSystem(filepath.Dir(s.path)); err == nil {
+	if name, err := s.fileSystemName(); err == nil {
 		node.Facts = append(node.Facts, lock.Fact{Name: "file system", Value: name})
 		if slices.Contains(network, name) {
 			node.Warnings = append(node.Warnings, "the file system is "+name+": processes of two machines can hold the same lock; it was accepted by TrustFileSystem")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -200,5 +201,35 @@ func TestAFileSystemOfSeveralMachinesIsRefused(t *testing.T) {
 			}
 			require.NoError(t, l.Close())
 		}
+	}
+}
+
+func TestAFileIsOfTheFileSystemThatALinkLeadsTo(t *testing.T) {
+	for _, there := range []bool{true, false} { // the file, before it is opened
+		near, far := t.TempDir(), t.TempDir()
+		if there {
+			l, err := New(filepath.Join(far, "locks.db"), nil)
+			require.NoError(t, err)
+			lease, err := l.TryAcquire(t.Context(), "k", time.Minute)
+			require.NoError(t, err)
+			require.NoError(t, lease.Release(t.Context()))
+			require.NoError(t, l.Close())
+		}
+		require.NoError(t, os.Symlink(filepath.Join(far, "locks.db"), filepath.Join(near, "locks.db")))
+		l, err := New(filepath.Join(near, "locks.db"), nil)
+		require.NoError(t, err)
+		far, err = filepath.EvalSymlinks(far)
+		require.NoError(t, err)
+		l.store.fileSystem = func(path string) (string, error) {
+			path, err := filepath.EvalSymlinks(path)
+			if err == nil && strings.HasPrefix(path, far) {
+				return "nfs", nil
+			}
+			return "ext4", err
+		}
+		_, err = l.TryAcquire(t.Context(), "k", time.Minute)
+		require.ErrorIs(t, err, lock.ErrRefused, there)
+		require.ErrorContains(t, err, "nfs")
+		require.NoError(t, l.Close())
 	}
 }
