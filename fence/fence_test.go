@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -277,6 +278,54 @@ func TestAHolderThatIsPausedWithinItsRequestHoldsUpNobody(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, response.Body.Close())
 			require.Equal(t, http.StatusOK, response.StatusCode)
+		})
+	}
+}
+
+// A client sends its next request over the connection of the one before, be that late or not.
+func TestAConnectionWhoseRequestWasLateServesTheNextOnes(t *testing.T) {
+	for name, sent := range map[string]string{"no body": "", "a body that is read": "half"} {
+		t.Run(name, func(t *testing.T) {
+			began := make(chan struct{})
+			var m fence.Memory
+			server := httptest.NewServer(fence.Handler(&m, func(*http.Request) string { return "k" },
+				http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					if r.URL.Path == "/late" {
+						_, _ = io.ReadAll(r.Body)
+						began <- struct{}{}
+						<-r.Context().Done()
+					}
+				})))
+			t.Cleanup(server.Close)
+			send := func(client *http.Client, path string, token int) (int, error) {
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, server.URL+path, strings.NewReader(sent))
+				if err != nil {
+					return 0, err
+				}
+				r.Header.Set(fence.Header, strconv.Itoa(token))
+				response, err := client.Do(r)
+				if err != nil {
+					return 0, err
+				}
+				return response.StatusCode, response.Body.Close()
+			}
+			one := &http.Client{Transport: &http.Transport{}}
+			t.Cleanup(one.CloseIdleConnections)
+			for token := 1; token < 100; token += 2 {
+				ended := make(chan error)
+				go func() {
+					_, err := send(one, "/late", token)
+					ended <- err
+				}()
+				<-began
+				code, err := send(server.Client(), "/", token+1)
+				require.NoError(t, err)
+				require.Equal(t, http.StatusOK, code)
+				require.NoError(t, <-ended)
+				code, err = send(one, "/", token+1)
+				require.NoError(t, err)
+				require.Equal(t, http.StatusOK, code)
+			}
 		})
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/tonsurance/lockkeeper/lock"
@@ -43,11 +45,40 @@ func FromRequest(r *http.Request) (uint64, error) {
 // staleWrite is for a client whose request is late to take what next sends it.
 const staleWrite = 2 * time.Second
 
-// leave ends what is read from and sent to the client of a late request.
-func leave(w http.ResponseWriter) {
+// leave ends what is read from and sent to the client of a late request. Once the body is over,
+// net/http itself reads on to notice that the client has gone: a deadline would seem to be that,
+// and end the contexts of all later requests of the connection.
+func leave(w http.ResponseWriter, body *tracked) {
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now()) // a test's writer may not have one
+	if !body.over.Load() {
+		_ = control.SetReadDeadline(time.Now()) // a test's writer may not have one
+	}
 	_ = control.SetWriteDeadline(time.Now().Add(staleWrite))
+}
+
+// tracked is a request's body that knows when nothing more of it is to be read.
+type tracked struct {
+	io.ReadCloser
+	over atomic.Bool
+}
+
+func track(body io.ReadCloser) *tracked {
+	t := &tracked{ReadCloser: body}
+	t.over.Store(body == nil || body == http.NoBody)
+	return t
+}
+
+func (t *tracked) Read(b []byte) (int, error) {
+	n, err := t.ReadCloser.Read(b)
+	if err == io.EOF {
+		t.over.Store(true)
+	}
+	return n, err
+}
+
+func (t *tracked) Close() error {
+	defer t.over.Store(true)
+	return t.ReadCloser.Close()
 }
 
 // Handler serves each request by next under its token and the key that key returns for
@@ -76,11 +107,15 @@ func Handler(m *Memory, key func(*http.Request) string, next http.Handler) http.
 		err = m.Do(r.Context(), key(r), token, func(ctx context.Context) error {
 			served = true
 			// A read of the body knows no context: it would last for as long as the client likes.
+			mine, body := r.WithContext(ctx), track(r.Body)
+			if !body.over.Load() {
+				mine.Body = body
+			}
 			left := make(chan struct{})
 			stop := context.AfterFunc(ctx, func() {
 				defer close(left)
 				if errors.Is(context.Cause(ctx), ErrStale) {
-					leave(w)
+					leave(w, body)
 				}
 			})
 			defer func() {
@@ -88,7 +123,7 @@ func Handler(m *Memory, key func(*http.Request) string, next http.Handler) http.
 					<-left // w may not be used after this
 				}
 			}()
-			next.ServeHTTP(w, r.WithContext(ctx))
+			next.ServeHTTP(w, mine)
 			return nil
 		})
 		switch {

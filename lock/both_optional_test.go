@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -77,6 +78,10 @@ func (l noRaise) TryAcquire(ctx context.Context, key string, ttl time.Duration) 
 }
 
 func TestBothOffersWhatTheTwoStoresOffer(t *testing.T) {
+	synctest.Test(t, bothOffersWhatTheTwoStoresOffer) // on its clock: a busy machine's leases end meanwhile
+}
+
+func bothOffersWhatTheTwoStoresOffer(t *testing.T) {
 	old, next := memory.New(), memory.New()
 	both := lock.Both(old, next)
 	list := func() map[string]lock.Info {

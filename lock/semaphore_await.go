@@ -19,7 +19,11 @@ func (a slotAwaiter) Await(ctx context.Context, key string, ttl time.Duration, r
 		return nil, fmt.Errorf("lock: acquire: %w", err)
 	}
 	if a.s.n == 1 {
-		return a.inner.Await(ctx, slotName(key, 1), ttl, refused)
+		lease, err := a.inner.Await(ctx, slotName(key, 1), ttl, refused)
+		if err == nil {
+			a.s.granted.Store(true)
+		}
+		return lease, err
 	}
 	refused = reporter(refused)
 	// Each slot is asked on its own first: requests in all queues would be granted all

@@ -23,6 +23,13 @@ func (b byKey) TryAcquire(_ context.Context, key string, _ time.Duration) (lock.
 	return new(store).lease(func(g *lock.Grant) { g.Key = key }), nil
 }
 
+// queued is a store that queues by itself.
+type queued struct{ byKey }
+
+func (q queued) Await(ctx context.Context, key string, ttl time.Duration, _ func(*lock.HeldError)) (lock.Lease, error) {
+	return q.TryAcquire(ctx, key, ttl)
+}
+
 func TestASlotThatCanNotBeAsked(t *testing.T) {
 	down := fmt.Errorf("%w: damaged record", lock.ErrUnavailable)
 	try := func(n int, answers map[string]error) (asked int, err error) {
@@ -97,6 +104,19 @@ func TestASlotThatCanNotBeAsked(t *testing.T) {
 		_, err = l.TryAcquire(t.Context(), "k", ttl)
 		require.ErrorIs(t, err, lock.ErrUnavailable)
 		require.ErrorContains(t, err, "no permission")
+	})
+	t.Run("IsOneThatRefusesAfterALeaseThatWasAwaited", func(t *testing.T) {
+		for n := 1; n <= 3; n++ {
+			var answer error
+			l := lock.Semaphore(queued{func(string) error { return answer }}, n)
+			a, ok := lock.As[lock.Awaiter](l)
+			require.True(t, ok)
+			_, err := a.Await(t.Context(), "k", ttl, nil)
+			require.NoError(t, err)
+			answer = lock.ErrRefused
+			_, err = l.TryAcquire(t.Context(), "k", ttl)
+			require.ErrorIs(t, err, lock.ErrUnavailable, n)
+		}
 	})
 	for _, final := range []error{lock.ErrClosed, lock.ErrInvalid, lock.ErrRefused} {
 		asked, err := try(5, map[string]error{"k": final, "k;slot=2": final, "k;slot=3": final, "k;slot=4": final, "k;slot=5": final})

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -89,6 +88,12 @@ func (s socket) Close() error {
 	return s.UnixListener.Close()
 }
 
+// isTimeout reports a dial that took too long, or whose socket has no room for it (EAGAIN).
+func isTimeout(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
+}
+
 // listenSocket listens on a socket that its user alone reaches. One that nobody serves on any
 // more is replaced. It gets its name when it has its mode.
 func listenSocket(path string) (net.Listener, error) {
@@ -103,7 +108,7 @@ func listenSocket(path string) (net.Listener, error) {
 		case err == nil:
 			_ = conn.Close()
 			return failed(errors.New("another process serves on it"))
-		case errors.Is(err, syscall.EAGAIN), errors.Is(err, os.ErrDeadlineExceeded):
+		case isTimeout(err):
 			// It is refused where nobody listens: this one has more to accept than it can.
 			return failed(errors.New("another process serves on it, and is too busy to answer"))
 		case errors.Is(err, os.ErrPermission):

@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -36,4 +38,14 @@ func TestASocketThatIsServedByABusyProcessIsNotReplaced(t *testing.T) {
 	now, err := os.Lstat(path)
 	require.NoError(t, err)
 	require.True(t, os.SameFile(before, now))
+}
+
+// A dial's own timeout is no os.ErrDeadlineExceeded.
+func TestADialThatTakesTooLongIsATimeout(t *testing.T) {
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	_, err := new(net.Dialer).DialContext(ctx, "unix", filepath.Join(t.TempDir(), "s"))
+	require.True(t, isTimeout(err), err)
+	_, err = net.Dial("unix", filepath.Join(t.TempDir(), "s"))
+	require.False(t, isTimeout(err), err)
 }

@@ -155,6 +155,14 @@ func (s *store) param(name, value string, schemes ...string) {
 	}
 }
 
+// hasParam reports whether the URL has a parameter. The hosts before it, which may be several, are
+// no matter of [url.Parse].
+func (s *store) hasParam(name string) bool {
+	_, query, _ := strings.Cut(s.url, "?")
+	values, err := url.ParseQuery(query)
+	return err == nil && values.Has(name)
+}
+
 // setParam sets a parameter of the URL, and reports false if it is there already.
 func (s *store) setParam(name, value string) bool {
 	sep := "?"

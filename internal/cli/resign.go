@@ -171,6 +171,7 @@ const (
 // untilOver waits until term is over, at most until end, and then a little for the next one.
 func untilOver(ctx context.Context, l lock.Locker, term lock.Info, wait time.Duration, end time.Time) (inspect.Reading, error) {
 	over := time.Time{}
+	var last inspect.Reading // by which the term is over: it stays so, whatever a later one fails of
 	for {
 		k, err := inspect.Key(ctx, l, term.Key)
 		ended := err == nil && termOver(k, term)
@@ -178,14 +179,17 @@ func untilOver(ctx context.Context, l lock.Locker, term lock.Info, wait time.Dur
 		case ended && k.Holder != "":
 			return k, nil
 		case ended && over.IsZero():
-			over = time.Now()
-		case ended && time.Since(over) > nextTime:
-			return k, nil
+			over, last = time.Now(), k
+		case ended:
+			last = k
+		}
+		if !over.IsZero() && time.Since(over) > nextTime {
+			return last, nil
 		}
 		if time.Until(end) <= 0 {
 			switch {
-			case ended:
-				return k, nil
+			case !over.IsZero():
+				return last, nil
 			case err == nil:
 				err = k.Unavailable()
 			}

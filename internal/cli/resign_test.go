@@ -3,10 +3,14 @@
 package cli
 
 import (
+	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tonsurance/lockkeeper/backends/memory"
 	"github.com/tonsurance/lockkeeper/internal/inspect"
 	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/lock"
@@ -106,6 +110,31 @@ func TestATermIsOverWhereTooFewNodesCanStillHaveIt(t *testing.T) {
 		"all are down":                      {unknown(down, down, down), false},
 	} {
 		require.Equal(t, c.over, termOver(c.k, term), name)
+	}
+}
+
+// fades answers once, and then no more.
+type fades struct {
+	*memory.Locker
+	asked int
+}
+
+func (f *fades) Inspect(ctx context.Context, key string) (lock.Info, error) {
+	if f.asked++; f.asked > 1 {
+		return lock.Info{}, lock.ErrUnavailable
+	}
+	return f.Locker.Inspect(ctx, key)
+}
+
+func TestATermThatWasOverStaysSoInAnOutage(t *testing.T) {
+	for _, wait := range []time.Duration{time.Millisecond, nextTime / 2, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			k, err := untilOver(t.Context(), &fades{Locker: memory.New()}, lock.Info{Key: "k", Holder: "a", Token: 7}, wait, began.Add(wait))
+			require.NoError(t, err)
+			require.Empty(t, k.Holder)
+			require.Less(t, time.Since(began), 2*nextTime)
+		})
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -173,8 +172,7 @@ func (r *runner) refused(err error) error {
 	}
 	var held *lock.HeldError
 	unconfirmed := errors.As(err, &held) && held.Unconfirmed
-	u, parse := url.Parse(r.store.url)
-	grace := parse == nil && u.Query().Has("grace")
+	grace := r.store.hasParam("grace")
 	switch {
 	case r.quiet && (grace || !unconfirmed):
 		return &status{code: exitHeld}

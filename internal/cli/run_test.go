@@ -354,6 +354,8 @@ func TestQuietSaysNothingOfAHolderAndNamesOneThatMayBeDead(t *testing.T) {
 		{true, 0, "etcd://h", dead, wait},
 		{true, time.Minute, "etcd://h", fmt.Errorf("acquire: %w", dead), grace},
 		{true, time.Minute, "etcd://h?grace=5m", dead, silent},
+		{true, time.Minute, "etcd://[::1]:1,[::1]:2?grace=5m", dead, silent},
+		{false, time.Minute, "nats://h:1,[::1]:2?replicas=3&grace=5m", dead, wait},
 		{true, time.Minute, "etcd://h", fmt.Errorf("acquire: %w", held), silent},
 		{true, 0, "etcd://h", lock.ErrUnavailable, "the store can't decide"},
 	} {
