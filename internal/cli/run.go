@@ -178,7 +178,7 @@ func (r *runner) refused(err error) error {
 		return &status{code: exitHeld}
 	case r.atLeast > 0 && unconfirmed && !grace:
 		// Not --wait: what outlasts a hold that is kept runs the job a second time.
-		return &status{exitHeld, fmt.Errorf("%s is held by %s, or was: this store reports no ages, so a process that has just started can't know that a hold has ended by itself; with --at-least its URL needs grace= (or, on Kubernetes, clock-skew=)", held.Key, held.Holder)}
+		return &status{exitHeld, fmt.Errorf("%s is held by %s, or was: this store reports no ages, so a process that has just started can't know that a hold has ended by itself; with --at-least its URL needs grace= (or, on Kubernetes, clock-skew=)", held.Key, plain.Holder(held.Holder))}
 	}
 	return err
 }

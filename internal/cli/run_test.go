@@ -309,7 +309,6 @@ func TestAMistakeInTheEnvironmentsURLIsSaidToBeThere(t *testing.T) {
 	}
 }
 
-// An outage is no reason for a line at each try.
 func TestAFileInTheEnvironmentThatNothingHasExpandedIsRefused(t *testing.T) {
 	for _, name := range []string{passwordFile, tlsCA, tlsCert, tlsKey} {
 		for _, args := range [][]string{{"list", "--nodes=h:1"}, {"list", "--url=redlock://h:1"}} {
@@ -320,6 +319,7 @@ func TestAFileInTheEnvironmentThatNothingHasExpandedIsRefused(t *testing.T) {
 	}
 }
 
+// An outage is no reason for a line at each try.
 func TestRunTellsOnceThatItCannotRenew(t *testing.T) {
 	s := redistest.StartN(t, 1, "--appendonly", "yes", "--appendfsync", "always")[0]
 	proxy := redistest.NewProxy(t, s.Addr())
