@@ -81,6 +81,29 @@ func TestAClockThatIsSetForwardEndsNoHoldForWhoHasSeenIt(t *testing.T) {
 	}
 }
 
+// What two clocks may part by in the time since the last reply is no licence to end a hold earlier by
+// as much: here that time is nearly a ttl longer than the hold has stood.
+func TestAClockThatIsSetForwardAfterARenewalEndsNoHoldEarly(t *testing.T) {
+	for _, ahead := range []time.Duration{3 * time.Second, time.Minute, time.Hour} {
+		bubble(t, func(t *testing.T, m *recordtest.Memory) {
+			s := &settable{Store: m.Client(true, false)}
+			holder, p := over(t, s, nil), over(t, s, nil)
+			lease := take(t, holder, "k", 30*time.Second)
+			_, err := p.TryAcquire(t.Context(), "k", time.Second)
+			require.ErrorIs(t, err, lock.ErrHeld)
+			time.Sleep(25 * time.Second)
+			require.NoError(t, lease.Extend(t.Context(), 30*time.Second))
+			renewed := time.Now()
+			holder.crash() // it holds until its expiry all the same
+			s.ahead.Store(int64(ahead))
+			_, err = lock.Acquire(t.Context(), p, "k", time.Second, nil)
+			require.NoError(t, err)
+			require.False(t, time.Now().Before(lease.Expiry()), "two holders")
+			require.Less(t, time.Since(renewed), 32*time.Second)
+		})
+	}
+}
+
 func TestAStoresClockThatRunsFastByWhatClocksMayCostsNoTime(t *testing.T) {
 	bubble(t, func(t *testing.T, m *recordtest.Memory) {
 		s := &settable{Store: m.Client(true, false)}

@@ -30,8 +30,8 @@
 // started can't know whether a holder still lives: its refusal says so
 // ([lock.HeldError].Unconfirmed) and when asking again would show it.
 //
-// What the store's clock ([Entry.Time]) gains on this process's while that reads it,
-// beyond 2 %, is taken off its ages: so a clock that is set forward ends no hold for those
+// What the store's clock ([Entry.Time]) gains on this process's while that reads it, if more
+// than 2 %, is taken off its ages: so a clock that is set forward ends no hold for those
 // who stand by. A process that starts after that can't notice.
 //
 // A lease's Expiry is counted from before the write that took or renewed it was sent,

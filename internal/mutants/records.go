@@ -16,7 +16,7 @@ var recordMutants = []mutant{
 	{name: "record-clock-set-forward", records: true, tests: true, what: "an age is believed although the store's clock was set forward",
 		changes: one("backends/record/clock.go", "return offset - c.offset", "return 0")},
 	{name: "record-clock-allowed-much", records: true, tests: true, what: "what the store's clock gains is forgotten at once",
-		changes: one("backends/record/clock.go", "received.Sub(c.at) / 50", "received.Sub(c.at)")},
+		changes: one("backends/record/clock.go", "received.Sub(c.at)/50", "received.Sub(c.at)")},
 	{name: "record-beat-ignored", records: true, profile: "bounded", what: "a renewal makes no new sight",
 		changes: one("backends/record/observed.go", "return s.token == r.Token && s.beat == r.Beat && s.term == r.Term", "return s.token == r.Token && s.term == r.Term")},
 	{name: "record-seq-is-beat", records: true, tests: true, what: "those who wait prolong a hold by what they write",
