@@ -74,7 +74,7 @@ func (r *refusal) of(code int, reason string) bool {
 	return r.code == code && r.Kind == "Status" && r.Reason == reason && (r.Details.Kind == "leases" || r.Details.Kind == "Lease")
 }
 
-// lacksRight tells a missing right from a quota and from admission, which are forbidden, too:
+// lacksRight distinguishes a missing right from a quota and from admission, which are forbidden, too:
 // an authorizer says what the user can't do.
 func (r *refusal) lacksRight() bool { return strings.Contains(r.Message, " cannot ") }
 

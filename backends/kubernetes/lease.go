@@ -150,29 +150,36 @@ func (l *lease) written() (last time.Time) {
 	return last
 }
 
-// newLease is the body of a Lease that is not there yet.
-func newLease(name string, r record.Record) ([]byte, error) {
+// newLease is the body of a Lease that is not there yet, and the note in it.
+func newLease(name string, r record.Record) (text []byte, note string, err error) {
 	body := map[string]any{
 		"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
 		"metadata": map[string]any{"name": name, "labels": map[string]any{createdBy: createdByValue}},
 	}
 	write(body, r, spec{}, true)
-	return json.Marshal(body)
+	return encoded(body)
 }
 
-// replaced is the body that puts r in place of what l has. All that others keep in a Lease
-// stays: labels, owners, annotations. The uid and the version of l go with it, which the
+// encoded is a body as it is sent, and the note in it, which the answer must show.
+func encoded(body map[string]any) (text []byte, note string, err error) {
+	note, _ = inside(inside(body, "metadata"), "annotations")[annotation].(string)
+	text, err = json.Marshal(body)
+	return text, note, err
+}
+
+// replaced is the body that puts r in place of what l has, and the note in it. All that others keep
+// in a Lease stays: labels, owners, annotations. The uid and the version of l go with it, which the
 // server compares.
-func (l *lease) replaced(key string, r record.Record) ([]byte, error) {
+func (l *lease) replaced(key string, r record.Record) (text []byte, note string, err error) {
 	old, others, err := l.record(key)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	dec := json.NewDecoder(bytes.NewReader(l.raw))
 	dec.UseNumber()
 	body := map[string]any{}
 	if err := dec.Decode(&body); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	meta := inside(body, "metadata")
 	delete(meta, "managedFields") // the server's own to keep
@@ -183,7 +190,7 @@ func (l *lease) replaced(key string, r record.Record) ([]byte, error) {
 		// does the record that it is counted from.
 		own, err := l.own(key)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		own.Queue, own.Seq = r.Queue, own.Seq+1
 		inside(meta, "annotations")[annotation] = string(own.Encode())
@@ -192,7 +199,7 @@ func (l *lease) replaced(key string, r record.Record) ([]byte, error) {
 	default:
 		write(body, r, l.Spec, old.Term != r.Term)
 	}
-	return json.Marshal(body)
+	return encoded(body)
 }
 
 // inside is the object below name, made if it is not there.

@@ -128,26 +128,27 @@ var written = url.Values{"fieldManager": {manager}}
 
 func (s *store) Put(ctx context.Context, name string, r record.Record, version string) (string, error) {
 	if version == "" {
-		body, err := newLease(objectName(name), r)
+		body, note, err := newLease(objectName(name), r)
 		if err != nil {
 			return "", err
 		}
-		return s.write(ctx, name, http.MethodPost, s.path, body, http.StatusCreated)
+		return s.write(ctx, name, http.MethodPost, s.path, body, note, http.StatusCreated)
 	}
 	l, err := s.at(ctx, name, version)
 	if err != nil {
 		return "", err
 	}
-	body, err := l.replaced(keyOf(name), r)
+	body, note, err := l.replaced(keyOf(name), r)
 	if err != nil {
 		return "", err
 	}
 	// With the uid in it. A PUT without makes what was deleted anew, and with it a hold that
 	// is over.
-	return s.write(ctx, name, http.MethodPut, s.path+"/"+objectName(name), body, http.StatusOK)
+	return s.write(ctx, name, http.MethodPut, s.path+"/"+objectName(name), body, note, http.StatusOK)
 }
 
-func (s *store) write(ctx context.Context, name, method, path string, body []byte, want int) (string, error) {
+// write sends a body with this note in it.
+func (s *store) write(ctx context.Context, name, method, path string, body []byte, note string, want int) (string, error) {
 	text, _, err := s.api.call(ctx, method, path, written, body, want)
 	switch {
 	case isConflict(err), method == http.MethodPut && isAbsent(err):
@@ -161,18 +162,11 @@ func (s *store) write(ctx context.Context, name, method, path string, body []byt
 	}
 	// What passes for an answer and shows another state is of something in between, such as a
 	// cache, or of a read that was sent in place of the write.
-	if sent := noteIn(body); l.Metadata.Annotations[annotation] != sent {
+	if l.Metadata.Annotations[annotation] != note {
 		return "", fmt.Errorf("%w: the answer to a write shows another state than was written", lock.ErrUnavailable)
 	}
 	s.saw(name, l)
 	return l.version(), nil
-}
-
-// noteIn is the record in the body of a write.
-func noteIn(body []byte) string {
-	var l lease
-	_ = json.Unmarshal(body, &l) // it was made here
-	return l.Metadata.Annotations[annotation]
 }
 
 // Delete removes a Lease that was made here. One that others have made is theirs, although

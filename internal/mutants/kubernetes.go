@@ -21,7 +21,7 @@ var kubernetesMutants = []mutant{
 	{name: "kubernetes-any-404", tests: true, in: inKubernetes, what: "whatever answers 404 has no Lease",
 		changes: one("backends/kubernetes/api.go", "ok && r.of(http.StatusNotFound, \"NotFound\")", "ok && r.code == http.StatusNotFound")},
 	{name: "kubernetes-any-answer", tests: true, in: inKubernetes, what: "a write counts whatever the answer shows",
-		changes: one("backends/kubernetes/store.go", "l.Metadata.Annotations[annotation] != sent {", "sent == \"\" {")},
+		changes: one("backends/kubernetes/store.go", "l.Metadata.Annotations[annotation] != note {", "note == \"\" {")},
 	{name: "kubernetes-any-redirect", tests: true, in: inKubernetes, what: "a redirect turns a write into a read",
 		changes: one("backends/kubernetes/kubernetes.go", "\tclient.CheckRedirect = sameMethod\n", "")},
 	{name: "kubernetes-expired-watch", tests: true, in: inKubernetes, what: "a watch whose history is gone asks for it on and on",
