@@ -3,7 +3,6 @@ package mysql
 import (
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -97,29 +96,9 @@ func TestMistakesThatAskingAgainDoesNotMendAreRefused(t *testing.T) {
 
 func TestAConflictIsNoOutageAtAnyIsolation(t *testing.T) {
 	s := storetest.StartMySQL(t, "--loose-innodb-snapshot-isolation=ON" /* not every version knows it */, "--transaction-isolation=SERIALIZABLE")
-	var clients sync.WaitGroup
-	failed := make(chan error, 1000)
-	for range 4 {
-		l := newLocker(t, s.TCP("root", "app"), &Options{Record: record.Options{Timeout: time.Minute}})
-		for range 3 {
-			clients.Go(func() {
-				for i := range 50 {
-					lease, err := l.TryAcquire(t.Context(), fmt.Sprint("k", i), time.Minute)
-					if err == nil {
-						err = lease.Release(t.Context())
-					}
-					if err != nil {
-						failed <- err
-					}
-				}
-			})
-		}
-	}
-	clients.Wait()
-	close(failed)
-	for err := range failed {
-		require.ErrorIs(t, err, lock.ErrHeld)
-	}
+	storetest.Contend(t, 50, func() lock.Locker {
+		return newLocker(t, s.TCP("root", "app"), &Options{Record: record.Options{Timeout: time.Minute}})
+	})
 }
 
 // A switch-over leaves connections to the old primary open, which says no from then on.

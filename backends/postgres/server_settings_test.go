@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -53,29 +52,9 @@ func TestAConflictIsNoOutageAtAnyIsolation(t *testing.T) {
 	s := storetest.StartPostgres(t)
 	for _, level := range []string{"serializable", "repeatable read"} {
 		s.Exec("app", "ALTER DATABASE app SET default_transaction_isolation = '"+level+"'")
-		var clients sync.WaitGroup
-		failed := make(chan error, 1000)
-		for range 4 {
-			l := newLocker(t, s.URL("admin", "app"), &Options{Record: record.Options{Timeout: time.Minute}})
-			for range 3 {
-				clients.Go(func() {
-					for i := range 30 {
-						lease, err := l.TryAcquire(t.Context(), fmt.Sprint("k", i), time.Minute)
-						if err == nil {
-							err = lease.Release(t.Context())
-						}
-						if err != nil {
-							failed <- err
-						}
-					}
-				})
-			}
-		}
-		clients.Wait()
-		close(failed)
-		for err := range failed {
-			require.ErrorIs(t, err, lock.ErrHeld)
-		}
+		storetest.Contend(t, 30, func() lock.Locker {
+			return newLocker(t, s.URL("admin", "app"), &Options{Record: record.Options{Timeout: time.Minute}})
+		})
 	}
 }
 
