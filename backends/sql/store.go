@@ -23,7 +23,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"iter"
 	mathrand "math/rand/v2"
 	"regexp"
 	"strings"
@@ -150,10 +149,6 @@ func NewStore(db *sql.DB, table string, d Dialect) (*Store, error) {
 // CreateStatement makes the table, for a user who may not.
 func (s *Store) CreateStatement() string { return s.create }
 
-// page is how many rows one query of List reads: the only connection of a pool must not be
-// kept while the caller works on them.
-const page = 500
-
 // resolution is taken off an age, because clocks have steps of a microsecond.
 const resolution = time.Microsecond
 
@@ -188,7 +183,7 @@ func (s *Store) Get(ctx context.Context, name string) (e record.Entry, err error
 }
 
 // row is the one row of name. Two of them, in a table that was copied without its key, would be
-// two locks: a hold in one does not show in the other. Whoever made the later of them reads
+// two locks: a hold in one does not show in the other. The one that made the later of them reads
 // after that, as an attempt does, and so does everybody else, so that at most the holder in
 // the earlier one goes on.
 func (s *Store) row(ctx context.Context, name string) (e record.Entry, err error) {
@@ -266,73 +261,6 @@ func (s *Store) one(ctx context.Context, query string, args []any) error {
 		}
 		return err
 	})
-}
-
-// List reads the rows from prefix on, page by page.
-func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[record.Entry, error] {
-	return func(yield func(record.Entry, error) bool) {
-		after := []byte(prefix)
-		if len(after) > 0 {
-			// What is greater than the largest string below prefix begins with it, or comes
-			// after it.
-			after[len(after)-1]--
-			after = append(after, 0xff, 0xff, 0xff)
-		}
-		for {
-			entries, last, err := s.pageAfter(ctx, after, prefix)
-			if err != nil {
-				yield(record.Entry{}, err)
-				return
-			}
-			for _, e := range entries {
-				if !yield(e, nil) {
-					return
-				}
-			}
-			if last == nil {
-				return
-			}
-			after = last
-		}
-	}
-}
-
-// pageAfter is one page, and the name that it ends with; nil where it is the last one.
-// Rows that are no records are left out: one of them must not hide the others.
-func (s *Store) pageAfter(ctx context.Context, after []byte, prefix string) (entries []record.Entry, last []byte, err error) {
-	err = s.with(ctx, func() error {
-		entries, last = nil, nil
-		rows, err := s.db.QueryContext(ctx, s.list, after)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		n := 0
-		for rows.Next() {
-			var version, clock, present string
-			var body, name []byte
-			var stamp, now int64
-			if err := rows.Scan(&version, &body, &stamp, &clock, &now, &present, &name); err != nil {
-				return err
-			}
-			if n++; n == page {
-				last = name
-			}
-			if !strings.HasPrefix(string(name), prefix) {
-				if string(name) > prefix {
-					last = nil
-					break
-				}
-				continue
-			}
-			if e, err := s.entry(version, body, stamp, clock, now, present); err == nil {
-				e.Name = string(name)
-				entries = append(entries, e)
-			}
-		}
-		return rows.Err()
-	})
-	return entries, last, err
 }
 
 // A statement that is rolled back is tried this often, if its context lasts, after a pause that is
