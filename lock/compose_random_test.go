@@ -51,9 +51,9 @@ func (h *holds) give(lease lock.Lease, alone bool) {
 		}
 	}
 	if len(live) >= h.most {
-		h.t.Errorf("%d holders, want %d at most: %s is given", len(live)+1, h.most, told(lease, now))
+		h.t.Errorf("%d holders, want %d at most: %s is given", len(live)+1, h.most, described(lease, now))
 		for _, g := range live {
-			h.t.Logf("held: %s", told(g.lease, now))
+			h.t.Logf("held: %s", described(g.lease, now))
 		}
 	}
 	if alone && lease.Token() <= h.token {
@@ -66,7 +66,7 @@ func (h *holds) give(lease lock.Lease, alone bool) {
 	h.count++
 }
 
-func told(l lock.Lease, now time.Time) string {
+func described(l lock.Lease, now time.Time) string {
 	return fmt.Sprintf("%s, token %d, for %v", l.Key(), l.Token(), l.Expiry().Sub(now))
 }
 
