@@ -123,7 +123,7 @@ func start(ctx context.Context, lease lock.Lease, ttl time.Duration, o Options) 
 	if ctx.Done() != nil {
 		k.detach = context.AfterFunc(k.watched(ctx), k.drain)
 	}
-	k.timer = time.AfterFunc(time.Until(k.due), k.tick)
+	k.timer = time.AfterFunc(left, k.tick)
 	k.arm(now, k.deadline().Sub(now))
 	return k, nil
 }
@@ -272,7 +272,7 @@ func (k *Keeper) release(ctx context.Context, end func(context.Context) error) e
 		if k.lost == nil {
 			k.timer.Stop()
 			if log := k.leaveOutage(false); log != nil {
-				time.AfterFunc(0, log) // a slow logger is not in the way
+				go log() // a slow logger is not in the way
 			}
 		}
 	}
@@ -322,7 +322,7 @@ func (k *Keeper) lose(cause error) {
 		return
 	}
 	k.lost = k.describe(cause)
-	k.timer.Reset(0)
+	k.wake(0)
 	if k.lostCh != nil {
 		close(k.lostCh)
 	}

@@ -106,14 +106,7 @@ func (r *waitReport) notify(err error) {
 // refresh inspects the key whenever nothing was learnt of it for a while.
 func (r *waitReport) refresh(ctx context.Context) {
 	defer close(r.done)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		}
+	for ctx.Err() == nil {
 		next := refreshEvery - r.age()
 		if next <= 0 {
 			err, again := r.inspect(ctx)
@@ -123,8 +116,11 @@ func (r *waitReport) refresh(ctx context.Context) {
 			r.saw(err)
 			next = refreshEvery
 		}
+		select {
+		case <-ctx.Done():
 		// At random, so that waiters that began together do not inspect in step.
-		timer.Reset(next + rand.N(refreshEvery/4))
+		case <-time.After(next + rand.N(refreshEvery/4)):
+		}
 	}
 }
 

@@ -64,8 +64,6 @@ func (l *Locker) await(ctx context.Context, key string, ttl time.Duration, refus
 		return nil, err
 	}
 	defer stop() // gives the position up, if it still has one
-	way := time.NewTimer(0)
-	defer way.Stop()
 	for {
 		lease, err := l.tryAcquire(ctx, key, ttl, true)
 		held, ok := errors.AsType[*lock.HeldError](err)
@@ -73,10 +71,9 @@ func (l *Locker) await(ctx context.Context, key string, ttl time.Duration, refus
 			return lease, err
 		}
 		refused(held)
-		way.Reset(lock.DefaultPoll) // the way out if the kernel reports nothing
 		select {
 		case <-wake:
-		case <-way.C:
+		case <-time.After(lock.DefaultPoll): // the way out if the kernel reports nothing
 		case <-ctx.Done():
 			return nil, fmt.Errorf("ended while waiting: %w", ended(ctx))
 		}

@@ -30,10 +30,12 @@ type store struct {
 
 func (s *store) Locks(ctx context.Context) Reading {
 	s.locks.Add(1)
-	select {
-	case <-time.After(s.takes):
-	case <-ctx.Done():
-		return Reading{Err: ctx.Err()}
+	if s.takes > 0 {
+		select {
+		case <-time.After(s.takes):
+		case <-ctx.Done():
+			return Reading{Err: ctx.Err()}
+		}
 	}
 	if r := s.reading.Load(); r != nil {
 		return *r

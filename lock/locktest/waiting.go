@@ -205,8 +205,7 @@ func waitersOfOtherClientsGetTheirTurnToo(c *check) {
 	left := slices.Clone(waiters)
 	for len(left) > 0 {
 		c.release(lease)
-		timeout := time.NewTimer(c.bound())
-		next := -1
+		begun, next := time.Now(), -1
 		for next < 0 {
 			next = slices.IndexFunc(left, func(w *inLine) bool {
 				select {
@@ -216,14 +215,11 @@ func waitersOfOtherClientsGetTheirTurnToo(c *check) {
 					return false
 				}
 			})
-			select {
-			case <-timeout.C:
+			if time.Since(begun) > c.bound() {
 				c.fatalf("nobody has the lock %v after its release, while %d wait", c.bound(), len(left))
-			default:
-				time.Sleep(c.poll() / 10)
 			}
+			time.Sleep(c.poll() / 10)
 		}
-		timeout.Stop()
 		lease = c.got(left[next], slices.Index(waiters, left[next]))
 		left = slices.Delete(left, next, next+1)
 	}

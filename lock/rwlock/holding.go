@@ -35,19 +35,19 @@ func hold(ctx context.Context, a *attempt, gate lock.Lease) *holding {
 
 // keep extends what there is until ctx ends.
 func (h *holding) keep(ttl time.Duration) {
-	ticker := time.NewTicker(ttl / 4)
-	defer ticker.Stop()
-	for {
+	for h.ctx.Err() == nil {
+		begun := time.Now()
 		// At once, too: a lease may start with less than the ttl.
 		if err := h.extend(h.ctx, ttl); errors.Is(err, lock.ErrLost) {
 			h.lost = fmt.Errorf("%w while it waited", err)
 			h.cancel(h.lost)
 			return
 		}
-		select {
-		case <-ticker.C:
-		case <-h.ctx.Done():
-			return
+		if pause := ttl/4 - time.Since(begun); pause > 0 {
+			select {
+			case <-time.After(pause):
+			case <-h.ctx.Done():
+			}
 		}
 	}
 }
