@@ -25,9 +25,9 @@ func TestMain(m *testing.M) { os.Exit(programtest.Main(m)) }
 // check runs check.sh, in an environment of PATH (with lockkeeper), HOME and env alone.
 func check(t *testing.T, env []string, args ...string) (output string, status int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	bin := filepath.Dir(programtest.Lockkeeper(t))                  // it stands there alone
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // it may have to build
 	defer cancel()
-	bin := filepath.Dir(programtest.Lockkeeper(t)) // it stands there alone
 	cmd := exec.CommandContext(ctx, "bash", append([]string{"check.sh"}, args...)...)
 	cmd.Env = append([]string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir()}, env...)
 	var out bytes.Buffer
