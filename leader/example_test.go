@@ -13,10 +13,11 @@ import (
 
 // A keeper's main: many copies are started, one works, the others stand by.
 func ExampleRun() {
-	ctx, stop := context.WithTimeout(context.Background(), 50*time.Millisecond) // or signal.NotifyContext
+	ctx, stop := context.WithCancel(context.Background()) // or signal.NotifyContext
 	defer stop()
 	err := leader.Run(ctx, memory.New(), "pricing-oracle-keeper", func(ctx context.Context) error {
 		fmt.Println("leading with token", lock.Token(ctx))
+		stop()       // as SIGTERM would
 		<-ctx.Done() // work until then, and return soon after
 		return nil
 	}, nil)

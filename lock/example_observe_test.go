@@ -47,7 +47,7 @@ func ExampleObserve() {
 	_ = lease.Extend(ctx, time.Minute)
 	_ = lease.Release(ctx)
 
-	lease, _ = lock.Acquire(ctx, locker, "prices", 20*time.Millisecond, nil)
+	lease, _ = lock.Acquire(ctx, locker, "prices", time.Second, nil)
 	time.Sleep(time.Until(lease.Expiry())) // nobody renews it
 	_ = lease.Release(ctx)
 	// Output:

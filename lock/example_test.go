@@ -131,7 +131,7 @@ func ExampleToken() {
 	ctx := context.Background()
 	locker, store := &oneProcess{}, &prices{}
 
-	old, _ := locker.TryAcquire(ctx, "prices", 20*time.Millisecond)
+	old, _ := locker.TryAcquire(ctx, "prices", time.Second)
 	oldCtx := lock.WithToken(ctx, old.Token()) // keepalive and leader do this for you
 	fmt.Println("a writes:", store.Set(oldCtx, "a", 100))
 	fmt.Println("a writes again:", store.Set(oldCtx, "a", 101))

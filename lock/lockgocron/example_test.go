@@ -57,7 +57,7 @@ func ExampleElector() {
 		return
 	}
 	ctx, stop := context.WithCancel(context.Background()) // or signal.NotifyContext
-	_, err = scheduler.NewJob(gocron.DurationJob(10*time.Millisecond), elector.Task(func(ctx context.Context) error {
+	_, err = scheduler.NewJob(gocron.DurationJob(time.Second), elector.Task(func(ctx context.Context) error {
 		fmt.Println("leading with token", lock.Token(ctx))
 		stop()
 		<-ctx.Done() // a term waits for its runs
