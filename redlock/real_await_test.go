@@ -38,6 +38,28 @@ func waiting(t *testing.T, servers []*redistest.Server, l *redlock.Locker, key s
 	}
 }
 
+// inTurn gives, again and again, who of all those that wait has the lock next.
+func inTurn(t *testing.T, waits []func() lock.Lease) (next func() (lease lock.Lease, by int)) {
+	type had struct {
+		lease lock.Lease
+		by    int
+	}
+	all := make(chan had, len(waits))
+	for i, wait := range waits {
+		go func() { all <- had{wait(), i} }()
+	}
+	return func() (lock.Lease, int) {
+		t.Helper()
+		select {
+		case h := <-all:
+			return h.lease, h.by
+		case <-time.After(testTimeout):
+			t.Fatal("nobody has the lock")
+			return nil, 0
+		}
+	}
+}
+
 // queued is how many requests stand in the queues of all servers.
 func queued(servers []*redistest.Server, key string) int {
 	n := 0
@@ -54,6 +76,14 @@ func queueKey(key string) string {
 
 func askedKey(key string) string {
 	return redlock.StandingPrefix + "asked:{redlock:" + key + "}redlock:" + key
+}
+
+// listenedTo waits for the subscriptions of somebody who waits, which are made beside its request.
+func listenedTo(t *testing.T, servers []*redistest.Server) {
+	t.Helper()
+	for _, s := range servers {
+		eventually(t, "the subscription", func() bool { return s.Do("PUBSUB", "CHANNELS", redlock.WakePrefix+"*") != "" })
+	}
 }
 
 // calls is how often the servers ran each command, without the tests' own.
@@ -103,6 +133,7 @@ func TestRealWhateverFreesTheLockLetsAWaiterHaveIt(t *testing.T) {
 			t.Parallel()
 			servers := redistest.StartN(t, 3)
 			held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+			settled(t, servers, held, longTTL)
 			wait := waiting(t, servers, dial(t, servers, throwaway()), "k")
 			free(t, servers, held)
 			require.Greater(t, wait().Token(), held.Token())
@@ -120,15 +151,25 @@ func TestRealAHandOverCostsTheSameHoweverManyWait(t *testing.T) {
 		waits = append(waits, waiting(t, servers, dial(t, servers, throwaway()), "k"))
 	}
 	published := func() int { return calls(servers)["publish"] }
-	for i, wait := range waits {
-		before := published()
+	next, compared := inTurn(t, waits), 0
+	for i := range waits {
+		before, begun := published(), time.Now()
 		release(t, held)
-		held = wait()
-		eventually(t, "the lease on all nodes", func() bool { return queued(servers, "k") == (waiters-i-1)*len(servers) })
-		require.Equal(t, len(servers), published()-before, "the others receive nothing")
+		held, _ = next()
+		eventually(t, "the lease on all nodes", func() bool { return queued(servers, "k") <= (waiters-i-1)*len(servers) })
+		sent := published() - before
+		if time.Since(begun) >= claim { // the machine stood still, and the next one may have had a grant
+			continue
+		}
+		compared++
+		require.Equal(t, len(servers), sent, "the others receive nothing")
 	}
+	require.Positive(t, compared)
 	release(t, held)
 }
+
+// claim is for how long a hand-over grants the lock. Who is not there for so long is passed over.
+const claim = time.Second
 
 func TestRealWhoWaitsLongestIsNext(t *testing.T) {
 	servers := redistest.StartN(t, 3)
@@ -141,13 +182,20 @@ func TestRealWhoWaitsLongestIsNext(t *testing.T) {
 	v, err := l[0].View(within(t, testTimeout), "k")
 	require.NoError(t, err)
 	require.Len(t, v.Waiters, 3)
-	last := held.Token()
-	for _, wait := range waits {
+	next, last, ordered := inTurn(t, waits), held.Token(), 0
+	for i := range waits {
+		begun := time.Now()
 		release(t, held)
-		held = wait()
+		lease, by := next()
+		if time.Since(begun) < claim { // else the machine stood still, and the first one was passed over
+			require.Equal(t, i, by)
+			ordered++
+		}
+		held = lease
 		require.Greater(t, held.Token(), last)
 		last = held.Token()
 	}
+	require.Positive(t, ordered)
 	release(t, held)
 }
 
@@ -180,26 +228,41 @@ func TestRealCloseEndsAWait(t *testing.T) {
 		done <- err
 	}()
 	eventually(t, "its request", func() bool { return queued(servers, "k") == 3 })
+	start := time.Now()
 	require.NoError(t, l.Close())
+	if time.Since(start) < time.Second { // else it gave up what a busy machine had not answered
+		require.Zero(t, queued(servers, "k"))
+	}
 	require.ErrorIs(t, <-done, lock.ErrClosed)
-	require.Zero(t, queued(servers, "k"))
 }
 
 // The holder renews, the waiter waits: besides renewals and PINGs the servers see a refresh
 // of the request, all 0.4 s.
 func TestRealAnIdleWaiterCostsItsRefreshesOnly(t *testing.T) {
 	servers := redistest.StartN(t, 3)
-	held := acquire(t, dial(t, servers, throwaway()), "k", 3*time.Second)
+	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+	settled(t, servers, held, longTTL)
 	wait := waiting(t, servers, dial(t, servers, throwaway()), "k")
-	standsOn(t, servers, "k", 3)
+	listenedTo(t, servers)
 	asked := func(calls map[string]int) int { return calls["evalsha"] + calls["fcall"] }
-	eventually(t, "refreshes", func() bool { return asked(calls(servers)) > 20 })
-	before, begun := calls(servers), time.Now()
-	for range 3 {
-		time.Sleep(time.Second) // between renewals
-		require.NoError(t, extend(t, held, 3*time.Second))
+	first := asked(calls(servers))
+	eventually(t, "refreshes", func() bool { return asked(calls(servers)) > first+3*len(servers) })
+	var begun time.Time
+	var before, after map[string]int
+	for try := 0; ; try++ {
+		connections := connectionsOf(servers...)
+		begun, before = time.Now(), calls(servers)
+		for range 3 {
+			time.Sleep(time.Second) // between renewals
+			require.NoError(t, extend(t, held, longTTL))
+		}
+		after = calls(servers)
+		if slices.Equal(connections, connectionsOf(servers...)) {
+			break
+		}
+		// A machine that stood still for longer than a heartbeat may take.
+		require.Less(t, try, 5, "connections come and go")
 	}
-	after := calls(servers)
 	most := len(servers) * (3 + int(time.Since(begun)/(350*time.Millisecond)) + 2)
 	require.LessOrEqual(t, asked(after)-asked(before), most)
 	for _, name := range []string{"publish", "subscribe", "client|tracking", "hello", "set"} {
@@ -213,9 +276,21 @@ func TestRealALeaseThatStartsShortGrowsAndStandsOnAllNodes(t *testing.T) {
 	servers := redistest.StartN(t, 3)
 	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
 	wait := waiting(t, servers, dial(t, servers, throwaway()), "k")
+	l := dial(t, servers, throwaway())
 	release(t, held)
 	lease := wait()
-	eventually(t, "the whole ttl", func() bool { return time.Until(lease.Expiry()) > longTTL/2 })
+	grown := func() bool { return time.Until(lease.Expiry()) > longTTL/2 }
+	for try := 0; ; try++ {
+		eventually(t, "the whole ttl", func() bool { return grown() || !time.Now().Before(lease.Expiry()) })
+		if grown() {
+			break
+		}
+		require.Less(t, try, 5, "it ends after its first second") // for which the machine may stand still
+		held = acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+		wait = waiting(t, servers, l, "k")
+		release(t, held)
+		lease = wait()
+	}
 	for _, s := range servers {
 		eventually(t, "the whole ttl on every node", func() bool {
 			left, _ := strconv.Atoi(s.Do("PTTL", lockKey("k")))
@@ -259,15 +334,16 @@ func TestRealOtherKeysAndDatabasesConcernNobody(t *testing.T) {
 		asked++
 	}
 	wait := waiting(t, servers, dial(t, servers, o), "k1")
+	listenedTo(t, servers)
 	var elsewhere []string
 	for _, u := range urls(redistest.Addrs(servers)) {
 		elsewhere = append(elsewhere, u+"/1")
 	}
 	other, away := dial(t, servers, throwaway()), dialURLs(t, elsewhere, throwaway())
+	begun := time.Now()
 	mu.Lock()
 	asked = 0
 	mu.Unlock()
-	begun := time.Now()
 	for i := range 100 {
 		release(t, acquire(t, other, "k10"+strconv.Itoa(i%3), longTTL))
 		release(t, acquire(t, away, "k1", longTTL))
@@ -310,9 +386,7 @@ func TestRealWaitersTakeTurns(t *testing.T) {
 				mu.Lock()
 				order = append(order, i)
 				mu.Unlock()
-				if err := lease.Release(context.Background()); err != nil {
-					t.Error(err)
-				}
+				release(t, lease)
 			}
 		})
 	}
