@@ -1,6 +1,7 @@
 package redlock_test
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -73,6 +74,44 @@ func queueKey(key string) string {
 func askedKey(key string) string {
 	return redlock.StandingPrefix + "asked:{redlock:" + key + "}redlock:" + key
 }
+
+// notifiable waits until every request that stands names a channel, on every server: one that
+// does not yet is left to ask.
+func notifiable(t *testing.T, servers []*redistest.Server, key string) {
+	t.Helper()
+	eventually(t, "requests with channels", func() bool {
+		for _, s := range servers {
+			if s.Do("ZCARD", queueKey(key)) != strconv.Itoa(strings.Count(s.Do("HVALS", askedKey(key)), redlock.WakePrefix)) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// prompt is call, and reports whether nothing came in between: had the machine stood still for a
+// claim, or for a heartbeat, which costs a subscription, others would have been granted the lock.
+func prompt(servers []*redistest.Server, call func()) bool {
+	before, begun := subscriptions(servers), time.Now()
+	call()
+	took := time.Since(begun)
+	// One that nobody needs any more may end; one that was lost is made anew.
+	return took < claim && !slices.ContainsFunc(subscriptions(servers), func(id string) bool { return !slices.Contains(before, id) })
+}
+
+// subscriptions are the ids of the connections that get notifications.
+func subscriptions(servers []*redistest.Server) (ids []string) {
+	for _, s := range servers {
+		for line := range strings.Lines(s.Do("CLIENT", "LIST", "TYPE", "pubsub")) {
+			id, _, _ := strings.Cut(line, " ")
+			ids = append(ids, s.Addr()+" "+id)
+		}
+	}
+	return ids
+}
+
+// claim is for how long a hand-over grants the lock. Who is not there for so long is passed over.
+const claim = time.Second
 
 // listenedTo waits for the subscriptions of somebody who waits, which are made beside its request.
 func listenedTo(t *testing.T, servers []*redistest.Server) {

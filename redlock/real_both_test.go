@@ -27,8 +27,7 @@ func TestRealAFleetMovesFromThreeNodesToFive(t *testing.T) {
 
 	var last uint64
 	for step, l := range []lock.Locker{oldAlone, both, oldAlone, another, both, another, newAlone, both, newAlone, newAlone, another, oldAlone} {
-		lease, err := lock.Acquire(within(t, testTimeout), l, "k", time.Minute, nil)
-		require.NoError(t, err, "step %d", step)
+		lease := acquire(t, l, "k", time.Minute)
 		require.Greater(t, lease.Token(), last, "step %d", step)
 		last = lease.Token()
 		for _, other := range []lock.Locker{oldAlone, both, another, newAlone} {
