@@ -24,9 +24,9 @@ func TestRealContextOfACutOffKeeperEndsBeforeTheKeys(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const (
-				testTimeout = 30 * time.Second
-				ttl         = 4 * time.Second
-				margin      = 3 * time.Second // without it, the keys would be about to expire
+				testTimeout = 2 * time.Minute
+				ttl         = 12 * time.Second
+				margin      = 8 * time.Second // without it, the keys would be about to expire
 			)
 			servers := redistest.StartN(t, 3)
 			proxies, near, far := make([]*redistest.Proxy, 3), make([]string, 3), make([]string, 3)
@@ -70,11 +70,7 @@ func TestRealContextOfACutOffKeeperEndsBeforeTheKeys(t *testing.T) {
 				cut(p)
 			}
 
-			select {
-			case <-k.Context().Done():
-			case err := <-next:
-				require.Fail(t, "the next holder came first", "%v", err)
-			}
+			<-k.Context().Done() // that the next holder does not come first is seen above
 			for _, s := range servers {
 				left, err := strconv.Atoi(s.Do("PTTL", "redlock:k"))
 				require.NoError(t, err)

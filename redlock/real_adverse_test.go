@@ -24,7 +24,7 @@ import (
 // Not parallel: it counts goroutines.
 func TestRealLoadOnAHungNodeDoesNotPileUp(t *testing.T) {
 	servers := redistest.StartN(t, 3)
-	l := dial(t, servers, throwaway())
+	l := dial(t, servers, usual())
 	connected(t, l, servers)
 	servers[0].Pause()
 	before := runtime.NumGoroutine()
@@ -74,7 +74,6 @@ func TestRealCloseEndsEverythingAlsoWhileAllNodesHang(t *testing.T) {
 	for _, s := range servers {
 		s.Pause()
 	}
-	idle := runtime.NumGoroutine()
 	results := make(chan error)
 	const callers = 20
 	for i := range callers {
@@ -87,7 +86,9 @@ func TestRealCloseEndsEverythingAlsoWhileAllNodesHang(t *testing.T) {
 			results <- err
 		}()
 	}
-	eventually(t, "the callers, and a sender for each node", func() bool { return runtime.NumGoroutine() >= idle+callers+5 })
+	eventually(t, "the callers, and a sender for each node", func() bool {
+		return running("redlock.(*hold).waitFor(") == callers && running("node.(*Node).work(") == len(servers)
+	})
 	closed := make(chan error)
 	go func() { closed <- l.Close() }()
 	for range callers {
@@ -108,14 +109,22 @@ func TestRealCloseEndsEverythingAlsoWhileAllNodesHang(t *testing.T) {
 	_, err = l.TryAcquire(context.Background(), "k", longTTL)
 	require.ErrorIs(t, err, lock.ErrClosed)
 	require.ErrorIs(t, held.Release(context.Background()), lock.ErrClosed)
-	for deadline := time.Now().Add(3 * time.Second); runtime.NumGoroutine() > before && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(testTimeout); runtime.NumGoroutine() > before && time.Now().Before(deadline); {
 		<-time.After(10 * time.Millisecond)
 	}
 	if runtime.NumGoroutine() > before { // not Eventually: it has a goroutine of its own
-		buf := make([]byte, 1<<20)
-		t.Fatalf("%s", buf[:runtime.Stack(buf, true)])
+		t.Fatal(stacks())
 	}
 }
+
+// stacks are those of all goroutines.
+func stacks() string {
+	buf := make([]byte, 8<<20)
+	return string(buf[:runtime.Stack(buf, true)])
+}
+
+// running is how many goroutines are in a function.
+func running(function string) int { return strings.Count(stacks(), function) }
 
 // A lease that somebody had, from the moment it was given to the moment that its
 // holder let go or had to take it for lost.

@@ -15,63 +15,6 @@ import (
 	"github.com/tonsurance/lockkeeper/redlock"
 )
 
-// waiting starts an Await and returns once its request stands on all servers.
-func waiting(t *testing.T, servers []*redistest.Server, l *redlock.Locker, key string) (wait func() lock.Lease) {
-	t.Helper()
-	before := queued(servers, key)
-	got := make(chan lock.Lease, 1)
-	ctx := within(t, testTimeout)
-	go func() {
-		lease, err := l.Await(ctx, key, longTTL, func(*lock.HeldError) {})
-		if err != nil {
-			t.Error(err)
-		}
-		got <- lease
-	}()
-	eventually(t, "the request in the queues", func() bool { return queued(servers, key) == before+len(servers) })
-	return func() lock.Lease {
-		lease := <-got
-		if lease == nil {
-			t.FailNow()
-		}
-		return lease
-	}
-}
-
-// queued is how many requests stand in the queues of all servers.
-func queued(servers []*redistest.Server, key string) int {
-	n := 0
-	for _, s := range servers {
-		count, _ := strconv.Atoi(s.Do("ZCARD", queueKey(key)))
-		n += count
-	}
-	return n
-}
-
-func queueKey(key string) string {
-	return redlock.StandingPrefix + "{redlock:" + key + "}redlock:" + key
-}
-
-func askedKey(key string) string {
-	return redlock.StandingPrefix + "asked:{redlock:" + key + "}redlock:" + key
-}
-
-// calls is how often the servers ran each command, without the tests' own.
-func calls(servers []*redistest.Server) map[string]int {
-	all := map[string]int{}
-	for _, s := range servers {
-		for line := range strings.Lines(s.Do("INFO", "commandstats")) {
-			name, rest, ok := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":calls=")
-			if ok {
-				count, _, _ := strings.Cut(rest, ",")
-				n, _ := strconv.Atoi(count)
-				all[name] += n
-			}
-		}
-	}
-	return all
-}
-
 func TestRealWhateverFreesTheLockLetsAWaiterHaveIt(t *testing.T) {
 	for name, free := range map[string]func(t *testing.T, servers []*redistest.Server, held lock.Lease){
 		"ARelease": func(t *testing.T, _ []*redistest.Server, held lock.Lease) { release(t, held) },
@@ -103,6 +46,7 @@ func TestRealWhateverFreesTheLockLetsAWaiterHaveIt(t *testing.T) {
 			t.Parallel()
 			servers := redistest.StartN(t, 3)
 			held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+			settled(t, servers, held, longTTL)
 			wait := waiting(t, servers, dial(t, servers, throwaway()), "k")
 			free(t, servers, held)
 			require.Greater(t, wait().Token(), held.Token())
@@ -120,13 +64,21 @@ func TestRealAHandOverCostsTheSameHoweverManyWait(t *testing.T) {
 		waits = append(waits, waiting(t, servers, dial(t, servers, throwaway()), "k"))
 	}
 	published := func() int { return calls(servers)["publish"] }
-	for i, wait := range waits {
+	notifiable(t, servers, "k")
+	next, compared := inTurn(t, waits), 0
+	for i := range waits {
 		before := published()
-		release(t, held)
-		held = wait()
-		eventually(t, "the lease on all nodes", func() bool { return queued(servers, "k") == (waiters-i-1)*len(servers) })
-		require.Equal(t, len(servers), published()-before, "the others receive nothing")
+		undisturbed := prompt(servers, func() {
+			release(t, held)
+			held, _ = next()
+		})
+		eventually(t, "the lease on all nodes", func() bool { return queued(servers, "k") <= (waiters-i-1)*len(servers) })
+		if undisturbed {
+			compared++
+			require.Equal(t, len(servers), published()-before, "the others receive nothing")
+		}
 	}
+	require.Positive(t, compared)
 	release(t, held)
 }
 
@@ -141,13 +93,21 @@ func TestRealWhoWaitsLongestIsNext(t *testing.T) {
 	v, err := l[0].View(within(t, testTimeout), "k")
 	require.NoError(t, err)
 	require.Len(t, v.Waiters, 3)
-	last := held.Token()
-	for _, wait := range waits {
-		release(t, held)
-		held = wait()
+	notifiable(t, servers, "k")
+	next, last, ordered := inTurn(t, waits), held.Token(), 0
+	for i := range waits {
+		by := 0
+		if prompt(servers, func() {
+			release(t, held)
+			held, by = next()
+		}) {
+			require.Equal(t, i, by)
+			ordered++
+		}
 		require.Greater(t, held.Token(), last)
 		last = held.Token()
 	}
+	require.Positive(t, ordered)
 	release(t, held)
 }
 
@@ -180,26 +140,41 @@ func TestRealCloseEndsAWait(t *testing.T) {
 		done <- err
 	}()
 	eventually(t, "its request", func() bool { return queued(servers, "k") == 3 })
+	start := time.Now()
 	require.NoError(t, l.Close())
+	if time.Since(start) < time.Second { // else it gave up what a busy machine had not answered
+		require.Zero(t, queued(servers, "k"))
+	}
 	require.ErrorIs(t, <-done, lock.ErrClosed)
-	require.Zero(t, queued(servers, "k"))
 }
 
 // The holder renews, the waiter waits: besides renewals and PINGs the servers see a refresh
 // of the request, all 0.4 s.
 func TestRealAnIdleWaiterCostsItsRefreshesOnly(t *testing.T) {
 	servers := redistest.StartN(t, 3)
-	held := acquire(t, dial(t, servers, throwaway()), "k", 3*time.Second)
+	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+	settled(t, servers, held, longTTL)
 	wait := waiting(t, servers, dial(t, servers, throwaway()), "k")
-	standsOn(t, servers, "k", 3)
+	listenedTo(t, servers)
 	asked := func(calls map[string]int) int { return calls["evalsha"] + calls["fcall"] }
-	eventually(t, "refreshes", func() bool { return asked(calls(servers)) > 20 })
-	before, begun := calls(servers), time.Now()
-	for range 3 {
-		time.Sleep(time.Second) // between renewals
-		require.NoError(t, extend(t, held, 3*time.Second))
+	first := asked(calls(servers))
+	eventually(t, "refreshes", func() bool { return asked(calls(servers)) > first+3*len(servers) })
+	var begun time.Time
+	var before, after map[string]int
+	for try := 0; ; try++ {
+		connections := connectionsOf(servers...)
+		begun, before = time.Now(), calls(servers)
+		for range 3 {
+			time.Sleep(time.Second) // between renewals
+			require.NoError(t, extend(t, held, longTTL))
+		}
+		after = calls(servers)
+		if slices.Equal(connections, connectionsOf(servers...)) {
+			break
+		}
+		// A machine that stood still for longer than a heartbeat may take.
+		require.Less(t, try, 5, "connections come and go")
 	}
-	after := calls(servers)
 	most := len(servers) * (3 + int(time.Since(begun)/(350*time.Millisecond)) + 2)
 	require.LessOrEqual(t, asked(after)-asked(before), most)
 	for _, name := range []string{"publish", "subscribe", "client|tracking", "hello", "set"} {
@@ -213,9 +188,21 @@ func TestRealALeaseThatStartsShortGrowsAndStandsOnAllNodes(t *testing.T) {
 	servers := redistest.StartN(t, 3)
 	held := acquire(t, dial(t, servers, throwaway()), "k", longTTL)
 	wait := waiting(t, servers, dial(t, servers, throwaway()), "k")
+	l := dial(t, servers, throwaway())
 	release(t, held)
 	lease := wait()
-	eventually(t, "the whole ttl", func() bool { return time.Until(lease.Expiry()) > longTTL/2 })
+	grown := func() bool { return time.Until(lease.Expiry()) > longTTL/2 }
+	for try := 0; ; try++ {
+		eventually(t, "the whole ttl", func() bool { return grown() || !time.Now().Before(lease.Expiry()) })
+		if grown() {
+			break
+		}
+		require.Less(t, try, 5, "it ends after its first second") // for which the machine may stand still
+		held = acquire(t, dial(t, servers, throwaway()), "k", longTTL)
+		wait = waiting(t, servers, l, "k")
+		release(t, held)
+		lease = wait()
+	}
 	for _, s := range servers {
 		eventually(t, "the whole ttl on every node", func() bool {
 			left, _ := strconv.Atoi(s.Do("PTTL", lockKey("k")))
@@ -259,15 +246,16 @@ func TestRealOtherKeysAndDatabasesConcernNobody(t *testing.T) {
 		asked++
 	}
 	wait := waiting(t, servers, dial(t, servers, o), "k1")
+	listenedTo(t, servers)
 	var elsewhere []string
 	for _, u := range urls(redistest.Addrs(servers)) {
 		elsewhere = append(elsewhere, u+"/1")
 	}
 	other, away := dial(t, servers, throwaway()), dialURLs(t, elsewhere, throwaway())
+	begun := time.Now()
 	mu.Lock()
 	asked = 0
 	mu.Unlock()
-	begun := time.Now()
 	for i := range 100 {
 		release(t, acquire(t, other, "k10"+strconv.Itoa(i%3), longTTL))
 		release(t, acquire(t, away, "k1", longTTL))
@@ -310,9 +298,7 @@ func TestRealWaitersTakeTurns(t *testing.T) {
 				mu.Lock()
 				order = append(order, i)
 				mu.Unlock()
-				if err := lease.Release(context.Background()); err != nil {
-					t.Error(err)
-				}
+				release(t, lease)
 			}
 		})
 	}

@@ -16,17 +16,18 @@ import (
 func TestRealAFleetMovesFromThreeNodesToFive(t *testing.T) {
 	t.Parallel()
 	servers := redistest.StartN(t, 5)
-	three := func() *redlock.Locker { return dial(t, servers[:3], &redlock.Options{RestartGuard: -1}) }
+	three := func() *redlock.Locker { return dial(t, servers[:3], throwaway()) }
 	five := func() *redlock.Locker {
-		return dial(t, servers, &redlock.Options{RestartGuard: -1, Prefix: "redlock5:"})
+		o := throwaway()
+		o.Prefix = "redlock5:"
+		return dial(t, servers, o)
 	}
 	oldAlone, newAlone := three(), five()
 	both, another := lock.Both(three(), five()), lock.Both(three(), five())
 
 	var last uint64
 	for step, l := range []lock.Locker{oldAlone, both, oldAlone, another, both, another, newAlone, both, newAlone, newAlone, another, oldAlone} {
-		lease, err := lock.Acquire(within(t, testTimeout), l, "k", time.Minute, nil)
-		require.NoError(t, err, "step %d", step)
+		lease := acquire(t, l, "k", time.Minute)
 		require.Greater(t, lease.Token(), last, "step %d", step)
 		last = lease.Token()
 		for _, other := range []lock.Locker{oldAlone, both, another, newAlone} {
@@ -36,19 +37,19 @@ func TestRealAFleetMovesFromThreeNodesToFive(t *testing.T) {
 			_, err := other.TryAcquire(within(t, testTimeout), "k", time.Minute)
 			require.ErrorIs(t, err, lock.ErrHeld, "step %d", step)
 		}
-		require.NoError(t, lease.Extend(within(t, testTimeout), time.Minute))
-		require.NoError(t, lease.Release(within(t, testTimeout)))
+		require.NoError(t, extend(t, lease, time.Minute))
+		release(t, lease)
 	}
 
 	// With one prefix, the nodes say what is wrong.
-	wrong := lock.Both(oldAlone, dial(t, servers, &redlock.Options{RestartGuard: -1}))
+	wrong := lock.Both(oldAlone, dial(t, servers, throwaway()))
 	_, err := wrong.TryAcquire(within(t, testTimeout), "k", time.Minute)
 	require.Error(t, err)
 	require.NotErrorIs(t, err, lock.ErrLost)
 	t.Log(err)
 	lease, err := lock.Acquire(within(t, testTimeout), oldAlone, "k", time.Minute, nil)
 	require.NoError(t, err)
-	require.NoError(t, lease.Release(within(t, testTimeout)))
+	release(t, lease)
 }
 
 // Anyone who waits in both quorums stands in the queues of both, and is handed the key.
@@ -71,9 +72,9 @@ func TestRealBothWaitsInTheQueuesOfTwoQuorums(t *testing.T) {
 		info, err := old.Inspect(within(t, testTimeout), "k")
 		return err == nil && info.Holder != ""
 	}, testTimeout, 5*time.Millisecond)
-	require.NoError(t, held.Release(within(t, testTimeout)))
+	release(t, held)
 	lease := <-got
 	require.NotNil(t, lease)
 	require.Greater(t, lease.Token(), held.Token())
-	require.NoError(t, lease.Release(within(t, testTimeout)))
+	release(t, lease)
 }

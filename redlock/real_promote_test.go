@@ -50,7 +50,7 @@ func byEndpoints(t *testing.T, endpoints []*endpoint, o *redlock.Options) *redlo
 // is the condition that it names now.
 func TestRealReplicaIsPromotedOnlyAfterAPause(t *testing.T) {
 	t.Parallel()
-	for name, guard := range map[string]time.Duration{"at the wrong moment": time.Minute, "after the pause": 2 * time.Second} {
+	for name, guard := range map[string]time.Duration{"at the wrong moment": time.Minute, "after the pause": 5 * time.Second} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			demoted, promoted, third := redistest.StartN(t, 2), redistest.StartN(t, 2), redistest.Start(t)
@@ -59,7 +59,7 @@ func TestRealReplicaIsPromotedOnlyAfterAPause(t *testing.T) {
 				endpoints[i] = &endpoint{name: fmt.Sprintf("endpoint%d:6379", i+1)}
 				endpoints[i].server.Store(s)
 			}
-			o := &redlock.Options{RestartGuard: guard, AssumeDurable: true}
+			o := &redlock.Options{RestartGuard: guard, AssumeDurable: true, NodeTimeout: nodeTimeout}
 			old := byEndpoints(t, endpoints, o)
 			warm := acquire(t, old, "k", guard) // so that all are connected
 			standsOn(t, append(demoted[:2:2], third), "k", 3)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -31,15 +32,16 @@ func proxied(t *testing.T, n int) ([]*redistest.Server, []*redistest.Proxy, []st
 // impatient has a short node timeout; its connections end after twice that.
 func impatient() *redlock.Options {
 	o := throwaway()
-	o.NodeTimeout = 300 * time.Millisecond
+	o.NodeTimeout = time.Second
 	return o
 }
 
-// connected makes sure that all nodes' connections stand.
+// connected makes sure that all nodes' connections stand. A lease that a busy node misses gets
+// it only when it is extended.
 func connected(t *testing.T, l *redlock.Locker, servers []*redistest.Server) {
 	t.Helper()
 	lease := acquire(t, l, "connected", longTTL)
-	standsOn(t, servers, "connected", len(servers))
+	repairedOn(t, lease, servers)
 	release(t, lease)
 	standsOn(t, servers, "connected", 0)
 }
@@ -52,7 +54,7 @@ func TestRealFaultOnTheWayIsSuccessOrLeavesNothing(t *testing.T) {
 		"requests lost":          {func(p *redistest.Proxy) { p.Blackhole(true) }, func(p *redistest.Proxy) { p.Blackhole(false) }},
 		"replies lost":           {func(p *redistest.Proxy) { p.DropReplies(true) }, func(p *redistest.Proxy) { p.DropReplies(false) }},
 		"held up":                {func(p *redistest.Proxy) { p.Hold(true) }, func(p *redistest.Proxy) { p.Hold(false) }},
-		"above the node timeout": {func(p *redistest.Proxy) { p.Delay(400 * time.Millisecond) }, func(p *redistest.Proxy) { p.Delay(0) }},
+		"above the node timeout": {func(p *redistest.Proxy) { p.Delay(impatient().NodeTimeout) }, func(p *redistest.Proxy) { p.Delay(0) }},
 		"reset":                  {func(p *redistest.Proxy) { p.Reset() }, func(*redistest.Proxy) {}},
 	}
 	for name, fault := range faults {
@@ -90,7 +92,7 @@ func TestRealCutOffHolderKeepsItsDeadlineAndExtendsAfterwards(t *testing.T) {
 	servers, proxies, urls := proxied(t, 3)
 	l := dialURLs(t, urls, impatient())
 	lease := acquire(t, l, "k", longTTL)
-	standsOn(t, servers, "k", 3)
+	settled(t, servers, lease, longTTL)
 	expiry := lease.Expiry()
 	for _, p := range proxies {
 		p.Blackhole(true)
@@ -110,7 +112,7 @@ func TestRealLeaseOfACutOffHolderEndsBeforeTheNextBegins(t *testing.T) {
 	t.Parallel()
 	servers, proxies, urls := proxied(t, 3)
 	cut, other := dialURLs(t, urls, impatient()), dial(t, servers, throwaway())
-	const ttl = 2 * time.Second
+	const ttl = 8 * time.Second // an extend that fails takes a second, and more on a busy machine
 	lease := acquire(t, cut, "k", ttl)
 	for _, p := range proxies {
 		p.DropReplies(true) // one way only: its extends arrive
@@ -128,17 +130,21 @@ func TestRealGrantThatTookLongerThanTheTTLIsNoLease(t *testing.T) {
 	for _, n := range []int{1, 3} { // of three, the counts differ or not: one round or two
 		servers, proxies, urls := proxied(t, n)
 		o := throwaway()
-		o.NodeTimeout = 10 * time.Second
+		o.NodeTimeout = 20 * time.Second
 		l := dialURLs(t, urls, o)
 		connected(t, l, servers)
 		for _, p := range proxies {
 			p.Delay(200 * time.Millisecond) // 400 there and back
 		}
-		lease, err := l.TryAcquire(within(t, testTimeout), "k", 300*time.Millisecond)
-		require.Nil(t, lease)
-		require.ErrorIs(t, err, lock.ErrUnavailable)
-		if n == 1 {
-			require.ErrorContains(t, err, "of the ttl of 300ms")
+		for try := 0; ; try++ {
+			lease, err := l.TryAcquire(within(t, testTimeout), "k", 300*time.Millisecond)
+			require.Nil(t, lease)
+			require.ErrorIs(t, err, lock.ErrUnavailable)
+			if n != 1 || strings.Contains(err.Error(), "of the ttl of 300ms") {
+				break
+			}
+			// It was over before a busy machine had sent it.
+			require.Less(t, try, 10, "%v", err)
 		}
 	}
 }
@@ -147,7 +153,7 @@ func TestRealSlowGrantDoesNotLengthenTheLease(t *testing.T) {
 	t.Parallel()
 	servers, proxies, urls := proxied(t, 3)
 	o := throwaway()
-	o.NodeTimeout = 10 * time.Second
+	o.NodeTimeout = 20 * time.Second
 	l := dialURLs(t, urls, o)
 	connected(t, l, servers)
 	for _, p := range proxies {
@@ -180,7 +186,9 @@ func TestRealCleanupNeverOvertakesTheAcquire(t *testing.T) {
 		t.Cleanup(c.Close)
 		clients[i] = c
 	}
-	l, err := redlock.New(clients, throwaway())
+	o := throwaway()
+	o.NodeTimeout = testTimeout // it is ctx that ends it
+	l, err := redlock.New(clients, o)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(within(t, testTimeout))
 	failed := make(chan error)

@@ -70,7 +70,11 @@ func TestRealSentinelFailsOverUnderAHeldLease(t *testing.T) {
 
 // onItsOwn is for clients of one node beside those of three: with another prefix, and
 // [lockKey] for the key, they are not refused for that.
-func onItsOwn() *redlock.Options { return &redlock.Options{RestartGuard: -1, NoPrefix: true} }
+func onItsOwn() *redlock.Options {
+	o := throwaway()
+	o.NoPrefix = true
+	return o
+}
 
 // Else a fail-over would be known at the next look at the Sentinels only.
 func TestRealSentinelsAreListenedTo(t *testing.T) {
@@ -96,10 +100,10 @@ func TestRealSentinelFailsOverToALaggingReplicaAndForgets(t *testing.T) {
 	eventually(t, "the counter on the replica", func() bool { return set.Replica.Do("EXISTS", fenceKey("single")) == "1" })
 
 	cutReplication(set)
-	first := acquire(t, alone, lockKey("single"), time.Minute)
+	first := acquire(t, alone, lockKey("single"), longTTL)
 	others[1].Kill()
 	died := dialURLs(t, nodes, throwaway())
-	thin := acquire(t, died, "thin", time.Minute)
+	thin := acquire(t, died, "thin", longTTL)
 	require.NoError(t, died.Close()) // else the lease would stand on all of them soon
 	others[1].Restart(false)
 	held := acquire(t, quorum, "k", longTTL)
@@ -111,7 +115,7 @@ func TestRealSentinelFailsOverToALaggingReplicaAndForgets(t *testing.T) {
 	second := acquire(t, dialURLs(t, nodes[:1], onItsOwn()), lockKey("single"), longTTL)
 	require.True(t, time.Now().Before(first.Expiry()), "two holders at once")
 	require.Greater(t, second.Token(), first.Token(), "and only their tokens show who is right")
-	require.ErrorIs(t, extend(t, first, time.Minute), lock.ErrLost, "the first one learns of it when it asks")
+	require.ErrorIs(t, extend(t, first, longTTL), lock.ErrLost, "the first one learns of it when it asks")
 
 	rival := dialURLs(t, nodes, throwaway())
 	_, err := rival.TryAcquire(within(t, testTimeout), "k", longTTL)
@@ -138,8 +142,10 @@ func TestRealPrimaryWithoutItsReplicaRefusesWhereMinReplicasToWriteIsSet(t *test
 	l := dialURLs(t, []string{sentinelURL(set, "")}, throwaway())
 	held := acquire(t, l, "k", longTTL)
 	cutReplication(set)
+	tries := 0
 	eventually(t, "a refusal", func() bool {
-		_, err := l.TryAcquire(within(t, testTimeout), "other", longTTL)
+		tries++
+		_, err := l.TryAcquire(within(t, testTimeout), fmt.Sprint("other", tries), longTTL)
 		return err != nil
 	})
 	_, err := l.TryAcquire(within(t, testTimeout), "other", longTTL)
@@ -169,11 +175,12 @@ func TestRealSentinelWithUsersAndTheCallersClient(t *testing.T) {
 	require.Empty(t, set.Primary.Do("ACL", "LOG"), "nothing was refused")
 	require.Empty(t, set.Sentinels[0].Do("ACL", "LOG"), "nothing was refused")
 
-	_, err := redlock.Dial(within(t, time.Second), []string{"redis://" + set.Sentinels[0].Addr() + "?master_set=unheard-of"}, throwaway())
+	says := "node unheard-of@" + set.Sentinels[0].Addr() + ": No such master with that name"
+	err := dialError(t, []string{"redis://" + set.Sentinels[0].Addr() + "?master_set=unheard-of"}, throwaway(), says)
 	require.ErrorIs(t, err, lock.ErrUnavailable)
-	require.ErrorContains(t, err, "node unheard-of@"+set.Sentinels[0].Addr()+": No such master with that name")
-	_, err = redlock.Dial(within(t, time.Second), []string{fmt.Sprintf("redis://keeper:wrong-secret@%s?master_set=%s&sentinel_user=watcher&sentinel_password=wrong-too",
-		set.Sentinels[0].Addr(), redistest.MasterSet)}, throwaway())
+	require.ErrorContains(t, err, says)
+	err = dialError(t, []string{fmt.Sprintf("redis://keeper:wrong-secret@%s?master_set=%s&sentinel_user=watcher&sentinel_password=wrong-too",
+		set.Sentinels[0].Addr(), redistest.MasterSet)}, throwaway(), "WRONGPASS")
 	require.ErrorContains(t, err, "WRONGPASS")
 	require.NotContains(t, err.Error(), "wrong-")
 

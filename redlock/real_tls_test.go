@@ -87,21 +87,25 @@ func TestRealTLSMistakesAreNamedByNodeAndCause(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c.o.NodeTimeout = 500 * time.Millisecond
 			scheme, address, _ := strings.Cut(c.url, "://")
 			for _, ctx := range []bool{true, false} { // again until the end, or once
-				dialing := t.Context()
-				if ctx {
-					dialing = within(t, 2*time.Second)
+				c.o.NodeTimeout = 500 * time.Millisecond
+				for named := false; !named; c.o.NodeTimeout *= 2 {
+					dialing := t.Context()
+					if ctx {
+						dialing = within(t, 4*c.o.NodeTimeout)
+					}
+					start := time.Now()
+					l, err := redlock.Dial(dialing, []string{scheme + "://keeper:topsecret@" + address}, c.o)
+					require.Nil(t, l)
+					require.ErrorIs(t, err, lock.ErrUnavailable)
+					require.ErrorContains(t, err, "node "+address+": ")
+					require.NotContains(t, err.Error(), "topsecret")
+					require.Less(t, time.Since(start), testTimeout)
+					named = slices.ContainsFunc(c.says, func(text string) bool { return strings.Contains(err.Error(), text) })
+					// A server that a busy machine does not let answer in time gets more of it.
+					require.True(t, named || c.o.NodeTimeout < 4*time.Second, "%v", err)
 				}
-				start := time.Now()
-				l, err := redlock.Dial(dialing, []string{scheme + "://keeper:topsecret@" + address}, c.o)
-				require.Nil(t, l)
-				require.ErrorIs(t, err, lock.ErrUnavailable)
-				require.ErrorContains(t, err, "node "+address+": ")
-				require.NotContains(t, err.Error(), "topsecret")
-				require.True(t, slices.ContainsFunc(c.says, func(text string) bool { return strings.Contains(err.Error(), text) }), "%v", err)
-				require.Less(t, time.Since(start), testTimeout)
 			}
 		})
 	}
@@ -121,6 +125,6 @@ func TestRealTLSVerifiesEachServerOfAClusterByTheNameThatItIsDialedBy(t *testing
 
 	o := withTLS(ca, client)
 	o.TLS.ServerName = "keeper.example" // the user's own name is for all
-	_, err := redlock.Dial(within(t, time.Second), []string{"rediss://127.0.0.1:" + port + "?cluster=true"}, o)
-	require.ErrorContains(t, err, "wanted to match keeper.example")
+	const says = "wanted to match keeper.example"
+	require.ErrorContains(t, dialError(t, []string{"rediss://127.0.0.1:" + port + "?cluster=true"}, o, says), says)
 }

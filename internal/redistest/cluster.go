@@ -15,13 +15,13 @@ type Cluster struct {
 
 const slots = 16384
 
-// StartCluster runs and forms a cluster that takes a second of silence for death, and
+// StartCluster runs and forms a cluster that takes [Silence] for death, and
 // returns when all its servers say that it works. args are options of them all.
 func StartCluster(t testing.TB, args ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t}
 	args = append([]string{
-		"--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0",
+		"--cluster-enabled", "yes", "--cluster-node-timeout", strconv.FormatInt(Silence.Milliseconds(), 10), "--repl-diskless-sync-delay", "0",
 		"--cluster-allow-replica-migration", "no",
 	}, args...)
 	for range 6 {

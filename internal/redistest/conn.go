@@ -24,7 +24,7 @@ func (e ReplyError) Has(code string) bool {
 
 // Do sends one command on a connection of its own and returns the reply as text:
 // the members of an array on lines of their own, a nil as "". It fails the test if
-// the server refuses or does not answer within 30s. With "--requirepass" among the
+// the server refuses or does not answer within two minutes. With "--requirepass" among the
 // server's options it authenticates first.
 func (s *Server) Do(args ...string) string {
 	s.t.Helper()
@@ -38,7 +38,7 @@ func (s *Server) Do(args ...string) string {
 // Try is Do with an error in place of a failed test: a [ReplyError] if the server
 // refused.
 func (s *Server) Try(args ...string) (string, error) {
-	return roundTrip(s.Addr(), s.auth, 30*time.Second, args...)
+	return roundTrip(s.Addr(), s.auth, upTimeout, args...)
 }
 
 func roundTrip(addr string, auth []string, timeout time.Duration, args ...string) (string, error) {

@@ -23,6 +23,7 @@ type Proxy struct {
 	mu      sync.Mutex // guards all below
 	target  string
 	carried int // connections so far
+	lost    int // runs of bytes that were swallowed
 	rules   rules
 	lose    []byte        // see LoseReply; nil: nothing
 	changed chan struct{} // closed and replaced when rules change
@@ -309,6 +310,9 @@ func (p *Proxy) deliver(l *link, dst net.Conn, dir direction, c chunk, lost *boo
 		r, changed := p.now()
 		if c.data != nil && (*lost || r.loses(dir)) {
 			*lost = true
+			p.mu.Lock()
+			p.lost++
+			p.mu.Unlock()
 			return true
 		}
 		wait := time.Until(c.at.Add(r.delay + time.Duration(c.luck*float64(r.jitter))))

@@ -100,8 +100,13 @@ func TestBlackholeSwallowsAndStaysOpen(t *testing.T) {
 
 	p.Blackhole(true)
 	during := dial(t, p.Addr())
-	for _, c := range []peer{before, during} {
+	for i, c := range []peer{before, during} {
 		c.send("lost\n")
+		require.Eventually(t, func() bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.lost == i+1
+		}, upTimeout, time.Millisecond, "it is not swallowed before the black hole is over")
 		c.silent()
 	}
 

@@ -1,6 +1,8 @@
 package redistest
 
 import (
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,7 +32,7 @@ func TestOptionsOverrideTheDefaults(t *testing.T) {
 	s := Start(t, "--appendonly", "yes", "--appendfsync", "always", "--requirepass", "secret")
 	require.Equal(t, "appendonly\nyes", s.Do("CONFIG", "GET", "appendonly"))
 	require.Equal(t, "appendfsync\nalways", s.Do("CONFIG", "GET", "appendfsync"))
-	_, err := roundTrip(s.Addr(), nil, time.Second, "GET", "k")
+	_, err := roundTrip(s.Addr(), nil, upTimeout, "GET", "k")
 	require.Equal(t, ReplyError("NOAUTH Authentication required."), err)
 }
 
@@ -57,9 +59,18 @@ func TestKilledServerRefusesConnections(t *testing.T) {
 func TestPausedServerIsSilentAndLosesNothing(t *testing.T) {
 	s := Start(t)
 	s.Pause()
-	_, err := roundTrip(s.Addr(), nil, 100*time.Millisecond, "SET", "k", "v")
+	conn, err := net.Dial("tcp", s.Addr())
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, "SET k v\r\n")
+	require.NoError(t, err)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+	_, err = conn.Read(make([]byte, 1))
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	s.Resume()
+	require.NoError(t, conn.SetReadDeadline(time.Time{}))
+	_, err = io.ReadFull(conn, make([]byte, len("+OK\r\n")))
+	require.NoError(t, err)
 	s.WaitUp()
 	require.Equal(t, "v", s.Do("GET", "k"))
 

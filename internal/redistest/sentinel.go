@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,11 +17,15 @@ type SentinelSet struct {
 	Sentinels        []*Server
 }
 
+// Silence is what Sentinels and the servers of a Cluster take for death: longer than a busy
+// machine keeps a server from its processor, which would be a fail-over that no test wants.
+const Silence = 3 * time.Second
+
 // MasterSet is the name under which Sentinels of this package know their primary.
 const MasterSet = "lockset"
 
 // StartSentinels runs a primary, a replica and n Sentinels, most of which must agree to
-// a fail-over. They take a second of silence for death. args are options of primary
+// a fail-over. They take [Silence] for death. args are options of primary
 // and replica, conf lines of the Sentinels' configuration. It returns when the Sentinels
 // know each other and the replica.
 func StartSentinels(t testing.TB, n int, args, conf []string) *SentinelSet {
@@ -34,7 +39,7 @@ func StartSentinels(t testing.TB, n int, args, conf []string) *SentinelSet {
 		set.Sentinels = append(set.Sentinels, begin(t, FreePort, func(base string) []string {
 			lines := append([]string{
 				fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d %d", MasterSet, primary.Port(), n/2+1),
-				"sentinel down-after-milliseconds " + MasterSet + " 1000",
+				"sentinel down-after-milliseconds " + MasterSet + " " + strconv.FormatInt(Silence.Milliseconds(), 10),
 				"sentinel failover-timeout " + MasterSet + " 2000",
 			}, conf...)
 			path := filepath.Join(base, "sentinel.conf") // it keeps its state there
@@ -68,7 +73,7 @@ func (s *Server) await(what string, args ...string) {
 	})
 }
 
-// until waits for what a server learns by itself, or fails the test after 30s with what
+// until waits for what a server learns by itself, or fails the test after two minutes with what
 // was last seen.
 func (s *Server) until(what string, done func() (ok bool, seen string)) {
 	s.t.Helper()

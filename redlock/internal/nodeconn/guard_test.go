@@ -73,7 +73,11 @@ func TestTheClientLibraryPanicsWhereTheGuardDoesNot(t *testing.T) {
 		}
 		c, err := rueidis.NewClient(option)
 		require.NoError(t, err)
-		for range 3 {
+		tries := 3
+		if os.Getenv("LOCKKEEPER_TEST_STRICT") == "" {
+			tries = 300 // what is too much can be taken for the next one's answer, for a while
+		}
+		for range tries {
 			_ = c.Do(context.Background(), c.B().Ping().Build()).Error()
 		}
 		c.Close()

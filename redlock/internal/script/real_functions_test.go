@@ -81,20 +81,20 @@ func TestRealFunctionsGuardByThePresentUptime(t *testing.T) {
 	needFunctions(b)
 	require.Equal(t, Granted, b.vote("mine", unguarded).Kind)
 	b.free("mine")
+	start := time.Now()
 	var up int
 	for line := range strings.Lines(b.s.Do("INFO", "server")) {
 		if s, ok := strings.CutPrefix(strings.TrimSpace(line), "uptime_in_seconds:"); ok {
 			up, _ = strconv.Atoi(s)
 		}
 	}
-	least := up + 3
+	least := up + 6 // for so long no busy machine stands still before the next request
 	g := Guard{Least: strconv.Itoa(least)}
 	r := b.vote("mine", g)
 	require.Equal(t, Recovering, r.Kind)
-	require.LessOrEqual(t, r.Left, 3*time.Second)
-	start := time.Now()
+	require.LessOrEqual(t, r.Left, 6*time.Second)
 	require.Eventually(t, func() bool { return b.vote("mine", g).Kind == Granted }, 30*time.Second, 10*time.Millisecond)
-	require.Greater(t, time.Since(start), time.Second)
+	require.Greater(t, time.Since(start), 4*time.Second)
 	before := b.infoCalls()
 	for range 10 {
 		require.Equal(t, Granted, b.vote("mine", g).Kind)
