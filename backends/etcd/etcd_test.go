@@ -244,7 +244,10 @@ func TestAPrivateAuthorityAndClientCertificates(t *testing.T) {
 		l, err := openURL(t.Context(), "https", "//"+m.Addr()+query)
 		require.NoError(t, err)
 		defer l.(*Locker).Close()
-		_, err = l.TryAcquire(ctx, "k", time.Minute)
+		err = explained("certificate", func() error {
+			_, err := l.TryAcquire(ctx, "k", time.Minute)
+			return err
+		})
 		require.ErrorIs(t, err, lock.ErrUnavailable, query)
 		require.ErrorContains(t, err, "certificate", query)
 	}

@@ -56,6 +56,7 @@ func (w *awaited) hasIt(t *testing.T, others ...*awaited) lock.Lease {
 func TestAwaitsAreServedInTheOrderInWhichTheyCame(t *testing.T) {
 	dir := t.TempDir()
 	a, b := newLocker(t, dir, nil), newLocker(t, dir, nil)
+	a.turnTimeout, b.turnTimeout = time.Hour, time.Hour // however slow they are
 	lease := acquire(t, a, "k", long)
 	first, second := await(t, b), await(t, a)
 	third := await(t, b) // enters the queue when the first one of b has left

@@ -157,7 +157,9 @@ func TestALeaseSurvivesWhatHappensToTheServer(t *testing.T) {
 			}
 			close(stop)
 			require.NoError(t, <-kept)
-			require.NoError(t, lease.Release(ctx))
+			for lease.Release(ctx) != nil { // a connection from before may end with it
+				require.NoError(t, ctx.Err())
+			}
 			next, err := lock.Acquire(ctx, other, "k", ttl, nil)
 			require.NoError(t, err)
 			require.Greater(t, next.Token(), lease.Token())

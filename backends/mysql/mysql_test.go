@@ -176,7 +176,7 @@ func TestAServerThatHangsEndsNoLeaseLaterThanItsExpiry(t *testing.T) {
 	began := time.Now()
 	err = lease.Extend(t.Context(), 3*time.Second)
 	require.ErrorIs(t, err, lock.ErrLost)
-	require.Less(t, time.Since(began), 10*time.Second)
+	require.Less(t, time.Since(began), 20*time.Second)
 	s.Resume() // the extend is applied now, perhaps
 	next, err := lock.Acquire(t.Context(), newLocker(t, s.TCP("root", "app"), nil), "k", 3*time.Second, nil)
 	require.NoError(t, err)

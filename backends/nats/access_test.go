@@ -96,7 +96,7 @@ authorization { users: [
 	require.ErrorContains(t, err, "may not publish to $JS.API.STREAM.MSG.GET.KV_lockkeeper")
 
 	// On a connection that is the caller's, after the timeout.
-	theirs := locker(t, dialed(t, c, natsgo.UserInfo("stranger", storetest.Password)), &Options{Record: record.Options{Timeout: time.Second}})
+	theirs := locker(t, dialed(t, c, natsgo.UserInfo("stranger", storetest.Password)), &Options{Record: record.Options{Timeout: 5 * time.Second}})
 	_, err = theirs.TryAcquire(ctx, "k", time.Minute)
 	require.ErrorIs(t, err, lock.ErrRefused)
 

@@ -105,7 +105,7 @@ func TestFileBackend(t *testing.T) {
 	})
 
 	t.Run("OneThatWasPausedSaysThatItLostAndStandsBy", func(t *testing.T) {
-		env := []string{"REDIS_LOCK_TTL_MS=500"}
+		env := []string{"REDIS_LOCK_TTL_MS=4000"} // a busy machine must not lose it before
 		first := start(t, env, dir)
 		first.sees(t, leads)
 		second := start(t, env, dir)
@@ -235,7 +235,7 @@ func TestRedlock(t *testing.T) {
 	l, err := redlock.Dial(t.Context(), urls, &redlock.Options{NodeTimeout: 10 * time.Second}) // of a busy machine
 	require.NoError(t, err)
 	defer l.Close()
-	env := []string{"REDIS_NODES=" + strings.Join(addrs, ","), "REDIS_LOCK_TTL_MS=3000"}
+	env := []string{"REDIS_NODES=" + strings.Join(addrs, ","), "REDIS_LOCK_TTL_MS=6000"} // a busy machine must not lose it before
 	handOff(t, env, func(t *testing.T, p *process) time.Time {
 		require.NoError(t, p.Process.Kill())
 		_ = p.Exits(t)

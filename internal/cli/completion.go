@@ -9,8 +9,8 @@ import (
 	"github.com/tonsurance/lockkeeper/internal/inspect"
 )
 
-// completionTimeout bounds what somebody waits for who has pressed Tab.
-const completionTimeout = 700 * time.Millisecond
+// completionTimeout bounds what somebody waits for who has pressed Tab. (Tests have more.)
+var completionTimeout = 700 * time.Millisecond
 
 // complete makes shells complete the keys that are held, and nothing for the commands
 // that take no file name.

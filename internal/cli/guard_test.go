@@ -19,7 +19,7 @@ import (
 // A paused lockkeeper can end nothing: its guard does.
 func TestRunAPausedLockkeeperDoesNotLetTheCommandOutliveTheLease(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pids")
-	p := start(t, fileURL(t), nil, args([]string{"run", "k", "--ttl=2s"}, family(file))...)
+	p := start(t, fileURL(t), nil, args([]string{"run", "k", "--ttl=6s"}, family(file))...)
 	all := pids(t, file, 2)
 	require.NoError(t, p.Process.Signal(syscall.SIGSTOP))
 	require.Eventually(t, func() bool { return !alive(all[0]) && !alive(all[1]) }, testTimeout, 5*time.Millisecond)

@@ -12,11 +12,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tonsurance/lockkeeper/internal/inspect"
+	"github.com/tonsurance/lockkeeper/internal/programtest"
 	"github.com/tonsurance/lockkeeper/internal/redistest"
 	"github.com/tonsurance/lockkeeper/lock"
 )
 
 func TestHealthTellsWhatEachNodeIsAndWhatToChange(t *testing.T) {
+	programtest.Lockkeeper(t) // before there is a node that waits for a minute only
 	good := redistest.StartN(t, 3, durable...)
 	cache := redistest.Start(t, "--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
 	locked := redistest.Start(t, "--requirepass", "hunter2")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,15 @@ func row(t *testing.T, out string, cells ...string) {
 	require.Regexp(t, `(?m)^`+strings.Join(cells, ` +`)+`( |$)`, out)
 }
 
+// onEach waits until a command has that reply on each node. A lock is acquired when a quorum has
+// answered: the others may be late.
+func onEach(t *testing.T, servers []*redistest.Server, want string, command ...string) {
+	t.Helper()
+	for _, s := range servers {
+		require.Eventually(t, func() bool { return s.Do(command...) == want }, testTimeout, 5*time.Millisecond, "%s %v", s.Addr(), command)
+	}
+}
+
 // holdIt holds k in a process of its own until the test ends.
 func holdIt(t *testing.T, env []string, k string) *programtest.Program {
 	t.Helper()
@@ -68,10 +78,14 @@ func TestShowTellsTheHolderEachNodesPartAndWhoWaits(t *testing.T) {
 
 	holder := holdIt(t, env, "k")
 	waiter := start(t, "", env, "run", "k", "--", "true")
-	require.Eventually(t, func() bool {
-		out, code = on(t, env, "show", "k")
-		return code == 0 && strings.Contains(out, "waiting ")
-	}, testTimeout, 50*time.Millisecond)
+	onEach(t, servers, "1", "EXISTS", "redlock:k")
+	require.Eventually(t, func() bool { // a node that does not end below has the waiter
+		return slices.ContainsFunc(servers[:2], func(s *redistest.Server) bool {
+			return s.Do("ZCARD", "lockkeeper:standing:{redlock:k}redlock:k") == "1"
+		})
+	}, testTimeout, 5*time.Millisecond)
+	out, code = on(t, env, "show", "k")
+	require.Zero(t, code, out)
 	name := regexp.MustCompile(`(?m)^holder +(\S+:\d+)$`).FindStringSubmatch(out)
 	require.NotNil(t, name, out)
 	require.Contains(t, name[1], fmt.Sprint(":", holder.Process.Pid))
@@ -104,7 +118,7 @@ func TestListAndShowTellSplitOrphanedForeignAndUnknownApart(t *testing.T) {
 	require.Zero(t, code)
 	require.Equal(t, "no lock is held\n", out)
 	holdIt(t, env, "held")
-	require.Eventually(t, func() bool { return servers[0].Do("EXISTS", "redlock:held") == "1" }, testTimeout, 5*time.Millisecond)
+	onEach(t, servers, "1", "EXISTS", "redlock:held")
 	out, _ = on(t, env, "list")
 	require.Equal(t, "KEY HOLDER TOKEN LEFT HELD FOR WAITING", flat(strings.Split(out, "\n")[0]), "no column for what is plain")
 
@@ -166,9 +180,10 @@ func TestReleaseTellsWhatItDidOnEachNode(t *testing.T) {
 		run, _, _ = strings.Cut(run, "\r\n")
 		s.Do("HSET", "lockkeeper:fence:{redlock:k}redlock:k", "count", "41", "run", run)
 	}
-	holdIt(t, env, "k")
-	require.Eventually(t, func() bool { return servers[1].Do("EXISTS", "redlock:k") == "1" }, testTimeout, 5*time.Millisecond)
-	require.Eventually(t, func() bool { return servers[0].Do("EXISTS", "redlock:k") == "1" }, testTimeout, 5*time.Millisecond)
+	holder := holdIt(t, env, "k")
+	onEach(t, servers, "1", "EXISTS", "redlock:k")
+	require.NoError(t, holder.Process.Kill()) // or it would free, at its end, what is expected to stay on a node
+	<-holder.Done()
 	out, code := on(t, env, "release", "k")
 	require.Equal(t, exitUsage, code, out)
 	out, code = on(t, env, "release", "k", "--force")
@@ -180,7 +195,7 @@ func TestReleaseTellsWhatItDidOnEachNode(t *testing.T) {
 	row(t, out, servers[0].Addr(), "freed")
 	row(t, out, servers[1].Addr(), "freed")
 	require.Contains(t, out, servers[2].Addr()+"  failed: ")
-	require.Contains(t, out, "broke the hold of k: token 42 ")
+	require.Regexp(t, `broke the hold of k: token 4[2-9] `, out) // an attempt that failed, on a busy machine, counts
 	require.Contains(t, out, servers[2].Addr()+" may still have it: it ends there by itself, within ")
 
 	servers[2].Restart(false) // a durable node: it has its vote still, which is nobody's now

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tonsurance/lockkeeper/internal/procgroup"
 	"github.com/tonsurance/lockkeeper/internal/programtest"
 )
 
@@ -21,8 +22,12 @@ import (
 const testTimeout = programtest.Limit
 
 func TestMain(m *testing.M) {
-	if signal.Ignored(syscall.SIGHUP) { // by nohup, which run heeds: not for these tests
-		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	// By nohup, or by a shell that has started the tests with &: run passes that on to its
+	// command, and lead does not end by a signal then. What is caught, a new process does not ignore.
+	for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT} {
+		if procgroup.IgnoredFromTheStart(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
 	}
 	os.Exit(programtest.Main(m))
 }

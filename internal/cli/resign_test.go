@@ -28,7 +28,7 @@ func TestResignLetsAnotherCopyLead(t *testing.T) {
 		out, code := do(t, url, nil, "resign", "k", "--wait=20s")
 		require.Zero(t, code, out)
 		require.Contains(t, out, ", token "+token+", to resign from k")
-		require.Contains(t, out, " is over; second (")
+		require.Contains(t, out, " is over; ") // who leads is said if that is known soon, see below
 		first.Sees(t, "to resign: ending the command")
 		first.Sees(t, "campaigning again")
 		second.Sees(t, "holding k")
@@ -110,6 +110,25 @@ func TestATermIsOverWhereTooFewNodesCanStillHaveIt(t *testing.T) {
 		"all are down":                      {unknown(down, down, down), false},
 	} {
 		require.Equal(t, c.over, termOver(c.k, term), name)
+	}
+}
+
+// One that takes over within nextTime is named, and a store where nobody does is not waited for.
+func TestWhoLeadsAfterATermIsNamedIfThatIsKnownSoon(t *testing.T) {
+	for after, next := range map[time.Duration]string{nextTime / 2: "second", 2 * nextTime: ""} {
+		synctest.Test(t, func(t *testing.T) {
+			store := memory.New()
+			first, err := store.Client("first").TryAcquire(t.Context(), "k", time.Hour)
+			require.NoError(t, err)
+			term, err := store.Inspect(t.Context(), "k")
+			require.NoError(t, err)
+			time.AfterFunc(time.Second, func() { _ = first.Release(context.Background()) })
+			time.AfterFunc(time.Second+after, func() { _, _ = store.Client("second").TryAcquire(context.Background(), "k", time.Hour) })
+			k, err := untilOver(t.Context(), store, term, time.Minute, time.Now().Add(time.Minute))
+			require.NoError(t, err)
+			require.Equal(t, next, k.Holder)
+			time.Sleep(3 * nextTime) // what has not happened yet
+		})
 	}
 }
 

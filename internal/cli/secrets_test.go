@@ -295,7 +295,7 @@ func (s *secrets) commands() {
 // of unknown commands, and among them are values.
 func (s *secrets) withoutScripts() {
 	server := redistest.Start(s.t, "--rename-command", "EVALSHA", "")
-	l := s.dial("no scripts", []string{"redis://" + server.Addr()}, s.options())
+	l := s.dialWithin(programtest.Limit, "no scripts", []string{"redis://" + server.Addr()}, s.options())
 	require.NotNil(s.t, l)
 	s.all("no scripts", l)
 	old := redistest.Start(s.t, "--rename-command", "HELLO", "", "--requirepass", "Mx3bQd8y")

@@ -159,21 +159,25 @@ func errorsComeWithoutALease(c *check) {
 
 func tryAcquireReturnsSoonAfterItsCtx(c *check) {
 	slow := 4 * c.ttl()
-	c.delay(c.l, slow)
-	ctx, cancel := context.WithTimeout(context.Background(), c.ttl()/4)
-	defer cancel()
-	start := time.Now()
-	_, err := c.try(ctx, c.l, c.key("k"), c.long())
-	if took := time.Since(start); took > slow*3/4 {
-		c.Errorf("TryAcquire returned %v after its ctx had ended, as late as the store's answer", took-c.ttl()/4)
-	}
-	if err == nil {
-		c.Errorf("TryAcquire was granted, though its ctx ended before the store could answer")
-	} else if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, lock.ErrUnavailable) || errors.Is(err, lock.ErrHeld) {
-		c.Errorf("TryAcquire cut short by its ctx: got %q, want an error matching context.DeadlineExceeded", err)
-	}
-	c.delay(c.l, 0)
-	c.free(c.key("k"))
+	c.attempts(func(try int) (problem string) {
+		key := c.key(fmt.Sprint(try))
+		c.delay(c.l, slow)
+		ctx, cancel := context.WithTimeout(context.Background(), c.ttl()/4)
+		defer cancel()
+		start := time.Now()
+		_, err := c.try(ctx, c.l, key, c.long())
+		if took := time.Since(start); took > slow*3/4 {
+			problem = fmt.Sprintf("TryAcquire returned %v after its ctx had ended, as late as the store's answer", took-c.ttl()/4)
+		}
+		if err == nil {
+			c.Errorf("TryAcquire was granted, though its ctx ended before the store could answer")
+		} else if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, lock.ErrUnavailable) || errors.Is(err, lock.ErrHeld) {
+			c.Errorf("TryAcquire cut short by its ctx: got %q, want an error matching context.DeadlineExceeded", err)
+		}
+		c.delay(c.l, 0)
+		c.free(key)
+		return problem
+	})
 }
 
 func aCancelledAttemptLeavesNothingHeld(c *check) {

@@ -243,28 +243,31 @@ func anEndedCtxSaysNothing(c *check) {
 
 func extendReturnsSoonAfterItsCtx(c *check) {
 	slow := 4 * c.ttl()
-	key := c.key("k")
-	lease := c.acquire(c.l, key, c.long())
-	before := lease.Expiry()
-	c.delay(c.l, slow)
-	ctx, cancel := context.WithTimeout(context.Background(), c.ttl()/4)
-	defer cancel()
-	start := time.Now()
-	err := lease.Extend(ctx, c.long())
-	if took := time.Since(start); took > slow*3/4 {
-		c.Errorf("Extend returned %v after its ctx had ended, as late as the store's answer", took-c.ttl()/4)
-	}
-	if err == nil {
-		c.fatalf("Extend returned nil, though its ctx ended before the store could answer")
-	}
-	wantUnchanged(c, lease, before, err)
-	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, lock.ErrUnavailable) {
-		c.Errorf("Extend cut short by its ctx: got %q, want an error matching context.DeadlineExceeded", err)
-	}
-	c.delay(c.l, 0)
-	c.stillHolds(lease, key)
-	c.release(lease)
-	c.free(key)
+	c.attempts(func(try int) (problem string) {
+		key := c.key(fmt.Sprint(try))
+		lease := c.acquire(c.l, key, c.long())
+		before := lease.Expiry()
+		c.delay(c.l, slow)
+		ctx, cancel := context.WithTimeout(context.Background(), c.ttl()/4)
+		defer cancel()
+		start := time.Now()
+		err := lease.Extend(ctx, c.long())
+		if took := time.Since(start); took > slow*3/4 {
+			problem = fmt.Sprintf("Extend returned %v after its ctx had ended, as late as the store's answer", took-c.ttl()/4)
+		}
+		if err == nil {
+			c.fatalf("Extend returned nil, though its ctx ended before the store could answer")
+		}
+		wantUnchanged(c, lease, before, err)
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, lock.ErrUnavailable) {
+			c.Errorf("Extend cut short by its ctx: got %q, want an error matching context.DeadlineExceeded", err)
+		}
+		c.delay(c.l, 0)
+		c.stillHolds(lease, key)
+		c.release(lease)
+		c.free(key)
+		return problem
+	})
 }
 
 func anAnswerAfterExpiryIsLost(c *check) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -64,19 +65,28 @@ type inLine struct {
 	err    error
 }
 
-// stand has one more wait for key, and gives it time to take its place.
+// stand has one more wait for key, and returns when it has its position: Acquire says why it
+// waits then, by what the store has answered to it or to the one before.
 func (c *check) stand(l lock.Locker, key string) *inLine {
+	c.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*c.bound())
 	w := &inLine{by: &counted{Locker: l}, cancel: cancel, done: make(chan struct{})}
+	waits := make(chan struct{})
+	stands := sync.OnceFunc(func() { close(waits) })
 	c.group().Go(func() {
 		defer close(w.done)
-		w.lease, w.err = lock.Acquire(ctx, w.by, key, c.long(), &lock.AcquireOptions{Delay: c.poll()})
+		w.lease, w.err = lock.Acquire(ctx, w.by, key, c.long(), &lock.AcquireOptions{Delay: c.poll(), OnWait: func(error) { stands() }})
 		if w.err == nil {
 			c.releaseLater(w.lease)
 		}
 	})
 	c.cleanup(cancel) // before the group's own is waited for
-	time.Sleep(c.ttl() / 20)
+	select {
+	case <-waits:
+	case <-w.done:
+	case <-time.After(c.bound()):
+		c.fatalf("a waiter has had no answer for %v", c.bound())
+	}
 	return w
 }
 

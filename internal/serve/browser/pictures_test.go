@@ -3,6 +3,7 @@ package browser
 import (
 	"context"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -12,6 +13,15 @@ import (
 	"github.com/tonsurance/lockkeeper/lock"
 	"github.com/tonsurance/lockkeeper/lock/rwlock"
 )
+
+// lasts is the ttl of a lease on a picture that is kept. Nobody renews it: without pictures to keep
+// it is longer, so that a busy machine is done before its end.
+func lasts(ttl time.Duration) time.Duration {
+	if os.Getenv("LOCKKEEPER_PICTURES") == "" {
+		return min(guard, 30*ttl)
+	}
+	return ttl
+}
 
 // The pictures of the documents: all that a page can show of a cluster, from one. They
 // are written with LOCKKEEPER_PICTURES, see make browser-pictures.
@@ -28,22 +38,22 @@ func TestPictures(t *testing.T) {
 	l := clients(t, nodes, "web-1:4121", "web-2:3310", "web-3:2207", "reports (batch-3:881)", "crawler-1:911")
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
-	first := take(t, l[1], "pricing-oracle-keeper", time.Minute)
+	first := take(t, l[1], "pricing-oracle-keeper", lasts(time.Minute))
 	for i, waits := range []lock.Locker{l[0], l[2]} {
-		go func() { _, _ = lock.Acquire(ctx, waits, "pricing-oracle-keeper", time.Minute, nil) }()
+		go func() { _, _ = lock.Acquire(ctx, waits, "pricing-oracle-keeper", lasts(time.Minute), nil) }()
 		p.shows("#lock-pricing-oracle-keeper td:last-child", fmt.Sprint(i+1))
 	}
 	require.NoError(t, first.Release(t.Context()))
-	take(t, l[3], "nightly-report", 2*time.Minute)
+	take(t, l[3], "nightly-report", lasts(2*time.Minute))
 	for range 3 {
-		take(t, lock.Semaphore(l[4], 3), "crawl", 90*time.Second)
+		take(t, lock.Semaphore(l[4], 3), "crawl", lasts(90*time.Second))
 	}
 	rw, err := rwlock.New(l[0], 4)
 	require.NoError(t, err)
-	take(t, rw.Readers(), "catalogue", 80*time.Second)
+	take(t, rw.Readers(), "catalogue", lasts(80*time.Second))
 	other, err := rwlock.New(l[1], 4)
 	require.NoError(t, err)
-	take(t, other.Readers(), "catalogue", 100*time.Second)
+	take(t, other.Readers(), "catalogue", lasts(100*time.Second))
 	take(t, l[2], "tenant:47:import", 10*time.Minute)
 	for _, n := range nodes[:1] { // left over of an attempt
 		n.Do("SET", "redlock:tenant:52:import", "web-9:77/ABCDEFGHIJKLMNOPQRSTUVWXYZ", "PX", "600000")
