@@ -34,6 +34,10 @@ func (q *quorum) client(o *Options) (*Locker, []*network) {
 	return q.clientWith(o, func(*rueidis.ClientOption) {})
 }
 
+// pingEvery is how long a connection of rueidis is idle before its PING: never until the moment at
+// which a test does something. Its Close can wait for ever if a PING begins at that very moment.
+const pingEvery = time.Second + 7*time.Microsecond + 3
+
 // clientWith is client with another setting of the client library.
 func (q *quorum) clientWith(o *Options, set func(*rueidis.ClientOption)) (*Locker, []*network) {
 	q.t.Helper()
@@ -51,7 +55,7 @@ func (q *quorum) clientWith(o *Options, set func(*rueidis.ClientOption)) (*Locke
 		option := rueidis.ClientOption{
 			InitAddress: []string{n.name}, DialCtxFn: w.dial, ForceSingleClient: true, DisableCache: true,
 			DisableRetry: true, ClientSetInfo: rueidis.DisableClientSetInfo, PipelineMultiplex: -1,
-			ConnWriteTimeout: 2 * opts.NodeTimeout, Dialer: net.Dialer{Timeout: opts.NodeTimeout},
+			ConnWriteTimeout: 2 * opts.NodeTimeout, Dialer: net.Dialer{Timeout: opts.NodeTimeout, KeepAlive: pingEvery},
 		}
 		set(&option)
 		c, err := rueidis.NewClient(option)

@@ -161,15 +161,7 @@ func (d *dialer) done(g *generation) {
 }
 
 func (d *dialer) drop(g *generation) {
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		g.Close()
-	}()
-	select {
-	case <-closed:
-	case <-time.After(closeLimit): // rueidis 1.0.79 can wait for ever if its own PING begins at that very moment
-	}
+	g.shut()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.all = slices.DeleteFunc(d.all, func(other *generation) bool { return other == g })
@@ -182,9 +174,23 @@ func (d *dialer) closeAll() {
 	d.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, g := range all {
-		wg.Go(g.Close)
+		wg.Go(g.shut)
 	}
 	wg.Wait()
+}
+
+// shut closes the client. It does not wait for ever, as rueidis 1.0.79 can if its own PING begins
+// at that very moment.
+func (g *generation) shut() {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		g.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeLimit):
+	}
 }
 
 // install makes client the node's, in place of the one before. mu is held, and the caller is
