@@ -182,7 +182,7 @@ func (m mutant) test(root string) ([]string, time.Duration, error) {
 	if m.in != nil { // they need a server at most
 		skip = "-skip=^Fuzz"
 	}
-	args := []string{"test", "-short", "-overlay", path, skip}
+	args := []string{"test", "-short", "-timeout=5m", "-overlay", path, skip}
 	if !*tests { // one that fails is enough
 		args = append(args, "-failfast")
 	}
