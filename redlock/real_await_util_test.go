@@ -100,14 +100,8 @@ func prompt(servers []*redistest.Server, call func()) bool {
 }
 
 // subscriptions are the ids of the connections that get notifications.
-func subscriptions(servers []*redistest.Server) (ids []string) {
-	for _, s := range servers {
-		for line := range strings.Lines(s.Do("CLIENT", "LIST", "TYPE", "pubsub")) {
-			id, _, _ := strings.Cut(line, " ")
-			ids = append(ids, s.Addr()+" "+id)
-		}
-	}
-	return ids
+func subscriptions(servers []*redistest.Server) []string {
+	return clientIDs(servers, "", "TYPE", "pubsub")
 }
 
 // claim is for how long a hand-over grants the lock. Who is not there for so long is passed over.

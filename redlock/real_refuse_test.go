@@ -234,10 +234,16 @@ func TestRealAnyNameOfAHolderCanBeRead(t *testing.T) {
 }
 
 // connectionsOf are the ids that the servers gave lockkeeper's connections.
-func connectionsOf(servers ...*redistest.Server) (ids []string) {
+func connectionsOf(servers ...*redistest.Server) []string {
+	return clientIDs(servers, " name=lockkeeper ")
+}
+
+// clientIDs are the ids that the servers gave the connections of which CLIENT LIST, with these
+// options, shows that text.
+func clientIDs(servers []*redistest.Server, has string, options ...string) (ids []string) {
 	for _, s := range servers {
-		for line := range strings.Lines(s.Do("CLIENT", "LIST")) {
-			if id, rest, _ := strings.Cut(line, " "); strings.Contains(rest, " name=lockkeeper ") {
+		for line := range strings.Lines(s.Do(append([]string{"CLIENT", "LIST"}, options...)...)) {
+			if id, rest, _ := strings.Cut(line, " "); strings.Contains(rest, has) {
 				ids = append(ids, s.Addr()+" "+id)
 			}
 		}

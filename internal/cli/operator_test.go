@@ -228,7 +228,7 @@ func TestWatchANodeThatStopsIsNoAcquisition(t *testing.T) {
 	servers, env := quorum(t)
 	url := "redlock://" + strings.TrimPrefix(env[0], "REDIS_NODES=")
 	holder(t, url, nil, "k")
-	onEach(t, servers, "1", "EXISTS", "redlock:k") // any two of them tell who holds it
+	onEach(t, servers, "1", "EXISTS", "redlock:k") // any two of them show who holds it
 	w := start(t, url, nil, "watch", "--interval=100ms", "-o", "json")
 	w.Sees(t, `"event":"holds"`)
 	for _, s := range servers {
